@@ -1,0 +1,130 @@
+//! The `dataplane` section: which packet backend carries the traffic, and how.
+//!
+//! **Invariant:** data only; core never acts on the DPDK half, it hands it to the plane.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// The `dataplane` section.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Dataplane {
+    /// `type`: which plane.
+    pub plane: Plane,
+    /// `workers`: threads, one per core; `auto` (None) is one per available core. On DPDK: queue pairs of each port.
+    pub workers: Option<usize>,
+    /// `fallback`: what to do when the DPDK plane can't start.
+    pub fallback: Fallback,
+    /// `dpdk`: the port and its stack.
+    pub dpdk: Dpdk,
+}
+
+/// `dataplane.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Plane {
+    /// The kernel's sockets.
+    #[default]
+    Kernel,
+    /// A DPDK poll-mode port under a userspace TCP.
+    Dpdk,
+}
+
+/// `dataplane.fallback`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fallback {
+    /// Serve over the kernel plane and say why in one line.
+    Kernel,
+    /// Refuse to start: exit code 3.
+    #[default]
+    None,
+}
+
+/// `dataplane.dpdk`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dpdk {
+    /// `ports`: each with one queue pair per worker.
+    pub ports: Vec<Port>,
+    /// `hugepages`: use them (true), or run without (`--no-huge`).
+    pub hugepages: bool,
+    /// `memory_mib`: memory given to EAL, in MiB.
+    pub memory_mib: u32,
+    /// `eal_args`: further arguments to EAL, word by word.
+    pub eal_args: Vec<String>,
+    /// `rx_ring_bytes`: receive ring of one flow; a power of two.
+    pub rx_ring_bytes: usize,
+    /// `tx_ring_bytes`: send ring of one flow; a power of two.
+    pub tx_ring_bytes: usize,
+    /// `flows_max`: flows of one worker, at most.
+    pub flows_max: usize,
+    /// `syn_backlog_max`: flows that have not finished the handshake, at most.
+    pub syn_backlog_max: usize,
+    /// `idle`: how the polling worker rests.
+    pub idle: Idle,
+}
+
+impl Default for Dpdk {
+    fn default() -> Self {
+        Self {
+            ports: Vec::new(),
+            hugepages: true,
+            memory_mib: 256,
+            eal_args: Vec::new(),
+            rx_ring_bytes: 64 * 1024,
+            tx_ring_bytes: 64 * 1024,
+            flows_max: 200_000,
+            syn_backlog_max: 4096,
+            idle: Idle::default(),
+        }
+    }
+}
+
+/// One entry of `dataplane.dpdk.ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// `device`: a PCI address (`0000:3b:00.0`) or a virtual device with its arguments (`net_af_xdp0,iface=eth1`).
+    pub device: String,
+    /// `address`: our IPv4 address on it.
+    pub address: Ipv4Addr,
+    /// `prefix_len`: of its network.
+    pub prefix_len: u8,
+    /// `gateway`: where packets for other networks go.
+    pub gateway: Option<Ipv4Addr>,
+    /// `mtu`, in bytes.
+    pub mtu: u16,
+}
+
+/// `dataplane.dpdk.idle`: after `busy_polls` empty polls the worker pauses between polls; after `pause_polls` more it sleeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// `mode`.
+    pub mode: IdleMode,
+    /// `busy_polls`: empty polls before the worker starts to pause.
+    pub busy_polls: u32,
+    /// `pause_polls`: paused polls before it starts to sleep.
+    pub pause_polls: u32,
+    /// `sleep_us`: how long it sleeps, in microseconds.
+    pub sleep: Duration,
+}
+
+/// `dataplane.dpdk.idle.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum IdleMode {
+    /// Busy, then pause, then sleep.
+    #[default]
+    Adaptive,
+    /// Always busy: a whole core, the lowest latency.
+    Busy,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self { mode: IdleMode::Adaptive, busy_polls: 2000, pause_polls: 2000, sleep: Duration::from_micros(50) }
+    }
+}
+
+impl Port {
+    /// Our address as a generic IP address.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        IpAddr::V4(self.address)
+    }
+}

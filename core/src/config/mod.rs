@@ -1,0 +1,8 @@
+//! The shape of the configuration file and every limit by name.
+//!
+//! **Invariant:** data only: nothing here opens a file, a socket or a device.
+
+pub mod dataplane;
+pub mod limits;
+
+pub use limits::Limits;

@@ -1,0 +1,10 @@
+//! Ferrogate's core: everything between the bytes of a connection and the decision where they go.
+//!
+//! **Invariant:** no sockets, no FFI, no unsafe; the core never names a data plane.
+
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod config;
+pub mod message;
+pub mod net;

@@ -1,0 +1,520 @@
+//! An HTTP head as it was received: the raw bytes and where its parts lie in them.
+//!
+//! A head that nothing changed is forwarded from the raw bytes, so that case, order and percent-encoding stay as the sender wrote them.
+//! What a filter or a rewrite adds is written behind the raw bytes and pointed at. Buffers come from a per-worker free list.
+//!
+//! **Invariant:** every span lies within `raw`; names are tokens and values hold no CR, LF or NUL (the codec and [`HttpHead::append`] see
+//! to it), so that no head can smuggle a second one.
+
+use std::cell::RefCell;
+use std::fmt;
+
+/// A request's or a response's head, or trailers (a head without a start line).
+pub struct HttpHead {
+    raw: Vec<u8>,
+    fields: Vec<Field>,
+    line: StartLine,
+}
+
+/// One field line, as places in the raw bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The name, case as received.
+    pub name: Span,
+    /// The value without surrounding white space.
+    pub value: Span,
+    /// The name, if it is one that the gateway acts on.
+    pub id: FieldId,
+}
+
+/// A place in a head's raw bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// Number of bytes.
+    pub len: u32,
+}
+
+/// The start line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartLine {
+    /// Trailers have none.
+    None,
+    /// A request line.
+    Request {
+        /// The method, if it is one that the gateway acts on.
+        method: Method,
+        /// The method's bytes.
+        method_span: Span,
+        /// The request target, in whatever form it came.
+        target: Span,
+        /// The protocol version.
+        version: Version,
+    },
+    /// A status line.
+    Response {
+        /// The status code, 100 to 999.
+        status: u16,
+        /// The reason phrase, maybe empty.
+        reason: Span,
+        /// The protocol version.
+        version: Version,
+    },
+}
+
+/// An HTTP/1 minor version (RFC 9112, 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// A method that changes how a message is handled, or any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of RFC 9110, section 9.3, speak for themselves")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+    Other,
+}
+
+/// A field that the gateway itself reads, removes or replaces; all others are passed on unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the field of its name")]
+pub enum FieldId {
+    Other,
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    KeepAlive,
+    ProxyConnection,
+    Te,
+    Trailer,
+    Upgrade,
+    Expect,
+    Http2Settings,
+    Date,
+    Server,
+}
+
+impl Span {
+    /// A span from `start` (inclusive) to `end` (exclusive).
+    ///
+    /// # Panics
+    /// When a head passes 4 GiB, which `head_bytes_max` excludes.
+    #[must_use]
+    pub fn new(start: usize, end: usize) -> Self {
+        let fit = |n: usize| u32::try_from(n).expect("a head is bounded by head_bytes_max");
+        Self { start: fit(start), len: fit(end - start) }
+    }
+
+    /// The bytes it points at.
+    #[must_use]
+    pub fn of(self, raw: &[u8]) -> &[u8] {
+        &raw[self.start as usize..][..self.len as usize]
+    }
+}
+
+impl HttpHead {
+    /// An empty head over a recycled buffer, for the codec to fill.
+    #[must_use]
+    pub fn empty() -> Self {
+        let (raw, fields) = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        Self { raw, fields, line: StartLine::None }
+    }
+
+    /// A request to build on: `GET /x`.
+    #[must_use]
+    pub fn request(method: &str, target: &[u8]) -> Self {
+        let mut head = Self::empty();
+        let method_span = head.put(method.as_bytes());
+        let target = head.put(target);
+        head.line =
+            StartLine::Request { method: Method::of(method.as_bytes()), method_span, target, version: Version::Http11 };
+        head
+    }
+
+    /// A response to build on, with an empty reason phrase; the codec writes the standard one.
+    #[must_use]
+    pub fn response(status: u16) -> Self {
+        let mut head = Self::empty();
+        head.line = StartLine::Response { status, reason: Span::default(), version: Version::Http11 };
+        head
+    }
+
+    /// Makes this the head that `raw` holds: what the codec calls after it has checked every byte.
+    pub(crate) fn fill(&mut self, raw: &[u8], line: StartLine, fields: &[Field]) {
+        self.raw.clear();
+        self.raw.extend_from_slice(raw);
+        self.fields.clear();
+        self.fields.extend_from_slice(fields);
+        self.line = line;
+    }
+
+    /// The start line.
+    #[must_use]
+    pub fn line(&self) -> StartLine {
+        self.line
+    }
+
+    /// The method of a request; `Other` for anything else.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        match self.line {
+            StartLine::Request { method, .. } => method,
+            _ => Method::Other,
+        }
+    }
+
+    /// The method's bytes; empty for a response.
+    #[must_use]
+    pub fn method_bytes(&self) -> &[u8] {
+        match self.line {
+            StartLine::Request { method_span, .. } => method_span.of(&self.raw),
+            _ => &[],
+        }
+    }
+
+    /// The request target as received; empty for a response.
+    #[must_use]
+    pub fn target(&self) -> &[u8] {
+        match self.line {
+            StartLine::Request { target, .. } => target.of(&self.raw),
+            _ => &[],
+        }
+    }
+
+    /// Replaces the request target.
+    pub fn set_target(&mut self, new: &[u8]) {
+        let span = self.put(new);
+        if let StartLine::Request { target, .. } = &mut self.line {
+            *target = span;
+        }
+    }
+
+    /// The target's path and query: of an absolute-form target what follows the authority, `/` when nothing does.
+    #[must_use]
+    pub fn path_and_query(&self) -> &[u8] {
+        let target = self.target();
+        if target.first() == Some(&b'/') {
+            return target;
+        }
+        match split_absolute(target) {
+            Some((_, rest)) if rest.is_empty() => b"/",
+            Some((_, rest)) => rest,
+            None => target,
+        }
+    }
+
+    /// The path without the query.
+    #[must_use]
+    pub fn path(&self) -> &[u8] {
+        let all = self.path_and_query();
+        &all[..memchr::memchr(b'?', all).unwrap_or(all.len())]
+    }
+
+    /// The authority of an absolute-form target, else the Host field (RFC 9112, 3.2.2: the target wins).
+    #[must_use]
+    pub fn authority(&self) -> Option<&[u8]> {
+        let target = self.target();
+        if target.first() != Some(&b'/') {
+            if self.method() == Method::Connect {
+                return Some(target);
+            }
+            if let Some((authority, _)) = split_absolute(target) {
+                return Some(authority);
+            }
+        }
+        self.get_id(FieldId::Host)
+    }
+
+    /// The status code of a response; 0 for anything else.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self.line {
+            StartLine::Response { status, .. } => status,
+            _ => 0,
+        }
+    }
+
+    /// The reason phrase as received; empty when there was none.
+    #[must_use]
+    pub fn reason(&self) -> &[u8] {
+        match self.line {
+            StartLine::Response { reason, .. } => reason.of(&self.raw),
+            _ => &[],
+        }
+    }
+
+    /// The protocol version; HTTP/1.1 for trailers.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        match self.line {
+            StartLine::Request { version, .. } | StartLine::Response { version, .. } => version,
+            StartLine::None => Version::Http11,
+        }
+    }
+
+    /// Every field in order: its id, name and value.
+    pub fn fields(&self) -> impl Iterator<Item = (FieldId, &[u8], &[u8])> {
+        self.fields.iter().map(|f| (f.id, f.name.of(&self.raw), f.value.of(&self.raw)))
+    }
+
+    /// How many fields there are.
+    #[must_use]
+    pub fn field_count(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// The first value of the field `name`, whatever its case.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.fields().find(|(_, n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, _, v)| v)
+    }
+
+    /// The first value of a field that the codec has recognised.
+    #[must_use]
+    pub fn get_id(&self, id: FieldId) -> Option<&[u8]> {
+        self.fields.iter().find(|f| f.id == id).map(|f| f.value.of(&self.raw))
+    }
+
+    /// Adds a field behind the others. Refuses (false) a name that is no token and a value with CR, LF or NUL: nothing can be injected.
+    pub fn append(&mut self, name: &str, value: &[u8]) -> bool {
+        if !is_token(name.as_bytes()) || !is_value(value) {
+            return false;
+        }
+        let name_span = self.put(name.as_bytes());
+        let value = self.put(value);
+        self.fields.push(Field { name: name_span, value, id: FieldId::of(name.as_bytes()) });
+        true
+    }
+
+    /// Replaces every field `name` by one. Refuses as [`append`](Self::append) does, and then changes nothing.
+    pub fn set(&mut self, name: &str, value: &[u8]) -> bool {
+        if !is_token(name.as_bytes()) || !is_value(value) {
+            return false;
+        }
+        self.remove(name);
+        self.append(name, value)
+    }
+
+    /// Removes every field `name`; says whether there was one.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let before = self.fields.len();
+        let raw = &self.raw;
+        self.fields.retain(|f| !f.name.of(raw).eq_ignore_ascii_case(name.as_bytes()));
+        self.fields.len() != before
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Span {
+        let start = self.raw.len();
+        self.raw.extend_from_slice(bytes);
+        Span::new(start, self.raw.len())
+    }
+}
+
+impl Drop for HttpHead {
+    fn drop(&mut self) {
+        if self.raw.capacity() == 0 || self.raw.capacity() > FREE_BUFFER_BYTES_MAX {
+            return;
+        }
+        let (mut raw, mut fields) = (std::mem::take(&mut self.raw), std::mem::take(&mut self.fields));
+        raw.clear();
+        fields.clear();
+        // At thread exit the list may be gone already; then the buffers are simply freed.
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < FREE_BUFFERS_MAX {
+                free.push((raw, fields));
+            }
+        });
+    }
+}
+
+impl fmt::Debug for HttpHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.line)?;
+        let mut list = f.debug_map();
+        for (_, name, value) in self.fields() {
+            list.entry(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
+        }
+        list.finish()
+    }
+}
+
+impl Method {
+    /// The method of these bytes. Methods are case-sensitive (RFC 9110, 9.1).
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        match bytes {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"DELETE" => Self::Delete,
+            b"CONNECT" => Self::Connect,
+            b"OPTIONS" => Self::Options,
+            b"TRACE" => Self::Trace,
+            b"PATCH" => Self::Patch,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether a repeated request does no more than the first (RFC 9110, 9.2.2).
+    #[must_use]
+    pub fn is_idempotent(self) -> bool {
+        !matches!(self, Self::Post | Self::Patch | Self::Connect | Self::Other)
+    }
+}
+
+impl FieldId {
+    /// The id of a field name, whatever its case. By length first: most names are told apart without a comparison.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        let is = |known: &[u8], id: Self| if name.eq_ignore_ascii_case(known) { id } else { Self::Other };
+        match name.len() {
+            2 => is(b"te", Self::Te),
+            4 => match name[0] | 0x20 {
+                b'h' => is(b"host", Self::Host),
+                b'd' => is(b"date", Self::Date),
+                _ => Self::Other,
+            },
+            6 => match name[0] | 0x20 {
+                b'e' => is(b"expect", Self::Expect),
+                b's' => is(b"server", Self::Server),
+                _ => Self::Other,
+            },
+            7 => match name[0] | 0x20 {
+                b'u' => is(b"upgrade", Self::Upgrade),
+                b't' => is(b"trailer", Self::Trailer),
+                _ => Self::Other,
+            },
+            10 => match name[0] | 0x20 {
+                b'c' => is(b"connection", Self::Connection),
+                b'k' => is(b"keep-alive", Self::KeepAlive),
+                _ => Self::Other,
+            },
+            14 => is(b"content-length", Self::ContentLength),
+            // "http2-settings" is 14 bytes too, and rare: looked at only when content-length did not match.
+            16 => is(b"proxy-connection", Self::ProxyConnection),
+            17 => is(b"transfer-encoding", Self::TransferEncoding),
+            _ => Self::Other,
+        }
+        .or_http2_settings(name)
+    }
+
+    fn or_http2_settings(self, name: &[u8]) -> Self {
+        if self == Self::Other && name.len() == 14 && name.eq_ignore_ascii_case(b"http2-settings") {
+            return Self::Http2Settings;
+        }
+        self
+    }
+}
+
+/// Whether these bytes are a token (RFC 9110, 5.6.2), at least one byte long.
+#[must_use]
+pub fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&b| is_token_byte(b))
+}
+
+/// Whether this byte may stand in a token.
+#[must_use]
+pub const fn is_token_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(
+            b,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+}
+
+/// Whether these bytes may be a field value: no control byte but the tab (RFC 9110, 5.5).
+#[must_use]
+pub fn is_value(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&b| b == b'\t' || (b >= 0x20 && b != 0x7f))
+}
+
+/// Splits `http://authority/path?query` into the authority and the rest.
+fn split_absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr::memmem::find(target, b"://")?;
+    let rest = &target[colon + 3..];
+    let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
+    Some((&rest[..end], &rest[end..]))
+}
+
+thread_local! {
+    /// Buffers of heads that are gone, for the next ones of this worker.
+    static FREE: RefCell<Vec<(Vec<u8>, Vec<Field>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Buffers that a worker keeps for later heads, at most.
+const FREE_BUFFERS_MAX: usize = 1024;
+
+/// A larger buffer is given back to the allocator, in bytes.
+const FREE_BUFFER_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_built_read_and_changed() {
+        let mut head = HttpHead::request("GET", b"/a/b?c=1");
+        assert!(head.append("Host", b"x.example"));
+        assert!(head.append("X-A", b"1"));
+        assert!(head.append("x-a", b"2"));
+        assert_eq!(head.get("X-a"), Some(&b"1"[..]));
+        assert_eq!((head.path(), head.target()), (&b"/a/b"[..], &b"/a/b?c=1"[..]));
+        assert_eq!(head.authority(), Some(&b"x.example"[..]));
+        assert!(head.set("x-A", b"3"));
+        assert_eq!(head.field_count(), 2);
+        assert!(head.remove("host") && !head.remove("host"));
+        head.set_target(b"/new");
+        assert_eq!(head.path_and_query(), b"/new");
+    }
+
+    #[test]
+    fn nothing_can_be_injected() {
+        let mut head = HttpHead::response(200);
+        for (name, value) in
+            [("a b", &b"x"[..]), ("a:", b"x"), ("", b"x"), ("a", b"x\r\ny: z"), ("a", b"\0"), ("a", b"\n")]
+        {
+            assert!(!head.append(name, value), "{name:?} {value:?}");
+        }
+        assert_eq!(head.field_count(), 0);
+    }
+
+    #[test]
+    fn absolute_targets_give_authority_and_path() {
+        for (target, authority, path) in
+            [(&b"http://h:1/p?q"[..], &b"h:1"[..], &b"/p"[..]), (b"http://h", b"h", b"/"), (b"http://h?q", b"h", b"")]
+        {
+            let head = HttpHead::request("GET", target);
+            assert_eq!((head.authority(), head.path()), (Some(authority), path));
+        }
+    }
+
+    #[test]
+    fn field_ids_ignore_case() {
+        for (name, id) in [
+            ("HOST", FieldId::Host),
+            ("Content-Length", FieldId::ContentLength),
+            ("HTTP2-Settings", FieldId::Http2Settings),
+            ("transfer-ENCODING", FieldId::TransferEncoding),
+            ("x-other", FieldId::Other),
+            ("hoss", FieldId::Other),
+        ] {
+            assert_eq!(FieldId::of(name.as_bytes()), id, "{name}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Protocol-neutral messages: heads, bodies, and the one record of a request.
+//!
+//! **Invariant:** never does I/O; a head is raw bytes and places in them, never a map of strings.
+
+mod body;
+mod head;
+
+pub use body::{Body, BodyError, BodyLength, BodySource, Chunk, Relay};
+pub use head::{Field, FieldId, HttpHead, Method, Span, StartLine, Version, is_token, is_token_byte, is_value};
+
+/// A request.
+#[derive(Debug)]
+pub struct Request {
+    /// Method, target and fields.
+    pub head: Head,
+    /// What follows the head.
+    pub body: Body,
+}
+
+/// A response.
+#[derive(Debug)]
+pub struct Response {
+    /// Status and fields.
+    pub head: Head,
+    /// What follows the head.
+    pub body: Body,
+}
+
+/// A head in its protocol's own form. RPC frames join HTTP here.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Head {
+    /// HTTP/1.
+    Http(HttpHead),
+}
+
+impl Head {
+    /// The HTTP head, if it is one.
+    #[must_use]
+    pub fn http(&self) -> Option<&HttpHead> {
+        match self {
+            Self::Http(h) => Some(h),
+        }
+    }
+
+    /// The HTTP head, if it is one.
+    pub fn http_mut(&mut self) -> Option<&mut HttpHead> {
+        match self {
+            Self::Http(h) => Some(h),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The plane seam: what the core asks of a packet backend, and the only thing it knows of one.
+//!
+//! A plane is the kernel's sockets, or a userspace TCP over DPDK, or a simulated wire in a test. All of them lend their bytes: a
+//! [`Conn`] shows its caller what is readable and takes what is written inside a closure, so that a message is parsed where it
+//! arrived and serialised where it leaves.
+//!
+//! **Invariant:** nothing here names a plane, holds a runtime or is `Send`: a connection never leaves the core that accepted it.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+
+/// Opens listening sockets and connections on one plane. One per worker; cheap to clone.
+pub trait Transport: Clone + 'static {
+    /// The plane's byte stream.
+    type Conn: Conn;
+    /// The plane's listening socket.
+    type Listener: Listener<Conn = Self::Conn>;
+
+    /// Binds and listens. Errors are those of `bind(2)` and `listen(2)`, on every plane.
+    fn listen(&self, address: &Address, options: &ListenOptions) -> impl Future<Output = io::Result<Self::Listener>>;
+
+    /// Opens a connection. The caller bounds the time: the future may be dropped at any point and leaves nothing behind.
+    fn connect(&self, address: &Address) -> impl Future<Output = io::Result<Self::Conn>>;
+}
+
+/// A listening socket of one worker.
+pub trait Listener: 'static {
+    /// The plane's byte stream.
+    type Conn: Conn;
+
+    /// Waits for the next connection. `EMFILE`, `ENFILE` and `ENOMEM` are passed up: the caller pauses and tries again.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Conn>>;
+
+    /// The address in force: with port 0 in the configuration, the one the plane chose.
+    fn local_addr(&self) -> &Address;
+}
+
+/// A byte stream with one peer. Closed when dropped; what was written and flushed before is still delivered.
+pub trait Conn: Unpin + 'static {
+    /// Shows `f` the readable bytes and removes as many as it says it used.
+    ///
+    /// `known` is how many unused bytes the caller has seen already and found too few: the call waits until there are more than that.
+    /// A caller starts with 0 and, after a look that used nothing, passes the length it saw. When `f` is shown no more than `known`
+    /// bytes, the peer has ended its stream. Bytes that `f` leaves are shown again, in one piece, with more behind them.
+    ///
+    /// `f` parses or serialises and touches no other connection: the plane may be borrowed while it runs.
+    fn poll_read_with<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        known: usize,
+        f: impl FnOnce(&[u8]) -> (usize, R),
+    ) -> Poll<io::Result<R>>;
+
+    /// Lends `f` room of at least `wish` bytes (at most [`ROOM_BYTES_MAX`]) and keeps as many as it says it wrote.
+    ///
+    /// Waits while what was written before leaves too little room: this is the backpressure of a slow reader. The bytes leave on
+    /// [`poll_flush`](Self::poll_flush) at the latest.
+    fn poll_write_with<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wish: usize,
+        f: impl FnOnce(&mut [u8]) -> (usize, R),
+    ) -> Poll<io::Result<R>>;
+
+    /// Moves up to `limit` readable bytes straight to `to`, without showing them to anyone. Says how many; 0 is the end of the stream.
+    ///
+    /// Waits when there is nothing to read or `to` can take nothing; it reads only what `to` has room for, so that a slow reader closes
+    /// the sender's window. What was written to `to` before leaves first. The bytes may still need a flush of `to`.
+    fn poll_relay(&mut self, to: &mut Self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>>;
+
+    /// Hands everything written to the plane. Ready when nothing waits in this process (the kernel plane) or in the queue in front of
+    /// the send ring (DPDK).
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Flushes and ends our direction (FIN). Reading goes on.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// The peer's address.
+    fn peer_addr(&self) -> &Address;
+
+    /// Our address.
+    fn local_addr(&self) -> &Address;
+
+    /// Where the peer wanted to go, when the connection was redirected or taken transparently.
+    fn original_dst(&self) -> Option<Address> {
+        None
+    }
+
+    /// Ends the connection at once (RST); unsent bytes are lost. The next read or write answers `ConnectionAborted`.
+    fn abort(&mut self);
+}
+
+/// The largest room that [`Conn::poll_write_with`] promises in one piece, in bytes. A longer message is written in parts.
+pub const ROOM_BYTES_MAX: usize = 16 * 1024;
+
+/// Where to listen or connect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// An IP address and a TCP port.
+    Inet(SocketAddr),
+    /// A unix socket by its path. An empty path is a peer that never bound (the client side of every unix connection).
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether a packet port can't reach it, because it never leaves the host: loopback and unix sockets.
+    #[must_use]
+    pub fn is_host_local(&self) -> bool {
+        match self {
+            Self::Inet(a) => a.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+
+    /// The IP socket address, if it is one.
+    #[must_use]
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(a) => Some(*a),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(a) => a.fmt(f),
+            Self::Unix(p) => write!(f, "unix:{}", p.display()),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(a: SocketAddr) -> Self {
+        Self::Inet(a)
+    }
+}
+
+/// A text that is no address. Carries nothing: the caller knows the text and its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressError;
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected IP:PORT, [IPv6]:PORT, :PORT or unix:/PATH")
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    /// `127.0.0.1:80`, `[::1]:80`, `:80` (every IPv4 address, as in MOSN), `unix:/run/x.sock` or `/run/x.sock`.
+    fn from_str(s: &str) -> Result<Self, AddressError> {
+        if let Some(path) = s.strip_prefix("unix:") {
+            return if path.is_empty() { Err(AddressError) } else { Ok(Self::Unix(path.into())) };
+        }
+        if s.starts_with('/') {
+            return Ok(Self::Unix(s.into()));
+        }
+        if let Some(port) = s.strip_prefix(':') {
+            let port: u16 = port.parse().map_err(|_| AddressError)?;
+            return Ok(Self::Inet(SocketAddr::from(([0, 0, 0, 0], port))));
+        }
+        s.parse().map(Self::Inet).map_err(|_| AddressError)
+    }
+}
+
+/// How to listen.
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    /// Connections that wait to be accepted, at most.
+    pub backlog_conns_max: u32,
+    /// Whether several workers bind the same address, each with a queue of its own (`SO_REUSEPORT`).
+    pub reuse_port: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self { backlog_conns_max: 4096, reuse_port: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_parse_and_print() {
+        for (text, printed) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:8080", "[::1]:8080"),
+            (":9", "0.0.0.0:9"),
+            ("unix:/run/a", "unix:/run/a"),
+            ("/run/a", "unix:/run/a"),
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), printed);
+        }
+        for bad in ["", "localhost:80", "1.2.3.4", "unix:", ":x", "1.2.3.4:99999"] {
+            assert_eq!(bad.parse::<Address>(), Err(AddressError), "{bad}");
+        }
+    }
+}
