@@ -56,7 +56,7 @@ apt_run() {
     local word
     word=$(root_prefix) || return 1
     [ -z "$word" ] || prefix=("$word")
-    "${prefix[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "${apt_options[@]}" "$@" >&2
+    "${prefix[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "${apt_options[@]}" "$@" >&2
 }
 
 apt_lists_present() {
