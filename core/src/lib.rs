@@ -8,3 +8,4 @@ pub mod codec;
 pub mod config;
 pub mod message;
 pub mod net;
+pub mod tls;
