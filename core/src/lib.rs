@@ -10,3 +10,4 @@ pub mod message;
 pub mod net;
 pub mod stream;
 pub mod telemetry;
+pub mod tls;
