@@ -8,3 +8,5 @@ pub mod codec;
 pub mod config;
 pub mod message;
 pub mod net;
+pub mod router;
+pub mod snapshot;

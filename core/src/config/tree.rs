@@ -164,7 +164,11 @@ impl Builder {
 
     fn key(&mut self, text: &str, plain: bool, place: Place) -> Result<(), TreeError> {
         if plain && text == "<<" {
-            return Err(TreeError { place, message: "merge keys (`<<`) are not read".into(), remedy: "write the keys out" });
+            return Err(TreeError {
+                place,
+                message: "merge keys (`<<`) are not read".into(),
+                remedy: "write the keys out",
+            });
         }
         let Some(open) = self.open.last_mut() else { return Ok(()) };
         if !open.seen.insert(text.to_owned()) {
@@ -241,7 +245,9 @@ fn forbid_rest(mut parser: Parser<'_, StrInput<'_>>) -> Result<(), TreeError> {
 
 fn forbid_tag(tag: Option<&Tag>, place: Place) -> Result<(), TreeError> {
     match tag {
-        Some(tag) => Err(TreeError { place, message: format!("tags (`{tag}`) are not read"), remedy: "remove the tag" }),
+        Some(tag) => {
+            Err(TreeError { place, message: format!("tags (`{tag}`) are not read"), remedy: "remove the tag" })
+        }
         None => Ok(()),
     }
 }
@@ -337,7 +343,10 @@ mod tests {
             Value::Text(t) => format!("{t:?}"),
             Value::List(l) => format!("[{}]", l.iter().map(print).collect::<Vec<_>>().join(",")),
             Value::Map(m) => {
-                format!("{{{}}}", m.iter().map(|e| format!("{}:{}", e.key, print(&e.node))).collect::<Vec<_>>().join(","))
+                format!(
+                    "{{{}}}",
+                    m.iter().map(|e| format!("{}:{}", e.key, print(&e.node))).collect::<Vec<_>>().join(",")
+                )
             }
         }
     }
@@ -351,7 +360,10 @@ mod tests {
             (r#"{"a":"\ud83d\ude00"}"#, "{a:\"😀\"}"),
             (r#"{"a":"\\ud83d\\ude00 \ud83d\ude00"}"#, r#"{a:"\\ud83d\\ude00 😀"}"#),
             ("a: 1\nb:\n- true\n- ~\n- -2.5\nc: {d: x}\n", r#"{a:1,b:[true,null,-2.5],c:{d:"x"}}"#),
-            ("a: 127.0.0.1:80\nb: 30s\nc: '30'\nd: .5\ne: 1e3\n", r#"{a:"127.0.0.1:80",b:"30s",c:"30",d:0.5,e:1000.0}"#),
+            (
+                "a: 127.0.0.1:80\nb: 30s\nc: '30'\nd: .5\ne: 1e3\n",
+                r#"{a:"127.0.0.1:80",b:"30s",c:"30",d:0.5,e:1000.0}"#,
+            ),
             ("a: on\nb: inf\nc: 0x1f\nd: nan\n", r#"{a:"on",b:"inf",c:31,d:"nan"}"#),
             ("a: &x {b: 1}\nc: *x\n", "{a:{b:1},c:{b:1}}"),
             ("\u{feff}a: |\n  two\n  lines\n", r#"{a:"two\nlines\n"}"#),
