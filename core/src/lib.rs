@@ -8,6 +8,8 @@ pub mod codec;
 pub mod config;
 pub mod message;
 pub mod net;
+pub mod router;
+pub mod snapshot;
 pub mod stream;
 pub mod telemetry;
 pub mod tls;
