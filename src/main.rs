@@ -1,2 +1,5 @@
 //! The binary: wiring only.
+
+#![forbid(unsafe_code)]
+
 fn main() {}
