@@ -8,10 +8,12 @@
 mod affinity;
 mod buffers;
 mod conn;
+mod rlimit;
 mod run;
 mod socket;
 mod transport;
 
 pub use conn::KernelConn;
+pub use rlimit::open_files_max;
 pub use run::{Running, available_cores, run};
 pub use transport::{KernelListener, KernelTransport};

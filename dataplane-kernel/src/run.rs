@@ -72,10 +72,10 @@ where
     F: Fn(usize, KernelTransport) -> Fut,
     Fut: Future<Output = io::Result<()>>,
 {
-    if let Some(core) = core {
-        if let Err(error) = affinity::pin_to(core) {
-            tracing::warn!(worker = index, core, %error, "the worker runs unpinned");
-        }
+    if let Some(core) = core
+        && let Err(error) = affinity::pin_to(core)
+    {
+        tracing::warn!(worker = index, core, %error, "the worker runs unpinned");
     }
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(worker(index, KernelTransport::with_unix_sockets(unix)))

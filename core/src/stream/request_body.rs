@@ -31,11 +31,14 @@ impl<C: Conn> BodySource for RequestBody<C> {
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
-        self.puller.poll(&mut self.io.borrow_mut(), cx)
+        // Borrowed only when a service sends a request's body straight back where it came from: see `BodySource::poll_beside`.
+        let Ok(mut io) = self.io.try_borrow_mut() else { return Poll::Ready(Err(BodyError::Sink)) };
+        self.puller.poll(&mut io, cx)
     }
 
     fn poll_relay(&mut self, cx: &mut Context<'_>, to: &mut dyn Any) -> Poll<Result<Relay, BodyError>> {
-        let io = &mut *self.io.borrow_mut();
+        let Ok(mut io) = self.io.try_borrow_mut() else { return Poll::Ready(Ok(Relay::Unsupported)) };
+        let io = &mut *io;
         if io.decoder.is_body_done() {
             return Poll::Ready(Ok(Relay::Done));
         }

@@ -74,7 +74,11 @@ mod tests {
         let start = Instant::now();
         let mut timer = Timer::new();
         timer.set(Duration::from_secs(5));
-        poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx).is_pending()))).await;
+        poll_fn(|cx| {
+            let _: () = assert!(timer.poll_expired(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
         timer.set(Duration::from_secs(20));
         poll_fn(|cx| timer.poll_expired(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 20);
