@@ -1,0 +1,169 @@
+//! Every key that the gateway knows, with its type, default and meaning: the reader asks for no other, reports on all others, and the
+//! reference page is printed from it.
+//!
+//! **Invariant:** a key stands in exactly one of the two tables, [`working`] or [`planned`].
+
+mod page;
+mod planned;
+mod working;
+
+pub use page::reference_page;
+pub(super) use planned::{FILTERS, INNER, PLANNED};
+pub(super) use working::SECTIONS;
+
+use super::diagnostic::Severity;
+
+/// A map in the file and the keys that have function in it.
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    /// Where it stands in the file.
+    pub(super) path: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+/// A key that has function.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// As it would be written; empty: none, or the key is required (its meaning says so).
+    pub(super) default: &'static str,
+    pub(super) meaning: &'static str,
+}
+
+/// What a key's value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Bool,
+    Number,
+    Duration,
+    Size,
+    Address,
+    Pem,
+    Choice(&'static [&'static str]),
+    Texts,
+    Map(&'static str),
+    Maps(&'static str),
+}
+
+/// A key of MOSN's schema that has no function yet, or none here.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) section: &'static str,
+    pub(super) name: &'static str,
+    pub(super) severity: Severity,
+    /// What happens because it has none.
+    pub(super) effect: &'static str,
+    /// The row of [`INNER`] that lists the keys within; empty: anything may stand there.
+    pub(super) inner: &'static str,
+}
+
+/// The section of this name. Only names that the tables hold are asked for.
+pub(super) fn section(name: &str) -> &'static Section {
+    SECTIONS
+        .iter()
+        .find(|s| s.name == name)
+        .expect("the reader asks for sections of the table only; a test walks them all")
+}
+
+impl Section {
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|k| k.name == name)
+    }
+
+    pub(super) fn planned(&self, name: &str) -> Option<&'static Planned> {
+        PLANNED.iter().find(|p| p.section == self.name && p.name == name)
+    }
+
+    /// The known key that is most like `name`, if any is like it.
+    pub(super) fn nearest(&self, name: &str) -> Option<&'static str> {
+        let working = self.keys.iter().map(|k| k.name);
+        let planned = PLANNED.iter().filter(|p| p.section == self.name).map(|p| p.name);
+        nearest(name, working.chain(planned))
+    }
+}
+
+/// The keys within a planned key, each with the row that lists what is within it in turn.
+pub(super) fn inner(name: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let row = INNER.iter().find(|(n, _)| *n == name).map_or("", |(_, keys)| keys);
+    row.split_ascii_whitespace().map(|key| key.split_once('>').unwrap_or((key, "")))
+}
+
+/// The candidate that is most like `name`: at most a third of its letters differ.
+pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    let bound = (name.chars().count() / 3).max(1);
+    candidates.map(|c| (distance(name, c), c)).filter(|(d, _)| *d <= bound).min_by_key(|(d, _)| *d).map(|(_, c)| c)
+}
+
+/// How many letters must be changed, added, removed or swapped with their neighbour, upper and lower case alike.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.to_ascii_lowercase().chars().collect(), b.to_ascii_lowercase().chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let changed = above[j] + usize::from(a[i] != b[j]);
+            let mut best = changed.min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[b.len()]
+}
+
+/// A longer key is not compared with the known ones, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_hold_together() {
+        for section in SECTIONS {
+            for (i, key) in section.keys.iter().enumerate() {
+                assert!(section.keys[..i].iter().all(|k| k.name != key.name), "{}.{} twice", section.name, key.name);
+                assert!(section.planned(key.name).is_none(), "{}.{} in both tables", section.name, key.name);
+                if let Kind::Map(name) | Kind::Maps(name) = key.kind {
+                    assert!(SECTIONS.iter().any(|s| s.name == name), "no section {name}");
+                }
+            }
+        }
+        for (i, row) in PLANNED.iter().enumerate() {
+            assert!(SECTIONS.iter().any(|s| s.name == row.section), "{}: no such section", row.section);
+            assert!(!PLANNED[..i].iter().any(|p| (p.section, p.name) == (row.section, row.name)), "{} twice", row.name);
+            assert!(row.inner.is_empty() || INNER.iter().any(|(n, _)| *n == row.inner), "{}", row.inner);
+        }
+        for (name, _) in INNER {
+            for (key, within) in inner(name) {
+                assert!(within.is_empty() || INNER.iter().any(|(n, _)| *n == within), "{key}>{within}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_found_or_none() {
+        let listener = section("listener");
+        for (wrong, right) in [
+            ("adress", Some("address")),
+            ("acces_logs", Some("access_logs")),
+            ("filter_chain", Some("filter_chains")),
+            ("Name", Some("name")),
+            ("zzz", None),
+            ("use_orginal_dst", Some("use_original_dst")),
+        ] {
+            assert_eq!(listener.nearest(wrong), right, "{wrong}");
+        }
+        assert_eq!(distance("ab", "ba"), 1);
+    }
+}

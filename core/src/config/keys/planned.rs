@@ -1,0 +1,260 @@
+//! The keys of MOSN's schema that have no function here yet. A row goes when its function lands.
+//!
+//! An error where ignoring the key would open, lose or misroute traffic; else a warning that says the effect. A value that switches
+//! nothing on (false, 0, an empty text, list or map) is not reported.
+//!
+//! **Invariant:** nothing that is known and without function is missing here: no key is ignored silently.
+
+use super::Planned;
+use crate::config::diagnostic::Severity::{self, Error, Warning};
+
+const fn row(section: &'static str, name: &'static str, severity: Severity, effect: &'static str) -> Planned {
+    Planned { section, name, severity, effect, inner: "" }
+}
+
+const fn deep(
+    section: &'static str,
+    name: &'static str,
+    severity: Severity,
+    effect: &'static str,
+    inner: &'static str,
+) -> Planned {
+    Planned { section, name, severity, effect, inner }
+}
+
+#[rustfmt::skip]
+pub(crate) const PLANNED: &[Planned] = &[
+    // tidy: table
+    deep("file", "metrics", Warning, "no sink is opened, no statistic is left out: all of them are on the admin address under /metrics", "metrics"),
+    deep("file", "tracing", Warning, "no trace is written", "tracing"),
+    row("file", "extends", Error, "the extensions are not started: what they register, tunnel or convert is lost"),
+    row("file", "third_part_codec", Error, "the protocols of loaded codecs are not served"),
+    row("file", "dynamic_resources", Error, "nothing is fetched from a control plane: its listeners, routes and clusters are missing"),
+    row("file", "static_resources", Error, "the clusters of this section, which the control plane is reached by, are missing"),
+    row("file", "wasm_global_plugins", Warning, "no plugin is loaded"),
+    row("file", "plugin", Warning, "no plugin process is started"),
+    row("file", "pprof", Warning, "no profile port is opened"),
+    row("file", "service_registry", Warning, "nothing is registered"),
+    row("file", "node", Warning, "no control plane learns it"),
+    row("file", "pid", Warning, "no pid file is written"),
+    row("file", "uds_dir", Warning, "there is no hot upgrade, so there are no sockets for it"),
+    row("file", "close_graceful", Warning, "a stop is always graceful"),
+    row("file", "disable_upgrade", Warning, "there is no hot upgrade to disable"),
+    row("file", "inherit_old_mosnconfig", Warning, "there is no hot upgrade: the file alone counts"),
+
+    row("server", "global_log_roller", Warning, "log files are not rotated"),
+    row("server", "use_netpoll_mode", Warning, "every worker polls its own sockets; there is no other mode"),
+
+    row("listener", "type", Warning, "logs and metrics do not tell ingress from egress"),
+    row("listener", "reuseport", Warning, "every worker has a listening socket of its own in any case"),
+    row("listener", "use_original_dst", Error, "redirected connections would go by this listener's routes, not to where they were going"),
+    row("listener", "listener_filters", Error, "what these filters find out about a connection would be missing"),
+    row("listener", "inspector", Error, "clients without TLS would be turned away"),
+    row("listener", "default_read_buffer_size", Warning, "an idle connection holds no buffer at all"),
+
+    row("access_log", "log_roller", Warning, "the file is not rotated"),
+
+    row("filter_chain", "match", Error, "every connection would take this chain"),
+    row("filter", "go_plugin_config", Error, "the filter would be missing"),
+
+    row("proxy", "name", Warning, "statistics go by the listener's name"),
+    row("proxy", "upstream_protocol", Warning, "origins are asked in HTTP/1.1; in MOSN the key has no effect either"),
+    row("proxy", "router_handler_name", Warning, "routes are always chosen by the default rules"),
+    row("proxy", "concurrency_num", Warning, "requests run on the workers"),
+    row("proxy", "fallback_for_unknown_protocol", Error, "bytes of an unknown protocol would be refused, not passed on"),
+    row("proxy", "validate_clusters", Warning, "clusters of routes are always checked"),
+    row("proxy", "transparent_proxy", Error, "origins would see the gateway's address instead of the client's"),
+    row("proxy_extend", "Http2", Warning, "HTTP/2 is not served"),
+    row("proxy_extend", "bolt", Warning, "the protocol is not served"),
+    row("proxy_extend", "boltv2", Warning, "the protocol is not served"),
+    row("proxy_extend", "dubbo", Warning, "the protocol is not served"),
+    row("proxy_extend", "dubbo-thrift", Warning, "the protocol is not served"),
+    row("proxy_extend", "tars", Warning, "the protocol is not served"),
+    row("proxy_extend", "sub_protocol", Error, "the protocol is not served"),
+    row("proxy_http1", "http2_use_stream", Warning, "HTTP/2 is not served; bodies always stream"),
+    row("proxy_http1", "enable_bolt_goaway", Warning, "the protocol is not served"),
+    row("proxy_http1", "sub_protocol", Error, "the protocol is not served"),
+
+    row("router", "router_configs", Error, "the virtual hosts of the directory would be missing"),
+    deep("router", "request_headers_to_add", Error, "origins would get the client's own fields of these names, or none", "header_add"),
+    row("router", "request_headers_to_remove", Error, "origins would get fields that are meant to be taken away"),
+    deep("router", "response_headers_to_add", Warning, "responses lack these fields", "header_add"),
+    row("router", "response_headers_to_remove", Warning, "responses keep these fields"),
+
+    row("virtual_host", "require_tls", Warning, "requests without TLS are served too; in MOSN the key has no effect either"),
+    row("virtual_host", "per_filter_config", Warning, "none of these filters runs"),
+    deep("virtual_host", "request_headers_to_add", Error, "origins would get the client's own fields of these names, or none", "header_add"),
+    row("virtual_host", "request_headers_to_remove", Error, "origins would get fields that are meant to be taken away"),
+    deep("virtual_host", "response_headers_to_add", Warning, "responses lack these fields", "header_add"),
+    row("virtual_host", "response_headers_to_remove", Warning, "responses keep these fields"),
+
+    deep("route", "redirect", Error, "the request would not be redirected", "redirect"),
+    row("route", "metadata", Warning, "nothing reads it"),
+    row("route", "decorator", Warning, "no trace is written"),
+    row("route", "per_filter_config", Warning, "none of these filters runs"),
+    deep("route", "request_mirror_policies", Warning, "no copy of the request is sent", "mirror"),
+    deep("route", "request_headers_to_add", Error, "origins would get the client's own fields of these names, or none", "header_add"),
+    row("route", "request_headers_to_remove", Error, "origins would get fields that are meant to be taken away"),
+    deep("route", "response_headers_to_add", Warning, "responses lack these fields", "header_add"),
+    row("route", "response_headers_to_remove", Warning, "responses keep these fields"),
+
+    row("match", "regex", Error, "no request would match"),
+    deep("match", "headers", Error, "the route would take requests without these fields too", "header_match"),
+    deep("match", "variables", Error, "the route would take requests without these values too", "variable_match"),
+    deep("match", "dsl_expressions", Error, "the route would take requests for which the expressions are false", "dsl"),
+
+    row("route_action", "cluster_variable", Error, "requests would go to no cluster, or to another one"),
+    row("route_action", "cluster_header", Error, "requests would go to no cluster, or to another one"),
+    deep("route_action", "weighted_clusters", Error, "requests would not be divided among the clusters", "weighted"),
+    row("route_action", "upstream_protocol", Error, "origins would be asked in HTTP/1.1"),
+    row("route_action", "hash_policy", Warning, "requests of one key go to different hosts; only LB_MAGLEV uses it"),
+    row("route_action", "metadata_match", Error, "requests would go to hosts outside the subset"),
+    deep("route_action", "retry_policy", Warning, "a request that fails is not tried again", "retry"),
+    row("route_action", "prefix_rewrite", Error, "origins would be asked for the path as it came"),
+    deep("route_action", "regex_rewrite", Error, "origins would be asked for the path as it came", "regex_rewrite"),
+    row("route_action", "host_rewrite", Error, "origins would be asked with the host as it came"),
+    row("route_action", "auto_host_rewrite", Error, "origins would be asked with the host as it came"),
+    row("route_action", "auto_host_rewrite_header", Error, "origins would be asked with the host as it came"),
+    deep("route_action", "request_mirror_policies", Warning, "no copy of the request is sent", "mirror"),
+    deep("route_action", "request_headers_to_add", Error, "origins would get the client's own fields of these names, or none", "header_add"),
+    row("route_action", "request_headers_to_remove", Error, "origins would get fields that are meant to be taken away"),
+    deep("route_action", "response_headers_to_add", Warning, "responses lack these fields", "header_add"),
+    row("route_action", "response_headers_to_remove", Warning, "responses keep these fields"),
+
+    row("cluster_manager", "clusters_configs", Error, "the clusters of the directory would be missing"),
+    row("cluster_manager", "cluster_pool_enable", Warning, "every cluster has pools of its own in any case"),
+
+    row("cluster", "sub_type", Warning, "nothing reads it; in MOSN the key has no effect either"),
+    row("cluster", "max_request_per_conn", Warning, "connections are not closed after a number of requests; in MOSN the key has no effect either"),
+    row("cluster", "conn_buffer_limit_bytes", Warning, "buffers are bounded by `limits`; in MOSN the key has no effect either"),
+    row("cluster", "mark", Error, "connections would lack the mark that routing or the firewall goes by"),
+    deep("cluster", "health_check", Warning, "hosts are not probed: one that is down still gets its share of the requests", "health_check"),
+    row("cluster", "spec", Error, "the hosts that a registry would tell are missing"),
+    deep("cluster", "lb_subset_config", Error, "requests would go to hosts of every subset", "subset"),
+    deep("cluster", "original_dst_lb_config", Warning, "only ORIGINAL_DST uses it", "original_dst_lb"),
+    deep("cluster", "keepalive", Warning, "no heartbeats are sent", "keepalive"),
+    row("cluster", "lbconfig", Warning, "round robin has nothing to set"),
+    row("cluster", "dns_refresh_rate", Warning, "only STRICT_DNS uses it"),
+    row("cluster", "respect_dns_ttl", Warning, "only STRICT_DNS uses it"),
+    row("cluster", "dns_lookup_family", Warning, "only STRICT_DNS uses it"),
+    deep("cluster", "dns_resolvers", Warning, "only STRICT_DNS uses it", "dns_resolvers"),
+    row("cluster", "dns_resolver_file", Warning, "only STRICT_DNS uses it"),
+    row("cluster", "dns_resolver_port", Warning, "only STRICT_DNS uses it"),
+    deep("cluster", "slow_start", Warning, "a new host gets its full share of the requests at once", "slow_start"),
+    row("cluster", "cluster_pool_enable", Warning, "every cluster has pools of its own in any case"),
+
+    row("circuit_breaker", "max_pending_requests", Warning, "waiting requests are not counted; in MOSN the key has no effect either"),
+    row("circuit_breaker", "max_requests", Warning, "running requests are not bounded"),
+    row("circuit_breaker", "max_retries", Warning, "there are no retries to bound"),
+
+    row("host", "weight", Warning, "every host gets the same share of the requests"),
+    row("host", "metadata", Warning, "no subset is made of it"),
+    row("host", "tls_disable", Error, "the host would be asked with TLS if its cluster has it"),
+
+    row("tls_server", "type", Error, "the peer would not be verified as this type does"),
+    row("tls_server", "server_name", Warning, "certificates are chosen by the names in them"),
+    row("tls_server", "ca_cert", Warning, "clients are not asked for a certificate"),
+    row("tls_server", "verify_client", Error, "clients would be let in without a valid certificate"),
+    row("tls_server", "require_client_cert", Error, "clients would be let in without a certificate"),
+    row("tls_server", "insecure_skip", Warning, "clients are not asked for a certificate"),
+    row("tls_server", "cipher_suites", Warning, "the safe suites of TLS 1.2 and 1.3 are offered"),
+    row("tls_server", "ecdh_curves", Warning, "the usual curves are offered"),
+    row("tls_server", "ticket", Warning, "sessions are resumed with tickets of our own"),
+    row("tls_server", "fall_back", Warning, "a bad certificate stops the start; nothing falls back to plain text"),
+    row("tls_server", "extend_verify", Error, "the peer would not be verified by these rules"),
+    row("tls_server", "callbacks", Error, "the peer would not be verified by these callbacks"),
+    row("tls_server", "sds_source", Error, "the certificates of the secret service would be missing"),
+
+    row("tls_client", "type", Error, "the origin would not be verified as this type does"),
+    row("tls_client", "cert_chain", Error, "origins that ask for a certificate would get none"),
+    row("tls_client", "private_key", Error, "origins that ask for a certificate would get none"),
+    row("tls_client", "verify_client", Warning, "this is the client's side"),
+    row("tls_client", "require_client_cert", Warning, "this is the client's side"),
+    row("tls_client", "cipher_suites", Warning, "the safe suites of TLS 1.2 and 1.3 are offered"),
+    row("tls_client", "ecdh_curves", Warning, "the usual curves are offered"),
+    row("tls_client", "ticket", Warning, "sessions are resumed where the origin allows it"),
+    row("tls_client", "fall_back", Warning, "a failed handshake fails the request; nothing falls back to plain text"),
+    row("tls_client", "extend_verify", Error, "the origin would not be verified by these rules"),
+    row("tls_client", "callbacks", Error, "the origin would not be verified by these callbacks"),
+    row("tls_client", "sds_source", Error, "the certificates of the secret service would be missing"),
+
+    row("admin", "access_log_path", Warning, "requests to the admin API are not logged"),
+    row("admin", "access_log", Warning, "requests to the admin API are not logged"),
+    row("admin", "profile_path", Warning, "no profile is written"),
+    row("admin", "socket_options", Warning, "the socket has the usual options"),
+    row("admin_address", "pipe", Warning, "the admin API does not listen on a unix socket"),
+    row("socket_address", "protocol", Warning, "it is TCP"),
+    row("socket_address", "named_port", Warning, "only `port_value` counts"),
+    row("socket_address", "resolver_name", Warning, "the address is an IP address"),
+    row("socket_address", "ipv4_compat", Warning, "the address is taken as it is written"),
+];
+
+/// The keys within keys that have no function yet, so that a misspelt one is seen: `key>row` says what is within a key in turn.
+#[rustfmt::skip]
+pub(crate) const INNER: &[(&str, &str)] = &[
+    // tidy: table
+    ("metrics", "sinks>sink stats_matcher>stats_matcher sample>sample ewma>ewma shm_zone shm_size flush_mosn lazy_flush"),
+    ("sink", "type config"),
+    ("stats_matcher", "reject_all exclusion_labels exclusion_keys"),
+    ("sample", "type size exp_decay_alpha"),
+    ("ewma", "alpha target duration"),
+    ("tracing", "enable tracer driver config"),
+    ("header_add", "header>header append"),
+    ("header", "key value"),
+    ("redirect", "response_code path_redirect host_redirect scheme_redirect"),
+    ("mirror", "cluster percent trace_sampled amplification broadcast"),
+    ("header_match", "name value regex"),
+    ("variable_match", "name value regex model"),
+    ("dsl", "expression"),
+    ("weighted", "cluster>weighted_cluster"),
+    ("weighted_cluster", "name weight metadata_match"),
+    ("retry", "retry_on retry_timeout num_retries status_codes"),
+    ("regex_rewrite", "pattern>pattern substitution"),
+    ("pattern", "regex google_re2"),
+    ("health_check", "protocol timeout interval interval_jitter initial_delay_seconds healthy_threshold unhealthy_threshold service_name check_config>check_config common_callbacks event_log_path"),
+    ("check_config", "http_check_config>http_check"),
+    ("http_check", "port timeout path method scheme domain codes>codes"),
+    ("codes", "Start End"),
+    ("subset", "fall_back_policy default_subset subset_selectors"),
+    ("original_dst_lb", "use_header header_name replace_local"),
+    ("keepalive", "interval timeout"),
+    ("dns_resolvers", "servers search port ndots timeout attempts rotate use_tcp"),
+    ("slow_start", "mode slow_start_duration aggression min_weight_percent"),
+];
+
+/// A filter of MOSN's by its type.
+#[derive(Debug)]
+pub(crate) struct FilterNote {
+    pub(crate) name: &'static str,
+    pub(crate) severity: Severity,
+    pub(crate) effect: &'static str,
+}
+
+const fn filter(name: &'static str, severity: Severity, effect: &'static str) -> FilterNote {
+    FilterNote { name, severity, effect }
+}
+
+/// The stream filters of MOSN (`stream_filters[].type`); none runs yet.
+#[rustfmt::skip]
+pub(crate) const FILTERS: &[FilterNote] = &[
+    // tidy: table
+    filter("fault", Error, "requests that are meant to fail or wait would not"),
+    filter("payload_limit", Error, "requests that are too large would be let through"),
+    filter("gzip", Warning, "responses are not compressed"),
+    filter("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
+    filter("flowControlFilter", Error, "requests above the limit would be let through"),
+    filter("header_to_metadata", Error, "requests would go to hosts outside their subset"),
+    filter("ip_access", Error, "clients that are meant to be kept out would be let in"),
+    filter("dsl", Error, "requests would be neither changed nor refused"),
+    filter("dubbo_stream", Error, "requests would not find their service"),
+    filter("mirror", Warning, "no copy of a request is sent"),
+    filter("grpc_metric", Warning, "these statistics are missing"),
+    filter("transcoder", Error, "requests would reach the origin in the wrong protocol"),
+    filter("seata", Error, "transactions would not be opened, committed or rolled back"),
+    filter("proxywasm", Error, "what the plugin refuses or changes would pass unchanged"),
+    filter("jwt_authn", Error, "requests without a valid token would be let through"),
+    filter("istio.stats", Warning, "these statistics are missing"),
+    filter("mixer", Warning, "nothing is reported to Mixer"),
+    filter("rbac", Error, "requests that are meant to be refused would be let through"),
+    filter("health_check", Warning, "health checks are passed on like any other request"),
+];

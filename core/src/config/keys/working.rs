@@ -1,0 +1,406 @@
+//! The keys that have function. The reader asks for no key that is not here.
+//!
+//! **Invariant:** the default written here is the default in force; tests read both.
+
+use super::{Key, Kind, Section};
+use Kind::{Address, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+    Key { name, kind, default, meaning }
+}
+
+/// Every map of the file, in the order of the reference page.
+pub(crate) const SECTIONS: &[Section] = &[
+    Section { name: "file", path: "", keys: FILE },
+    Section { name: "server", path: "servers[0]", keys: SERVER },
+    Section { name: "listener", path: "servers[0].listeners[]", keys: LISTENER },
+    Section { name: "access_log", path: "servers[0].listeners[].access_logs[]", keys: ACCESS_LOG },
+    Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
+    Section { name: "filter", path: "servers[0].listeners[].filter_chains[0].filters[0]", keys: FILTER },
+    Section { name: "proxy", path: "servers[0].listeners[].filter_chains[0].filters[0].config", keys: PROXY },
+    Section { name: "proxy_extend", path: "….filters[0].config.extend_config", keys: PROXY_EXTEND },
+    Section { name: "proxy_http1", path: "….filters[0].config.extend_config.Http1", keys: PROXY_HTTP1 },
+    Section { name: "router", path: "servers[0].routers[]", keys: ROUTER },
+    Section { name: "virtual_host", path: "servers[0].routers[].virtual_hosts[]", keys: VIRTUAL_HOST },
+    Section { name: "route", path: "servers[0].routers[].virtual_hosts[].routers[]", keys: ROUTE },
+    Section { name: "match", path: "….virtual_hosts[].routers[].match", keys: MATCH },
+    Section { name: "route_action", path: "….virtual_hosts[].routers[].route", keys: ROUTE_ACTION },
+    Section { name: "direct_response", path: "….virtual_hosts[].routers[].direct_response", keys: DIRECT_RESPONSE },
+    Section { name: "cluster_manager", path: "cluster_manager", keys: CLUSTER_MANAGER },
+    Section { name: "cluster", path: "cluster_manager.clusters[]", keys: CLUSTER },
+    Section { name: "circuit_breaker", path: "cluster_manager.clusters[].circuit_breakers[0]", keys: CIRCUIT_BREAKER },
+    Section { name: "host", path: "cluster_manager.clusters[].hosts[]", keys: HOST },
+    Section { name: "tls_server", path: "tls_context and tls_context_set[] of a filter chain", keys: TLS_SERVER },
+    Section { name: "tls_client", path: "tls_context of a cluster or of cluster_manager", keys: TLS_CLIENT },
+    Section { name: "admin", path: "admin", keys: ADMIN },
+    Section { name: "admin_address", path: "admin.address", keys: ADMIN_ADDRESS },
+    Section { name: "socket_address", path: "admin.address.socket_address", keys: SOCKET_ADDRESS },
+    Section { name: "dataplane", path: "dataplane", keys: DATAPLANE },
+    Section { name: "dpdk", path: "dataplane.dpdk", keys: DPDK },
+    Section { name: "dpdk_port", path: "dataplane.dpdk.ports[]", keys: DPDK_PORT },
+    Section { name: "dpdk_idle", path: "dataplane.dpdk.idle", keys: DPDK_IDLE },
+    Section { name: "tls_backend", path: "tls_backend", keys: TLS_BACKEND },
+    Section { name: "limits", path: "limits", keys: LIMITS },
+];
+
+const FILE: &[Key] = &[
+    key("servers", Maps("server"), "", "What listens. Exactly one. Required."),
+    key("cluster_manager", Map("cluster_manager"), "", "Where requests go."),
+    key("admin", Map("admin"), "", "The admin API. Absent: none."),
+    key("dataplane", Map("dataplane"), "", "Ferrogate's own: which packet backend carries the traffic."),
+    key("limits", Map("limits"), "", "Ferrogate's own: every limit by name."),
+    key("tls_backend", Map("tls_backend"), "", "Ferrogate's own: who does the cryptography of TLS."),
+];
+
+const SERVER: &[Key] = &[
+    key("mosn_server_name", Text, "", "A name for this gateway, in logs."),
+    key("default_log_path", Text, "stderr", "Where the log goes: `stdout`, `stderr` or a file."),
+    key("default_log_level", Choice(LEVELS), "INFO", "The least grave entries that are logged. `FATAL` is `ERROR`."),
+    key(
+        "graceful_timeout",
+        Duration,
+        "30s",
+        "How long running requests are given at a stop. The same as `limits.graceful_timeout`.",
+    ),
+    key(
+        "processor",
+        Number,
+        "auto",
+        "Worker threads, or `auto`: one a core. `dataplane.workers` says the same and wins.",
+    ),
+    key("listeners", Maps("listener"), "", "Addresses that are served."),
+    key("routers", Maps("router"), "", "Route tables, which listeners refer to by name."),
+];
+
+const LEVELS: &[&str] = &["OFF", "FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
+
+const LISTENER: &[Key] = &[
+    key("name", Text, "the address", "Its name in logs and metrics. No two alike."),
+    key(
+        "address",
+        Address,
+        "",
+        "`IP:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:/PATH`; with `network: unix` a path. Required.",
+    ),
+    key("network", Choice(&["tcp", "unix"]), "tcp", "What kind of socket."),
+    key("bind_port", Bool, "true", "Whether it has a socket of its own. (MOSN's default is false.)"),
+    key("connection_idle_timeout", Duration, "limits.idle_timeout", "Between two requests of a connection."),
+    key("access_logs", Maps("access_log"), "", "Where a line for each request goes."),
+    key(
+        "filter_chains",
+        Maps("filter_chain"),
+        "",
+        "TLS and what happens to a connection. Exactly one chain, or none where the routes are inline.",
+    ),
+    key(
+        "router_config_name",
+        Text,
+        "",
+        "Ferrogate's own, short for a chain with one `proxy` filter: the router to use.",
+    ),
+    key(
+        "virtual_hosts",
+        Maps("virtual_host"),
+        "",
+        "Ferrogate's own: virtual hosts inline, instead of a router by name.",
+    ),
+    key("routers", Maps("route"), "", "Ferrogate's own: routes inline, for every host, instead of a router by name."),
+];
+
+const ACCESS_LOG: &[Key] = &[
+    key("log_path", Text, "stdout", "`stdout`, `stderr` or a file."),
+    key("log_format", Text, "the default format", "The line, with `%variable%`s."),
+];
+
+const FILTER_CHAIN: &[Key] = &[
+    key("tls_context", Map("tls_server"), "", "TLS with one certificate."),
+    key(
+        "tls_context_set",
+        Maps("tls_server"),
+        "",
+        "TLS with several certificates, chosen by the name the client asks for (SNI).",
+    ),
+    key("filters", Maps("filter"), "", "Exactly one, of type `proxy`."),
+];
+
+const FILTER: &[Key] =
+    &[key("type", Text, "", "`proxy`. Required."), key("config", Map("proxy"), "", "The filter's own configuration.")];
+
+const PROXY: &[Key] = &[
+    key(
+        "downstream_protocol",
+        Text,
+        "Http1",
+        "The protocols of the clients, with commas between them, or `Auto`. Of all only `Http1` is served yet.",
+    ),
+    key("router_config_name", Text, "", "The router to use. Required, unless the listener has its routes inline."),
+    key("extend_config", Map("proxy_extend"), "", "Settings of the protocols."),
+];
+
+const PROXY_EXTEND: &[Key] = &[key(
+    "Http1",
+    Map("proxy_http1"),
+    "",
+    "Settings of HTTP/1. Where the protocol is `Http1` alone they may also stand in `extend_config` itself.",
+)];
+
+const PROXY_HTTP1: &[Key] = &[
+    key(
+        "max_header_size",
+        Size,
+        "limits.head_bytes_max",
+        "Bytes of a request's head, at most (431 beyond). (MOSN's default is 8192.)",
+    ),
+    key(
+        "max_request_body_size",
+        Size,
+        "limits.request_body_bytes_max",
+        "Bytes of a request's body, at most (413 beyond); 0 is no limit.",
+    ),
+];
+
+const ROUTER: &[Key] = &[
+    key("router_config_name", Text, "", "Its name. No two alike. Required."),
+    key("virtual_hosts", Maps("virtual_host"), "", "At least one."),
+];
+
+const VIRTUAL_HOST: &[Key] = &[
+    key("name", Text, "the first domain", "Its name in logs."),
+    key(
+        "domains",
+        Texts,
+        "[\"*\"]",
+        "Hosts: `a.com`, `a.com:8080`, `a.com:*`, `*.a.com`, `*.a.com:443`, `*:8080`, `*`. The most exact one wins. None twice in a router.",
+    ),
+    key("routers", Maps("route"), "", "Routes. The first that matches wins."),
+];
+
+const ROUTE: &[Key] = &[
+    key("name", Text, "", "A name for it, in logs."),
+    key("match", Map("match"), "{prefix: /}", "Which requests."),
+    key("route", Map("route_action"), "", "Send the request to a cluster. Exactly one of this and the other actions."),
+    key("direct_response", Map("direct_response"), "", "Answer the request here."),
+];
+
+const MATCH: &[Key] = &[
+    key(
+        "prefix",
+        Text,
+        "",
+        "The path starts with this; case-sensitive, without regard to segments (`/foo` matches `/foobar`). Wins over `path`.",
+    ),
+    key("path", Text, "", "The path is this, upper and lower case alike."),
+];
+
+const ROUTE_ACTION: &[Key] = &[
+    key("cluster_name", Text, "", "The cluster. Required."),
+    key(
+        "timeout",
+        Duration,
+        "limits.request_timeout",
+        "From the request sent to the end of the response's head (504 beyond). 0 is the default, negative is no limit.",
+    ),
+];
+
+const DIRECT_RESPONSE: &[Key] =
+    &[key("status", Number, "", "200 to 599. Required."), key("body", Text, "", "The body.")];
+
+const CLUSTER_MANAGER: &[Key] = &[
+    key("clusters", Maps("cluster"), "", "Groups of hosts that serve the same."),
+    key("tls_context", Map("tls_client"), "", "TLS for the clusters that say `cluster_manager_tls`."),
+];
+
+const CLUSTER: &[Key] = &[
+    key("name", Text, "", "Its name. No two alike. Required."),
+    key("type", Choice(&["SIMPLE", "STATIC"]), "SIMPLE", "Where its hosts come from: the file."),
+    key("lb_type", Choice(&["LB_ROUNDROBIN"]), "LB_ROUNDROBIN", "Which host gets the next request."),
+    key("connect_timeout", Duration, "limits.connect_timeout", "Opening a connection, TLS included."),
+    key(
+        "idle_timeout",
+        Duration,
+        "limits.upstream_idle_timeout",
+        "An idle connection is closed after this. (MOSN's default is never.)",
+    ),
+    key("circuit_breakers", Maps("circuit_breaker"), "", "Limits; the first entry counts."),
+    key("tls_context", Map("tls_client"), "", "TLS to the hosts."),
+    key("cluster_manager_tls", Bool, "false", "Use the `tls_context` of `cluster_manager`."),
+    key("hosts", Maps("host"), "", "Its hosts."),
+];
+
+const CIRCUIT_BREAKER: &[Key] =
+    &[key("max_connections", Number, "0", "Connections to the cluster, at most; 0 is no limit.")];
+
+const HOST: &[Key] = &[
+    key("address", Address, "", "`IP:PORT`, `[IPv6]:PORT` or `unix:/PATH`. Required."),
+    key("hostname", Text, "", "A name for it, in logs."),
+];
+
+const TLS_SERVER: &[Key] = &[
+    key("status", Bool, "true with a certificate", "Whether TLS is on. (MOSN's default is false.)"),
+    key("cert_chain", Pem, "", "The certificate and those between it and the root: a file or PEM text. Required."),
+    key("private_key", Pem, "", "Its key: a file or PEM text. Required."),
+    key("alpn", Text, "", "Protocols to negotiate, with commas between them. `http/1.1` is the only one yet."),
+    key(
+        "min_version",
+        Choice(VERSIONS),
+        "tls_auto",
+        "The oldest version; `tls_auto` is 1.2. Older ones than 1.2 are not spoken.",
+    ),
+    key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3."),
+];
+
+const TLS_CLIENT: &[Key] = &[
+    key("status", Bool, "true with any other key", "Whether TLS is on. (MOSN's default is false.)"),
+    key("server_name", Text, "the host's name", "The name that is asked for (SNI) and verified."),
+    key("ca_cert", Pem, "the system's roots", "Whom to trust: a file or PEM text."),
+    key("insecure_skip", Bool, "false", "Do not verify the origin's certificate."),
+    key("alpn", Text, "", "Protocols to negotiate, with commas between them. `http/1.1` is the only one yet."),
+    key(
+        "min_version",
+        Choice(VERSIONS),
+        "tls_auto",
+        "The oldest version; `tls_auto` is 1.2. Older ones than 1.2 are not spoken.",
+    ),
+    key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3."),
+];
+
+const VERSIONS: &[&str] = &["tls_auto", "tlsv1_0", "tlsv1_1", "tlsv1_2", "tlsv1_3"];
+
+const ADMIN: &[Key] = &[key("address", Map("admin_address"), "", "Where it listens.")];
+
+const ADMIN_ADDRESS: &[Key] = &[key("socket_address", Map("socket_address"), "", "An IP address and a port.")];
+
+const SOCKET_ADDRESS: &[Key] = &[
+    key("address", Text, "127.0.0.1", "An IP address. The admin API asks nobody who they are: keep it on loopback."),
+    key("port_value", Number, "9901", "The port."),
+];
+
+const DATAPLANE: &[Key] = &[
+    key(
+        "type",
+        Choice(&["kernel", "dpdk"]),
+        "kernel",
+        "`kernel`: the kernel's sockets. `dpdk`: a poll-mode port under a TCP of our own.",
+    ),
+    key("workers", Number, "auto", "Worker threads, or `auto`: one a core. On DPDK: queue pairs of each port."),
+    key(
+        "fallback",
+        Choice(&["none", "kernel"]),
+        "none",
+        "When the DPDK plane can't start: exit with code 3, or serve over the kernel plane and say why.",
+    ),
+    key("dpdk", Map("dpdk"), "", "The ports and their TCP."),
+];
+
+const DPDK: &[Key] = &[
+    key("ports", Maps("dpdk_port"), "", "Ports, each with one queue pair a worker. At least one with `type: dpdk`."),
+    key("hugepages", Bool, "true", "Use hugepages; false is EAL's `--no-huge`."),
+    key("memory_mib", Number, "256", "Memory for EAL, in MiB."),
+    key("eal_args", Texts, "[]", "Further arguments for EAL."),
+    key("rx_ring_bytes", Size, "64KiB", "Receive ring of one flow; a power of two."),
+    key("tx_ring_bytes", Size, "64KiB", "Send ring of one flow; a power of two."),
+    key("flows_max", Number, "200000", "Flows of one worker, at most."),
+    key("syn_backlog_max", Number, "4096", "Flows that have not finished the handshake, at most."),
+    key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
+];
+
+const DPDK_PORT: &[Key] = &[
+    key(
+        "device",
+        Text,
+        "",
+        "A PCI address (`0000:3b:00.0`) or a virtual device with its arguments (`net_af_xdp0,iface=eth1`). Required.",
+    ),
+    key("address", Text, "", "Our IPv4 address and network on it: `10.1.2.3/24`. Required."),
+    key("gateway", Text, "", "Where packets for other networks go: an IPv4 address within `address`."),
+    key("mtu", Number, "1500", "Bytes of an IP packet, at most; 576 to 9216."),
+];
+
+const DPDK_IDLE: &[Key] = &[
+    key(
+        "mode",
+        Choice(&["adaptive", "busy"]),
+        "adaptive",
+        "`adaptive`: busy, then pausing, then asleep. `busy`: a whole core, the lowest latency.",
+    ),
+    key("busy_polls", Number, "2000", "Empty polls before the worker pauses between them."),
+    key("pause_polls", Number, "2000", "Further empty polls before it sleeps."),
+    key("sleep_us", Number, "50", "How long it sleeps, in microseconds."),
+];
+
+const TLS_BACKEND: &[Key] = &[key(
+    "backend",
+    Choice(&["auto", "rustls"]),
+    "auto",
+    "`auto`: the best there is on this host. `rustls`: software.",
+)];
+
+const LIMITS: &[Key] = &[
+    key(
+        "downstream_conns_max",
+        Number,
+        "0",
+        "Downstream connections of one worker, at most. 0 derives it from the limit of open files at start.",
+    ),
+    key("request_line_bytes_max", Size, "16KiB", "Bytes of a request line, at most (414 beyond)."),
+    key(
+        "head_bytes_max",
+        Size,
+        "64KiB",
+        "Bytes of a head, start line and fields together, at most (431 beyond; 502 for an origin's).",
+    ),
+    key("head_fields_max", Number, "128", "Fields of a head or of trailers, at most (431 beyond)."),
+    key(
+        "request_body_bytes_max",
+        Size,
+        "0",
+        "Bytes of a request's body, at most (413 beyond). 0 is no limit: bodies stream and are never held whole.",
+    ),
+    key("chunk_line_bytes_max", Size, "4KiB", "Bytes of a chunk-size line with its extensions, at most (400 beyond)."),
+    key("body_in_hand_bytes_max", Size, "16KiB", "Bytes of a body that is held in hand rather than streamed, at most."),
+    key("interim_responses_max", Number, "16", "Interim (1xx) responses before the final one, at most (502 beyond)."),
+    key("requests_per_conn_max", Number, "0", "Requests on one downstream connection, at most. 0 is no limit."),
+    key("idle_conns_per_host_max", Number, "256", "Idle upstream connections that one worker keeps per host, at most."),
+    key(
+        "drain_bytes_max",
+        Size,
+        "64KiB",
+        "Bytes of a request's body that are read and thrown away to keep a connection whose request was answered early, at most.",
+    ),
+    key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
+    key("idle_timeout", Duration, "90s", "Between two requests of a connection."),
+    key("body_idle_timeout", Duration, "60s", "Between two reads or writes of a body."),
+    key("tunnel_idle_timeout", Duration, "1h", "Between two bytes of a tunnel (Upgrade, CONNECT)."),
+    key("handshake_timeout", Duration, "15s", "A TLS handshake from accept to end."),
+    key(
+        "connect_timeout",
+        Duration,
+        "10s",
+        "Opening an upstream connection, TLS included, unless the cluster says otherwise.",
+    ),
+    key(
+        "request_timeout",
+        Duration,
+        "60s",
+        "From the request sent to the end of the response's head, unless the route says otherwise (504 beyond).",
+    ),
+    key(
+        "upstream_idle_timeout",
+        Duration,
+        "60s",
+        "An idle upstream connection is closed after this, unless the cluster says otherwise.",
+    ),
+    key(
+        "linger_timeout",
+        Duration,
+        "2s",
+        "A connection that was told to close is given this long to take its last bytes.",
+    ),
+    key(
+        "accept_pause",
+        Duration,
+        "100ms",
+        "How long accepting pauses when the process has no descriptor or memory left.",
+    ),
+    key("graceful_timeout", Duration, "30s", "At a stop: how long running requests are given to finish."),
+];

@@ -1,0 +1,108 @@
+//! `dataplane`.
+//!
+//! **Invariant:** a DPDK port gets an address only with its network: there is no guess at a prefix.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::config::dataplane::{Dataplane, Dpdk, Fallback, Idle, IdleMode, Plane, Port};
+use crate::config::reader::Reader;
+use crate::config::tree::Node;
+
+pub(super) fn dataplane(r: &mut Reader, node: &Node) -> Option<Dataplane> {
+    let fields = r.map(node, "dataplane")?;
+    let plane = fields.choice(r, "type", &[("kernel", Plane::Kernel), ("dpdk", Plane::Dpdk)]).unwrap_or_default();
+    let fallback = fields.choice(r, "fallback", &[("kernel", Fallback::Kernel), ("none", Fallback::None)]);
+    let dpdk = fields.with(r, "dpdk", dpdk).unwrap_or_default();
+    if plane == Plane::Dpdk && node.get("dpdk").and_then(|d| d.get("ports")).is_none_or(Node::is_neutral) {
+        r.error(node.place, "`type: dpdk` without a port", "write `dpdk: {ports: [{device: ..., address: ...}]}`");
+    }
+    Some(Dataplane { plane, workers: fields.threads(r, "workers"), fallback: fallback.unwrap_or_default(), dpdk })
+}
+
+fn dpdk(r: &mut Reader, node: &Node) -> Option<Dpdk> {
+    let fields = r.map(node, "dpdk")?;
+    let d = Dpdk::default();
+    let count = 1..=u64::from(u32::MAX);
+    let dpdk = Dpdk {
+        ports: fields.list(r, "ports", port),
+        hugepages: fields.boolean(r, "hugepages").unwrap_or(d.hugepages),
+        memory_mib: fields.number(r, "memory_mib", 16..=1 << 20).unwrap_or(d.memory_mib),
+        eal_args: fields.list(r, "eal_args", Reader::text),
+        rx_ring_bytes: fields.size(r, "rx_ring_bytes", RING_MIN..=RING_MAX).unwrap_or(d.rx_ring_bytes),
+        tx_ring_bytes: fields.size(r, "tx_ring_bytes", RING_MIN..=RING_MAX).unwrap_or(d.tx_ring_bytes),
+        flows_max: fields.number(r, "flows_max", count.clone()).unwrap_or(d.flows_max),
+        syn_backlog_max: fields.number(r, "syn_backlog_max", count).unwrap_or(d.syn_backlog_max),
+        idle: fields.with(r, "idle", idle).unwrap_or(d.idle),
+    };
+    for (key, size) in [("rx_ring_bytes", dpdk.rx_ring_bytes), ("tx_ring_bytes", dpdk.tx_ring_bytes)] {
+        if let Some(node) = fields.get(key).filter(|_| !size.is_power_of_two()) {
+            r.at(key, |r| r.error(node.place, format!("{size} is no power of two"), "write 64KiB, 128KiB, ..."));
+        }
+    }
+    Some(dpdk)
+}
+
+fn port(r: &mut Reader, node: &Node) -> Option<Port> {
+    let fields = r.map(node, "dpdk_port")?;
+    let device = fields.required(r, "device");
+    let text = fields.required(r, "address");
+    let network = fields.with(r, "address", |r, node| {
+        let network = network(text.as_deref()?);
+        if network.is_none() {
+            r.error(node.place, "an IPv4 address with its network is expected", "write it like 10.1.2.3/24");
+        }
+        network
+    });
+    let gateway = fields.with(r, "gateway", |r, node| {
+        let text = r.text(node)?;
+        let gateway = text.parse::<Ipv4Addr>().ok();
+        match (gateway, network) {
+            (None, _) => r.error(node.place, format!("`{text}` is no IPv4 address"), ""),
+            (Some(gateway), Some((address, prefix))) if !within(gateway, address, prefix) => {
+                r.error(
+                    node.place,
+                    format!("the gateway {gateway} is not in {address}/{prefix}: it can't be reached"),
+                    "",
+                );
+            }
+            _ => {}
+        }
+        gateway
+    });
+    let mtu = fields.number(r, "mtu", 576..=9216).unwrap_or(1500);
+    let (address, prefix_len) = network?;
+    Some(Port { device: device?, address, prefix_len, gateway, mtu })
+}
+
+fn idle(r: &mut Reader, node: &Node) -> Option<Idle> {
+    let fields = r.map(node, "dpdk_idle")?;
+    let d = Idle::default();
+    let sleep = fields.number(r, "sleep_us", 1..=1_000_000).map_or(d.sleep, Duration::from_micros);
+    Some(Idle {
+        mode: fields
+            .choice(r, "mode", &[("adaptive", IdleMode::Adaptive), ("busy", IdleMode::Busy)])
+            .unwrap_or_default(),
+        busy_polls: fields.number(r, "busy_polls", 0..=u64::from(u32::MAX)).unwrap_or(d.busy_polls),
+        pause_polls: fields.number(r, "pause_polls", 0..=u64::from(u32::MAX)).unwrap_or(d.pause_polls),
+        sleep,
+    })
+}
+
+/// An address and the length of its network's prefix.
+fn network(text: &str) -> Option<(Ipv4Addr, u8)> {
+    let (address, prefix) = text.split_once('/')?;
+    let prefix = prefix.parse().ok().filter(|p| (1..=32).contains(p))?;
+    Some((address.parse().ok()?, prefix))
+}
+
+fn within(gateway: Ipv4Addr, address: Ipv4Addr, prefix: u8) -> bool {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    (gateway.to_bits() ^ address.to_bits()) & mask == 0
+}
+
+/// The smallest ring of a flow, in bytes.
+const RING_MIN: u64 = 4096;
+
+/// The largest ring of a flow, in bytes.
+const RING_MAX: u64 = 16 << 20;

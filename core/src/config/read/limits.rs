@@ -1,0 +1,45 @@
+//! `limits`.
+//!
+//! **Invariant:** every field of [`Limits`] is a key of the same name.
+
+use crate::config::limits::Limits;
+use crate::config::reader::Reader;
+use crate::config::tree::Node;
+
+pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
+    let f = r.map(node, "limits")?;
+    let d = Limits::default();
+    // tidy: table
+    Some(Limits {
+        downstream_conns_max: f.number(r, "downstream_conns_max", 0..=COUNT_MAX).unwrap_or(d.downstream_conns_max),
+        request_line_bytes_max: f.size(r, "request_line_bytes_max", 64..=HEAD_MAX).unwrap_or(d.request_line_bytes_max),
+        head_bytes_max: f.size(r, "head_bytes_max", 256..=HEAD_MAX).unwrap_or(d.head_bytes_max),
+        head_fields_max: f.number(r, "head_fields_max", 1..=10_000).unwrap_or(d.head_fields_max),
+        request_body_bytes_max: f.size(r, "request_body_bytes_max", 0..=u64::MAX).unwrap_or(d.request_body_bytes_max),
+        chunk_line_bytes_max: f.size(r, "chunk_line_bytes_max", 16..=HEAD_MAX).unwrap_or(d.chunk_line_bytes_max),
+        body_in_hand_bytes_max: f.size(r, "body_in_hand_bytes_max", 0..=HEAD_MAX).unwrap_or(d.body_in_hand_bytes_max),
+        interim_responses_max: f.number(r, "interim_responses_max", 0..=10_000).unwrap_or(d.interim_responses_max),
+        requests_per_conn_max: f.number(r, "requests_per_conn_max", 0..=u64::MAX).unwrap_or(d.requests_per_conn_max),
+        idle_conns_per_host_max: f
+            .number(r, "idle_conns_per_host_max", 0..=COUNT_MAX)
+            .unwrap_or(d.idle_conns_per_host_max),
+        drain_bytes_max: f.size(r, "drain_bytes_max", 0..=u64::MAX).unwrap_or(d.drain_bytes_max),
+        head_timeout: f.duration(r, "head_timeout").unwrap_or(d.head_timeout),
+        idle_timeout: f.duration(r, "idle_timeout").unwrap_or(d.idle_timeout),
+        body_idle_timeout: f.duration(r, "body_idle_timeout").unwrap_or(d.body_idle_timeout),
+        tunnel_idle_timeout: f.duration(r, "tunnel_idle_timeout").unwrap_or(d.tunnel_idle_timeout),
+        handshake_timeout: f.duration(r, "handshake_timeout").unwrap_or(d.handshake_timeout),
+        connect_timeout: f.duration(r, "connect_timeout").unwrap_or(d.connect_timeout),
+        request_timeout: f.duration(r, "request_timeout").unwrap_or(d.request_timeout),
+        upstream_idle_timeout: f.duration(r, "upstream_idle_timeout").unwrap_or(d.upstream_idle_timeout),
+        linger_timeout: f.duration(r, "linger_timeout").unwrap_or(d.linger_timeout),
+        accept_pause: f.duration(r, "accept_pause").unwrap_or(d.accept_pause),
+        graceful_timeout: f.duration(r, "graceful_timeout").unwrap_or(d.graceful_timeout),
+    })
+}
+
+/// Connections, at most.
+const COUNT_MAX: u64 = 100_000_000;
+
+/// Bytes of anything that is held whole, at most.
+const HEAD_MAX: u64 = 16 << 20;

@@ -1,0 +1,245 @@
+//! `servers[0].listeners[]` and what is within: access logs, filter chains, the `proxy` filter.
+//!
+//! **Invariant:** a filter that would not run is never passed over in silence.
+
+use super::{route, the_only, tls};
+use crate::config::diagnostic::Severity;
+use crate::config::keys::{self, FILTERS};
+use crate::config::reader::{Fields, Reader};
+use crate::config::schema::{AccessLog, Listener, Proxy, RouterConfig, TlsContext, VirtualHost};
+use crate::config::tree::{Node, Value};
+use crate::net::Address;
+
+/// A listener, and its router where the routes are inline.
+pub(super) fn listener(r: &mut Reader, node: &Node) -> Option<(Listener, Option<RouterConfig>)> {
+    let fields = r.map(node, "listener")?;
+    let address = address(r, &fields)?;
+    let name = fields.text(r, "name").unwrap_or_else(|| address.to_string());
+    let inline = inline_router(r, &fields, &name);
+    let mut chain = Chain::default();
+    match fields.get("filter_chains") {
+        Some(node) => {
+            r.at("filter_chains", |r| {
+                if let Some(first) = the_only(r, node, "filter chain") {
+                    r.at("[0]", |r| chain = filter_chain(r, first).unwrap_or_default());
+                }
+            });
+        }
+        None => chain.proxy = Some(Proxy { router: String::new(), head_bytes_max: None, request_body_bytes_max: None }),
+    }
+    r.at("stream_filters", |r| stream_filters(r, node.get("stream_filters")));
+    let bind_port = fields.boolean(r, "bind_port").unwrap_or(true);
+    if !bind_port {
+        r.warn(node.place, "a listener with `bind_port: false` takes no connections: nothing hands it any yet", "");
+    }
+    let listener = Listener {
+        bind_port,
+        idle_timeout: fields.duration(r, "connection_idle_timeout"),
+        access_logs: fields.list(r, "access_logs", access_log),
+        tls: chain.tls,
+        proxy: choose_router(r, &fields, chain.proxy?, inline.as_ref()),
+        origin: r.origin(node.place),
+        name,
+        address,
+    };
+    Some((listener, inline))
+}
+
+#[derive(Default)]
+struct Chain {
+    tls: Vec<TlsContext>,
+    proxy: Option<Proxy>,
+}
+
+fn address(r: &mut Reader, fields: &Fields<'_>) -> Option<Address> {
+    let unix = fields.choice(r, "network", &[("tcp", false), ("unix", true)]).unwrap_or(false);
+    let text = fields.required(r, "address")?;
+    fields.with(r, "address", |r, node| match text.parse() {
+        _ if unix => Some(Address::Unix(text.strip_prefix("unix:").unwrap_or(&text).into())),
+        Ok(address) => Some(address),
+        Err(error) => {
+            r.error(node.place, format!("`{text}` is no address"), error);
+            None
+        }
+    })
+}
+
+/// The router that `virtual_hosts` or `routers` of the listener itself make.
+fn inline_router(r: &mut Reader, fields: &Fields<'_>, listener: &str) -> Option<RouterConfig> {
+    let (hosts, routes) = (fields.get("virtual_hosts"), fields.get("routers"));
+    let origin = r.origin(hosts.or(routes)?.place);
+    if let (Some(_), Some(routes)) = (hosts, routes) {
+        r.error(routes.place, "both `virtual_hosts` and `routers`", "move the routes into a virtual host");
+    }
+    let virtual_hosts = match hosts {
+        Some(_) => fields.list(r, "virtual_hosts", route::virtual_host),
+        None => vec![VirtualHost {
+            name: listener.to_owned(),
+            domains: route::every_domain(),
+            routes: fields.list(r, "routers", route::route),
+        }],
+    };
+    // The line break keeps it apart from every name in the file that anyone writes.
+    Some(RouterConfig { name: format!("{listener}\n(inline)"), virtual_hosts, origin })
+}
+
+/// Settles which router the proxy uses: the filter's, the listener's or the inline one, but one of them.
+fn choose_router(r: &mut Reader, fields: &Fields<'_>, mut proxy: Proxy, inline: Option<&RouterConfig>) -> Proxy {
+    let by_name = fields.text(r, "router_config_name");
+    let given = [Some(&proxy.router).filter(|n| !n.is_empty()), by_name.as_ref(), inline.map(|i| &i.name)];
+    let mut given: Vec<String> = given.into_iter().flatten().cloned().collect();
+    match given.len() {
+        0 => {
+            let remedy = "write `router_config_name`, or `routers` with the routes themselves";
+            r.error(fields.node.place, "the listener has no routes", remedy);
+        }
+        1 => proxy.router = given.remove(0),
+        _ => r.error(fields.node.place, "the listener says more than once which routes it has", "keep one"),
+    }
+    proxy
+}
+
+fn access_log(r: &mut Reader, node: &Node) -> Option<AccessLog> {
+    let fields = r.map(node, "access_log")?;
+    let path = fields.text(r, "log_path").filter(|p| !p.is_empty()).unwrap_or_else(|| "stdout".into());
+    Some(AccessLog { path, format: fields.text(r, "log_format").filter(|f| !f.is_empty()) })
+}
+
+fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
+    let fields = r.map(node, "filter_chain")?;
+    let one = fields.with(r, "tls_context", tls::server);
+    let set = fields.list(r, "tls_context_set", |r, node| Some(tls::server(r, node)));
+    if let (Some(_), Some(second)) =
+        (fields.get("tls_context"), fields.get("tls_context_set").filter(|n| !n.is_neutral()))
+    {
+        r.error(second.place, "both `tls_context` and `tls_context_set`", "keep one of the two");
+    }
+    let (all, on) = (set.len(), set.iter().flatten().count());
+    if on > 0 && on < all {
+        r.warn(fields.node.place, format!("{} of {all} certificates are off and not used", all - on), "");
+    }
+    let mut chain = Chain { tls: one.into_iter().chain(set.into_iter().flatten()).collect(), proxy: None };
+    match fields.get("filters") {
+        None => fields.missing(r, "filters"),
+        Some(node) => r.at("filters", |r| {
+            if let Some(first) = the_only(r, node, "network filter") {
+                chain.proxy = r.at("[0]", |r| filter(r, first));
+            }
+        }),
+    }
+    Some(chain)
+}
+
+/// The network filter.
+fn filter(r: &mut Reader, node: &Node) -> Option<Proxy> {
+    let fields = match node.get("type") {
+        Some(Node { value: Value::Text(kind), place }) if kind != "proxy" => {
+            let message = match NETWORK_FILTERS.iter().find(|(name, _)| name == kind) {
+                Some((_, effect)) => format!("the network filter `{kind}` has no function yet: {effect}"),
+                None => format!("there is no network filter `{kind}`"),
+            };
+            r.at("type", |r| r.error(*place, message, "`proxy` is the one there is"));
+            return None;
+        }
+        _ => r.map(node, "filter")?,
+    };
+    fields.required(r, "type")?;
+    let empty = Node { place: node.place, value: Value::Map(Vec::new()) };
+    let config = fields.get("config").unwrap_or(&empty);
+    r.at("config", |r| proxy(r, config))
+}
+
+fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
+    let fields = r.map(node, "proxy")?;
+    let http1_only = fields.with(r, "downstream_protocol", protocols).unwrap_or(true);
+    let mut proxy = Proxy {
+        router: fields.text(r, "router_config_name").unwrap_or_default(),
+        head_bytes_max: None,
+        request_body_bytes_max: None,
+    };
+    if let Some(extend) = fields.get("extend_config") {
+        r.at("extend_config", |r| {
+            let flat = http1_only && extend.get("Http1").is_none();
+            let section = if flat { "proxy_http1" } else { "proxy_extend" };
+            let Some(fields) = r.map(extend, section) else { return };
+            if flat {
+                http1(r, &fields, &mut proxy);
+            } else if let Some(node) = fields.get("Http1") {
+                r.at("Http1", |r| {
+                    if let Some(fields) = r.map(node, "proxy_http1") {
+                        http1(r, &fields, &mut proxy);
+                    }
+                });
+            }
+        });
+    }
+    Some(proxy)
+}
+
+fn http1(r: &mut Reader, fields: &Fields<'_>, proxy: &mut Proxy) {
+    proxy.head_bytes_max = fields.size(r, "max_header_size", 256..=HEAD_BYTES_MAX);
+    proxy.request_body_bytes_max = fields.size(r, "max_request_body_size", 0..=u64::MAX);
+}
+
+/// Whether HTTP/1 is the only protocol asked for.
+fn protocols(r: &mut Reader, node: &Node) -> Option<bool> {
+    let text = r.text(node)?;
+    let names: Vec<&str> = text.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
+    for name in &names {
+        if !PROTOCOLS.contains(name) {
+            let remedy = keys::nearest(name, PROTOCOLS.iter().copied())
+                .map_or_else(String::new, |n| format!("did you mean `{n}`?"));
+            r.error(node.place, format!("there is no protocol `{name}`"), remedy);
+            return None;
+        }
+    }
+    if names == ["Http1"] {
+        return Some(true);
+    }
+    if names.contains(&"Http1") || names.contains(&"Auto") {
+        r.warn(node.place, format!("of `{text}` only HTTP/1 is served yet: clients of the others are refused"), "");
+    } else {
+        r.error(node.place, format!("`{text}` is not served yet"), "`Http1` is the protocol there is");
+    }
+    Some(false)
+}
+
+/// The stream filters: none runs yet, so each says what that means.
+fn stream_filters(r: &mut Reader, node: Option<&Node>) {
+    let Some(node) = node.filter(|n| !n.is_neutral()) else { return };
+    r.each(node, |r, element| {
+        let Some(Node { value: Value::Text(kind), place }) = element.get("type") else {
+            return r.error(element.place, "a filter without a `type`", "");
+        };
+        match FILTERS.iter().find(|f| f.name == *kind) {
+            Some(filter) => {
+                let message = format!("the stream filter `{kind}` has no function yet: {}", filter.effect);
+                match filter.severity {
+                    Severity::Error => r.error(*place, message, ""),
+                    Severity::Warning => r.warn(*place, message, ""),
+                }
+            }
+            None => {
+                let nearest = keys::nearest(kind, FILTERS.iter().map(|f| f.name));
+                let remedy = nearest.map_or_else(String::new, |n| format!("did you mean `{n}`?"));
+                r.error(*place, format!("there is no stream filter `{kind}`"), remedy);
+            }
+        }
+    });
+}
+
+/// The network filters of MOSN that are not here yet, and what becomes of the connections.
+const NETWORK_FILTERS: &[(&str, &str)] = &[
+    ("tcp_proxy", "connections would not be relayed"),
+    ("udp_proxy", "datagrams would not be relayed"),
+    ("grpc", "the service would not be served"),
+    ("tunnel", "agents could not connect"),
+    ("fault_inject", "connections would not be delayed"),
+    ("connection_manager", "write the router under `servers[0].routers`, and its name in the `proxy` filter"),
+];
+
+/// MOSN's protocols. Only `Http1` is served yet.
+const PROTOCOLS: &[&str] = &["Http1", "Http2", "Auto", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "X"];
+
+/// The largest `max_header_size`, in bytes.
+const HEAD_BYTES_MAX: u64 = 16 << 20;

@@ -1,0 +1,65 @@
+//! The walk over the file: from the tree to the data, with every mistake on the way.
+//!
+//! **Invariant:** one function a map; each reads its keys, falls back to the default after a mistake and goes on.
+
+mod admin;
+mod cluster;
+mod dataplane;
+mod limits;
+mod listener;
+mod route;
+mod server;
+mod tls;
+
+use super::check;
+use super::reader::Reader;
+use super::schema::{Config, Server, TlsBackend};
+use super::tree::{Node, Value};
+
+/// The whole file. The data is only good when the reader found no error.
+pub(super) fn file(r: &mut Reader, root: &Node, name: &str) -> Option<Config> {
+    let fields = r.map(root, "file")?;
+    let mut limits = fields.with(r, "limits", limits::limits).unwrap_or_default();
+    let dataplane = fields.with(r, "dataplane", dataplane::dataplane).unwrap_or_default();
+    let admin = fields.with(r, "admin", admin::admin);
+    let tls_backend = fields.with(r, "tls_backend", tls_backend).unwrap_or_default();
+    let clusters = fields.with(r, "cluster_manager", cluster::cluster_manager).unwrap_or_default();
+    let mut server = Server::default();
+    let mut dataplane = dataplane;
+    match fields.get("servers") {
+        None => fields.missing(r, "servers"),
+        Some(node) => r.at("servers", |r| {
+            if let Some(first) = the_only(r, node, "server") {
+                r.at("[0]", |r| {
+                    if let Some(read) = server::server(r, first) {
+                        limits.graceful_timeout = read.graceful_timeout.unwrap_or(limits.graceful_timeout);
+                        dataplane.workers = dataplane.workers.or(read.workers);
+                        server = read.server;
+                    }
+                });
+            }
+        }),
+    }
+    let config = Config { file: name.to_owned(), server, clusters, admin, dataplane, limits, tls_backend };
+    check::whole(r, &config);
+    Some(config)
+}
+
+/// The element of a list that must have exactly one.
+fn the_only<'n>(r: &mut Reader, node: &'n Node, what: &str) -> Option<&'n Node> {
+    let Value::List(list) = &node.value else {
+        r.wrong_type(node, "a list");
+        return None;
+    };
+    match list.as_slice() {
+        [] => r.error(node.place, format!("no {what}"), "write exactly one"),
+        [_] => {}
+        [_, second, ..] => r.error(second.place, format!("more than one {what}"), "keep exactly one"),
+    }
+    list.first()
+}
+
+fn tls_backend(r: &mut Reader, node: &Node) -> Option<TlsBackend> {
+    let fields = r.map(node, "tls_backend")?;
+    fields.choice(r, "backend", &[("auto", TlsBackend::Auto), ("rustls", TlsBackend::Rustls)])
+}

@@ -1,0 +1,167 @@
+//! Routers, virtual hosts and routes.
+//!
+//! **Invariant:** a route that could take requests it is not meant for is an error.
+
+use std::collections::HashMap;
+
+use crate::config::diagnostic::Place;
+use crate::config::reader::{Fields, Reader};
+use crate::config::schema::{
+    Domain, HostPattern, PathMatch, PortPattern, Route, RouteAction, RouteTimeout, RouterConfig, VirtualHost,
+};
+use crate::config::tree::{Node, Value};
+
+pub(super) fn router(r: &mut Reader, node: &Node) -> Option<RouterConfig> {
+    let fields = r.map(node, "router")?;
+    let name = fields.required(r, "router_config_name");
+    let virtual_hosts = fields.list(r, "virtual_hosts", virtual_host);
+    if virtual_hosts.is_empty() && node.get("router_configs").is_none() {
+        r.error(node.place, "no virtual host", "write at least one under `virtual_hosts`");
+    }
+    duplicate_domains(r, &fields);
+    Some(RouterConfig { name: name?, virtual_hosts, origin: r.origin(node.place) })
+}
+
+pub(super) fn virtual_host(r: &mut Reader, node: &Node) -> Option<VirtualHost> {
+    let fields = r.map(node, "virtual_host")?;
+    let first = node.get("domains").and_then(|d| texts(d).next()).map_or("*", |(text, _)| text);
+    let name = fields.text(r, "name").unwrap_or_else(|| first.to_owned());
+    let domains = match fields.get("domains") {
+        None => every_domain(),
+        Some(list) => {
+            if texts(list).next().is_none() {
+                r.at("domains", |r| r.error(list.place, "no domain", "write hosts, or \"*\" for every host"));
+            }
+            fields.list(r, "domains", |r, node| {
+                let text = r.text(node)?;
+                text.parse().map_err(|error| r.error(node.place, format!("`{text}`: {error}"), "")).ok()
+            })
+        }
+    };
+    let routes = fields.list(r, "routers", route);
+    if fields.get("routers").is_none() {
+        r.warn(node.place, "a virtual host without routes answers everything with 404", "");
+    }
+    Some(VirtualHost { name, domains, routes })
+}
+
+/// What `domains` is when it is absent.
+pub(super) fn every_domain() -> Vec<Domain> {
+    vec![Domain { host: HostPattern::Default, port: PortPattern::Absent }]
+}
+
+pub(super) fn route(r: &mut Reader, node: &Node) -> Option<Route> {
+    let fields = r.map(node, "route")?;
+    let name = fields.text(r, "name").unwrap_or_default();
+    let path = match fields.get("match") {
+        None => Some(PathMatch::Prefix("/".into())),
+        Some(node) => r.at("match", |r| path_match(r, node)),
+    };
+    // A redirect is an action too; it was reported when the keys were looked through.
+    let actions: Vec<&Node> = ["route", "redirect", "direct_response"]
+        .iter()
+        .filter_map(|key| node.get(key))
+        .filter(|n| !n.is_neutral())
+        .collect();
+    match actions.as_slice() {
+        [] => r.error(node.place, "the route does nothing", "write `route` or `direct_response`"),
+        [_] => {}
+        [_, second, ..] => {
+            r.error(second.place, "more than one of `route`, `redirect` and `direct_response`", "keep one")
+        }
+    }
+    let direct = fields.with(r, "direct_response", direct_response);
+    let action = direct.or_else(|| fields.with(r, "route", route_action));
+    Some(Route { name, path: path?, action: action? })
+}
+
+fn path_match(r: &mut Reader, node: &Node) -> Option<PathMatch> {
+    let fields = r.map(node, "match")?;
+    let prefix = fields.text(r, "prefix").filter(|p| !p.is_empty());
+    let path = fields.text(r, "path").filter(|p| !p.is_empty());
+    for text in prefix.iter().chain(&path) {
+        if !text.starts_with('/') {
+            r.warn(node.place, format!("`{text}` does not start with `/`: no path matches it"), "");
+        }
+    }
+    if let (Some(prefix), Some(path)) = (&prefix, &path) {
+        r.warn(node.place, format!("`prefix: {prefix}` wins, `path: {path}` has no effect"), "keep one of the two");
+    }
+    match (prefix, path) {
+        (Some(prefix), _) => Some(PathMatch::Prefix(prefix)),
+        (None, Some(path)) => Some(PathMatch::Path(path)),
+        (None, None) => {
+            // A match by something that has no function yet was reported already.
+            if ["regex", "headers", "variables", "dsl_expressions"].iter().all(|key| node.get(key).is_none()) {
+                r.error(node.place, "nothing to match", "write `prefix` or `path`");
+            }
+            None
+        }
+    }
+}
+
+fn route_action(r: &mut Reader, node: &Node) -> Option<RouteAction> {
+    let fields = r.map(node, "route_action")?;
+    let elsewhere = ["weighted_clusters", "cluster_variable", "cluster_header"];
+    if fields.get("cluster_name").is_none() && elsewhere.iter().any(|key| node.get(key).is_some()) {
+        return None;
+    }
+    let name = fields.required(r, "cluster_name")?;
+    let timeout = match fields.signed_duration(r, "timeout") {
+        None => RouteTimeout::Default,
+        Some((true, _)) => RouteTimeout::Never,
+        Some((false, d)) if d.is_zero() => RouteTimeout::Default,
+        Some((false, d)) => RouteTimeout::After(d),
+    };
+    let origin = fields.with(r, "cluster_name", |r, node| Some(r.origin(node.place))).unwrap_or_default();
+    Some(RouteAction::Cluster { name, timeout, origin })
+}
+
+fn direct_response(r: &mut Reader, node: &Node) -> Option<RouteAction> {
+    let fields = r.map(node, "direct_response")?;
+    if fields.get("status").is_none() {
+        fields.missing(r, "status");
+    }
+    let status = fields.number(r, "status", 200..=599)?;
+    let body = fields.text(r, "body").unwrap_or_default();
+    if !body.is_empty() && matches!(status, 204 | 304) {
+        r.warn(node.place, format!("a response with status {status} has no body: this one is not sent"), "");
+    }
+    Some(RouteAction::Direct { status, body })
+}
+
+/// Reports a domain that two virtual hosts of a router share: a request could go to either.
+fn duplicate_domains(r: &mut Reader, fields: &Fields<'_>) {
+    let Some(hosts) = fields.get("virtual_hosts").filter(|n| matches!(n.value, Value::List(_))) else { return };
+    let mut seen: HashMap<Domain, Place> = HashMap::new();
+    r.at("virtual_hosts", |r| {
+        r.each(hosts, |r, host| {
+            let listed: Vec<(Domain, Place)> = match host.get("domains") {
+                Some(list) => texts(list).filter_map(|(t, place)| Some((t.parse().ok()?, place))).collect(),
+                None => every_domain().into_iter().map(|d| (d, host.place)).collect(),
+            };
+            for (mut domain, place) in listed {
+                if domain.host == HostPattern::Default {
+                    domain.port = PortPattern::Absent;
+                }
+                if let Some(first) = seen.get(&domain) {
+                    let message = format!("the same domain stands in line {} already", first.line);
+                    r.at("domains", |r| r.error(place, message, "remove one of the two"));
+                } else {
+                    seen.insert(domain, place);
+                }
+            }
+        });
+    });
+}
+
+fn texts(node: &Node) -> impl Iterator<Item = (&str, Place)> {
+    let list = match &node.value {
+        Value::List(list) => list.as_slice(),
+        _ => &[],
+    };
+    list.iter().filter_map(|n| match &n.value {
+        Value::Text(t) => Some((t.as_str(), n.place)),
+        _ => None,
+    })
+}

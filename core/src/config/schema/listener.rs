@@ -1,0 +1,50 @@
+//! Listeners.
+//!
+//! **Invariant:** plain data that compares by content.
+
+use std::time::Duration;
+
+use super::TlsContext;
+use crate::config::diagnostic::Origin;
+use crate::net::Address;
+
+/// One entry of `listeners`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// `name`; the address where the file says none.
+    pub name: String,
+    /// `address`, with `network`.
+    pub address: Address,
+    /// `bind_port`: whether it has a socket of its own.
+    pub bind_port: bool,
+    /// `connection_idle_timeout`; None: `limits.idle_timeout`.
+    pub idle_timeout: Option<Duration>,
+    /// `access_logs`.
+    pub access_logs: Vec<AccessLog>,
+    /// `filter_chains[0].tls_context` or `tls_context_set`, those that are on. Empty: plain text.
+    pub tls: Vec<TlsContext>,
+    /// `filter_chains[0].filters[0].config`.
+    pub proxy: Proxy,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// One entry of `access_logs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// `log_path`: `stdout`, `stderr` or a file.
+    pub path: String,
+    /// `log_format`; None: the default format.
+    pub format: Option<String>,
+}
+
+/// The `proxy` network filter: HTTP, routed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// `router_config_name`: a router of the same server.
+    pub router: String,
+    /// `extend_config.Http1.max_header_size`, in bytes; None: `limits.head_bytes_max`.
+    pub head_bytes_max: Option<usize>,
+    /// `extend_config.Http1.max_request_body_size`, in bytes, 0 is no limit; None: `limits.request_body_bytes_max`.
+    pub request_body_bytes_max: Option<u64>,
+}

@@ -1,0 +1,68 @@
+//! The configuration as data: what the file says, typed, with defaults filled in and names not yet resolved.
+//!
+//! **Invariant:** plain data that compares by content; where a thing stands in the file makes no difference.
+
+mod cluster;
+mod listener;
+mod route;
+mod tls;
+
+pub use cluster::{Balancing, Cluster, ClusterId, Host};
+pub use listener::{AccessLog, Listener, Proxy};
+pub(crate) use route::{DOMAIN_BYTES_MAX, split_port};
+pub use route::{
+    Domain, DomainError, HostPattern, PathMatch, PortPattern, Route, RouteAction, RouteTimeout, RouterConfig,
+    VirtualHost,
+};
+pub use tls::{Pem, TlsBackend, TlsContext, TlsVersion};
+
+use super::dataplane::Dataplane;
+use super::limits::Limits;
+use crate::net::Address;
+
+/// A whole configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file's name, for reports about it.
+    pub file: String,
+    /// `servers[0]`.
+    pub server: Server,
+    /// `cluster_manager.clusters`.
+    pub clusters: Vec<Cluster>,
+    /// `admin`: where the admin API listens, if anywhere.
+    pub admin: Option<Address>,
+    /// `dataplane`; `workers` is `servers[0].processor` where the section does not say.
+    pub dataplane: Dataplane,
+    /// `limits`; `graceful_timeout` is that of `servers[0]` where it says one.
+    pub limits: Limits,
+    /// `tls_backend.backend`.
+    pub tls_backend: TlsBackend,
+}
+
+/// `servers[0]`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Server {
+    /// `mosn_server_name`.
+    pub name: String,
+    /// `default_log_path`: `stdout`, `stderr` or a file. Empty: `stderr`.
+    pub log_path: String,
+    /// `default_log_level`.
+    pub log_level: LogLevel,
+    /// `listeners`.
+    pub listeners: Vec<Listener>,
+    /// `routers`, and behind them one for each listener that has its routes inline.
+    pub routers: Vec<RouterConfig>,
+}
+
+/// `default_log_level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the levels speak for themselves; MOSN's FATAL is an error here")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}

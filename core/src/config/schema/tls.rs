@@ -1,0 +1,80 @@
+//! TLS contexts, of listeners and of clusters.
+//!
+//! **Invariant:** plain data; a key that stands in the file itself is never printed.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::config::diagnostic::Origin;
+
+/// `tls_context`, or one entry of `tls_context_set`. Only those that are on become data.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TlsContext {
+    /// `cert_chain`: the certificate and those between it and the root. Always there on a listener.
+    pub cert_chain: Option<Pem>,
+    /// `private_key`. Always there on a listener.
+    pub private_key: Option<Pem>,
+    /// `ca_cert`, on a cluster: whom to trust. None: the system's roots.
+    pub ca_cert: Option<Pem>,
+    /// `server_name`, on a cluster: the name asked for (SNI) and verified. Empty: the host's own name.
+    pub server_name: String,
+    /// `insecure_skip`, on a cluster: do not verify the origin's certificate.
+    pub insecure_skip: bool,
+    /// `alpn`: protocols in order of preference. Empty: none is negotiated.
+    pub alpn: Vec<String>,
+    /// `min_version`.
+    pub min_version: TlsVersion,
+    /// `max_version`.
+    pub max_version: TlsVersion,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// A certificate or a key: a file, or the PEM text itself.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Pem {
+    /// A file. A relative path starts at the working directory.
+    Path(PathBuf),
+    /// The text.
+    Text(String),
+}
+
+/// A bound on the TLS version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum TlsVersion {
+    /// `tls_auto` or absent: no bound beyond what the gateway speaks, 1.2 and 1.3.
+    #[default]
+    Auto,
+    /// `tlsv1_2`.
+    V12,
+    /// `tlsv1_3`.
+    V13,
+}
+
+/// `tls_backend.backend`: who does the cryptography.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum TlsBackend {
+    /// The best there is on this host.
+    #[default]
+    Auto,
+    /// rustls.
+    Rustls,
+}
+
+impl Pem {
+    /// What `text` stands for: PEM when it holds a PEM header, else a path.
+    #[must_use]
+    pub fn of(text: String) -> Self {
+        if text.contains("-----BEGIN") { Self::Text(text) } else { Self::Path(text.into()) }
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(p) => write!(f, "{}", p.display()),
+            Self::Text(_) => f.write_str("(PEM in the file)"),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! One generation of the configuration: immutable, names resolved to indexes, shared by all workers and swapped whole.
+//!
+//! A generation keeps what it can: what did not change is the same `Arc` as in the one before, so that a worker keeps its pools,
+//! cursors and sessions for it. Kept objects keep their order too, so that indexes move only when something before them goes.
+//!
+//! **Invariant:** every index in a snapshot is good in that snapshot, and in no other.
+
+use std::collections::{HashMap, HashSet};
+use std::ptr;
+use std::sync::Arc;
+
+use tls_offload::{ClientTls, ServerTls};
+
+use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, RouterConfig, TlsContext};
+use crate::config::{Diagnostic, Limits, Origin};
+use crate::router::Router;
+
+/// One generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up from 1 in the life of a process.
+    pub generation: u64,
+    /// The listeners.
+    pub listeners: Vec<Arc<ListenerConfig>>,
+    /// The routers, by [`RouterId`].
+    pub routers: Vec<Arc<Router>>,
+    /// The clusters, by [`ClusterId`].
+    pub clusters: Vec<Arc<ClusterConfig>>,
+    /// The limits.
+    pub limits: Arc<Limits>,
+    /// The server itself.
+    pub server: ServerFacts,
+}
+
+/// A router's place among the routers of one generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RouterId(pub u32);
+
+/// A listener with its names resolved.
+#[derive(Debug)]
+pub struct ListenerConfig {
+    /// What the file says.
+    pub config: Listener,
+    /// Its routes.
+    pub router: RouterId,
+    /// Its certificates; None: plain text.
+    pub tls: Option<Arc<ServerTls>>,
+}
+
+/// A cluster.
+#[derive(Debug)]
+pub struct ClusterConfig {
+    /// What the file says.
+    pub config: Cluster,
+    /// How to talk TLS to its hosts; None: plain text.
+    pub tls: Option<Arc<ClientTls>>,
+}
+
+/// What the file says of the server as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Its name.
+    pub name: String,
+    /// Where the log goes.
+    pub log_path: String,
+    /// What is logged.
+    pub log_level: LogLevel,
+}
+
+/// Makes TLS configurations of what the file says: reads certificates and keys.
+///
+/// `previous` is what was made for the same listener or cluster before. When neither the contexts nor the files that they name have
+/// changed, the same `Arc` is to be returned: then the listener or cluster is kept as it is.
+pub trait MakeTls {
+    /// For a listener; `contexts` are never empty.
+    ///
+    /// # Errors
+    /// What is wrong with a context.
+    fn server(
+        &mut self,
+        contexts: &[TlsContext],
+        previous: Option<&Arc<ServerTls>>,
+    ) -> Result<Arc<ServerTls>, TlsFault>;
+
+    /// For a cluster.
+    ///
+    /// # Errors
+    /// What is wrong with the context.
+    fn client(&mut self, context: &TlsContext, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, TlsFault>;
+}
+
+/// What is wrong with a TLS context. A report of `check`, so in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFault {
+    /// The context that it is about.
+    pub origin: Origin,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it; may be empty.
+    pub remedy: String,
+}
+
+impl Snapshot {
+    /// Makes a generation of a configuration. `previous` is the one in force.
+    ///
+    /// # Errors
+    /// What [`Config::parse`] can't see: certificates that can't be read. A configuration that was not made by it may also name routers
+    /// and clusters that are not there.
+    pub fn build(config: &Config, previous: Option<&Self>, tls: &mut dyn MakeTls) -> Result<Self, Vec<Diagnostic>> {
+        let mut faults = Vec::new();
+        let clusters = clusters(config, previous, tls, &mut faults);
+        let routers = routers(config, previous, &clusters, &mut faults);
+        let listeners = listeners(config, previous, &routers, tls, &mut faults);
+        if !faults.is_empty() {
+            let report = |f: TlsFault| Diagnostic::error_at(&config.file, &f.origin, f.message, f.remedy);
+            return Err(faults.into_iter().map(report).collect());
+        }
+        let kept_limits = previous.filter(|p| *p.limits == config.limits).map(|p| p.limits.clone());
+        Ok(Self {
+            generation: previous.map_or(1, |p| p.generation + 1),
+            listeners,
+            routers,
+            clusters,
+            limits: kept_limits.unwrap_or_else(|| Arc::new(config.limits.clone())),
+            server: ServerFacts {
+                name: config.server.name.clone(),
+                log_path: config.server.log_path.clone(),
+                log_level: config.server.log_level,
+            },
+        })
+    }
+
+    /// The routes of a listener of this generation.
+    #[must_use]
+    pub fn router(&self, id: RouterId) -> &Arc<Router> {
+        &self.routers[id.0 as usize]
+    }
+
+    /// The cluster of a route of this generation.
+    #[must_use]
+    pub fn cluster(&self, id: ClusterId) -> &Arc<ClusterConfig> {
+        &self.clusters[id.0 as usize]
+    }
+}
+
+impl From<(&Origin, String)> for TlsFault {
+    fn from((origin, message): (&Origin, String)) -> Self {
+        Self { origin: origin.clone(), message, remedy: String::new() }
+    }
+}
+
+fn clusters(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    tls: &mut dyn MakeTls,
+    faults: &mut Vec<TlsFault>,
+) -> Vec<Arc<ClusterConfig>> {
+    let before: &[_] = previous.map_or(&[], |p| &p.clusters);
+    let in_order = in_order(&config.clusters, |c| &c.name, before, |c| &c.config.name);
+    let mut out = Vec::with_capacity(in_order.len());
+    for (cluster, old) in in_order {
+        let old_tls = old.and_then(|o| o.tls.as_ref());
+        let made = match cluster.tls.as_ref().map(|context| tls.client(context, old_tls)).transpose() {
+            Ok(made) => made,
+            Err(fault) => {
+                faults.push(fault);
+                None
+            }
+        };
+        let kept = old.filter(|o| o.config == *cluster && same(o.tls.as_ref(), made.as_ref()));
+        out.push(kept.cloned().unwrap_or_else(|| Arc::new(ClusterConfig { config: cluster.clone(), tls: made })));
+    }
+    out
+}
+
+fn routers(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    clusters: &[Arc<ClusterConfig>],
+    faults: &mut Vec<TlsFault>,
+) -> Vec<Arc<Router>> {
+    let ids: HashMap<&str, ClusterId> =
+        (0..).zip(clusters).map(|(i, c)| (c.config.name.as_str(), ClusterId(i))).collect();
+    // A route holds the indexes of clusters: where one moved, the routers are made anew. They have no state to lose.
+    let timeout = config.limits.request_timeout;
+    let same_ids = |p: &&Snapshot| {
+        let names = |c: &[Arc<ClusterConfig>]| c.iter().map(|c| c.config.name.clone()).collect::<Vec<_>>();
+        p.limits.request_timeout == timeout && names(clusters).starts_with(&names(&p.clusters))
+    };
+    let kept = previous.filter(same_ids);
+    let before: &[_] = previous.map_or(&[], |p| &p.routers);
+    let in_order = in_order(&config.server.routers, |r: &RouterConfig| &r.name, before, |r| r.name());
+    let mut out = Vec::with_capacity(in_order.len());
+    for (router, old) in in_order {
+        if let Some(old) = old.filter(|o| kept.is_some() && o.config() == router) {
+            out.push(old.clone());
+            continue;
+        }
+        match Router::new(router, |name| ids.get(name).copied(), timeout) {
+            Ok(made) => out.push(Arc::new(made)),
+            Err(unknown) => faults.push(TlsFault::from((&router.origin, unknown.to_string()))),
+        }
+    }
+    out
+}
+
+fn listeners(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    routers: &[Arc<Router>],
+    tls: &mut dyn MakeTls,
+    faults: &mut Vec<TlsFault>,
+) -> Vec<Arc<ListenerConfig>> {
+    let ids: HashMap<&str, RouterId> = (0..).zip(routers).map(|(i, r)| (r.name(), RouterId(i))).collect();
+    let before: &[_] = previous.map_or(&[], |p| &p.listeners);
+    let in_order = in_order(&config.server.listeners, |l| &l.name, before, |l| &l.config.name);
+    let mut out = Vec::with_capacity(in_order.len());
+    for (listener, old) in in_order {
+        let Some(&router) = ids.get(listener.proxy.router.as_str()) else {
+            let message = format!("there is no router `{}`", listener.proxy.router);
+            faults.push(TlsFault::from((&listener.origin, message)));
+            continue;
+        };
+        let old_tls = old.and_then(|o| o.tls.as_ref());
+        let contexts = Some(&listener.tls).filter(|t| !t.is_empty());
+        let made = match contexts.map(|contexts| tls.server(contexts, old_tls)).transpose() {
+            Ok(made) => made,
+            Err(fault) => {
+                faults.push(fault);
+                continue;
+            }
+        };
+        let kept = old.filter(|o| o.config == *listener && o.router == router && same(o.tls.as_ref(), made.as_ref()));
+        out.push(
+            kept.cloned().unwrap_or_else(|| Arc::new(ListenerConfig { config: listener.clone(), router, tls: made })),
+        );
+    }
+    out
+}
+
+/// The new objects with the old ones of the same names: first those that were there, in their old order, then the others.
+fn in_order<'c, N, O>(
+    new: &'c [N],
+    new_name: impl Fn(&N) -> &str,
+    old: &'c [Arc<O>],
+    old_name: impl Fn(&O) -> &str,
+) -> Vec<(&'c N, Option<&'c Arc<O>>)> {
+    let by_name: HashMap<&str, &N> = new.iter().map(|n| (new_name(n), n)).collect();
+    let old_names: HashSet<&str> = old.iter().map(|o| old_name(o)).collect();
+    let kept = old.iter().filter_map(|o| Some((*by_name.get(old_name(o))?, Some(o))));
+    kept.chain(new.iter().filter(|n| !old_names.contains(new_name(n))).map(|n| (n, None))).collect()
+}
+
+fn same<T: ?Sized>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
+        _ => false,
+    }
+}
