@@ -310,7 +310,11 @@ fn resolve(text: &str) -> Value {
 }
 
 fn syntax_error(error: &ScanError) -> TreeError {
-    TreeError { place: place(*error.marker()), message: error.info().to_owned(), remedy: "the file is no YAML or JSON" }
+    TreeError {
+        place: place(*error.marker()),
+        message: error.info().to_owned(),
+        remedy: "this is neither YAML nor JSON",
+    }
 }
 
 fn place(at: Marker) -> Place {
