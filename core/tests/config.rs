@@ -107,7 +107,7 @@ fn a_file_that_can_t_be_read_is_told() {
         ("", "t: error: the file is empty\n"),
         ("# nothing", "t: error: the file is empty\n"),
         ("[1]", "t:1:1: error: a map is expected, not a list\n"),
-        ("a: [", "t:2:1: error: "),
+        ("a: [", "t:1:5: error: "),
         ("{}", "t:1:1: error: the key `servers` is missing\n"),
         ("servers: []", "t:1:10: error: servers: no server (write exactly one)\n"),
     ] {
