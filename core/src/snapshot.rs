@@ -113,6 +113,7 @@ impl Snapshot {
         let routers = routers(config, previous, &clusters, &mut faults);
         let listeners = listeners(config, previous, &routers, tls, &mut faults);
         if !faults.is_empty() {
+            faults.sort_by_key(|f| f.origin.place);
             let report = |f: Fault| Diagnostic::error_at(&config.file, &f.origin, f.message, f.remedy);
             return Err(faults.into_iter().map(report).collect());
         }
