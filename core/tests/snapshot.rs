@@ -1,0 +1,170 @@
+//! Generations: what a reload keeps, what it makes anew, and what it refuses.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ferrogate_core::config::schema::{Pem, TlsContext};
+use ferrogate_core::config::{Config, Diagnostic};
+use ferrogate_core::message::HttpHead;
+use ferrogate_core::router::RouteAction;
+use ferrogate_core::snapshot::{ClientTls, Fault, MakeTls, ServerTls, Snapshot};
+
+/// Makes a text of each context: what its files hold. Keeps the old one when that has not changed.
+#[derive(Default)]
+struct TextTls {
+    files: HashMap<String, String>,
+}
+
+impl TextTls {
+    fn make(&self, contexts: &[TlsContext], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
+        let mut text = String::new();
+        for context in contexts {
+            for pem in [&context.cert_chain, &context.ca_cert].into_iter().flatten() {
+                let Pem::Path(path) = pem else { continue };
+                let name = path.display().to_string();
+                let Some(content) = self.files.get(&name) else {
+                    let (message, remedy) = (format!("{name}: no such file"), String::new());
+                    return Err(Fault { origin: context.origin.clone(), message, remedy });
+                };
+                text.push_str(content);
+            }
+        }
+        let kept = previous.filter(|p| p.downcast_ref::<String>() == Some(&text));
+        Ok(kept.cloned().unwrap_or_else(|| Arc::new(text)))
+    }
+}
+
+impl MakeTls for TextTls {
+    fn server(&mut self, contexts: &[TlsContext], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
+        self.make(contexts, previous)
+    }
+
+    fn client(&mut self, context: &TlsContext, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
+        self.make(std::slice::from_ref(context), previous)
+    }
+}
+
+/// One listener, router and cluster of each name.
+fn file(names: &[&str]) -> String {
+    let each = |f: &dyn Fn(usize, &str) -> String| names.iter().enumerate().map(|(i, n)| f(i, n)).collect::<String>();
+    let port = |name: &str| 1000 + name.bytes().map(u32::from).sum::<u32>();
+    format!(
+        "servers:\n- listeners:\n{}  routers:\n{}cluster_manager:\n  clusters:\n{}",
+        each(&|_, n| format!("  - {{name: {n}, address: \"127.0.0.1:{}\", router_config_name: {n}}}\n", port(n))),
+        each(&|_, n| format!(
+            "  - {{router_config_name: {n}, virtual_hosts: [{{routers: [{{route: {{cluster_name: {n}}}}}]}}]}}\n"
+        )),
+        each(&|_, n| format!("  - {{name: {n}, hosts: [{{address: \"127.0.0.2:{}\"}}]}}\n", port(n))),
+    )
+}
+
+fn config(text: &str) -> Config {
+    Config::parse(text, "t").unwrap_or_else(|found| panic!("{text}\n{found:?}")).0
+}
+
+fn build(text: &str, previous: Option<&Snapshot>) -> Snapshot {
+    Snapshot::build(&config(text), previous, &mut TextTls::default()).unwrap()
+}
+
+/// Every listener's requests reach the cluster of the same name.
+fn check_references(snapshot: &Snapshot) {
+    for listener in &snapshot.listeners {
+        let route = snapshot.router(listener.router).route(&HttpHead::request("GET", b"/")).unwrap();
+        let RouteAction::Cluster(id) = &route.action else { panic!("{route:?}") };
+        assert_eq!(snapshot.cluster(*id).config.name, listener.config.name);
+    }
+}
+
+/// Which listeners, routers and clusters are the very same as before, by name.
+fn kept(before: &Snapshot, after: &Snapshot) -> [String; 3] {
+    fn names<T>(a: &[Arc<T>], b: &[Arc<T>], name: impl Fn(&T) -> &str) -> String {
+        b.iter().filter(|x| a.iter().any(|y| Arc::ptr_eq(x, y))).map(|x| name(x)).collect()
+    }
+    [
+        names(&before.listeners, &after.listeners, |l| &l.config.name),
+        names(&before.routers, &after.routers, |r| r.name()),
+        names(&before.clusters, &after.clusters, |c| &c.config.name),
+    ]
+}
+
+#[test]
+fn a_reload_keeps_what_did_not_change() {
+    let first = build(&file(&["a", "b", "c"]), None);
+    assert_eq!(first.generation, 1);
+    check_references(&first);
+    let all = file(&["a", "b", "c"]);
+    for (text, what, listeners, routers, clusters) in [
+        (all.clone(), "the same file", "abc", "abc", "abc"),
+        (format!("# moved\n\n{all}"), "moved by two lines", "abc", "abc", "abc"),
+        (file(&["c", "a", "b"]), "in another order", "abc", "abc", "abc"),
+        (file(&["x", "a", "b", "c"]), "one more at the start", "abc", "abc", "abc"),
+        (file(&["a", "c"]), "one less: what stood behind it moved up", "a", "a", "ac"),
+        (file(&["a", "b"]), "the last one less", "ab", "ab", "ab"),
+        (all.replace("name: b, hosts", "name: b, connect_timeout: 1s, hosts"), "another timeout", "abc", "abc", "ac"),
+        (
+            all.replace("cluster_name: b", "cluster_name: c").replace("- {name: b, add", "- {name: c2, add"),
+            "another route",
+            "ac",
+            "ac",
+            "abc",
+        ),
+        (format!("{all}limits: {{idle_timeout: 1m}}\n"), "another limit", "abc", "abc", "abc"),
+        (format!("{all}limits: {{request_timeout: 1m1s}}\n"), "the limit that routes carry", "abc", "", "abc"),
+    ] {
+        let next = build(&text, Some(&first));
+        assert_eq!(kept(&first, &next), [listeners, routers, clusters], "{what}");
+        assert_eq!(next.generation, 2);
+        assert_eq!(Arc::ptr_eq(&first.limits, &next.limits), !text.contains("limits"), "{what}");
+        if !what.contains("route") {
+            check_references(&next);
+        }
+    }
+}
+
+#[test]
+fn a_new_certificate_under_an_old_name_is_taken() {
+    let text = file(&["a", "b"])
+        .replace(
+            "router_config_name: a}",
+            "router_config_name: a, filter_chains: [{tls_context: {status: true, cert_chain: s.crt, private_key: s.key}, filters: [{type: proxy}]}]}",
+        )
+        .replace("name: b, hosts", "name: b, tls_context: {status: true, ca_cert: c.crt}, hosts");
+    let config = config(&text);
+    let mut tls = TextTls::default();
+    for (name, content) in [("s.crt", "server 1"), ("c.crt", "roots 1")] {
+        tls.files.insert(name.into(), content.into());
+    }
+    let first = Snapshot::build(&config, None, &mut tls).unwrap();
+    assert!(first.listeners[0].tls.is_some() && first.listeners[1].tls.is_none());
+    assert!(first.clusters[0].tls.is_none() && first.clusters[1].tls.is_some());
+    let same = Snapshot::build(&config, Some(&first), &mut tls).unwrap();
+    assert_eq!(kept(&first, &same), ["ab", "ab", "ab"]);
+    tls.files.insert("s.crt".into(), "server 2".into());
+    let second = Snapshot::build(&config, Some(&same), &mut tls).unwrap();
+    assert_eq!(kept(&same, &second), ["b", "ab", "ab"]);
+    tls.files.insert("c.crt".into(), "roots 2".into());
+    let third = Snapshot::build(&config, Some(&second), &mut tls).unwrap();
+    assert_eq!(kept(&second, &third), ["ab", "ab", "a"]);
+    assert_eq!(third.generation, 4);
+
+    tls.files.clear();
+    let found = Snapshot::build(&config, Some(&third), &mut tls).unwrap_err();
+    let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "t:3:95: error: servers[0].listeners[0].filter_chains[0].tls_context: s.crt: no such file",
+            "t:11:28: error: cluster_manager.clusters[1].tls_context: c.crt: no such file",
+        ]
+    );
+}
+
+#[test]
+fn a_configuration_that_no_file_gave_is_checked_too() {
+    let mut config = config(&file(&["a", "b"]));
+    config.clusters.remove(1);
+    config.server.routers.remove(0);
+    let found = Snapshot::build(&config, None, &mut TextTls::default()).unwrap_err();
+    let messages: Vec<&str> = found.iter().map(|d: &Diagnostic| d.message.as_str()).collect();
+    assert_eq!(messages, ["there is no router `a`", "there is no router `b`", "there is no cluster `b`"]);
+}
