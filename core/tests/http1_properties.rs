@@ -233,6 +233,7 @@ fn response() -> impl Strategy<Value = Message> {
 }
 
 type Bodied = (BodyLength, Vec<u8>, Vec<(String, Vec<u8>)>);
+type RawField = (Vec<u8>, Vec<u8>);
 
 fn body(until_close: bool) -> impl Strategy<Value = Bodied> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..60);
@@ -296,7 +297,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Fields and length as the simplest parser reads them: lines by CR LF, names up to the first colon, no rule of precedence.
-fn read_simply(head: &[u8]) -> (Vec<(Vec<u8>, Vec<u8>)>, BodyLength) {
+fn read_simply(head: &[u8]) -> (Vec<RawField>, BodyLength) {
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let text: Vec<char> = head.iter().map(|&b| char::from(b)).collect();
     let text: String = text.into_iter().collect();

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 /// A request's or a response's head, or trailers (a head without a start line).
+#[derive(Default)]
 pub struct HttpHead {
     raw: Vec<u8>,
     fields: Vec<Field>,
@@ -39,9 +40,10 @@ pub struct Span {
 }
 
 /// The start line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StartLine {
     /// Trailers have none.
+    #[default]
     None,
     /// A request line.
     Request {
@@ -121,6 +123,14 @@ impl Span {
     pub fn new(start: usize, end: usize) -> Self {
         let fit = |n: usize| u32::try_from(n).expect("a head is bounded by head_bytes_max");
         Self { start: fit(start), len: fit(end - start) }
+    }
+
+    /// A span that lies below 4 GiB, as the caller has made sure.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the caller's bound")]
+    pub(crate) const fn within(start: usize, end: usize) -> Self {
+        debug_assert!(start <= end && end <= u32::MAX as usize);
+        Self { start: start as u32, len: (end - start) as u32 }
     }
 
     /// The place behind its last byte.

@@ -141,14 +141,14 @@ impl Story {
 
     fn note(&mut self, result: Result<Option<(Frame<'_>, usize)>, DecodeError>) -> Option<usize> {
         match result {
-            Err(_) if self.refused => return None,
+            Err(_) if self.refused => None,
             Err(error) => {
                 self.separate();
                 self.text += &format!("{} {error:?}", error.status());
                 self.refused = true;
-                return None;
+                None
             }
-            Ok(None) => return None,
+            Ok(None) => None,
             Ok(Some((frame, used))) => {
                 match frame {
                     Frame::Head(head, length, options) => self.head(&head, length, options),
@@ -162,7 +162,7 @@ impl Story {
                     }
                     Frame::End => self.in_body = false,
                 }
-                return Some(used);
+                Some(used)
             }
         }
     }
