@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::ptr;
 use std::sync::Arc;
 
-use tls_offload::{ClientTls, ServerTls};
+pub use tls_offload::{ClientTls, ServerTls};
 
 use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, RouterConfig, TlsContext};
 use crate::config::{Diagnostic, Limits, Origin};
@@ -76,23 +76,19 @@ pub trait MakeTls {
     ///
     /// # Errors
     /// What is wrong with a context.
-    fn server(
-        &mut self,
-        contexts: &[TlsContext],
-        previous: Option<&Arc<ServerTls>>,
-    ) -> Result<Arc<ServerTls>, TlsFault>;
+    fn server(&mut self, contexts: &[TlsContext], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault>;
 
     /// For a cluster.
     ///
     /// # Errors
     /// What is wrong with the context.
-    fn client(&mut self, context: &TlsContext, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, TlsFault>;
+    fn client(&mut self, context: &TlsContext, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault>;
 }
 
-/// What is wrong with a TLS context. A report of `check`, so in words.
+/// Why a part of the configuration can't be made a part of a snapshot. A report of `check`, so in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFault {
-    /// The context that it is about.
+pub struct Fault {
+    /// The part: a TLS context, a router, a listener.
     pub origin: Origin,
     /// What is wrong.
     pub message: String,
@@ -112,7 +108,8 @@ impl Snapshot {
         let routers = routers(config, previous, &clusters, &mut faults);
         let listeners = listeners(config, previous, &routers, tls, &mut faults);
         if !faults.is_empty() {
-            let report = |f: TlsFault| Diagnostic::error_at(&config.file, &f.origin, f.message, f.remedy);
+            faults.sort_by_key(|f| f.origin.place);
+            let report = |f: Fault| Diagnostic::error_at(&config.file, &f.origin, f.message, f.remedy);
             return Err(faults.into_iter().map(report).collect());
         }
         let kept_limits = previous.filter(|p| *p.limits == config.limits).map(|p| p.limits.clone());
@@ -143,7 +140,7 @@ impl Snapshot {
     }
 }
 
-impl From<(&Origin, String)> for TlsFault {
+impl From<(&Origin, String)> for Fault {
     fn from((origin, message): (&Origin, String)) -> Self {
         Self { origin: origin.clone(), message, remedy: String::new() }
     }
@@ -153,7 +150,7 @@ fn clusters(
     config: &Config,
     previous: Option<&Snapshot>,
     tls: &mut dyn MakeTls,
-    faults: &mut Vec<TlsFault>,
+    faults: &mut Vec<Fault>,
 ) -> Vec<Arc<ClusterConfig>> {
     let before: &[_] = previous.map_or(&[], |p| &p.clusters);
     let in_order = in_order(&config.clusters, |c| &c.name, before, |c| &c.config.name);
@@ -177,28 +174,27 @@ fn routers(
     config: &Config,
     previous: Option<&Snapshot>,
     clusters: &[Arc<ClusterConfig>],
-    faults: &mut Vec<TlsFault>,
+    faults: &mut Vec<Fault>,
 ) -> Vec<Arc<Router>> {
-    let ids: HashMap<&str, ClusterId> =
-        (0..).zip(clusters).map(|(i, c)| (c.config.name.as_str(), ClusterId(i))).collect();
-    // A route holds the indexes of clusters: where one moved, the routers are made anew. They have no state to lose.
+    let (ids, old_ids) = (cluster_ids(clusters), previous.map(|p| cluster_ids(&p.clusters)));
     let timeout = config.limits.request_timeout;
-    let same_ids = |p: &&Snapshot| {
-        let names = |c: &[Arc<ClusterConfig>]| c.iter().map(|c| c.config.name.clone()).collect::<Vec<_>>();
-        p.limits.request_timeout == timeout && names(clusters).starts_with(&names(&p.clusters))
+    let same_timeout = previous.is_some_and(|p| p.limits.request_timeout == timeout);
+    // A route holds the index of its cluster: where that moved, the router is made anew. It has no state to lose.
+    let same_ids = |router: &RouterConfig| {
+        let old_ids = old_ids.as_ref().filter(|_| same_timeout);
+        old_ids.is_some_and(|old| router.cluster_names().all(|name| old.get(name) == ids.get(name)))
     };
-    let kept = previous.filter(same_ids);
     let before: &[_] = previous.map_or(&[], |p| &p.routers);
     let in_order = in_order(&config.server.routers, |r: &RouterConfig| &r.name, before, |r| r.name());
     let mut out = Vec::with_capacity(in_order.len());
     for (router, old) in in_order {
-        if let Some(old) = old.filter(|o| kept.is_some() && o.config() == router) {
+        if let Some(old) = old.filter(|o| o.config() == router && same_ids(router)) {
             out.push(old.clone());
             continue;
         }
         match Router::new(router, |name| ids.get(name).copied(), timeout) {
             Ok(made) => out.push(Arc::new(made)),
-            Err(unknown) => faults.push(TlsFault::from((&router.origin, unknown.to_string()))),
+            Err(unknown) => faults.push(Fault::from((&router.origin, unknown.to_string()))),
         }
     }
     out
@@ -209,7 +205,7 @@ fn listeners(
     previous: Option<&Snapshot>,
     routers: &[Arc<Router>],
     tls: &mut dyn MakeTls,
-    faults: &mut Vec<TlsFault>,
+    faults: &mut Vec<Fault>,
 ) -> Vec<Arc<ListenerConfig>> {
     let ids: HashMap<&str, RouterId> = (0..).zip(routers).map(|(i, r)| (r.name(), RouterId(i))).collect();
     let before: &[_] = previous.map_or(&[], |p| &p.listeners);
@@ -218,7 +214,7 @@ fn listeners(
     for (listener, old) in in_order {
         let Some(&router) = ids.get(listener.proxy.router.as_str()) else {
             let message = format!("there is no router `{}`", listener.proxy.router);
-            faults.push(TlsFault::from((&listener.origin, message)));
+            faults.push(Fault::from((&listener.origin, message)));
             continue;
         };
         let old_tls = old.and_then(|o| o.tls.as_ref());
@@ -236,6 +232,10 @@ fn listeners(
         );
     }
     out
+}
+
+fn cluster_ids(clusters: &[Arc<ClusterConfig>]) -> HashMap<&str, ClusterId> {
+    (0..).zip(clusters).map(|(i, c)| (c.config.name.as_str(), ClusterId(i))).collect()
 }
 
 /// The new objects with the old ones of the same names: first those that were there, in their old order, then the others.

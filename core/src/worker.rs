@@ -258,7 +258,7 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
         match listener.accept().await {
             Ok(conn) if worker.conns.borrow().len() < worker.conns_max => {
                 let (state, present) = worker.enter();
-                spawn_local(connection(Rc::clone(&entrance), conn, state, present));
+                admit(&entrance, conn, state, present);
             }
             // Closed at once rather than left to wait: the client can try elsewhere.
             Ok(_) => counters.connection_refused.inc(),
@@ -277,24 +277,31 @@ async fn pause(error: &io::Error, counters: &DownstreamCounters, limits: &Limits
     sleep(limits.accept_pause).await;
 }
 
-/// One downstream connection, from accept to close.
-async fn connection<T: Transport>(entrance: Rc<Entrance<T>>, conn: T::Conn, state: Rc<ConnState>, present: Present<T>) {
-    let conn = match &entrance.tls {
-        None => MaybeTls::Plain(conn),
-        // Boxed: the handshake is far larger than what an idle connection should hold.
-        Some(tls) => match Box::pin(handshake(conn, tls, &entrance)).await {
-            Some(conn) => conn,
-            None => return,
-        },
-    };
-    let peer = conn.peer_addr().clone();
-    let (proxy, limits) = (entrance.proxy.clone(), Rc::clone(&entrance.limits));
-    let is_tls = entrance.tls.is_some();
-    drop(entrance);
-    if let Err(error) = serve(conn, is_tls, proxy, limits, state).await {
-        tracing::debug!(%peer, %error, "the connection broke");
+/// Starts the task of a connection that was accepted.
+fn admit<T: Transport>(entrance: &Rc<Entrance<T>>, conn: T::Conn, state: Rc<ConnState>, present: Present<T>) {
+    if entrance.tls.is_none() {
+        start(entrance, MaybeTls::Plain(conn), state, present);
+        return;
     }
-    drop(present);
+    // A task of its own for the handshake: it is far larger than what an idle connection should hold.
+    let entrance = Rc::clone(entrance);
+    spawn_local(async move {
+        let Some(tls) = &entrance.tls else { return };
+        if let Some(conn) = handshake(conn, tls, &entrance).await {
+            start(&entrance, conn, state, present);
+        }
+    });
+}
+
+/// Serves a connection, in a task of its own, until it is closed.
+fn start<T: Transport>(entrance: &Rc<Entrance<T>>, conn: MaybeTls<T::Conn>, state: Rc<ConnState>, present: Present<T>) {
+    let served = serve(conn, entrance.tls.is_some(), entrance.proxy.clone(), Rc::clone(&entrance.limits), state);
+    spawn_local(async move {
+        if let Err(error) = served.await {
+            tracing::debug!(%error, "a connection broke");
+        }
+        drop(present);
+    });
 }
 
 async fn handshake<T: Transport>(conn: T::Conn, tls: &ServerTls, entrance: &Entrance<T>) -> Option<MaybeTls<T::Conn>> {

@@ -1,8 +1,12 @@
-//! Configuration files as a user meets them: what is taken, and what is told.
+//! Configuration files as a user meets them: what is taken, what is told, and what the reference page says.
+//!
+//! `FERROGATE_BLESS=1 cargo test -p ferrogate-core --test config` writes the expected reports and the reference page anew.
 
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
-use ferrogate_core::config::{Config, Diagnostic};
+use ferrogate_core::config::schema::{HostPattern, PathMatch, RouteAction};
+use ferrogate_core::config::{Config, Diagnostic, Limits, reference_page};
 
 /// A file of the repository.
 fn repository(path: &str) -> PathBuf {
@@ -11,6 +15,32 @@ fn repository(path: &str) -> PathBuf {
 
 fn show(found: &[Diagnostic]) -> String {
     found.iter().map(|d| format!("{d}\n")).collect()
+}
+
+/// The reports of a text, errors and warnings.
+fn reports(text: &str, name: &str) -> Vec<Diagnostic> {
+    match Config::parse(text, name) {
+        Ok((_, found)) | Err(found) => found,
+    }
+}
+
+/// Compares with a file of the repository, or writes it when asked to.
+fn compare(path: &str, now: &str) {
+    let file = repository(path);
+    if env::var_os("FERROGATE_BLESS").is_some() {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, now).unwrap();
+        return;
+    }
+    let then = fs::read_to_string(&file).unwrap_or_default();
+    if let Some((line, (then, now))) = (1..).zip(then.lines().zip(now.lines())).find(|(_, (a, b))| a != b) {
+        panic!("{path}:{line} differs\n  there: {then}\n  now:   {now}\n(FERROGATE_BLESS=1 writes it anew)");
+    }
+    assert_eq!(
+        then.lines().count(),
+        now.lines().count(),
+        "{path} is shorter or longer (FERROGATE_BLESS=1 writes it anew)"
+    );
 }
 
 #[test]
@@ -22,4 +52,458 @@ fn the_shipped_files_load_without_a_word() {
             Err(found) => panic!("{}", show(&found)),
         }
     }
+}
+
+#[test]
+fn the_reference_page_is_up_to_date() {
+    compare("docs/reference/configuration.md", &reference_page());
+}
+
+#[test]
+fn files_with_mistakes_are_told_all_of_them() {
+    for (name, errors) in [("five_mistakes.yaml", 5), ("edge.json", 19), ("sidecar.json", 3)] {
+        let path = format!("core/tests/data/config/{name}");
+        let text = fs::read_to_string(repository(&path)).unwrap();
+        let found = reports(&text, name);
+        assert_eq!(found.iter().filter(|d| d.is_error()).count(), errors, "{name}: {}", show(&found));
+        compare(&format!("{path}.reports"), &show(&found));
+    }
+}
+
+#[test]
+fn the_shortest_file_serves() {
+    let text = fs::read_to_string(repository("core/tests/data/config/short.yaml")).unwrap();
+    let (config, found) = Config::parse(&text, "short.yaml").unwrap();
+    assert!(found.is_empty(), "{}", show(&found));
+    let (listener, router) = (&config.server.listeners[0], &config.server.routers[0]);
+    assert_eq!((listener.name.as_str(), listener.proxy.router.as_str()), ("127.0.0.1:8080", router.name.as_str()));
+    assert!(listener.bind_port && listener.tls.is_empty());
+    let host = &router.virtual_hosts[0];
+    assert_eq!(host.domains[0].host, HostPattern::Default);
+    assert_eq!(host.routes[0].path, PathMatch::Prefix("/".into()));
+    assert!(matches!(&host.routes[0].action, RouteAction::Cluster { name, .. } if name == "app"));
+    assert_eq!((config.limits, config.admin), (Limits::default(), None));
+}
+
+#[test]
+fn where_a_thing_stands_makes_no_difference() {
+    let text = fs::read_to_string(repository("configs/demo.yaml")).unwrap();
+    let (config, _) = Config::parse(&text, "a").unwrap();
+    let (moved, _) = Config::parse(&format!("# one\n# two\n{text}"), "a").unwrap();
+    assert_eq!(config, moved);
+    assert_ne!(config.clusters[0].origin.place, moved.clusters[0].origin.place);
+}
+
+#[test]
+fn a_file_that_can_t_be_read_is_told() {
+    let missing = Config::load(Path::new("/nonexistent/x.yaml")).unwrap_err();
+    assert!(show(&missing).starts_with("/nonexistent/x.yaml: error: can't be read: "), "{}", show(&missing));
+    let path = env::temp_dir().join(format!("ferrogate-config-{}.yaml", std::process::id()));
+    fs::write(&path, b"servers:\n# \xff\n").unwrap();
+    let found = Config::load(&path);
+    fs::remove_file(&path).unwrap();
+    assert!(show(&found.unwrap_err()).contains("error: line 2 is not UTF-8"));
+    for (text, report) in [
+        ("", "t: error: the file is empty\n"),
+        ("# nothing", "t: error: the file is empty\n"),
+        ("[1]", "t:1:1: error: a map is expected, not a list\n"),
+        ("a: [", "t:1:5: error: "),
+        ("{}", "t:1:1: error: the key `servers` is missing\n"),
+        ("servers: []", "t:1:10: error: servers: no server (write exactly one)\n"),
+    ] {
+        let found = show(&reports(text, "t"));
+        assert!(found.starts_with(report), "{text}: {found}");
+    }
+}
+
+/// A file with `piece` as its `section`, and what else it takes to be whole.
+fn file_with(section: &str, piece: &str) -> String {
+    let mut parts = vec![("listener", "address: 127.0.0.1:1, router_config_name: r"), ("server", ""), ("file", "")];
+    parts.extend([
+        ("host", "address: 127.0.0.1:2"),
+        ("cluster", ""),
+        ("route", "route: {cluster_name: c}"),
+        ("domains", "[\"*\"]"),
+    ]);
+    let part = |name: &str| {
+        let default = parts.iter().find(|(n, _)| *n == name).map_or("", |(_, text)| text);
+        if name == section { piece.to_owned() } else { default.to_owned() }
+    };
+    format!(
+        "servers:\n- routers:\n  - router_config_name: r\n    virtual_hosts:\n    - domains: {}\n      routers: [{{{}}}]\n  listeners:\n  - {{{}}}\n{}\ncluster_manager:\n  clusters:\n  - name: c\n    hosts: [{{{}}}]\n{}\n{}\n",
+        part("domains"),
+        part("route"),
+        part("listener"),
+        part("server"),
+        part("host"),
+        part("cluster"),
+        part("file"),
+    )
+}
+
+#[test]
+fn each_kind_of_mistake_is_told_in_its_words() {
+    // Section, what stands in it, and the reports without their places; empty: nothing is wrong.
+    let rows = [
+        ("file", "", ""),
+        ("file", "limts: {}", "warning: limts: the key `limts` is unknown and has no effect (did you mean `limits`?)"),
+        ("file", "limits: 5", "error: limits: a map is expected, not a number"),
+        (
+            "file",
+            "limits: {head_timeout: 0s}",
+            "error: limits.head_timeout: a duration of more than nothing is expected",
+        ),
+        (
+            "file",
+            "limits: {head_timeout: -1s}",
+            "error: limits.head_timeout: a duration of more than nothing is expected",
+        ),
+        ("file", "limits: {head_timeout: 9000h}", "error: limits.head_timeout: a duration of more than a year"),
+        (
+            "file",
+            "limits: {head_timeout: soon}",
+            "error: limits.head_timeout: `soon` is no duration (write numbers with units, like \"300ms\", \"15s\" or \"1h30m\")",
+        ),
+        (
+            "file",
+            "limits: {head_timeout: 1000000}",
+            "warning: limits.head_timeout: a bare number is a time in nanoseconds: 1000000 is 1ms (write it with a unit, like \"30s\")",
+        ),
+        (
+            "file",
+            "limits: {head_bytes_max: 64KB}",
+            "error: limits.head_bytes_max: `64KB` is no size (write bytes, or a number with KiB, MiB or GiB)",
+        ),
+        ("file", "limits: {head_bytes_max: 1}", "error: limits.head_bytes_max: 1 is not between 256 and 16777216"),
+        (
+            "file",
+            "limits: {head_bytes_max: 1GiB}",
+            "error: limits.head_bytes_max: 1GiB is not between 256 and 16777216",
+        ),
+        (
+            "file",
+            "limits: {head_fields_max: 1.5}",
+            "error: limits.head_fields_max: a whole number is expected, not 1.5",
+        ),
+        ("file", "limits: {head_fields_max: many}", "error: limits.head_fields_max: a number is expected, not a text"),
+        ("file", "dataplane: {type: dpkd}", "error: dataplane.type: `dpkd` is not known here (one of kernel, dpdk)"),
+        ("file", "dataplane: {workers: 0}", "error: dataplane.workers: 0 is not between 1 and 1024"),
+        ("file", "dataplane: {workers: all}", "error: dataplane.workers: `all` is neither a number nor `auto`"),
+        (
+            "file",
+            "dataplane: {type: dpdk}",
+            "error: dataplane: `type: dpdk` without a port (write `dpdk: {ports: [{device: ..., address: ...}]}`)",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1}]}}",
+            "error: dataplane.dpdk.ports[0].address: an IPv4 address with its network is expected (write it like 10.1.2.3/24)",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, gateway: 10.0.1.1}]}}",
+            "error: dataplane.dpdk.ports[0].gateway: the gateway 10.0.1.1 is not in 10.0.0.1/24: it can't be reached",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {rx_ring_bytes: 5000}}",
+            "error: dataplane.dpdk.rx_ring_bytes: 5000 is no power of two (write 64KiB, 128KiB, ...)",
+        ),
+        (
+            "file",
+            "admin: {address: {socket_address: {address: localhost}}}",
+            "error: admin.address.socket_address.address: `localhost` is no IP address (write 127.0.0.1)",
+        ),
+        (
+            "file",
+            "admin: {address: {socket_address: {port_value: 65536}}}",
+            "error: admin.address.socket_address.port_value: 65536 is not between 0 and 65535",
+        ),
+        (
+            "file",
+            "admin: {address: {pipe: {path: /x}}}",
+            "warning: admin.address.pipe: `pipe` has no function yet: the admin API does not listen on a unix socket",
+        ),
+        (
+            "file",
+            "tls_backend: {backend: openssl}",
+            "error: tls_backend.backend: `openssl` is not known here (one of auto, rustls)",
+        ),
+        (
+            "file",
+            "extends: [{type: tunnel_agent}]",
+            "error: extends: `extends` has no function yet: the extensions are not started: what they register, tunnel or convert is lost",
+        ),
+        ("file", "tracing: {enable: true}", "warning: tracing: `tracing` has no function yet: no trace is written"),
+        ("file", "tracing: {enable: false, driver: X}", ""),
+        ("listener", "router_config_name: r", "error: servers[0].listeners[0]: the key `address` is missing"),
+        (
+            "listener",
+            "address: x, router_config_name: q",
+            "error: servers[0].listeners[0].address: `x` is no address (expected IP:PORT, [IPv6]:PORT, :PORT or unix:/PATH)\nerror: servers[0].listeners[0].router_config_name: there is no router `q` (did you mean `r`?)",
+        ),
+        (
+            "listener",
+            "address: \"127.0.0.1\", router_config_name: r",
+            "error: servers[0].listeners[0].address: `127.0.0.1` is no address (expected IP:PORT, [IPv6]:PORT, :PORT or unix:/PATH)",
+        ),
+        (
+            "listener",
+            "address: 80, router_config_name: r",
+            "error: servers[0].listeners[0].address: a text is expected, not a number (put it in quotes)",
+        ),
+        ("listener", "address: /run/x, network: unix, router_config_name: r", ""),
+        (
+            "listener",
+            "address: :80, network: udp, router_config_name: r",
+            "error: servers[0].listeners[0].network: `udp` is not known here (one of tcp, unix)",
+        ),
+        (
+            "listener",
+            "address: :80",
+            "error: servers[0].listeners[0]: the listener has no routes (write `router_config_name`, or `routers` with the routes themselves)",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: R",
+            "error: servers[0].listeners[0].router_config_name: there is no router `R` (did you mean `r`?)",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, routers: [{route: {cluster_name: c}}]",
+            "error: servers[0].listeners[0]: the listener says more than once which routes it has (keep one)",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, bind_port: false",
+            "warning: servers[0].listeners[0]: a listener with `bind_port: false` takes no connections: nothing hands it any yet",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, bind_port: \"yes\"",
+            "error: servers[0].listeners[0].bind_port: true or false is expected, not a text",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, inspector: false, use_original_dst: \"\", listener_filters: []",
+            "",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, use_original_dst: redirect",
+            "error: servers[0].listeners[0].use_original_dst: `use_original_dst` has no function yet: redirected connections would go by this listener's routes, not to where they were going",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: []",
+            "error: servers[0].listeners[0].filter_chains: no filter chain (write exactly one)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: []}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters: no network filter (write exactly one)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r}}, {type: proxy}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters: more than one network filter (keep exactly one)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: prxy}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters[0].type: there is no network filter `prxy`",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, downstream_protocol: Http3}}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters[0].config.downstream_protocol: there is no protocol `Http3` (did you mean `Http1`?)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, extend_config: {max_header_size: 1KiB}}}]}]",
+            "",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{tls_context: {cert_chain: a, status: true}, filters: [{type: proxy}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].tls_context: the key `private_key` is missing",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{tls_context: {cert_chain: a, private_key: b}, filters: [{type: proxy}]}]",
+            "warning: servers[0].listeners[0].filter_chains[0].tls_context: TLS is on, though `status` does not say so; in MOSN it would be off (write `status: true`)",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{tls_context: {}, filters: [{type: proxy}]}]",
+            "",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{tls_context: {status: true, cert_chain: a, private_key: b, max_version: tlsv1_1}, filters: [{type: proxy}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].tls_context.max_version: TLS 1.0 and 1.1 are not spoken (write tlsv1_2 or tlsv1_3)",
+        ),
+        (
+            "domains",
+            "[]",
+            "error: servers[0].routers[0].virtual_hosts[0].domains: no domain (write hosts, or \"*\" for every host)",
+        ),
+        (
+            "domains",
+            "[a*.b]",
+            "error: servers[0].routers[0].virtual_hosts[0].domains[0]: `a*.b`: a `*` that is not the first character of the domain",
+        ),
+        (
+            "domains",
+            "[a.b, A.B]",
+            "error: servers[0].routers[0].virtual_hosts[0].domains: the same domain stands in line 5 already (remove one of the two)",
+        ),
+        (
+            "domains",
+            "[\"*\", \"*:*\"]",
+            "error: servers[0].routers[0].virtual_hosts[0].domains: the same domain stands in line 5 already (remove one of the two)",
+        ),
+        (
+            "route",
+            "route: {cluster_name: d}",
+            "error: servers[0].routers[0].virtual_hosts[0].routers[0].route.cluster_name: there is no cluster `d` (did you mean `c`?)",
+        ),
+        (
+            "route",
+            "match: {prefix: /}",
+            "error: servers[0].routers[0].virtual_hosts[0].routers[0]: the route does nothing (write `route` or `direct_response`)",
+        ),
+        (
+            "route",
+            "match: {}, route: {cluster_name: c}",
+            "error: servers[0].routers[0].virtual_hosts[0].routers[0].match: nothing to match (write `prefix` or `path`)",
+        ),
+        (
+            "route",
+            "match: {prefix: a}, route: {cluster_name: c}",
+            "warning: servers[0].routers[0].virtual_hosts[0].routers[0].match: `a` does not start with `/`: no path matches it",
+        ),
+        (
+            "route",
+            "match: {prefix: /a, path: /b}, route: {cluster_name: c}",
+            "warning: servers[0].routers[0].virtual_hosts[0].routers[0].match: `prefix: /a` wins, `path: /b` has no effect (keep one of the two)",
+        ),
+        (
+            "route",
+            "route: {cluster_name: c}, direct_response: {status: 200}",
+            "error: servers[0].routers[0].virtual_hosts[0].routers[0]: more than one of `route`, `redirect` and `direct_response` (keep one)",
+        ),
+        (
+            "route",
+            "direct_response: {status: 99}",
+            "error: servers[0].routers[0].virtual_hosts[0].routers[0].direct_response.status: 99 is not between 200 and 599",
+        ),
+        (
+            "route",
+            "direct_response: {body: x}",
+            "error: servers[0].routers[0].virtual_hosts[0].routers[0].direct_response: the key `status` is missing",
+        ),
+        (
+            "cluster",
+            "    type: EDS",
+            "error: cluster_manager.clusters[0].type: the cluster type `EDS` has no function yet: hosts are not fetched from a control plane",
+        ),
+        (
+            "cluster",
+            "    lb_type: LB_LEAST_REQUEST",
+            "warning: cluster_manager.clusters[0].lb_type: the balancer `LB_LEAST_REQUEST` has no function yet: round robin is used",
+        ),
+        (
+            "cluster",
+            "    lb_type: LB_ROUNDROBBIN",
+            "error: cluster_manager.clusters[0].lb_type: there is no balancer `LB_ROUNDROBBIN`",
+        ),
+        ("cluster", "    lb_type: \"\"\n    health_check: {}\n    circuit_breakers: []\n    tls_context: {}", ""),
+        (
+            "cluster",
+            "    circuit_breakers: [{max_connections: 1}, {max_connections: 2}]",
+            "warning: cluster_manager.clusters[0].circuit_breakers: only the first entry counts",
+        ),
+        (
+            "cluster",
+            "    tls_context: {status: true, insecure_skip: true}",
+            "warning: cluster_manager.clusters[0].tls_context: `insecure_skip`: anyone on the way can pose as the origin (write `ca_cert` instead)",
+        ),
+        (
+            "cluster",
+            "    cluster_manager_tls: true",
+            "error: cluster_manager.clusters[0]: `cluster_manager_tls`, but the `tls_context` of `cluster_manager` is off: requests would go in plain text (write that `tls_context`)",
+        ),
+        (
+            "cluster",
+            "  - name: c\n    hosts: [{address: 127.0.0.1:3}]",
+            "error: cluster_manager.clusters[1]: the cluster `c` stands in line 12 already (give one of the two another name)",
+        ),
+        (
+            "cluster",
+            "  - name: d",
+            "warning: cluster_manager.clusters[1]: a cluster without hosts: its requests are answered with 503",
+        ),
+        (
+            "host",
+            "address: a.test:80",
+            "error: cluster_manager.clusters[0].hosts[0].address: `a.test:80` is a name, which needs a cluster of type STRICT_DNS; that is not here yet (write IP:PORT)",
+        ),
+        ("host", "address: unix:/run/x.sock", ""),
+        (
+            "host",
+            "address: 127.0.0.1:0",
+            "error: cluster_manager.clusters[0].hosts[0].address: a host without a port (write IP:PORT)",
+        ),
+        ("host", "address: 127.0.0.1:2, weight: 5}, {address: 127.0.0.1:3, weight: 5", ""),
+        (
+            "host",
+            "address: 127.0.0.1:2, weight: 5}, {address: 127.0.0.1:3, weight: 500",
+            "warning: cluster_manager.clusters[0].hosts: weights have no function yet: hosts with 5 and 128 get the same share",
+        ),
+        (
+            "server",
+            "  - {address: 127.0.0.1:1, name: two, router_config_name: r}",
+            "error: servers[0].listeners[1]: the address 127.0.0.1:1 is taken by the listener in line 8",
+        ),
+        (
+            "server",
+            "  - {address: 127.0.0.1:3, name: 127.0.0.1:1, router_config_name: r}",
+            "error: servers[0].listeners[1]: the listener `127.0.0.1:1` stands in line 8 already (give one of the two another name)",
+        ),
+        ("server", "  processor: some", "error: servers[0].processor: `some` is neither a number nor `auto`"),
+        ("server", "- {}", "error: servers: more than one server (keep exactly one)"),
+    ];
+    let mut wrong = Vec::new();
+    for (section, piece, expected) in rows {
+        let found = reports(&file_with(section, piece), "t");
+        let told: Vec<String> = found
+            .iter()
+            .map(|d| Diagnostic { line: 0, ..d.clone() }.to_string().trim_start_matches("t: ").to_owned())
+            .collect();
+        let expected: Vec<&str> = expected.lines().collect();
+        if told != expected {
+            wrong.push(format!("{section}: {piece}\n  expected: {expected:#?}\n  told: {told:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn values_reach_the_data() {
+    let text = file_with(
+        "file",
+        "limits: {idle_timeout: 1m30s, head_bytes_max: 32KiB}
+admin: {}
+tls_backend: {backend: rustls}
+dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: net_tap0, address: 10.0.0.2/8, mtu: 9000}], eal_args: [-v]}}",
+    );
+    let (config, found) = Config::parse(&text, "t").unwrap();
+    assert!(found.is_empty(), "{}", show(&found));
+    assert_eq!((config.limits.idle_timeout.as_secs(), config.limits.head_bytes_max), (90, 32768));
+    assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9901");
+    let plane = config.dataplane;
+    assert_eq!((plane.workers, plane.dpdk.eal_args.len()), (Some(3), 1));
+    let port = &plane.dpdk.ports[0];
+    assert_eq!((port.prefix_len, port.mtu, port.gateway), (8, 9000, None));
 }

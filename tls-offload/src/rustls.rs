@@ -151,6 +151,15 @@ impl RustlsSession {
         }
     }
 
+    pub(crate) fn peer_awaits_output(&self) -> bool {
+        let tls13 = self.side.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        !(tls13 && matches!(self.side, Side::Server(_)))
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.pieces.capacity() + self.queue.capacity()
+    }
+
     pub(crate) fn info(&self) -> SessionInfo<'_> {
         let common = self.side.common();
         SessionInfo {

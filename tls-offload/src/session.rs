@@ -118,6 +118,23 @@ impl Session {
         }
     }
 
+    /// After [`Step::Done`]: whether the peer can't complete its handshake without what is queued here. False on the server's side of TLS 1.3,
+    /// which speaks last but one: it has tickets to send, at most.
+    #[must_use]
+    pub fn peer_awaits_output(&self) -> bool {
+        match self {
+            Self::Rustls(s) => s.peer_awaits_output(),
+        }
+    }
+
+    /// Bytes of memory held for data under way, beside the session's keys and state. 0 when it is idle.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Rustls(s) => s.held_bytes(),
+        }
+    }
+
     /// What was agreed; complete after [`Step::Done`].
     #[must_use]
     pub fn info(&self) -> SessionInfo<'_> {

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::diagnostic::Origin;
 use super::keys;
-use super::reader::Reader;
+use super::reader::{Reader, did_you_mean};
 use super::schema::{Config, RouteAction};
 use crate::net::Address;
 
@@ -37,7 +37,7 @@ fn references(r: &mut Reader, config: &Config) {
     for listener in &config.server.listeners {
         let name = listener.proxy.router.as_str();
         if !name.is_empty() && !routers.contains(name) {
-            missing(r, &listener.origin, "router", name, routers.iter().copied());
+            missing(r, &listener.proxy.router_origin, "router", name, routers.iter().copied());
         }
     }
     let clusters: HashSet<&str> = config.clusters.iter().map(|c| c.name.as_str()).collect();
@@ -55,7 +55,7 @@ fn references(r: &mut Reader, config: &Config) {
 fn missing<'c>(r: &mut Reader, origin: &Origin, what: &str, name: &str, known: impl Iterator<Item = &'c str>) {
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();
-    let remedy = keys::nearest(name, known.into_iter()).map_or_else(String::new, |n| format!("did you mean `{n}`?"));
+    let remedy = did_you_mean(keys::nearest(name, known.into_iter()));
     r.error_at(origin, format!("there is no {what} `{name}`"), remedy);
 }
 

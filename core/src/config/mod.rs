@@ -61,7 +61,9 @@ impl Config {
                 reader.error(error.place, error.message, error.remedy);
                 None
             }
-            Ok(None) => return Err(whole_file(file, "the file is empty".into(), "")),
+            Ok(None | Some(tree::Node { value: tree::Value::Null, .. })) => {
+                return Err(whole_file(file, "the file is empty".into(), ""));
+            }
             Ok(Some(root)) => read::file(&mut reader, &root, file),
         };
         let found = reader.finish();

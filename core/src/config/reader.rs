@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::diagnostic::{Diagnostic, Origin, Place, Severity};
 use super::keys::{self, Section};
 use super::scalar;
-use super::tree::{Node, Value};
+use super::tree::{Entry, Node, Value};
 
 /// The place in the walk, and what was found so far.
 pub(super) struct Reader {
@@ -79,11 +79,14 @@ impl Reader {
         self.path = here;
     }
 
-    /// As [`error_at`](Self::error_at), but a warning.
-    pub(super) fn warn_at(&mut self, origin: &Origin, message: impl Display, remedy: impl Display) {
-        let here = std::mem::replace(&mut self.path, origin.path.clone());
-        self.warn(origin.place, message, remedy);
-        self.path = here;
+    /// Reports a value, a filter's type or the like, that is not here: one of `known` says what that means; any other is none at all.
+    pub(super) fn variant(&mut self, place: Place, what: &str, value: &str, known: &[keys::Variant]) {
+        if let Some(variant) = known.iter().find(|v| v.name == value) {
+            let message = format!("the {what} `{value}` has no function yet: {}", variant.effect);
+            return self.push(variant.severity, place, message, String::new());
+        }
+        let nearest = keys::nearest(value, known.iter().map(|v| v.name));
+        self.error(place, format!("there is no {what} `{value}`"), did_you_mean(nearest));
     }
 
     /// The map at `node`, its unknown keys and those without function reported. None when it is no map.
@@ -96,7 +99,7 @@ impl Reader {
         for entry in entries.iter().filter(|e| section.key(&e.key).is_none()) {
             self.at(&entry.key, |r| match section.planned(&entry.key) {
                 Some(known) => r.without_function(entry.place, known, &entry.node),
-                None => r.unknown(entry.place, &entry.key, section.nearest(&entry.key)),
+                None => r.unknown(entry, |name| section.nearest(name)),
             });
         }
         Some(Fields { node, section })
@@ -224,10 +227,9 @@ impl Reader {
                 for entry in entries {
                     match keys::inner(row).find(|(name, _)| *name == entry.key) {
                         Some((_, within)) => self.at(&entry.key, |r| r.check_inner(&entry.node, within)),
-                        None => {
-                            let nearest = keys::nearest(&entry.key, keys::inner(row).map(|(name, _)| name));
-                            self.at(&entry.key, |r| r.unknown(entry.place, &entry.key, nearest));
-                        }
+                        None => self.at(&entry.key, |r| {
+                            r.unknown(entry, |name| keys::nearest(name, keys::inner(row).map(|(known, _)| known)));
+                        }),
                     }
                 }
             }
@@ -235,9 +237,11 @@ impl Reader {
         }
     }
 
-    fn unknown(&mut self, place: Place, key: &str, nearest: Option<&str>) {
-        let remedy = nearest.map_or_else(String::new, |name| format!("did you mean `{name}`?"));
-        self.warn(place, format!("the key `{key}` is unknown and has no effect"), remedy);
+    fn unknown(&mut self, entry: &Entry, nearest: impl Fn(&str) -> Option<&'static str>) {
+        // Comparing names costs, and behind the bound nobody reads the result.
+        let nearest = if self.warnings < REPORTS_MAX { nearest(&entry.key) } else { None };
+        let message = format!("the key `{}` is unknown and has no effect", entry.key);
+        self.warn(entry.place, message, did_you_mean(nearest));
     }
 
     fn push(&mut self, severity: Severity, place: Place, message: String, remedy: String) {
@@ -375,6 +379,11 @@ impl<'n> Fields<'n> {
         }
         out
     }
+}
+
+/// A remedy that offers the nearest known name.
+pub(super) fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("did you mean `{name}`?"))
 }
 
 /// A text of the file in a report, not longer than anyone reads.

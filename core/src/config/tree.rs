@@ -93,15 +93,16 @@ impl Node {
 /// Reads a text. `None` when it holds nothing but white space and comments.
 pub(super) fn parse(text: &str) -> Result<Option<Node>, TreeError> {
     let text = join_surrogates(text.strip_prefix('\u{feff}').unwrap_or(text));
-    let mut builder = Builder::default();
+    let end = end_of(&text);
+    let mut builder = Builder { end, ..Builder::default() };
     let mut parser = Parser::new_from_str(&text);
     while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|e| syntax_error(&e))?;
+        let (event, span) = event.map_err(|e| syntax_error(&e, end))?;
         if !builder.event(event, span)? {
             break;
         }
     }
-    forbid_rest(parser)?;
+    forbid_rest(parser, end)?;
     Ok(builder.root)
 }
 
@@ -120,6 +121,8 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     root: Option<Node>,
+    /// Where the text ends. At the end the parser may already be in the line behind it.
+    end: Place,
     nodes: usize,
     copied: usize,
 }
@@ -127,7 +130,7 @@ struct Builder {
 impl Builder {
     /// Takes one event; false after the end of the first document.
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<bool, TreeError> {
-        let place = place(span.start);
+        let place = place(span.start).min(self.end);
         self.nodes += 1;
         if self.nodes > NODES_MAX {
             return Err(TreeError { place, message: format!("more than {NODES_MAX} values"), remedy: "" });
@@ -232,9 +235,9 @@ impl Builder {
 }
 
 /// A second document would be ignored silently: refuse it.
-fn forbid_rest(mut parser: Parser<'_, StrInput<'_>>) -> Result<(), TreeError> {
+fn forbid_rest(mut parser: Parser<'_, StrInput<'_>>, end: Place) -> Result<(), TreeError> {
     while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|e| syntax_error(&e))?;
+        let (event, span) = event.map_err(|e| syntax_error(&e, end))?;
         if matches!(event, Event::DocumentStart(_)) {
             let message = "a second document in the same file".into();
             return Err(TreeError { place: place(span.start), message, remedy: "keep one document" });
@@ -309,8 +312,17 @@ fn resolve(text: &str) -> Value {
     }
 }
 
-fn syntax_error(error: &ScanError) -> TreeError {
-    TreeError { place: place(*error.marker()), message: error.info().to_owned(), remedy: "the file is no YAML or JSON" }
+fn syntax_error(error: &ScanError, end: Place) -> TreeError {
+    let place = place(*error.marker()).min(end);
+    TreeError { place, message: error.info().to_owned(), remedy: "this is neither YAML nor JSON" }
+}
+
+/// The place behind the last character.
+fn end_of(text: &str) -> Place {
+    let last = text.rsplit(['\n', '\r']).next().unwrap_or_default();
+    let line_ends = memchr::memchr2_iter(b'\n', b'\r', text.as_bytes()).count();
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1);
+    Place { line: number(line_ends), column: number(last.chars().count()) }
 }
 
 fn place(at: Marker) -> Place {

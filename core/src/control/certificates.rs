@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** what can be wrong with a certificate is said here, before the generation is in force.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tls_offload::{
@@ -10,47 +11,95 @@ use tls_offload::{
 
 use crate::config::Origin;
 use crate::config::schema::{self, TlsContext, TlsVersion};
-use crate::snapshot::{MakeTls, TlsFault};
+use crate::snapshot::{Fault, MakeTls};
 
-/// Loads certificates from the files that the configuration names.
+/// Loads certificates from the files that the configuration names, and remembers what it made of which contents.
 #[derive(Debug, Default)]
-pub struct Certificates;
+pub struct Certificates {
+    servers: Vec<Made<ServerTls>>,
+    clients: Vec<Made<ClientTls>>,
+}
+
+/// What was made of some contexts.
+#[derive(Debug)]
+struct Made<T> {
+    contexts: Vec<TlsContext>,
+    files: u64,
+    tls: Arc<T>,
+}
 
 impl MakeTls for Certificates {
-    fn server(&mut self, contexts: &[TlsContext], _: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, TlsFault> {
-        let Some(first) = contexts.first() else {
-            return Err(TlsFault {
-                origin: Origin::default(),
-                message: "no TLS context".into(),
-                remedy: String::new(),
-            });
-        };
-        let identities = contexts.iter().map(identity).collect::<Result<_, _>>()?;
-        let mut options = ServerOptions::new(identities);
-        options.alpn = alpn(first)?;
-        options.versions = versions(first)?;
-        ServerTls::new(options).map(Arc::new).map_err(|e| fault(first, &e))
+    fn server(&mut self, contexts: &[TlsContext], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
+        remembered(&mut self.servers, contexts, previous, || make_server(contexts))
     }
 
-    fn client(&mut self, context: &TlsContext, _: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, TlsFault> {
-        let roots = match &context.ca_cert {
-            _ if context.insecure_skip => Roots::Insecure,
-            Some(ca) => Roots::Pem(pem(ca)),
-            None => Roots::System,
-        };
-        let options = ClientOptions {
-            roots,
-            server_name: Some(context.server_name.clone()).filter(|name| !name.is_empty()),
-            alpn: alpn(context)?,
-            versions: versions(context)?,
-        };
-        ClientTls::new(options).map(Arc::new).map_err(|e| fault(context, &e))
+    fn client(&mut self, context: &TlsContext, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
+        remembered(&mut self.clients, std::slice::from_ref(context), previous, || make_client(context))
     }
 }
 
-fn identity(context: &TlsContext) -> Result<Identity, TlsFault> {
+/// The previous one when neither the contexts nor their files have changed since it was made, else a new one.
+fn remembered<T>(
+    made: &mut Vec<Made<T>>,
+    contexts: &[TlsContext],
+    previous: Option<&Arc<T>>,
+    make: impl FnOnce() -> Result<T, Fault>,
+) -> Result<Arc<T>, Fault> {
+    // What no generation uses any more is forgotten.
+    made.retain(|m| Arc::strong_count(&m.tls) > 1);
+    let files = digest(contexts);
+    let is_kept =
+        |m: &&Made<T>| previous.is_some_and(|p| Arc::ptr_eq(p, &m.tls)) && m.files == files && m.contexts == contexts;
+    if let Some(kept) = made.iter().find(is_kept) {
+        return Ok(Arc::clone(&kept.tls));
+    }
+    let tls = Arc::new(make()?);
+    made.push(Made { contexts: contexts.to_vec(), files, tls: Arc::clone(&tls) });
+    Ok(tls)
+}
+
+/// A digest of every file that the contexts name. One that can't be read counts as empty: making the configuration says why.
+fn digest(contexts: &[TlsContext]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for context in contexts {
+        for pem in [&context.cert_chain, &context.private_key, &context.ca_cert].into_iter().flatten() {
+            if let schema::Pem::Path(path) = pem {
+                std::fs::read(path).unwrap_or_default().hash(&mut hasher);
+            }
+        }
+    }
+    hasher.finish()
+}
+
+fn make_server(contexts: &[TlsContext]) -> Result<ServerTls, Fault> {
+    let Some(first) = contexts.first() else {
+        return Err(Fault { origin: Origin::default(), message: "no TLS context".into(), remedy: String::new() });
+    };
+    let identities = contexts.iter().map(identity).collect::<Result<_, _>>()?;
+    let mut options = ServerOptions::new(identities);
+    options.alpn = alpn(first)?;
+    options.versions = versions(first)?;
+    ServerTls::new(options).map_err(|e| fault(first, &e))
+}
+
+fn make_client(context: &TlsContext) -> Result<ClientTls, Fault> {
+    let roots = match &context.ca_cert {
+        _ if context.insecure_skip => Roots::Insecure,
+        Some(ca) => Roots::Pem(pem(ca)),
+        None => Roots::System,
+    };
+    let options = ClientOptions {
+        roots,
+        server_name: Some(context.server_name.clone()).filter(|name| !name.is_empty()),
+        alpn: alpn(context)?,
+        versions: versions(context)?,
+    };
+    ClientTls::new(options).map_err(|e| fault(context, &e))
+}
+
+fn identity(context: &TlsContext) -> Result<Identity, Fault> {
     let (Some(certificates), Some(key)) = (&context.cert_chain, &context.private_key) else {
-        return Err(TlsFault {
+        return Err(Fault {
             origin: context.origin.clone(),
             message: "a listener's tls_context needs both cert_chain and private_key".into(),
             remedy: "name a certificate file and its key file, or set status to false".into(),
@@ -59,11 +108,11 @@ fn identity(context: &TlsContext) -> Result<Identity, TlsFault> {
     Ok(Identity { certificates: pem(certificates), key: pem(key) })
 }
 
-fn alpn(context: &TlsContext) -> Result<Alpn, TlsFault> {
+fn alpn(context: &TlsContext) -> Result<Alpn, Fault> {
     Alpn::new(&context.alpn).map_err(|e| fault(context, &e))
 }
 
-fn versions(context: &TlsContext) -> Result<Versions, TlsFault> {
+fn versions(context: &TlsContext) -> Result<Versions, Fault> {
     let name = |version| match version {
         TlsVersion::Auto => "tls_auto",
         TlsVersion::V12 => "tlsv1_2",
@@ -79,6 +128,6 @@ fn pem(from: &schema::Pem) -> Pem {
     }
 }
 
-fn fault(context: &TlsContext, error: &ConfigError) -> TlsFault {
-    TlsFault { origin: context.origin.clone(), message: error.to_string(), remedy: String::new() }
+fn fault(context: &TlsContext, error: &ConfigError) -> Fault {
+    Fault { origin: context.origin.clone(), message: error.to_string(), remedy: String::new() }
 }

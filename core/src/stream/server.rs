@@ -38,16 +38,26 @@ pub(super) type SharedIo<C> = Rc<RefCell<ServerIo<C>>>;
 ///
 /// # Errors
 /// When the connection breaks; its peer sees no more of us then.
-pub async fn serve<C: Conn, S: Service>(
+pub fn serve<C: Conn, S: Service>(
     conn: C,
     is_tls: bool,
     service: S,
     limits: Rc<Limits>,
     state: Rc<ConnState>,
-) -> io::Result<Ended<C>> {
+) -> impl Future<Output = io::Result<Ended<C>>> {
+    // Not in the future itself: an async function would keep room for the connection beside the place it is moved to.
     let downstream = Rc::new(Downstream { peer: conn.peer_addr().clone(), local: conn.local_addr().clone(), is_tls });
     let decoder = RequestDecoder::new(CodecLimits::from(&*limits));
     let io = Rc::new(RefCell::new(ServerIo { conn, decoder, timer: Timer::new(), known: 0, limits }));
+    serve_all(io, downstream, service, state)
+}
+
+async fn serve_all<C: Conn, S: Service>(
+    io: SharedIo<C>,
+    downstream: Rc<Downstream>,
+    service: S,
+    state: Rc<ConnState>,
+) -> io::Result<Ended<C>> {
     let mut requests = 0u64;
     loop {
         let incoming = poll_fn(|cx| io.borrow_mut().poll_request(cx, &state)).await?;

@@ -49,6 +49,10 @@ impl Unsent {
         self.buffer.as_ref().map_or(&[], |b| &b[self.start..self.end])
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |b| b.len())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
     }

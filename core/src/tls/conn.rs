@@ -22,6 +22,8 @@ pub struct TlsConn<C: Conn> {
     unsent: Unsent,
     /// Ciphertext below that is the beginning of a record.
     wire_known: usize,
+    /// Something of the session's own may wait in the connection below for a flush.
+    unflushed: bool,
     reading: Reading,
     writing: Writing,
 }
@@ -34,6 +36,7 @@ impl<C: Conn> TlsConn<C> {
             unread: BytesMut::new(),
             unsent: Unsent::default(),
             wire_known: 0,
+            unflushed: true,
             reading: Reading::Open,
             writing: Writing::Open,
         }
@@ -41,6 +44,12 @@ impl<C: Conn> TlsConn<C> {
 
     pub(super) fn info(&self) -> SessionInfo<'_> {
         self.session.info()
+    }
+
+    /// Bytes of memory it holds for data under way, ciphertext below not counted. 0 when it is idle.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.unread.capacity() + self.unsent.held_bytes() + self.session.held_bytes()
     }
 
     /// Moves what `from` has to read into our send buffer. For [`Conn::poll_relay`].
@@ -93,6 +102,7 @@ impl<C: Conn> TlsConn<C> {
     /// Waits for plaintext and opens as much as fits into `plain`, which is at least [`PLAIN_ROOM_BYTES_MIN`]. 0 is the end.
     fn poll_open(&mut self, cx: &mut Context<'_>, plain: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
+            self.push_output(cx);
             match &mut self.reading {
                 Reading::Open => {}
                 Reading::Ended => return Poll::Ready(Ok(0)),
@@ -109,13 +119,18 @@ impl<C: Conn> TlsConn<C> {
                 Some(Err(error)) => self.reading = Reading::failed(read_error(error)),
                 None => self.reading = Reading::failed(io::Error::new(io::ErrorKind::UnexpectedEof, Truncated)),
             }
-            if self.session.has_output() {
-                // A key update or an alert. If the plane can't take it now it goes in front of the next write.
-                let _ = drain_output(&mut self.conn, &mut self.session, cx);
-            }
             if look.opened > 0 {
+                self.push_output(cx);
                 return Poll::Ready(Ok(look.opened));
             }
+        }
+    }
+
+    /// Hands a key update, an alert or the end of the handshake to the plane. What it can't take now goes with the next look or write; a
+    /// plane that takes no more does not keep us from reading.
+    fn push_output(&mut self, cx: &mut Context<'_>) {
+        if self.unflushed || self.session.has_output() {
+            self.unflushed = drain_output(&mut self.conn, &mut self.session, cx).is_pending();
         }
     }
 
@@ -224,7 +239,9 @@ impl<C: Conn> Conn for TlsConn<C> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_aborted()?;
         ready!(self.poll_seal_all(cx))?;
-        self.conn.poll_flush(cx)
+        ready!(self.conn.poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

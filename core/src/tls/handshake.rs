@@ -1,7 +1,7 @@
 //! The handshake over a connection.
 //!
-//! **Invariant:** what the session wants sent is handed to the plane before more is read; a failed handshake still tries to deliver its
-//! alert, and waits for nobody to take it.
+//! **Invariant:** reading and writing never wait for each other, or two ends with small buffers would wait for ever; a failed handshake still
+//! tries to deliver its alert, and waits for nobody to take it.
 
 use std::future::poll_fn;
 use std::io;
@@ -35,9 +35,10 @@ fn poll_handshake<C: Conn>(
     loop {
         // Without input: a client's first message, and what became possible since an accelerator finished.
         let step = session.handshake(cx, &mut &[][..], &mut no_room());
-        ready!(drain_output(conn, session, cx))?;
+        let drained = drain_output(conn, session, cx)?;
         if ready!(step).map_err(HandshakeError::Tls)? == Step::Done {
-            return Poll::Ready(Ok(()));
+            // Tickets are not waited for: a peer that sends before it reads would wait for us, and we for it. The connection flushes them.
+            return if session.peer_awaits_output() { drained.map(Ok) } else { Poll::Ready(Ok(())) };
         }
         match ready!(poll_look(conn, session, *known, cx))? {
             Look::Ended => return Poll::Ready(Err(HandshakeError::Closed)),

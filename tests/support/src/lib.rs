@@ -1,4 +1,5 @@
-//! What the tests share: origins and clients that speak raw bytes, the gateway as a process, network namespaces, certificates.
+//! What the tests share: origins and clients that speak raw bytes, the gateway as a process, network namespaces,
+//! certificates; and connections in memory.
 //!
 //! All of it is blocking code on ordinary threads: the thing under test is another process, or drives its own runtime.
 //!
@@ -10,7 +11,9 @@
 pub mod certs;
 pub mod client;
 pub mod config;
+pub mod drive;
 pub mod gateway;
+pub mod memory_conn;
 pub mod netns;
 pub mod nginx;
 pub mod origin;

@@ -8,8 +8,9 @@ mod planned;
 mod working;
 
 pub use page::reference_page;
-pub(super) use planned::{FILTERS, INNER, PLANNED};
-pub(super) use working::SECTIONS;
+pub(super) use planned::{BALANCERS, CLUSTER_TYPES, NETWORK_FILTERS, STREAM_FILTERS, Variant};
+use planned::{INNER, PLANNED};
+use working::SECTIONS;
 
 use super::diagnostic::Severity;
 
@@ -44,6 +45,7 @@ pub(super) enum Kind {
     Pem,
     Choice(&'static [&'static str]),
     Texts,
+    Any,
     Map(&'static str),
     Maps(&'static str),
 }
@@ -127,6 +129,7 @@ const NAME_BYTES_MAX: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Limits};
 
     #[test]
     fn the_tables_hold_together() {
@@ -149,6 +152,48 @@ mod tests {
                 assert!(within.is_empty() || INNER.iter().any(|(n, _)| *n == within), "{key}>{within}");
             }
         }
+    }
+
+    /// What a file says that has only this piece besides what it must have.
+    fn read(piece: &str) -> Config {
+        let text = format!(
+            "servers: [{{listeners: [{{address: :1, routers: [{{direct_response: {{status: 200}}}}]}}]}}]\n{piece}\n"
+        );
+        Config::parse(&text, "t").unwrap_or_else(|found| panic!("{text}: {found:?}")).0
+    }
+
+    /// The keys of a section that are values, with their defaults.
+    fn defaults(name: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let maps = |k: &&Key| matches!(k.kind, Kind::Map(_) | Kind::Maps(_));
+        section(name).keys.iter().filter(move |k| !maps(k)).map(|k| (k.name, k.default))
+    }
+
+    #[test]
+    fn the_defaults_of_the_page_are_those_in_force() {
+        let all =
+            |name: &str| defaults(name).map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>().join(", ");
+        let piece = format!(
+            "limits: {{{}}}\ndataplane: {{{}, dpdk: {{{}, idle: {{{}}}}}}}\ntls_backend: {{{}}}",
+            all("limits"),
+            all("dataplane"),
+            all("dpdk"),
+            all("dpdk_idle"),
+            all("tls_backend"),
+        );
+        assert_eq!(read(&piece), read(""));
+    }
+
+    #[test]
+    fn every_limit_reaches_the_data() {
+        for (key, default) in defaults("limits") {
+            let other = if default.ends_with('s') || default.ends_with('h') { "7m" } else { "777" };
+            let config = read(&format!("limits: {{{key}: {other}}}"));
+            assert_ne!(config.limits, Limits::default(), "{key}");
+            let printed = format!("{:?}", config.limits);
+            assert!(printed.contains(&format!("{key}: {}", other.replace("7m", "420s"))), "{key}: {printed}");
+        }
+        let fields = format!("{:?}", Limits::default()).matches(": ").count();
+        assert_eq!(fields, defaults("limits").count(), "a limit without a key");
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("access_log", "log_roller", Warning, "the file is not rotated"),
 
     row("filter_chain", "match", Error, "every connection would take this chain"),
+    row("stream_filter", "go_plugin_config", Error, "the filter would be missing"),
     row("filter", "go_plugin_config", Error, "the filter would be missing"),
 
     row("proxy", "name", Warning, "statistics go by the listener's name"),
@@ -71,6 +72,8 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("proxy_extend", "dubbo-thrift", Warning, "the protocol is not served"),
     row("proxy_extend", "tars", Warning, "the protocol is not served"),
     row("proxy_extend", "sub_protocol", Error, "the protocol is not served"),
+    row("proxy_extend", "http2_use_stream", Warning, "HTTP/2 is not served"),
+    row("proxy_extend", "enable_bolt_goaway", Warning, "the protocol is not served"),
     row("proxy_http1", "http2_use_stream", Warning, "HTTP/2 is not served; bodies always stream"),
     row("proxy_http1", "enable_bolt_goaway", Warning, "the protocol is not served"),
     row("proxy_http1", "sub_protocol", Error, "the protocol is not served"),
@@ -131,15 +134,15 @@ pub(crate) const PLANNED: &[Planned] = &[
     deep("cluster", "health_check", Warning, "hosts are not probed: one that is down still gets its share of the requests", "health_check"),
     row("cluster", "spec", Error, "the hosts that a registry would tell are missing"),
     deep("cluster", "lb_subset_config", Error, "requests would go to hosts of every subset", "subset"),
-    deep("cluster", "original_dst_lb_config", Warning, "only ORIGINAL_DST uses it", "original_dst_lb"),
+    deep("cluster", "original_dst_lb_config", Warning, "requests are not sent where they were going", "original_dst_lb"),
     deep("cluster", "keepalive", Warning, "no heartbeats are sent", "keepalive"),
     row("cluster", "lbconfig", Warning, "round robin has nothing to set"),
-    row("cluster", "dns_refresh_rate", Warning, "only STRICT_DNS uses it"),
-    row("cluster", "respect_dns_ttl", Warning, "only STRICT_DNS uses it"),
-    row("cluster", "dns_lookup_family", Warning, "only STRICT_DNS uses it"),
-    deep("cluster", "dns_resolvers", Warning, "only STRICT_DNS uses it", "dns_resolvers"),
-    row("cluster", "dns_resolver_file", Warning, "only STRICT_DNS uses it"),
-    row("cluster", "dns_resolver_port", Warning, "only STRICT_DNS uses it"),
+    row("cluster", "dns_refresh_rate", Warning, "hosts are not looked up by name"),
+    row("cluster", "respect_dns_ttl", Warning, "hosts are not looked up by name"),
+    row("cluster", "dns_lookup_family", Warning, "hosts are not looked up by name"),
+    deep("cluster", "dns_resolvers", Warning, "hosts are not looked up by name", "dns_resolvers"),
+    row("cluster", "dns_resolver_file", Warning, "hosts are not looked up by name"),
+    row("cluster", "dns_resolver_port", Warning, "hosts are not looked up by name"),
     deep("cluster", "slow_start", Warning, "a new host gets its full share of the requests at once", "slow_start"),
     row("cluster", "cluster_pool_enable", Warning, "every cluster has pools of its own in any case"),
 
@@ -147,7 +150,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("circuit_breaker", "max_requests", Warning, "running requests are not bounded"),
     row("circuit_breaker", "max_retries", Warning, "there are no retries to bound"),
 
-    row("host", "weight", Warning, "every host gets the same share of the requests"),
     row("host", "metadata", Warning, "no subset is made of it"),
     row("host", "tls_disable", Error, "the host would be asked with TLS if its cluster has it"),
 
@@ -222,39 +224,75 @@ pub(crate) const INNER: &[(&str, &str)] = &[
     ("slow_start", "mode slow_start_duration aggression min_weight_percent"),
 ];
 
-/// A filter of MOSN's by its type.
+/// A value of MOSN's schema, a filter's type or the like, that has no function yet.
 #[derive(Debug)]
-pub(crate) struct FilterNote {
+pub(crate) struct Variant {
     pub(crate) name: &'static str,
     pub(crate) severity: Severity,
     pub(crate) effect: &'static str,
 }
 
-const fn filter(name: &'static str, severity: Severity, effect: &'static str) -> FilterNote {
-    FilterNote { name, severity, effect }
+const fn variant(name: &'static str, severity: Severity, effect: &'static str) -> Variant {
+    Variant { name, severity, effect }
 }
 
 /// The stream filters of MOSN (`stream_filters[].type`); none runs yet.
 #[rustfmt::skip]
-pub(crate) const FILTERS: &[FilterNote] = &[
+pub(crate) const STREAM_FILTERS: &[Variant] = &[
     // tidy: table
-    filter("fault", Error, "requests that are meant to fail or wait would not"),
-    filter("payload_limit", Error, "requests that are too large would be let through"),
-    filter("gzip", Warning, "responses are not compressed"),
-    filter("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
-    filter("flowControlFilter", Error, "requests above the limit would be let through"),
-    filter("header_to_metadata", Error, "requests would go to hosts outside their subset"),
-    filter("ip_access", Error, "clients that are meant to be kept out would be let in"),
-    filter("dsl", Error, "requests would be neither changed nor refused"),
-    filter("dubbo_stream", Error, "requests would not find their service"),
-    filter("mirror", Warning, "no copy of a request is sent"),
-    filter("grpc_metric", Warning, "these statistics are missing"),
-    filter("transcoder", Error, "requests would reach the origin in the wrong protocol"),
-    filter("seata", Error, "transactions would not be opened, committed or rolled back"),
-    filter("proxywasm", Error, "what the plugin refuses or changes would pass unchanged"),
-    filter("jwt_authn", Error, "requests without a valid token would be let through"),
-    filter("istio.stats", Warning, "these statistics are missing"),
-    filter("mixer", Warning, "nothing is reported to Mixer"),
-    filter("rbac", Error, "requests that are meant to be refused would be let through"),
-    filter("health_check", Warning, "health checks are passed on like any other request"),
+    variant("fault", Error, "requests that are meant to fail or wait would not"),
+    variant("payload_limit", Error, "requests that are too large would be let through"),
+    variant("gzip", Warning, "responses are not compressed"),
+    variant("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
+    variant("flowControlFilter", Error, "requests above the limit would be let through"),
+    variant("header_to_metadata", Error, "requests would go to hosts outside their subset"),
+    variant("ip_access", Error, "clients that are meant to be kept out would be let in"),
+    variant("dsl", Error, "requests would be neither changed nor refused"),
+    variant("dubbo_stream", Error, "requests would not find their service"),
+    variant("mirror", Warning, "no copy of a request is sent"),
+    variant("grpc_metric", Warning, "these statistics are missing"),
+    variant("transcoder", Error, "requests would reach the origin in the wrong protocol"),
+    variant("seata", Error, "transactions would not be opened, committed or rolled back"),
+    variant("proxywasm", Error, "what the plugin refuses or changes would pass unchanged"),
+    variant("jwt_authn", Error, "requests without a valid token would be let through"),
+    variant("istio.stats", Warning, "these statistics are missing"),
+    variant("mixer", Warning, "nothing is reported to Mixer"),
+    variant("rbac", Error, "requests that are meant to be refused would be let through"),
+    variant("health_check", Warning, "health checks are passed on like any other request"),
+];
+
+/// The network filters of MOSN (`filters[].type`) but `proxy`; none runs yet.
+#[rustfmt::skip]
+pub(crate) const NETWORK_FILTERS: &[Variant] = &[
+    // tidy: table
+    variant("tcp_proxy", Error, "connections would not be relayed"),
+    variant("udp_proxy", Error, "datagrams would not be relayed"),
+    variant("grpc", Error, "the service would not be served"),
+    variant("tunnel", Error, "agents could not connect"),
+    variant("fault_inject", Error, "connections would not be delayed"),
+    variant("connection_manager", Error, "write the router under `servers[0].routers`, and its name in the `proxy` filter"),
+];
+
+/// The types of clusters that are not here yet.
+#[rustfmt::skip]
+pub(crate) const CLUSTER_TYPES: &[Variant] = &[
+    // tidy: table
+    variant("STRICT_DNS", Error, "hosts are not looked up by name"),
+    variant("DYNAMIC", Error, "hosts are not told by a registry"),
+    variant("EDS", Error, "hosts are not fetched from a control plane"),
+    variant("ORIGINAL_DST", Error, "requests would not go where they were going"),
+];
+
+/// The balancers that are not here yet. An error where a request could go to a host that is not meant for it.
+#[rustfmt::skip]
+pub(crate) const BALANCERS: &[Variant] = &[
+    // tidy: table
+    variant("LB_RANDOM", Warning, "round robin is used"),
+    variant("LB_WEIGHTED_ROUNDROBIN", Warning, "round robin is used"),
+    variant("LB_LEAST_REQUEST", Warning, "round robin is used"),
+    variant("LB_LEAST_CONNECTION", Warning, "round robin is used"),
+    variant("LB_PEAK_EWMA", Warning, "round robin is used"),
+    variant("LB_MAGLEV", Error, "requests of one key would go to different hosts"),
+    variant("LB_REQUEST_ROUNDROBIN", Error, "hosts that are meant to stand by would get requests"),
+    variant("LB_ORIGINAL_DST", Error, "requests would not go where they were going"),
 ];

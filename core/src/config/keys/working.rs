@@ -3,7 +3,7 @@
 //! **Invariant:** the default written here is the default in force; tests read both.
 
 use super::{Key, Kind, Section};
-use Kind::{Address, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
+use Kind::{Address, Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { name, kind, default, meaning }
@@ -15,6 +15,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "server", path: "servers[0]", keys: SERVER },
     Section { name: "listener", path: "servers[0].listeners[]", keys: LISTENER },
     Section { name: "access_log", path: "servers[0].listeners[].access_logs[]", keys: ACCESS_LOG },
+    Section { name: "stream_filter", path: "servers[0].listeners[].stream_filters[]", keys: STREAM_FILTER },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
     Section { name: "filter", path: "servers[0].listeners[].filter_chains[0].filters[0]", keys: FILTER },
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[0].filters[0].config", keys: PROXY },
@@ -92,6 +93,7 @@ const LISTENER: &[Key] = &[
         "",
         "TLS and what happens to a connection. Exactly one chain, or none where the routes are inline.",
     ),
+    key("stream_filters", Maps("stream_filter"), "", "What happens to each request. None of MOSN's has function yet."),
     key(
         "router_config_name",
         Text,
@@ -106,6 +108,9 @@ const LISTENER: &[Key] = &[
     ),
     key("routers", Maps("route"), "", "Ferrogate's own: routes inline, for every host, instead of a router by name."),
 ];
+
+const STREAM_FILTER: &[Key] =
+    &[key("type", Text, "", "Which filter. Required."), key("config", Any, "", "The filter's own configuration.")];
 
 const ACCESS_LOG: &[Key] = &[
     key("log_path", Text, "stdout", "`stdout`, `stderr` or a file."),
@@ -233,6 +238,7 @@ const CIRCUIT_BREAKER: &[Key] =
 const HOST: &[Key] = &[
     key("address", Address, "", "`IP:PORT`, `[IPv6]:PORT` or `unix:/PATH`. Required."),
     key("hostname", Text, "", "A name for it, in logs."),
+    key("weight", Number, "1", "Its share of the requests, 1 to 128. No function yet: every host gets the same."),
 ];
 
 const TLS_SERVER: &[Key] = &[

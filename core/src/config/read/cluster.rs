@@ -3,6 +3,8 @@
 //! **Invariant:** a balancer that is not here is replaced only where requests still go to hosts that are meant for them.
 
 use super::tls;
+use crate::config::diagnostic::Place;
+use crate::config::keys::{BALANCERS, CLUSTER_TYPES};
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{Balancing, Cluster, Host, TlsContext};
 use crate::config::tree::Node;
@@ -20,6 +22,7 @@ fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsContext>) -> Option<C
     fields.with(r, "type", kind);
     let balancing = fields.with(r, "lb_type", balancing).unwrap_or_default();
     let hosts = fields.list(r, "hosts", host);
+    equal_weights(r, &hosts);
     if fields.get("hosts").is_none_or(Node::is_neutral) {
         r.warn(node.place, "a cluster without hosts: its requests are answered with 503", "");
     }
@@ -29,7 +32,7 @@ fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsContext>) -> Option<C
         idle_timeout: fields.duration(r, "idle_timeout"),
         conns_max: conns_max(r, &fields),
         tls: cluster_tls(r, &fields, shared),
-        hosts,
+        hosts: hosts.into_iter().map(|(host, _)| host).collect(),
         origin: r.origin(node.place),
         name: name?,
     })
@@ -37,40 +40,32 @@ fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsContext>) -> Option<C
 
 fn kind(r: &mut Reader, node: &Node) -> Option<()> {
     let text = r.text(node)?;
-    let message = match text.as_str() {
-        "SIMPLE" | "STATIC" => return Some(()),
-        "STRICT_DNS" => "hosts are not looked up by name yet",
-        "DYNAMIC" | "EDS" => "hosts are not fetched from a control plane yet",
-        "ORIGINAL_DST" => "requests are not sent where they were going yet",
-        _ => "is not known here",
-    };
-    r.error(node.place, format!("`{text}`: {message}"), "write SIMPLE, and the hosts as IP addresses");
-    None
+    if !["", "SIMPLE", "STATIC"].contains(&text.as_str()) {
+        r.variant(node.place, "cluster type", &text, CLUSTER_TYPES);
+    }
+    Some(())
 }
 
 fn balancing(r: &mut Reader, node: &Node) -> Option<Balancing> {
     let text = r.text(node)?;
-    match text.as_str() {
-        "LB_ROUNDROBIN" => {}
-        "LB_RANDOM" | "LB_WEIGHTED_ROUNDROBIN" | "LB_LEAST_REQUEST" | "LB_LEAST_CONNECTION" | "LB_PEAK_EWMA" => {
-            r.warn(node.place, format!("`{text}` has no function yet: round robin is used"), "");
-        }
-        "LB_MAGLEV" => {
-            r.error(node.place, "`LB_MAGLEV` has no function yet: requests of one key would go to different hosts", "");
-        }
-        "LB_REQUEST_ROUNDROBIN" => {
-            r.error(node.place, "`LB_REQUEST_ROUNDROBIN` has no function yet: stand-by hosts would get requests", "");
-        }
-        "LB_ORIGINAL_DST" => {
-            r.error(
-                node.place,
-                "`LB_ORIGINAL_DST` has no function yet: requests would not go where they were going",
-                "",
-            );
-        }
-        _ => r.warn(node.place, format!("`{text}` is not known: round robin is used, as in MOSN"), ""),
+    if !["", "LB_ROUNDROBIN"].contains(&text.as_str()) {
+        r.variant(node.place, "balancer", &text, BALANCERS);
     }
     Some(Balancing::RoundRobin)
+}
+
+/// Round robin looks at no weights: says so where they are not all the same.
+fn equal_weights(r: &mut Reader, hosts: &[(Host, Place)]) {
+    let mut hosts = hosts.iter();
+    if let Some((first, _)) = hosts.next()
+        && let Some((other, place)) = hosts.find(|(h, _)| h.weight != first.weight)
+    {
+        let message = format!(
+            "weights have no function yet: hosts with {} and {} get the same share",
+            first.weight, other.weight
+        );
+        r.at("hosts", |r| r.warn(*place, message, ""));
+    }
 }
 
 fn conns_max(r: &mut Reader, fields: &Fields<'_>) -> Option<u32> {
@@ -97,7 +92,7 @@ fn cluster_tls(r: &mut Reader, fields: &Fields<'_>, shared: Option<&TlsContext>)
     shared.cloned()
 }
 
-fn host(r: &mut Reader, node: &Node) -> Option<Host> {
+fn host(r: &mut Reader, node: &Node) -> Option<(Host, Place)> {
     let fields = r.map(node, "host")?;
     let text = fields.required(r, "address")?;
     let address = fields.with(r, "address", |r, node| match text.parse::<Address>() {
@@ -119,5 +114,12 @@ fn host(r: &mut Reader, node: &Node) -> Option<Host> {
             None
         }
     });
-    Some(Host { address: address?, hostname: fields.text(r, "hostname").unwrap_or_default() })
+    let weight = fields.number(r, "weight", 0..=u64::from(u32::MAX)).unwrap_or(1);
+    // As in MOSN: what is out of the range is brought into it.
+    let host = Host {
+        address: address?,
+        hostname: fields.text(r, "hostname").unwrap_or_default(),
+        weight: u32::clamp(weight, 1, 128),
+    };
+    Some((host, node.place))
 }

@@ -2,10 +2,12 @@
 //!
 //! **Invariant:** a filter that would not run is never passed over in silence.
 
+use std::net::SocketAddr;
+
 use super::{route, the_only, tls};
-use crate::config::diagnostic::Severity;
-use crate::config::keys::{self, FILTERS};
-use crate::config::reader::{Fields, Reader};
+use crate::config::diagnostic::Origin;
+use crate::config::keys::{self, NETWORK_FILTERS, STREAM_FILTERS};
+use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{AccessLog, Listener, Proxy, RouterConfig, TlsContext, VirtualHost};
 use crate::config::tree::{Node, Value};
 use crate::net::Address;
@@ -13,7 +15,8 @@ use crate::net::Address;
 /// A listener, and its router where the routes are inline.
 pub(super) fn listener(r: &mut Reader, node: &Node) -> Option<(Listener, Option<RouterConfig>)> {
     let fields = r.map(node, "listener")?;
-    let address = address(r, &fields)?;
+    // Without a good address the rest is still looked at; the file is refused in any case.
+    let address = address(r, &fields).unwrap_or_else(|| Address::Inet(SocketAddr::from(([0, 0, 0, 0], 0))));
     let name = fields.text(r, "name").unwrap_or_else(|| address.to_string());
     let inline = inline_router(r, &fields, &name);
     let mut chain = Chain::default();
@@ -25,9 +28,9 @@ pub(super) fn listener(r: &mut Reader, node: &Node) -> Option<(Listener, Option<
                 }
             });
         }
-        None => chain.proxy = Some(Proxy { router: String::new(), head_bytes_max: None, request_body_bytes_max: None }),
+        None => chain.proxy = Some(Proxy::default()),
     }
-    r.at("stream_filters", |r| stream_filters(r, node.get("stream_filters")));
+    fields.list(r, "stream_filters", stream_filter);
     let bind_port = fields.boolean(r, "bind_port").unwrap_or(true);
     if !bind_port {
         r.warn(node.place, "a listener with `bind_port: false` takes no connections: nothing hands it any yet", "");
@@ -72,31 +75,38 @@ fn inline_router(r: &mut Reader, fields: &Fields<'_>, listener: &str) -> Option<
         r.error(routes.place, "both `virtual_hosts` and `routers`", "move the routes into a virtual host");
     }
     let virtual_hosts = match hosts {
-        Some(_) => fields.list(r, "virtual_hosts", route::virtual_host),
+        Some(_) => route::virtual_hosts(r, fields),
         None => vec![VirtualHost {
             name: listener.to_owned(),
             domains: route::every_domain(),
             routes: fields.list(r, "routers", route::route),
         }],
     };
-    // The line break keeps it apart from every name in the file that anyone writes.
-    Some(RouterConfig { name: format!("{listener}\n(inline)"), virtual_hosts, origin })
+    Some(RouterConfig { name: format!("{listener} (inline)"), virtual_hosts, origin })
 }
 
 /// Settles which router the proxy uses: the filter's, the listener's or the inline one, but one of them.
 fn choose_router(r: &mut Reader, fields: &Fields<'_>, mut proxy: Proxy, inline: Option<&RouterConfig>) -> Proxy {
-    let by_name = fields.text(r, "router_config_name");
-    let given = [Some(&proxy.router).filter(|n| !n.is_empty()), by_name.as_ref(), inline.map(|i| &i.name)];
-    let mut given: Vec<String> = given.into_iter().flatten().cloned().collect();
+    let own = Some((proxy.router.clone(), proxy.router_origin.clone())).filter(|(name, _)| !name.is_empty());
+    let inline = inline.map(|i| (i.name.clone(), i.origin.clone()));
+    let mut given: Vec<_> = [own, router_name(r, fields), inline].into_iter().flatten().collect();
     match given.len() {
         0 => {
             let remedy = "write `router_config_name`, or `routers` with the routes themselves";
             r.error(fields.node.place, "the listener has no routes", remedy);
         }
-        1 => proxy.router = given.remove(0),
+        1 => (proxy.router, proxy.router_origin) = given.remove(0),
         _ => r.error(fields.node.place, "the listener says more than once which routes it has", "keep one"),
     }
     proxy
+}
+
+/// `router_config_name` of a listener or of a proxy, and where it stands.
+fn router_name(r: &mut Reader, fields: &Fields<'_>) -> Option<(String, Origin)> {
+    fields.with(r, "router_config_name", |r, node| {
+        let name = r.text(node).filter(|n| !n.is_empty())?;
+        Some((name, r.origin(node.place)))
+    })
 }
 
 fn access_log(r: &mut Reader, node: &Node) -> Option<AccessLog> {
@@ -132,17 +142,14 @@ fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
 
 /// The network filter.
 fn filter(r: &mut Reader, node: &Node) -> Option<Proxy> {
-    let fields = match node.get("type") {
-        Some(Node { value: Value::Text(kind), place }) if kind != "proxy" => {
-            let message = match NETWORK_FILTERS.iter().find(|(name, _)| name == kind) {
-                Some((_, effect)) => format!("the network filter `{kind}` has no function yet: {effect}"),
-                None => format!("there is no network filter `{kind}`"),
-            };
-            r.at("type", |r| r.error(*place, message, "`proxy` is the one there is"));
-            return None;
-        }
-        _ => r.map(node, "filter")?,
-    };
+    if let Some(Node { value: Value::Text(kind), place }) = node.get("type")
+        && kind != "proxy"
+    {
+        // Its configuration has other keys, so it is not looked into.
+        r.at("type", |r| r.variant(*place, "network filter", kind, NETWORK_FILTERS));
+        return None;
+    }
+    let fields = r.map(node, "filter")?;
     fields.required(r, "type")?;
     let empty = Node { place: node.place, value: Value::Map(Vec::new()) };
     let config = fields.get("config").unwrap_or(&empty);
@@ -152,11 +159,8 @@ fn filter(r: &mut Reader, node: &Node) -> Option<Proxy> {
 fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
     let fields = r.map(node, "proxy")?;
     let http1_only = fields.with(r, "downstream_protocol", protocols).unwrap_or(true);
-    let mut proxy = Proxy {
-        router: fields.text(r, "router_config_name").unwrap_or_default(),
-        head_bytes_max: None,
-        request_body_bytes_max: None,
-    };
+    let (router, router_origin) = router_name(r, &fields).unwrap_or_default();
+    let mut proxy = Proxy { router, router_origin, head_bytes_max: None, request_body_bytes_max: None };
     if let Some(extend) = fields.get("extend_config") {
         r.at("extend_config", |r| {
             let flat = http1_only && extend.get("Http1").is_none();
@@ -187,13 +191,12 @@ fn protocols(r: &mut Reader, node: &Node) -> Option<bool> {
     let names: Vec<&str> = text.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
     for name in &names {
         if !PROTOCOLS.contains(name) {
-            let remedy = keys::nearest(name, PROTOCOLS.iter().copied())
-                .map_or_else(String::new, |n| format!("did you mean `{n}`?"));
+            let remedy = did_you_mean(keys::nearest(name, PROTOCOLS.iter().copied()));
             r.error(node.place, format!("there is no protocol `{name}`"), remedy);
             return None;
         }
     }
-    if names == ["Http1"] {
+    if names.is_empty() || names == ["Http1"] {
         return Some(true);
     }
     if names.contains(&"Http1") || names.contains(&"Auto") {
@@ -204,39 +207,15 @@ fn protocols(r: &mut Reader, node: &Node) -> Option<bool> {
     Some(false)
 }
 
-/// The stream filters: none runs yet, so each says what that means.
-fn stream_filters(r: &mut Reader, node: Option<&Node>) {
-    let Some(node) = node.filter(|n| !n.is_neutral()) else { return };
-    r.each(node, |r, element| {
-        let Some(Node { value: Value::Text(kind), place }) = element.get("type") else {
-            return r.error(element.place, "a filter without a `type`", "");
-        };
-        match FILTERS.iter().find(|f| f.name == *kind) {
-            Some(filter) => {
-                let message = format!("the stream filter `{kind}` has no function yet: {}", filter.effect);
-                match filter.severity {
-                    Severity::Error => r.error(*place, message, ""),
-                    Severity::Warning => r.warn(*place, message, ""),
-                }
-            }
-            None => {
-                let nearest = keys::nearest(kind, FILTERS.iter().map(|f| f.name));
-                let remedy = nearest.map_or_else(String::new, |n| format!("did you mean `{n}`?"));
-                r.error(*place, format!("there is no stream filter `{kind}`"), remedy);
-            }
-        }
-    });
+/// A stream filter: none runs yet, so each says what that means.
+fn stream_filter(r: &mut Reader, node: &Node) -> Option<()> {
+    let fields = r.map(node, "stream_filter")?;
+    let kind = fields.required(r, "type")?;
+    fields.with(r, "type", |r, node| {
+        r.variant(node.place, "stream filter", &kind, STREAM_FILTERS);
+        Some(())
+    })
 }
-
-/// The network filters of MOSN that are not here yet, and what becomes of the connections.
-const NETWORK_FILTERS: &[(&str, &str)] = &[
-    ("tcp_proxy", "connections would not be relayed"),
-    ("udp_proxy", "datagrams would not be relayed"),
-    ("grpc", "the service would not be served"),
-    ("tunnel", "agents could not connect"),
-    ("fault_inject", "connections would not be delayed"),
-    ("connection_manager", "write the router under `servers[0].routers`, and its name in the `proxy` filter"),
-];
 
 /// MOSN's protocols. Only `Http1` is served yet.
 const PROTOCOLS: &[&str] = &["Http1", "Http2", "Auto", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "X"];

@@ -14,15 +14,20 @@ use crate::config::tree::{Node, Value};
 pub(super) fn router(r: &mut Reader, node: &Node) -> Option<RouterConfig> {
     let fields = r.map(node, "router")?;
     let name = fields.required(r, "router_config_name");
-    let virtual_hosts = fields.list(r, "virtual_hosts", virtual_host);
-    if virtual_hosts.is_empty() && node.get("router_configs").is_none() {
+    let virtual_hosts = virtual_hosts(r, &fields);
+    if fields.get("virtual_hosts").is_none_or(Node::is_neutral) && node.get("router_configs").is_none() {
         r.error(node.place, "no virtual host", "write at least one under `virtual_hosts`");
     }
-    duplicate_domains(r, &fields);
     Some(RouterConfig { name: name?, virtual_hosts, origin: r.origin(node.place) })
 }
 
-pub(super) fn virtual_host(r: &mut Reader, node: &Node) -> Option<VirtualHost> {
+/// `virtual_hosts` of a router or a listener.
+pub(super) fn virtual_hosts(r: &mut Reader, fields: &Fields<'_>) -> Vec<VirtualHost> {
+    duplicate_domains(r, fields);
+    fields.list(r, "virtual_hosts", virtual_host)
+}
+
+fn virtual_host(r: &mut Reader, node: &Node) -> Option<VirtualHost> {
     let fields = r.map(node, "virtual_host")?;
     let first = node.get("domains").and_then(|d| texts(d).next()).map_or("*", |(text, _)| text);
     let name = fields.text(r, "name").unwrap_or_else(|| first.to_owned());

@@ -1,6 +1,6 @@
 //! `servers[0]`.
 //!
-//! **Invariant:** a listener with its routes inline gets a router of its own, under a name that no file can use.
+//! **Invariant:** a listener with its routes inline gets a router of its own; a router of the same name is a mistake.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<ReadServer> {
         server.listeners.push(listener);
         server.routers.extend(inline);
     }
-    if server.listeners.is_empty() {
+    if fields.get("listeners").is_none_or(Node::is_neutral) {
         r.warn(node.place, "there is no listener: nothing is served", "");
     }
     let graceful_timeout = fields.duration(r, "graceful_timeout");

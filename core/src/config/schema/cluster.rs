@@ -49,4 +49,6 @@ pub struct Host {
     pub address: Address,
     /// `hostname`: a name for it, in logs; maybe empty.
     pub hostname: String,
+    /// `weight`: its share, 1 to 128. Round robin does not look at it.
+    pub weight: u32,
 }

@@ -39,10 +39,12 @@ pub struct AccessLog {
 }
 
 /// The `proxy` network filter: HTTP, routed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Proxy {
     /// `router_config_name`: a router of the same server.
     pub router: String,
+    /// Where that stands.
+    pub router_origin: Origin,
     /// `extend_config.Http1.max_header_size`, in bytes; None: `limits.head_bytes_max`.
     pub head_bytes_max: Option<usize>,
     /// `extend_config.Http1.max_request_body_size`, in bytes, 0 is no limit; None: `limits.request_body_bytes_max`.

@@ -127,6 +127,16 @@ pub enum DomainError {
     Port,
 }
 
+impl RouterConfig {
+    /// The clusters that its routes name, as often as they do.
+    pub fn cluster_names(&self) -> impl Iterator<Item = &str> {
+        self.virtual_hosts.iter().flat_map(|v| &v.routes).filter_map(|route| match &route.action {
+            RouteAction::Cluster { name, .. } => Some(name.as_str()),
+            RouteAction::Direct { .. } => None,
+        })
+    }
+}
+
 impl fmt::Display for DomainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

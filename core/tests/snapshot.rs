@@ -1,0 +1,162 @@
+//! Generations: what a reload keeps, what it makes anew, and what it refuses.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ferrogate_core::config::{Config, Diagnostic};
+use ferrogate_core::control::Certificates;
+use ferrogate_core::message::HttpHead;
+use ferrogate_core::router::RouteAction;
+use ferrogate_core::snapshot::Snapshot;
+
+/// A folder of certificates that goes away with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ferrogate-snapshot-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// A new certificate and its key under `name.crt` and `name.key`.
+    fn certify(&self, name: &str) {
+        let (cert, key) = tls_offload::self_signed(["localhost"]).unwrap();
+        std::fs::write(self.0.join(format!("{name}.crt")), cert).unwrap();
+        std::fs::write(self.0.join(format!("{name}.key")), key).unwrap();
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// One listener, router and cluster of each name.
+fn file(names: &[&str]) -> String {
+    let each = |f: &dyn Fn(usize, &str) -> String| names.iter().enumerate().map(|(i, n)| f(i, n)).collect::<String>();
+    let port = |name: &str| 1000 + name.bytes().map(u32::from).sum::<u32>();
+    format!(
+        "servers:\n- listeners:\n{}  routers:\n{}cluster_manager:\n  clusters:\n{}",
+        each(&|_, n| format!("  - {{name: {n}, address: \"127.0.0.1:{}\", router_config_name: {n}}}\n", port(n))),
+        each(&|_, n| format!(
+            "  - {{router_config_name: {n}, virtual_hosts: [{{routers: [{{route: {{cluster_name: {n}}}}}]}}]}}\n"
+        )),
+        each(&|_, n| format!("  - {{name: {n}, hosts: [{{address: \"127.0.0.2:{}\"}}]}}\n", port(n))),
+    )
+}
+
+fn config(text: &str) -> Config {
+    Config::parse(text, "t").unwrap_or_else(|found| panic!("{text}\n{found:?}")).0
+}
+
+fn build(text: &str, previous: Option<&Snapshot>) -> Snapshot {
+    Snapshot::build(&config(text), previous, &mut Certificates::default()).unwrap()
+}
+
+/// Every listener's requests reach the cluster of the same name.
+fn check_references(snapshot: &Snapshot) {
+    for listener in &snapshot.listeners {
+        let route = snapshot.router(listener.router).route(&HttpHead::request("GET", b"/")).unwrap();
+        let RouteAction::Cluster(id) = &route.action else { panic!("{route:?}") };
+        assert_eq!(snapshot.cluster(*id).config.name, listener.config.name);
+    }
+}
+
+/// Which listeners, routers and clusters are the very same as before, by name.
+fn kept(before: &Snapshot, after: &Snapshot) -> [String; 3] {
+    fn names<T>(a: &[Arc<T>], b: &[Arc<T>], name: impl Fn(&T) -> &str) -> String {
+        b.iter().filter(|x| a.iter().any(|y| Arc::ptr_eq(x, y))).map(|x| name(x)).collect()
+    }
+    [
+        names(&before.listeners, &after.listeners, |l| &l.config.name),
+        names(&before.routers, &after.routers, |r| r.name()),
+        names(&before.clusters, &after.clusters, |c| &c.config.name),
+    ]
+}
+
+#[test]
+fn a_reload_keeps_what_did_not_change() {
+    let first = build(&file(&["a", "b", "c"]), None);
+    assert_eq!(first.generation, 1);
+    check_references(&first);
+    let all = file(&["a", "b", "c"]);
+    for (text, what, listeners, routers, clusters) in [
+        (all.clone(), "the same file", "abc", "abc", "abc"),
+        (format!("# moved\n\n{all}"), "moved by two lines", "abc", "abc", "abc"),
+        (file(&["c", "a", "b"]), "in another order", "abc", "abc", "abc"),
+        (file(&["x", "a", "b", "c"]), "one more at the start", "abc", "abc", "abc"),
+        (file(&["a", "c"]), "one less: what stood behind it moved up", "a", "a", "ac"),
+        (file(&["a", "b"]), "the last one less", "ab", "ab", "ab"),
+        (all.replace("name: b, hosts", "name: b, connect_timeout: 1s, hosts"), "another timeout", "abc", "abc", "ac"),
+        (
+            all.replace("cluster_name: b", "cluster_name: c").replace("- {name: b, add", "- {name: c2, add"),
+            "another route",
+            "ac",
+            "ac",
+            "abc",
+        ),
+        (format!("{all}limits: {{idle_timeout: 1m}}\n"), "another limit", "abc", "abc", "abc"),
+        (format!("{all}limits: {{request_timeout: 1m1s}}\n"), "the limit that routes carry", "abc", "", "abc"),
+    ] {
+        let next = build(&text, Some(&first));
+        assert_eq!(kept(&first, &next), [listeners, routers, clusters], "{what}");
+        assert_eq!(next.generation, 2);
+        assert_eq!(Arc::ptr_eq(&first.limits, &next.limits), !text.contains("limits"), "{what}");
+        if !what.contains("route") {
+            check_references(&next);
+        }
+    }
+}
+
+#[test]
+fn a_new_certificate_under_an_old_name_is_taken() {
+    let folder = Folder::new("renewed");
+    let text = file(&["a", "b"])
+        .replace(
+            "router_config_name: a}",
+            "router_config_name: a, filter_chains: [{tls_context: {status: true, cert_chain: s.crt, private_key: s.key}, filters: [{type: proxy}]}]}",
+        )
+        .replace("name: b, hosts", "name: b, tls_context: {status: true, ca_cert: c.crt}, hosts");
+    let named = |file: &str| folder.0.join(file).display().to_string();
+    let text =
+        text.replace("s.crt", &named("s.crt")).replace("s.key", &named("s.key")).replace("c.crt", &named("c.crt"));
+    let config = config(&text);
+    let mut tls = Certificates::default();
+    folder.certify("s");
+    folder.certify("c");
+    let first = Snapshot::build(&config, None, &mut tls).unwrap();
+    assert!(first.listeners[0].tls.is_some() && first.listeners[1].tls.is_none());
+    assert!(first.clusters[0].tls.is_none() && first.clusters[1].tls.is_some());
+    let same = Snapshot::build(&config, Some(&first), &mut tls).unwrap();
+    assert_eq!(kept(&first, &same), ["ab", "ab", "ab"]);
+    folder.certify("s");
+    let second = Snapshot::build(&config, Some(&same), &mut tls).unwrap();
+    assert_eq!(kept(&same, &second), ["b", "ab", "ab"]);
+    folder.certify("c");
+    let third = Snapshot::build(&config, Some(&second), &mut tls).unwrap();
+    assert_eq!(kept(&second, &third), ["ab", "ab", "a"]);
+    assert_eq!(third.generation, 4);
+
+    std::fs::remove_file(folder.0.join("s.crt")).unwrap();
+    std::fs::remove_file(folder.0.join("c.crt")).unwrap();
+    let found = Snapshot::build(&config, Some(&third), &mut tls).unwrap_err();
+    for (told, start) in found.iter().map(ToString::to_string).zip([
+        "t:3:95: error: servers[0].listeners[0].filter_chains[0].tls_context: ",
+        "t:11:28: error: cluster_manager.clusters[1].tls_context: ",
+    ]) {
+        assert!(told.starts_with(start) && told.contains(".crt") && told.contains("No such file"), "{told}");
+    }
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn a_configuration_that_no_file_gave_is_checked_too() {
+    let mut config = config(&file(&["a", "b"]));
+    config.clusters.remove(1);
+    config.server.routers.remove(0);
+    let found = Snapshot::build(&config, None, &mut Certificates::default()).unwrap_err();
+    let messages: Vec<&str> = found.iter().map(|d: &Diagnostic| d.message.as_str()).collect();
+    assert_eq!(messages, ["there is no router `a`", "there is no router `b`", "there is no cluster `b`"]);
+}
