@@ -21,6 +21,7 @@ pub struct Config {
     workers: usize,
     dataplane: Option<String>,
     extra: String,
+    verbatim: Option<String>,
 }
 
 impl Config {
@@ -38,6 +39,7 @@ impl Config {
             workers: 1,
             dataplane: None,
             extra: String::new(),
+            verbatim: None,
         }
     }
 
@@ -96,9 +98,19 @@ impl Config {
         self
     }
 
+    /// This text instead of what was put together, for the addresses that it has.
+    #[must_use]
+    pub fn verbatim(mut self, text: &str) -> Self {
+        self.verbatim = Some(text.to_owned());
+        self
+    }
+
     /// The file, as YAML.
     #[must_use]
     pub fn text(&self) -> String {
+        if let Some(text) = &self.verbatim {
+            return text.clone();
+        }
         let hosts: String = self.hosts.iter().map(|h| format!("        - {{address: \"{h}\"}}\n")).collect();
         let limits = if self.limits.is_empty() { String::new() } else { format!("limits:\n{}", self.limits.concat()) };
         let kernel = format!("dataplane:\n  type: kernel\n  workers: {}\n", self.workers);

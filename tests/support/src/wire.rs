@@ -251,9 +251,14 @@ impl Wire {
     fn fill(&mut self) -> io::Result<usize> {
         let old = self.unread.len();
         self.unread.resize(old + READ_BYTES, 0);
-        let read = match &mut self.stream {
-            Stream::Tcp(s) => s.read(&mut self.unread[old..]),
-            Stream::Unix(s) => s.read(&mut self.unread[old..]),
+        let read = loop {
+            let read = match &mut self.stream {
+                Stream::Tcp(s) => s.read(&mut self.unread[old..]),
+                Stream::Unix(s) => s.read(&mut self.unread[old..]),
+            };
+            if !matches!(&read, Err(e) if e.kind() == io::ErrorKind::Interrupted) {
+                break read;
+            }
         };
         self.unread.truncate(old + *read.as_ref().unwrap_or(&0));
         read

@@ -1,0 +1,16 @@
+//! End to end: the real binary between real clients and origins, by topic, on both planes where the topic touches traffic.
+
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod admin;
+mod bodies;
+mod config;
+mod drain;
+mod faults;
+mod http1;
+mod limits;
+mod peers;
+mod refusals;
+mod stage;
+mod tls;
+mod websocket;

@@ -1,0 +1,130 @@
+//! Where a test plays: a gateway on one of the planes, and clients that can reach it.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use test_support::client::Client;
+use test_support::netns::Veth;
+use test_support::wire::Wire;
+use test_support::{Config, Gateway, Origin, skip};
+
+/// A plane to run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// The kernel's sockets, on loopback.
+    Kernel,
+    /// DPDK over a packet socket on a veth pair; clients are in a namespace at its other end.
+    AfPacket,
+    /// DPDK over AF_XDP, the same otherwise.
+    AfXdp,
+}
+
+/// A running gateway. It ends before the network that it uses.
+pub struct Stage {
+    /// The gateway.
+    pub gateway: Gateway,
+    /// Where clients find it.
+    pub address: SocketAddr,
+    veth: Option<Veth>,
+}
+
+/// Makes a test of each function on each plane. A function takes the plane.
+macro_rules! on_both_planes {
+    ($($name:ident),* $(,)?) => {
+        mod kernel {
+            $(#[test] fn $name() { super::$name($crate::stage::Plane::Kernel) })*
+        }
+        mod dpdk {
+            $(#[test] fn $name() { super::$name($crate::stage::Plane::AfPacket) })*
+        }
+    };
+}
+pub(crate) use on_both_planes;
+
+impl Plane {
+    /// Starts a gateway in front of an origin, with nothing special. None, and a skipped row, where this plane can't run.
+    pub fn front_of(self, origin: &Origin) -> Option<Stage> {
+        self.start(Config::proxy_to(&[origin.address()]))
+    }
+
+    /// Starts a gateway with this configuration. None, and a skipped row, where this plane can't run.
+    pub fn start(self, config: Config) -> Option<Stage> {
+        let device = match self {
+            Self::Kernel => {
+                let gateway = Gateway::start(binary(), &config);
+                return Some(Stage { address: gateway.listen, gateway, veth: None });
+            }
+            Self::AfPacket => "net_af_packet0,blocksz=65536,framesz=2048,framecnt=1024,qdisc_bypass=1",
+            Self::AfXdp => "net_af_xdp0",
+        };
+        let row = if self == Self::AfXdp { "e2e-af_xdp" } else { "e2e-af_packet" };
+        match start_on_port(device, config) {
+            Ok(stage) => Some(stage),
+            Err(reason) => {
+                skip!(row, "{reason}");
+                None
+            }
+        }
+    }
+}
+
+impl Stage {
+    /// A client's connection to the gateway.
+    pub fn client(&self) -> Client {
+        match &self.veth {
+            None => Client::connect(self.address),
+            Some(veth) => {
+                let stream = veth.connect(self.address).unwrap_or_else(|e| panic!("{}: {e}", self.address));
+                Client::over(Wire::tcp(stream))
+            }
+        }
+    }
+
+    /// A command that runs where clients are.
+    pub fn client_command(&self, program: &str) -> Command {
+        self.veth.as_ref().map_or_else(|| Command::new(program), |veth| veth.command(program))
+    }
+
+    /// The URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+/// The binary under test.
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_ferrogate")
+}
+
+/// Starts a gateway on a port of a veth pair; why it can't, where the cause is this machine or this build.
+fn start_on_port(device: &str, config: Config) -> Result<Stage, String> {
+    let veth = Veth::new()?;
+    let dataplane = format!(
+        "dataplane:
+  type: dpdk
+  workers: 1
+  fallback: none
+  dpdk:
+    hugepages: false
+    memory_mib: 128
+    ports:
+      - device: \"{device},iface={port}\"
+        address: {address}/{prefix}
+",
+        port = veth.port,
+        address = veth.port_address,
+        prefix = Veth::PREFIX_LEN,
+    );
+    // The listener's loopback address is served on the port's own.
+    let address = SocketAddr::from((veth.port_address, config.listen.port()));
+    match Gateway::launch(&mut Command::new(binary()), &config.dataplane(&dataplane)) {
+        Ok(gateway) => Ok(Stage { gateway, address, veth: Some(veth) }),
+        Err(exited) if exited.status.code() == Some(PLANE_UNAVAILABLE) => {
+            Err(exited.output.lines().last().unwrap_or("the plane can't start").to_owned())
+        }
+        Err(exited) => panic!("{}\n{}", exited.status, exited.output),
+    }
+}
+
+/// The exit code for a plane that can't start.
+const PLANE_UNAVAILABLE: i32 = 3;
