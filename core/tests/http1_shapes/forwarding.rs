@@ -135,7 +135,13 @@ fn what_would_break_a_line_is_not_written() {
     assert_eq!(refused(&head, |e| e.host = Some(b"")), EncodeError::Field);
     assert_eq!(refused(&head, |e| e.extra = &[("a b", b"c")]), EncodeError::Field);
     assert_eq!(refused(&head, |e| e.extra = &[("a", b"c\r\nd: e")]), EncodeError::Field);
-    assert_eq!(refused(&head, |e| e.extra = &[("Content-Length", b"5")]), EncodeError::Field);
+    for extra in
+        [[("Content-Length", &b"5"[..])], [("host", b"b")], [("Connection", b"x")], [("transfer-encoding", b"chunked")]]
+    {
+        let mut encoder = RequestEncoder::new(&head, BodyLength::None);
+        encoder.extra = &extra;
+        assert_eq!(encoder.encode(&mut Vec::new()), Err(EncodeError::Field), "{extra:?}");
+    }
     for target in [&b"/a b"[..], b"/a\r\nX: y", b"", b"/\xc3\xa9", b"/a#b"] {
         head.set_target(target);
         assert_eq!(refused(&head, |_| {}), EncodeError::StartLine, "{}", target.escape_ascii());

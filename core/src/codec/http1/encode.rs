@@ -46,7 +46,7 @@ pub struct RequestEncoder<'a> {
     pub host: Option<&'a [u8]>,
     /// Whether to write `TE: trailers`.
     pub te_trailers: bool,
-    /// Fields to write behind the head's own: names and values.
+    /// Fields to write behind the head's own: names and values. Not Host, Connection, Content-Length or Transfer-Encoding.
     pub extra: &'a [(&'a str, &'a [u8])],
 }
 
@@ -60,7 +60,7 @@ pub struct ResponseEncoder<'a> {
     pub version: Version,
     /// What to write about the connection. `Close` in any case when the body lasts until the connection's end.
     pub connection: ConnectionField,
-    /// Fields to write behind the head's own: names and values.
+    /// Fields to write behind the head's own: names and values. Not Host, Connection, Content-Length or Transfer-Encoding.
     pub extra: &'a [(&'a str, &'a [u8])],
 }
 
