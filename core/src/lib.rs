@@ -6,7 +6,16 @@
 
 pub mod codec;
 pub mod config;
+pub mod control;
+pub mod filter;
 pub mod message;
 pub mod net;
+pub mod origin;
+pub mod proxy;
 pub mod router;
 pub mod snapshot;
+pub mod stream;
+pub mod telemetry;
+pub mod tls;
+pub mod upstream;
+pub mod worker;

@@ -5,20 +5,15 @@
 //!
 //! **Invariant:** every index in a snapshot is good in that snapshot, and in no other.
 
-use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::ptr;
 use std::sync::Arc;
 
+use tls_offload::{ClientTls, ServerTls};
+
 use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, RouterConfig, TlsContext};
 use crate::config::{Diagnostic, Limits, Origin};
 use crate::router::Router;
-
-/// What a listener's TLS contexts become: whatever [`MakeTls`] makes.
-pub type ServerTls = dyn Any + Send + Sync;
-
-/// What a cluster's TLS context becomes: whatever [`MakeTls`] makes.
-pub type ClientTls = dyn Any + Send + Sync;
 
 /// One generation.
 #[derive(Debug)]

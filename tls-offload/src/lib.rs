@@ -1,1 +1,32 @@
-//! (in construction)
+//! TLS sessions without I/O: bytes in, bytes out.
+//!
+//! A [`Session`] is the TLS state of one connection. It is given the ciphertext that arrived and a place for the plaintext, and the other
+//! way round; who carries the bytes (a kernel socket, a DPDK ring, a test) is not its affair. [`ServerTls`] and [`ClientTls`] are the
+//! configurations that sessions are made from: built once, checked completely, shared by all workers.
+//!
+//! The software backend is rustls with the aws-lc-rs provider, chosen by measurement: a full TLS 1.3 handshake with a P-256 key costs a
+//! third of what OpenSSL 3.0 takes for it.
+//!
+//! **Invariant:** a leaf: opens no socket, spawns nothing, knows no runtime, and no byte of a peer makes it panic or grow without bound.
+
+#![forbid(unsafe_code)]
+
+mod certificates;
+mod client;
+mod error;
+mod names;
+mod options;
+mod pem;
+mod rustls;
+mod self_signed;
+mod server;
+mod session;
+
+pub use client::{ClientOptions, ClientTls, Roots};
+pub use error::{Cause, ConfigError, Place, SessionError, TlsError};
+pub use options::{Alpn, Version, Versions};
+pub use pem::Pem;
+pub use rustls::RustlsSession;
+pub use self_signed::{SelfSignedError, self_signed};
+pub use server::{Identity, ServerOptions, ServerTls};
+pub use session::{PLAIN_ROOM_BYTES_MIN, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX, Session, SessionInfo, Step};

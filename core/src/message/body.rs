@@ -30,6 +30,12 @@ pub trait BodySource {
     /// The next piece, or `None` after the last.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>>;
 
+    /// Drives what has to go on while the body is pulled: beside a response, the rest of its request. Called with no connection
+    /// borrowed, before each pull.
+    fn poll_beside(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
+
     /// Moves bytes straight into `to`, the connection that the body is going to, without lending them to anyone.
     ///
     /// A source that can't (the bytes need looking at, or `to` is another kind of connection) answers `Unsupported` before it has

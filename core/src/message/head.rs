@@ -14,6 +14,8 @@ pub struct HttpHead {
     raw: Vec<u8>,
     fields: Vec<Field>,
     line: StartLine,
+    /// How many of the raw bytes came from the peer, in one piece and checked; what was added here lies behind them.
+    received: usize,
 }
 
 /// One field line, as places in the raw bytes.
@@ -106,6 +108,8 @@ pub enum FieldId {
     Http2Settings,
     Date,
     Server,
+    /// A field that the message's own Connection field names: it ends here (RFC 9110, 7.6.1). Only the codec gives this id.
+    Nominated,
 }
 
 impl Span {
@@ -117,6 +121,12 @@ impl Span {
     pub fn new(start: usize, end: usize) -> Self {
         let fit = |n: usize| u32::try_from(n).expect("a head is bounded by head_bytes_max");
         Self { start: fit(start), len: fit(end - start) }
+    }
+
+    /// The place behind its last byte.
+    #[must_use]
+    pub const fn end(self) -> usize {
+        self.start as usize + self.len as usize
     }
 
     /// The bytes it points at.
@@ -131,7 +141,7 @@ impl HttpHead {
     #[must_use]
     pub fn empty() -> Self {
         let (raw, fields) = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        Self { raw, fields, line: StartLine::None }
+        Self { raw, fields, line: StartLine::None, received: 0 }
     }
 
     /// A request to build on: `GET /x`.
@@ -153,13 +163,37 @@ impl HttpHead {
         head
     }
 
-    /// Makes this the head that `raw` holds: what the codec calls after it has checked every byte.
-    pub(crate) fn fill(&mut self, raw: &[u8], line: StartLine, fields: &[Field]) {
+    /// Adds a field of the head that is being decoded; its spans point into the bytes that [`seal`](Self::seal) brings.
+    pub(crate) fn push(&mut self, field: Field) {
+        self.fields.push(field);
+    }
+
+    /// Ends decoding: `raw` is the head as received, of which the codec has checked every byte.
+    pub(crate) fn seal(&mut self, raw: &[u8], line: StartLine) {
         self.raw.clear();
         self.raw.extend_from_slice(raw);
-        self.fields.clear();
-        self.fields.extend_from_slice(fields);
+        self.received = raw.len();
         self.line = line;
+    }
+
+    /// The fields as places, for the codec.
+    pub(crate) fn spans(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The fields as places, to be marked or thinned out by the codec.
+    pub(crate) fn spans_mut(&mut self) -> (&[u8], &mut Vec<Field>) {
+        (&self.raw, &mut self.fields)
+    }
+
+    /// All bytes that the spans point into.
+    pub(crate) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// Whether the bytes of `span` stand as the peer sent them, between the bytes that the peer sent around them.
+    pub(crate) fn is_received(&self, span: Span) -> bool {
+        span.end() <= self.received
     }
 
     /// The start line.
@@ -203,7 +237,8 @@ impl HttpHead {
         }
     }
 
-    /// The target's path and query: of an absolute-form target what follows the authority, `/` when nothing does.
+    /// The target's path and query: of an absolute-form target what follows the authority, `/` when nothing does. `http://h?q` gives
+    /// `?q`: the codec writes the slash that is missing there.
     #[must_use]
     pub fn path_and_query(&self) -> &[u8] {
         let target = self.target();
@@ -211,7 +246,7 @@ impl HttpHead {
             return target;
         }
         match split_absolute(target) {
-            Some((_, rest)) if rest.is_empty() => b"/",
+            Some((_, [])) => b"/",
             Some((_, rest)) => rest,
             None => target,
         }
@@ -221,7 +256,11 @@ impl HttpHead {
     #[must_use]
     pub fn path(&self) -> &[u8] {
         let all = self.path_and_query();
-        &all[..memchr::memchr(b'?', all).unwrap_or(all.len())]
+        match memchr::memchr(b'?', all) {
+            Some(0) => b"/",
+            Some(end) => &all[..end],
+            None => all,
+        }
     }
 
     /// The authority of an absolute-form target, else the Host field (RFC 9112, 3.2.2: the target wins).
@@ -497,7 +536,7 @@ mod tests {
     #[test]
     fn absolute_targets_give_authority_and_path() {
         for (target, authority, path) in
-            [(&b"http://h:1/p?q"[..], &b"h:1"[..], &b"/p"[..]), (b"http://h", b"h", b"/"), (b"http://h?q", b"h", b"")]
+            [(&b"http://h:1/p?q"[..], &b"h:1"[..], &b"/p"[..]), (b"http://h", b"h", b"/"), (b"http://h?q", b"h", b"/")]
         {
             let head = HttpHead::request("GET", target);
             assert_eq!((head.authority(), head.path()), (Some(authority), path));

@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# make test, and so CI: formatting, lints, every test without and with DPDK, documentation, and the benches once each.
+#
+# A test row that can't run here is skipped by name, never silently: the names are listed at the end. With CI=true a skipped row is a
+# failure unless tests/unavailable.txt lists it, and so is a row that is listed there but ran.
+#
+# Steps share what they compile: clippy and doc the checked metadata, all test runs one profile, and the feature dpdk adds two packages
+# without changing what any other is built with.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=configs/packaging/lib.sh
+. configs/packaging/lib.sh
+
+usage() {
+    echo "usage: test.sh [check|bench]"
+    exit 2
+}
+
+main() {
+    ensure_build_tools
+    features=$(dpdk_features)
+    case "${1:-test}" in
+        test) run_tests ;;
+        check)
+            run_checks
+            ! have cargo-deny || step "dependencies" cargo deny check
+            all_steps_passed
+            ;;
+        bench) cargo bench --locked --package ferrogate-bench ;;
+        *) usage ;;
+    esac
+}
+
+run_tests() {
+    ensure curl:curl nginx:nginx wrk:wrk openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux
+    results=$(mktemp -d)
+    trap 'rm -rf "$results"' EXIT
+    : >"$results/skipped"
+    run_checks
+    step "tests" cargo_test plain
+    if [ -n "$features" ]; then
+        step "tests with dpdk" cargo_test dpdk --workspace
+        step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --features dpdk
+        ! compgen -G 'bench/benches/*.rs' >/dev/null || step "benches, once each" cargo_test benches --workspace --bench '*'
+    else
+        skip_row "feature-dpdk" "libdpdk-dev can't be had"
+        step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+        ! compgen -G 'bench/benches/*.rs' >/dev/null || step "benches, once each" cargo_test benches --bench '*'
+    fi
+    report
+}
+
+run_checks() {
+    if cargo fmt --version >/dev/null 2>&1; then
+        step "format" cargo fmt --all --check
+    else
+        skip_row "format" "no rustfmt for this toolchain"
+    fi
+    if cargo clippy --version >/dev/null 2>&1; then
+        step "lints" cargo clippy --locked --all-targets -- -D warnings
+        [ -z "$features" ] || step "lints with dpdk" cargo clippy --locked --workspace --all-targets --features dpdk -- -D warnings
+    else
+        skip_row "lints" "no clippy for this toolchain"
+    fi
+}
+
+# step NAME COMMAND...: runs it and says how long it took. A failed step does not keep the next from telling what it finds.
+failed_steps=()
+step() {
+    local name=$1 start=$SECONDS verdict=ok
+    shift
+    printf '\n==> %s\n' "$name"
+    "$@" || verdict=FAILED
+    [ "$verdict" = ok ] || failed_steps+=("$name")
+    printf '==> %s: %s, %d s\n' "$name" "$verdict" $((SECONDS - start))
+}
+
+# cargo_test NAME ARGUMENT...: one run of the tests, its output kept for the count, its skipped rows in a file of its own.
+cargo_test() {
+    local name=$1
+    local -a with=()
+    shift
+    # shellcheck disable=SC2206 # two words or none
+    [ "$name" = plain ] || with=($features)
+    FERROGATE_SKIP_FILE="$results/skipped.$name" cargo test --locked --no-fail-fast "${with[@]}" "$@" 2>&1 | tee "$results/output.$name"
+}
+
+# skip_row NAME REASON: a row that the scripts themselves can't run.
+results=
+skip_row() {
+    printf 'SKIPPED: %s: %s\n' "$1" "$2"
+    [ -z "$results" ] || printf '%s\t%s\n' "$1" "$2" >>"$results/skipped"
+}
+
+# What was skipped, how much ran, and whether CI accepts it.
+report() {
+    local last=plain passed failed skipped failures=0
+    # A row that the run without dpdk had to skip and the run with it did not, ran.
+    [ ! -e "$results/output.dpdk" ] || last=dpdk
+    [ ! -e "$results/skipped.$last" ] || cat "$results/skipped.$last" >>"$results/skipped"
+    sort -u -o "$results/skipped" "$results/skipped"
+    printf '\n==> skipped rows: %d\n' "$(wc -l <"$results/skipped")"
+    awk -F '\t' '{ printf "SKIPPED: %s: %s\n", $1, $2 }' "$results/skipped"
+    if [ "${CI:-}" = true ]; then
+        judge_skips || failures=1
+    fi
+    passed=$(count passed)
+    failed=$(count failed)
+    skipped=$(wc -l <"$results/skipped")
+    printf '\ntests: %d passed, %d failed, %d skipped\n' "$passed" $((failed + failures)) "$skipped"
+    [ "$passed" -gt 0 ] || die "no test ran"
+    [ "$failures" -eq 0 ]
+    all_steps_passed
+}
+
+all_steps_passed() {
+    local name
+    for name in "${failed_steps[@]}"; do
+        say "FAILED: $name"
+    done
+    [ "${#failed_steps[@]}" -eq 0 ]
+}
+
+# count passed|failed: over every "test result:" line of cargo.
+count() {
+    cat "$results"/output.* | sed -n "s/^test result:.* \([0-9]*\) $1;.*/\1/p" | awk '{ n += $1 } END { print n + 0 }'
+}
+
+# CI: the skipped rows are exactly those that tests/unavailable.txt lists.
+judge_skips() {
+    local status=0
+    sed -n 's/^\([^#:][^:]*\):.*/\1/p' tests/unavailable.txt | sort -u >"$results/listed"
+    cut -f 1 "$results/skipped" | sort -u >"$results/names"
+    while read -r row; do
+        say "FAILED: '$row' was skipped, and tests/unavailable.txt does not list it"
+        status=1
+    done < <(comm -13 "$results/listed" "$results/names")
+    while read -r row; do
+        say "FAILED: '$row' is listed in tests/unavailable.txt, but it can run here"
+        status=1
+    done < <(comm -23 "$results/listed" "$results/names")
+    return "$status"
+}
+
+main "$@"

@@ -1,0 +1,198 @@
+//! The admin API: version, state, counters and the plane, over HTTP on loopback by default. Paths as in MOSN, and `/metrics`.
+//!
+//! **Invariant:** read-only; nothing that it answers holds a key or a request's content.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+
+use super::exposition::Counters;
+use crate::config::Limits;
+use crate::message::{Exchange, Method, Response};
+use crate::net::{Address, ListenOptions, Listener, Transport};
+use crate::proxy::reply::{local_reply, with_body};
+use crate::stream::server::serve;
+use crate::stream::{Refusal, ReplyTo, Service};
+use crate::telemetry::metrics::WorkerCounters;
+
+/// What the admin API shows.
+#[derive(Clone)]
+pub struct Admin {
+    counters: Counters,
+    state: watch::Receiver<State>,
+    plane: Arc<dyn Fn() -> PlaneReport + Send + Sync>,
+}
+
+/// Where the process is in its life, with MOSN's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It starts.
+    Starting = 4,
+    /// It serves.
+    Running = 6,
+    /// It finishes what runs and accepts no more.
+    GracefulStopping = 8,
+}
+
+/// What a plane says about itself.
+#[derive(Clone, Debug, Default)]
+pub struct PlaneReport {
+    /// `kernel` or `dpdk`.
+    pub name: &'static str,
+    /// Why it is not the one that was configured, if it is not.
+    pub fallback_reason: Option<String>,
+    /// Its ports, with driver and address; empty on the kernel plane.
+    pub ports: Value,
+    /// Its counters.
+    pub numbers: Vec<Number>,
+}
+
+/// One counter of a plane.
+#[derive(Clone, Debug)]
+pub struct Number {
+    /// Name, as in `/metrics`.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub grows: bool,
+    /// Which port or core.
+    pub labels: Vec<(&'static str, String)>,
+    /// Its value.
+    pub value: u64,
+}
+
+impl Admin {
+    /// An API over these counters; `clusters` are their names by index.
+    #[must_use]
+    pub fn new(
+        workers: Arc<[Arc<WorkerCounters>]>,
+        clusters: Arc<[String]>,
+        state: watch::Receiver<State>,
+        plane: Arc<dyn Fn() -> PlaneReport + Send + Sync>,
+    ) -> Self {
+        Self { counters: Counters { workers, clusters }, state, plane }
+    }
+
+    /// Listens on `address`; the listener's address and the task's future, which serves until it is dropped.
+    ///
+    /// # Errors
+    /// When it can't listen.
+    pub async fn listen<T: Transport>(
+        self,
+        transport: T,
+        address: &Address,
+    ) -> io::Result<(Address, impl Future<Output = ()> + use<T>)> {
+        let options = ListenOptions { reuse_port: false, ..ListenOptions::default() };
+        let listener = transport.listen(address, &options).await?;
+        Ok((listener.local_addr().clone(), self.serve_all(listener)))
+    }
+
+    async fn serve_all<L: Listener>(self, mut listener: L) {
+        let limits = Rc::new(Limits::default());
+        let open = Rc::new(Cell::new(0));
+        loop {
+            match listener.accept().await {
+                Ok(conn) if open.get() < ADMIN_CONNS_MAX => {
+                    let slot = Slot::take(&open);
+                    let (admin, limits) = (self.clone(), Rc::clone(&limits));
+                    spawn_local(async move {
+                        // A client that is gone needs no answer.
+                        let _ = serve(conn, false, admin, limits, Rc::default()).await;
+                        drop(slot);
+                    });
+                }
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(limits.accept_pause).await,
+            }
+        }
+    }
+
+    fn answer(&self, x: &Exchange) -> Response {
+        let Some(head) = x.request.head.http() else { return local_reply(400) };
+        if !matches!(head.method(), Method::Get | Method::Head) {
+            return local_reply(405);
+        }
+        match head.path() {
+            b"/" => text(HELP.to_owned()),
+            b"/api/v1/version" => text(format!("ferrogate {}\n", env!("CARGO_PKG_VERSION"))),
+            b"/api/v1/states" => {
+                let state = *self.state.borrow();
+                text(format!("pid={}&state={}\n", std::process::id(), state as u8))
+            }
+            b"/api/v1/stats" => json_reply(&self.counters.to_json()),
+            b"/api/v1/dataplane" => json_reply(&plane_json(&(self.plane)())),
+            b"/metrics" => {
+                let body = self.counters.to_text(&(self.plane)());
+                with_body(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", Bytes::from(body))
+            }
+            _ => local_reply(404),
+        }
+    }
+}
+
+impl Service for Admin {
+    async fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) {
+        let answer = self.answer(x);
+        // A client that is gone needs no answer.
+        let _ = reply.response(x, answer).await;
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        local_reply(refusal.status())
+    }
+}
+
+/// One open connection of the admin API.
+struct Slot(Rc<Cell<usize>>);
+
+impl Slot {
+    fn take(open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get() + 1);
+        Self(Rc::clone(open))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+fn plane_json(plane: &PlaneReport) -> Value {
+    let numbers: Vec<_> = plane
+        .numbers
+        .iter()
+        .map(|n| {
+            let labels: serde_json::Map<_, _> = n.labels.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
+            json!({ "name": n.name, "labels": labels, "value": n.value })
+        })
+        .collect();
+    json!({ "plane": plane.name, "fallback_reason": plane.fallback_reason, "ports": plane.ports, "counters": numbers })
+}
+
+fn text(body: String) -> Response {
+    with_body(200, "text/plain; charset=utf-8", Bytes::from(body))
+}
+
+fn json_reply(value: &Value) -> Response {
+    with_body(200, "application/json", Bytes::from(format!("{value:#}\n")))
+}
+
+const HELP: &str = "\
+Ferrogate admin API
+  /api/v1/version    the version
+  /api/v1/states     the process id and its state (6 is running, 8 is draining)
+  /api/v1/stats      every counter, as JSON
+  /api/v1/dataplane  the plane, its ports, drivers and packet counters, as JSON
+  /metrics           every counter, for Prometheus
+";
+
+/// Connections that the admin API serves at a time; further ones are closed at once.
+const ADMIN_CONNS_MAX: usize = 64;

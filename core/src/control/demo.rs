@@ -1,0 +1,62 @@
+//! What the demonstration needs beside the gateway: a certificate, made at the first start, and origins to send requests to.
+//!
+//! **Invariant:** touches only files that the configuration names and that are not there yet, and listens on loopback only.
+
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use tokio::task::spawn_local;
+
+use crate::config::schema::{Config, Pem, TlsContext};
+use crate::net::{Address, Transport};
+use crate::origin::Origin;
+
+/// Makes the certificates of the configuration's listeners that are files and are missing, each for localhost and its address.
+///
+/// # Errors
+/// When a file can't be written.
+pub fn make_certificates(config: &Config) -> io::Result<()> {
+    for listener in &config.server.listeners {
+        for context in &listener.tls {
+            make_certificate(context)?;
+        }
+    }
+    Ok(())
+}
+
+/// Starts an origin on every loopback address that a cluster names. Tasks of the calling thread; they end with its runtime.
+pub fn start_origins<T: Transport>(config: &Config, transport: &T) {
+    let hosts = config.clusters.iter().flat_map(|c| &c.hosts).map(|h| h.address.clone());
+    for (number, address) in (1..).zip(hosts.filter(Address::is_host_local)) {
+        let transport = transport.clone();
+        spawn_local(async move {
+            let origin = Origin::new(&number.to_string());
+            if let Err(error) = origin.run(transport, &address, |_| ()).await {
+                tracing::warn!(%address, %error, "a demo origin can't listen; is something else there?");
+            }
+        });
+    }
+}
+
+fn make_certificate(context: &TlsContext) -> io::Result<()> {
+    let (Some(Pem::Path(cert)), Some(Pem::Path(key))) = (&context.cert_chain, &context.private_key) else {
+        return Ok(());
+    };
+    if cert.exists() && key.exists() {
+        return Ok(());
+    }
+    let names = ["localhost", "127.0.0.1", "::1"];
+    let (cert_pem, key_pem) = tls_offload::self_signed(names).map_err(io::Error::other)?;
+    write_private(key, &key_pem)?;
+    write_private(cert, &cert_pem)
+}
+
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}

@@ -1,0 +1,118 @@
+//! Every counter of the process, in the text format that Prometheus reads, and as JSON.
+//!
+//! **Invariant:** reading costs the workers nothing; labels come from the configuration, so that their number is bounded.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use serde_json::{Map, Value, json};
+
+use super::admin::PlaneReport;
+use crate::telemetry::metrics::{DownstreamCounters, Kind, UpstreamCounters, WorkerCounters};
+
+/// The counters of all workers, added up.
+#[derive(Clone, Debug)]
+pub(super) struct Counters {
+    pub(super) workers: Arc<[Arc<WorkerCounters>]>,
+    pub(super) clusters: Arc<[String]>,
+}
+
+impl Counters {
+    /// In the OpenMetrics text format.
+    pub(super) fn to_text(&self, plane: &PlaneReport) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Exposed { counters: self.clone(), plane: plane.clone() }));
+        let mut out = String::new();
+        // Writing into a String fails only when a metric refuses to be written; what was written before it is still of use.
+        let _ = text::encode(&mut out, &registry);
+        out
+    }
+
+    /// As one JSON object, grouped as in MOSN.
+    pub(super) fn to_json(&self) -> Value {
+        let downstream: Map<_, _> =
+            DownstreamCounters::METRICS.iter().map(|m| (m.name.to_owned(), json!(self.downstream(m.read)))).collect();
+        let upstream: Map<_, _> = self
+            .clusters
+            .iter()
+            .enumerate()
+            .map(|(index, name)| {
+                let counters: Map<_, _> = UpstreamCounters::METRICS
+                    .iter()
+                    .map(|m| (m.name.to_owned(), json!(self.upstream(index, m.read))))
+                    .collect();
+                (name.clone(), Value::Object(counters))
+            })
+            .collect();
+        json!({ "downstream": downstream, "upstream": upstream })
+    }
+
+    fn downstream(&self, read: fn(&DownstreamCounters) -> u64) -> u64 {
+        self.workers.iter().map(|w| read(&w.downstream)).fold(0, u64::wrapping_add)
+    }
+
+    fn upstream(&self, cluster: usize, read: fn(&UpstreamCounters) -> u64) -> u64 {
+        self.workers.iter().filter_map(|w| w.upstream.get(cluster)).map(|c| read(c)).fold(0, u64::wrapping_add)
+    }
+}
+
+#[derive(Debug)]
+struct Exposed {
+    counters: Counters,
+    plane: PlaneReport,
+}
+
+impl Collector for Exposed {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for m in DownstreamCounters::METRICS {
+            let series = [(Vec::new(), self.counters.downstream(m.read))];
+            write(&mut encoder, m.name, m.help, m.kind, &series)?;
+        }
+        for m in UpstreamCounters::METRICS {
+            let series: Vec<_> = self
+                .counters
+                .clusters
+                .iter()
+                .enumerate()
+                .map(|(index, name)| (vec![("cluster", name.clone())], self.counters.upstream(index, m.read)))
+                .collect();
+            write(&mut encoder, m.name, m.help, m.kind, &series)?;
+        }
+        for number in &self.plane.numbers {
+            let labels = number.labels.clone();
+            let kind = if number.grows { Kind::Counter } else { Kind::Gauge };
+            write(&mut encoder, number.name, number.help, kind, &[(labels, number.value)])?;
+        }
+        Ok(())
+    }
+}
+
+type Series = (Vec<(&'static str, String)>, u64);
+
+fn write(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, kind: Kind, series: &[Series]) -> fmt::Result {
+    let metric_type = match kind {
+        Kind::Counter => MetricType::Counter,
+        Kind::Gauge => MetricType::Gauge,
+    };
+    let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
+    for (labels, value) in series {
+        if labels.is_empty() {
+            return write_one(metric, kind, *value);
+        }
+        write_one(metric.encode_family(labels)?, kind, *value)?;
+    }
+    Ok(())
+}
+
+fn write_one(metric: MetricEncoder<'_>, kind: Kind, value: u64) -> fmt::Result {
+    match kind {
+        Kind::Counter => ConstCounter::new(value).encode(metric),
+        Kind::Gauge => ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric),
+    }
+}

@@ -1,0 +1,117 @@
+//! Why a request failed, whose fault it was, and whether another try is safe.
+//!
+//! **Invariant:** one error type for the whole proxy; only [`super::reply`] turns it into an answer.
+
+use std::fmt;
+
+use crate::message::BodyError;
+use crate::stream::client::SendError;
+use crate::upstream::ConnectError;
+
+/// A failed request.
+#[derive(Debug)]
+pub struct Error {
+    /// What happened.
+    pub kind: ErrorKind,
+    /// Whose fault it was.
+    pub side: Side,
+    /// Whether it may be tried again.
+    pub retry: Retry,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum ErrorKind {
+    /// No virtual host or route takes the request.
+    NoRoute,
+    /// The cluster has no host.
+    NoHost,
+    /// No connection to a host.
+    Connect(ConnectError),
+    /// No answer, or a bad one.
+    Send(SendError),
+}
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client's.
+    Downstream,
+    /// The origin's.
+    Upstream,
+    /// Ours, or of our configuration.
+    Local,
+}
+
+/// Whether a failed request may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// No.
+    Never,
+    /// Nothing of it has left: on any host.
+    Always,
+    /// The origin may have seen it: only if doing it twice is doing it once (RFC 9110, 9.2.2), on a fresh connection.
+    Idempotent,
+}
+
+impl Error {
+    /// No route.
+    #[must_use]
+    pub fn no_route() -> Self {
+        Self { kind: ErrorKind::NoRoute, side: Side::Local, retry: Retry::Never }
+    }
+
+    /// No host.
+    #[must_use]
+    pub fn no_host() -> Self {
+        Self { kind: ErrorKind::NoHost, side: Side::Local, retry: Retry::Never }
+    }
+}
+
+impl From<ConnectError> for Error {
+    fn from(e: ConnectError) -> Self {
+        Self { kind: ErrorKind::Connect(e), side: Side::Upstream, retry: Retry::Always }
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(e: SendError) -> Self {
+        let (side, retry) = match e {
+            SendError::Closed { reused: true } => (Side::Upstream, Retry::Idempotent),
+            SendError::RequestBody(_) => (Side::Downstream, Retry::Never),
+            _ => (Side::Upstream, Retry::Never),
+        };
+        Self { kind: ErrorKind::Send(e), side, retry }
+    }
+}
+
+impl Error {
+    /// The status that tells the client (peers: nginx, Envoy; MOSN's table 2.8 for its own codes).
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match &self.kind {
+            ErrorKind::NoRoute => 404,
+            ErrorKind::Connect(ConnectError::Timeout) | ErrorKind::Send(SendError::Timeout) => 504,
+            ErrorKind::NoHost => 503,
+            ErrorKind::Send(SendError::RequestBody(e)) => match e {
+                BodyError::TooLarge => 413,
+                BodyError::Timeout => 408,
+                BodyError::Truncated | BodyError::Malformed | BodyError::Sink => 400,
+            },
+            ErrorKind::Connect(_) | ErrorKind::Send(_) => 502,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            ErrorKind::NoRoute => f.write_str("no virtual host or route takes the request"),
+            ErrorKind::NoHost => f.write_str("the cluster has no host"),
+            ErrorKind::Connect(e) => e.fmt(f),
+            ErrorKind::Send(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

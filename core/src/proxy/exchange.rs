@@ -1,0 +1,265 @@
+//! The whole life of a request, as one straight line.
+//!
+//! **Invariant:** a client gets exactly one answer, its own; after the first byte of it nothing is tried again.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::{Error, Retry};
+use super::reply::{direct_reply, local_reply};
+use super::{Current, Generation};
+use crate::config::schema::ClusterId;
+use crate::filter::{Filters, Phase};
+use crate::message::{Body, Exchange, Response};
+use crate::net::Transport;
+use crate::router::{Route, RouteAction};
+use crate::stream::client::{Answer, Flight, SendError, SendOptions};
+use crate::stream::{Refusal, ReplyTo, Service, Tunnel};
+use crate::telemetry::metrics::WorkerCounters;
+use crate::tls::MaybeTls;
+use crate::upstream::{Cluster, HostPool};
+
+/// The proxy of one listener on one worker.
+pub struct Proxy<T: Transport> {
+    current: Rc<Current<T>>,
+    listener: usize,
+    filters: Rc<Filters>,
+    counters: Arc<WorkerCounters>,
+}
+
+impl<T: Transport> Proxy<T> {
+    /// The proxy behind the snapshot's listener of this index.
+    #[must_use]
+    pub fn new(current: Rc<Current<T>>, listener: usize, filters: Rc<Filters>, counters: Arc<WorkerCounters>) -> Self {
+        Self { current, listener, filters, counters }
+    }
+
+    async fn exchange(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> Result<(), Error> {
+        if let Some(answer) = self.filters.on_request(Phase::BeforeRoute, x, None).await {
+            return self.respond(x, reply, answer).await;
+        }
+        let generation = self.current.get();
+        let route = self.route(&generation, x)?;
+        if let Some(answer) = self.filters.on_request(Phase::AfterRoute, x, Some(&route)).await {
+            return self.respond(x, reply, answer).await;
+        }
+        match &route.action {
+            RouteAction::Direct { status, body } => self.respond(x, reply, direct_reply(*status, body)).await,
+            RouteAction::Cluster(cluster) => self.forward(&generation, *cluster, &route, x, reply).await,
+        }
+    }
+
+    fn route(&self, generation: &Generation<T>, x: &Exchange) -> Result<Arc<Route>, Error> {
+        let router = generation.router(self.listener);
+        let head = x.request.head.http().ok_or_else(Error::no_route)?;
+        router.route(head).cloned().ok_or_else(Error::no_route)
+    }
+
+    /// Picks, connects, sends and passes the answer on; tries again where that is safe.
+    async fn forward(
+        &self,
+        generation: &Generation<T>,
+        cluster: ClusterId,
+        route: &Route,
+        x: &mut Exchange,
+        reply: &mut impl ReplyTo,
+    ) -> Result<(), Error> {
+        let cluster = generation.cluster(cluster);
+        let options = SendOptions { timeout: route.timeout, upgrade: x.upgrade, te_trailers: x.te_trailers };
+        let replay = Replay::of(x);
+        let mut fresh = false;
+        loop {
+            x.attempts += 1;
+            let host = cluster.pick().ok_or_else(Error::no_host)?;
+            match self.attempt(host, fresh, options, x, reply).await {
+                Err(e) if x.attempts < attempts_max(&cluster) && replay.allows(e.retry, x) => {
+                    tracing::debug!(host = %host.name(), error = %e, "the request is tried again");
+                    host.counters().request_retry.inc();
+                    fresh |= e.retry == Retry::Idempotent;
+                    replay.restore(x);
+                }
+                Err(e) => {
+                    tracing::warn!(cluster = %cluster.config().config.name, host = %host.name(), error = %e, status = e.status(),
+                        "the request failed");
+                    return Err(e);
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        host: &Rc<HostPool<T>>,
+        fresh: bool,
+        options: SendOptions,
+        x: &mut Exchange,
+        reply: &mut impl ReplyTo,
+    ) -> Result<(), Error> {
+        let counters = host.counters();
+        let lease = host.checkout(fresh).await?;
+        x.upstream_host = Some(Rc::clone(host.name()));
+        counters.request_total.inc();
+        let _active = Active::new(&counters.request_active);
+        let answered = async {
+            let mut flight = lease.send(&mut x.request, options).await?;
+            let answer = await_answer(&mut flight, reply).await?;
+            Ok::<_, SendError>(answer)
+        }
+        .await;
+        match answered {
+            Ok(Final::Response(mut response)) => {
+                self.filters.on_response(x, &mut response).await;
+                self.respond(x, reply, response).await
+            }
+            Ok(Final::Upgraded(response, tunnel)) => {
+                self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
+                if reply.upgrade(x, response, tunnel).await.is_err() {
+                    self.counters.downstream.request_reset.inc();
+                }
+                Ok(())
+            }
+            // The client is gone: there is nobody to answer.
+            Ok(Final::Gone) => Ok(()),
+            Err(e) => {
+                match e {
+                    SendError::Timeout => counters.request_timeout.inc(),
+                    SendError::RequestBody(_) => {}
+                    _ => counters.request_reset.inc(),
+                }
+                Err(e.into())
+            }
+        }
+    }
+
+    /// Sends an answer. From here on there is no other: what goes wrong now cuts the connection.
+    async fn respond(&self, x: &mut Exchange, reply: &mut impl ReplyTo, response: Response) -> Result<(), Error> {
+        self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
+        if let Err(e) = reply.response(x, response).await {
+            tracing::debug!(peer = %x.downstream.peer, error = %e, "the answer did not arrive whole");
+            self.counters.downstream.request_reset.inc();
+        }
+        self.counters.downstream.bytes_write.add(x.bytes_sent);
+        Ok(())
+    }
+
+    fn count_reply(&self, x: &mut Exchange, status: u16) {
+        x.status = status;
+        self.counters.downstream.status(status);
+    }
+}
+
+impl<T: Transport> Clone for Proxy<T> {
+    fn clone(&self) -> Self {
+        Self {
+            current: Rc::clone(&self.current),
+            listener: self.listener,
+            filters: Rc::clone(&self.filters),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+}
+
+impl<T: Transport> Service for Proxy<T> {
+    async fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) {
+        let counters = &self.counters.downstream;
+        counters.request_total.inc();
+        let _active = Active::new(&counters.request_active);
+        if let Err(e) = self.exchange(x, reply).await {
+            counters.request_failed.inc();
+            // Whether the client hears of it or is gone, the request is over.
+            let _ = self.respond(x, reply, local_reply(e.status())).await;
+        }
+        self.filters.on_log(x);
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        self.counters.downstream.request_refused.inc();
+        self.counters.downstream.status(refusal.status());
+        tracing::debug!(reason = %refusal, status = refusal.status(), "a request was refused");
+        local_reply(refusal.status())
+    }
+}
+
+enum Final {
+    Response(Response),
+    Upgraded(Response, Tunnel),
+    Gone,
+}
+
+/// Waits for the answer and passes interim ones on.
+async fn await_answer<T: crate::net::Conn>(
+    flight: &mut Flight<MaybeTls<T>>,
+    reply: &mut impl ReplyTo,
+) -> Result<Final, SendError> {
+    loop {
+        match flight.answer().await? {
+            Answer::Interim(head) => {
+                if reply.informational(head).await.is_err() {
+                    return Ok(Final::Gone);
+                }
+            }
+            Answer::Response(response) => return Ok(Final::Response(response)),
+            Answer::Upgraded(response, conn) => return Ok(Final::Upgraded(response, Tunnel(conn))),
+        }
+    }
+}
+
+/// What is needed to send a request a second time.
+struct Replay {
+    body: Option<Bytes>,
+    /// Whether the body streams: once begun it can't be sent again.
+    streams: bool,
+}
+
+impl Replay {
+    fn of(x: &Exchange) -> Self {
+        match &x.request.body {
+            Body::Empty => Self { body: None, streams: false },
+            Body::Full(bytes) => Self { body: Some(bytes.clone()), streams: false },
+            Body::Streaming(_) => Self { body: None, streams: true },
+        }
+    }
+
+    fn allows(&self, retry: Retry, x: &Exchange) -> bool {
+        let idempotent = x.request.head.http().is_some_and(|h| h.method().is_idempotent());
+        match retry {
+            Retry::Never => false,
+            Retry::Always => true,
+            Retry::Idempotent => idempotent && !self.streams,
+        }
+    }
+
+    fn restore(&self, x: &mut Exchange) {
+        if let Some(body) = &self.body {
+            x.request.body = Body::Full(body.clone());
+        }
+    }
+}
+
+/// Counts something while it lives.
+struct Active<'a>(&'a crate::telemetry::metrics::Counter);
+
+impl<'a> Active<'a> {
+    fn new(gauge: &'a crate::telemetry::metrics::Counter) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Hosts that one request may try, the first included (MOSN: three).
+fn attempts_max<T: Transport>(cluster: &Cluster<T>) -> u32 {
+    let hosts = u32::try_from(cluster.hosts().len()).unwrap_or(u32::MAX);
+    // One host alone gets a second try too: its idle connection may just have been closed.
+    hosts.clamp(2, ATTEMPTS_MAX)
+}
+
+const ATTEMPTS_MAX: u32 = 3;

@@ -1,0 +1,124 @@
+//! A snapshot as one worker uses it: with its own clusters, cursors and pools.
+//!
+//! **Invariant:** a cluster that the next snapshot kept is the same object in the next generation: a reload that leaves it alone opens no
+//! connection.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::config::Limits;
+use crate::config::schema::ClusterId;
+use crate::net::Transport;
+use crate::router::Router;
+use crate::snapshot::{ClusterConfig, Snapshot};
+use crate::telemetry::metrics::{UpstreamCounters, WorkerCounters};
+use crate::upstream::{Cluster, HostPool, Times, Tls};
+
+/// One generation of one worker.
+pub struct Generation<T: Transport> {
+    snapshot: Arc<Snapshot>,
+    clusters: Vec<Rc<Cluster<T>>>,
+    limits: Rc<Limits>,
+}
+
+/// The generation in force. A request takes it once, at its start.
+pub struct Current<T: Transport>(RefCell<Rc<Generation<T>>>);
+
+impl<T: Transport> Generation<T> {
+    /// Derives a worker's generation from `snapshot`, keeping what `previous` has of the same clusters.
+    pub fn derive(
+        snapshot: Arc<Snapshot>,
+        previous: Option<&Self>,
+        transport: &T,
+        counters: &WorkerCounters,
+        worker: usize,
+    ) -> Self {
+        let limits = Rc::new(Limits::clone(&snapshot.limits));
+        let kept = |config: &Arc<ClusterConfig>| {
+            previous?.clusters.iter().find(|c| Arc::ptr_eq(c.config(), config)).map(Rc::clone)
+        };
+        let clusters = snapshot.clusters.iter().enumerate().map(|(index, config)| {
+            kept(config).unwrap_or_else(|| {
+                let counters = counters.upstream.get(index).map(Arc::clone).unwrap_or_default();
+                Rc::new(make_cluster(config, transport, &limits, &counters, worker))
+            })
+        });
+        Self { clusters: clusters.collect(), limits, snapshot: Arc::clone(&snapshot) }
+    }
+
+    /// What it was derived from.
+    #[must_use]
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &Rc<Limits> {
+        &self.limits
+    }
+
+    /// The router of the listener with this index.
+    #[must_use]
+    pub fn router(&self, listener: usize) -> &Arc<Router> {
+        self.snapshot.router(self.snapshot.listeners[listener].router)
+    }
+
+    /// The cluster with this id.
+    #[must_use]
+    pub fn cluster(&self, id: ClusterId) -> Rc<Cluster<T>> {
+        Rc::clone(&self.clusters[id.0 as usize])
+    }
+
+    /// Every cluster.
+    #[must_use]
+    pub fn clusters(&self) -> &[Rc<Cluster<T>>] {
+        &self.clusters
+    }
+}
+
+impl<T: Transport> Current<T> {
+    /// With this generation in force.
+    #[must_use]
+    pub fn new(generation: Generation<T>) -> Self {
+        Self(RefCell::new(Rc::new(generation)))
+    }
+
+    /// The generation in force.
+    #[must_use]
+    pub fn get(&self) -> Rc<Generation<T>> {
+        Rc::clone(&self.0.borrow())
+    }
+
+    /// Puts another in force; requests in progress keep theirs.
+    pub fn set(&self, generation: Generation<T>) {
+        self.0.replace(Rc::new(generation));
+    }
+}
+
+fn make_cluster<T: Transport>(
+    config: &Arc<ClusterConfig>,
+    transport: &T,
+    limits: &Rc<Limits>,
+    counters: &Arc<UpstreamCounters>,
+    worker: usize,
+) -> Cluster<T> {
+    let times = Times {
+        connect_timeout: config.config.connect_timeout.unwrap_or(limits.connect_timeout),
+        idle_timeout: config.config.idle_timeout.unwrap_or(limits.upstream_idle_timeout),
+    };
+    let hosts = config.config.hosts.iter().map(|host| {
+        // A name to verify: the context's own (kept by the TLS configuration itself), else the host's, else its address.
+        let tls = config.tls.as_deref().map(|client| Tls {
+            client: client.clone(),
+            server_name: match (host.hostname.as_str(), host.address.inet()) {
+                ("", Some(inet)) => inet.ip().to_string(),
+                (name, _) => name.to_owned(),
+            },
+        });
+        let address = host.address.clone();
+        Rc::new(HostPool::new(transport.clone(), address, tls, times, Rc::clone(limits), Arc::clone(counters)))
+    });
+    Cluster::new(Arc::clone(config), hosts.collect(), worker)
+}

@@ -1,0 +1,172 @@
+//! One exchange at a time: a server that reads requests from a connection and writes answers, a client that does the reverse.
+//!
+//! HTTP/1 is ping-pong: a connection carries one exchange, then the next. Multiplexed and framed streams join here with their protocols.
+//!
+//! **Invariant:** a response is never written for another request than the one it answers; a connection whose framing is in doubt is
+//! closed, never reused.
+
+pub mod client;
+mod pump;
+mod reply;
+mod request_body;
+mod response_body;
+pub mod server;
+pub mod timer;
+pub mod tunnel;
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::task::{Context, Waker};
+
+use crate::codec::http1::DecodeError;
+use crate::message::{Exchange, HttpHead, Response};
+
+/// What a server calls with each request. Implemented by the proxy, by the admin API and by the built-in origin.
+pub trait Service: Clone + 'static {
+    /// Answers one request through `reply`. Returning without an answer closes the connection.
+    fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> impl Future<Output = ()>;
+
+    /// The answer to bytes that are no request, or that came too slowly: sent, then the connection is closed.
+    fn refuse(&self, refusal: Refusal) -> Response;
+}
+
+/// Why a request could not even be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its bytes break the protocol or a limit.
+    Malformed(DecodeError),
+    /// Its head did not arrive in `head_timeout`.
+    HeadTimeout,
+}
+
+impl Refusal {
+    /// The status that says so.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed(e) => e.status(),
+            Self::HeadTimeout => 408,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(e) => e.fmt(f),
+            Self::HeadTimeout => f.write_str("the request head did not arrive within head_timeout"),
+        }
+    }
+}
+
+/// Where an answer goes. One answer per request: `response` or `upgrade` once, after any number of `informational`.
+pub trait ReplyTo {
+    /// Passes on an interim (1xx) response. Dropped silently for an HTTP/1.0 client, which would take it for the answer.
+    fn informational(&mut self, head: HttpHead) -> impl Future<Output = Result<(), ReplyError>>;
+
+    /// Sends the answer, body and all.
+    fn response(&mut self, x: &mut Exchange, response: Response) -> impl Future<Output = Result<(), ReplyError>>;
+
+    /// Sends the answer that turns the connection into a tunnel (101, or 2xx to CONNECT), and joins it to `peer` afterwards.
+    fn upgrade(
+        &mut self,
+        x: &mut Exchange,
+        response: Response,
+        peer: Tunnel,
+    ) -> impl Future<Output = Result<(), ReplyError>>;
+}
+
+/// The far side of a tunnel: a connection of the same kind as the one the request came on.
+pub struct Tunnel(pub Box<dyn Any>);
+
+/// Why an answer did not arrive whole.
+#[derive(Debug)]
+pub enum ReplyError {
+    /// The client is gone.
+    Downstream(io::Error),
+    /// The client took nothing for `body_idle_timeout`.
+    Stalled,
+    /// The answer's body broke off; the connection is cut, so that the client can tell.
+    Source(crate::message::BodyError),
+    /// The service answered twice, or with a head that can't be written.
+    Misuse,
+}
+
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Downstream(e) => write!(f, "the client is gone: {e}"),
+            Self::Stalled => f.write_str("the client took nothing for body_idle_timeout"),
+            Self::Source(e) => e.fmt(f),
+            Self::Misuse => f.write_str("the answer can't be expressed on this connection"),
+        }
+    }
+}
+
+impl std::error::Error for ReplyError {}
+
+/// How a served connection ended.
+pub enum Ended<C> {
+    /// It is closed.
+    Closed,
+    /// At a message boundary, as [`ConnState::ask`] wished: the connection with its unread bytes.
+    Handover(C),
+}
+
+/// What a worker and a connection's task tell each other. One per downstream connection.
+#[derive(Default)]
+pub struct ConnState {
+    wish: Cell<Wish>,
+    idle: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What a worker wants of a connection at its next message boundary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// To go on.
+    #[default]
+    Stay,
+    /// To finish the running request and close.
+    Close,
+    /// To finish the running request and give the connection back.
+    Handover,
+}
+
+impl ConnState {
+    /// Asks the connection for something, and wakes it if it waits for a request.
+    pub fn ask(&self, wish: Wish) {
+        self.wish.set(wish);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// What was asked.
+    #[must_use]
+    pub fn wish(&self) -> Wish {
+        self.wish.get()
+    }
+
+    /// Whether the connection waits for a request and holds no part of one.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.idle.get()
+    }
+
+    fn rest(&self, cx: &Context<'_>) {
+        self.idle.set(true);
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(w) => w.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    fn work(&self) {
+        self.idle.set(false);
+    }
+}

@@ -1,0 +1,142 @@
+//! A request's body, pulled from the connection that its head came on.
+//!
+//! **Invariant:** reads only within the request: the bytes behind it belong to the next one and stay unread.
+
+use std::any::Any;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::server::{ServerIo, SharedIo};
+use crate::codec::Codec;
+use crate::codec::http1::{DecodeError, Frame};
+use crate::message::{BodyError, BodyLength, BodySource, Chunk, Relay};
+use crate::net::Conn;
+
+/// The body of the request that a connection is serving.
+pub(super) struct RequestBody<C> {
+    io: SharedIo<C>,
+    puller: Puller,
+}
+
+impl<C: Conn> RequestBody<C> {
+    pub(super) fn new(io: SharedIo<C>) -> Self {
+        Self { io, puller: Puller::default() }
+    }
+}
+
+impl<C: Conn> BodySource for RequestBody<C> {
+    fn length(&self) -> BodyLength {
+        self.io.borrow().decoder.body_length()
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
+        // Borrowed only when a service sends a request's body straight back where it came from: see `BodySource::poll_beside`.
+        let Ok(mut io) = self.io.try_borrow_mut() else { return Poll::Ready(Err(BodyError::Sink)) };
+        self.puller.poll(&mut io, cx)
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>, to: &mut dyn Any) -> Poll<Result<Relay, BodyError>> {
+        let Ok(mut io) = self.io.try_borrow_mut() else { return Poll::Ready(Ok(Relay::Unsupported)) };
+        let io = &mut *io;
+        if io.decoder.is_body_done() {
+            return Poll::Ready(Ok(Relay::Done));
+        }
+        let (Some(left), Some(to)) = (io.decoder.body_left(), to.downcast_mut::<C>()) else {
+            return Poll::Ready(Ok(Relay::Unsupported));
+        };
+        let limit = usize::try_from(left).unwrap_or(usize::MAX);
+        match io.conn.poll_relay(to, cx, limit) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(BodyError::Truncated)),
+            Poll::Ready(Ok(n)) => {
+                io.decoder.advance_body(n as u64);
+                self.puller.progress(io);
+                Poll::Ready(Ok(Relay::Moved(n as u64)))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(BodyError::Sink)),
+            Poll::Pending => self.puller.poll_stalled(io, cx).map(Err),
+        }
+    }
+}
+
+/// Takes a request's body off its connection, for whoever wants it or for nobody.
+#[derive(Default)]
+pub(super) struct Puller {
+    timed: bool,
+}
+
+impl Puller {
+    fn poll<C: Conn>(&mut self, io: &mut ServerIo<C>, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
+        while !io.decoder.is_body_done() {
+            match ready!(self.poll_step(io, cx, true))? {
+                Step::Chunk(chunk) => return Poll::Ready(Ok(Some(chunk))),
+                Step::Nothing => {}
+            }
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Takes some bytes off and forgets them.
+    pub(super) fn poll_discard<C: Conn>(
+        &mut self,
+        io: &mut ServerIo<C>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BodyError>> {
+        self.poll_step(io, cx, false).map_ok(|_| ())
+    }
+
+    fn poll_step<C: Conn>(
+        &mut self,
+        io: &mut ServerIo<C>,
+        cx: &mut Context<'_>,
+        keep: bool,
+    ) -> Poll<Result<Step, BodyError>> {
+        let (known, decoder) = (io.known, &mut io.decoder);
+        let read = io.conn.poll_read_with(cx, known, |bytes| {
+            if bytes.len() <= known {
+                return (0, Err(BodyError::Truncated));
+            }
+            match decoder.decode(bytes) {
+                Ok(Some((frame, used))) => (used, Ok((0, step(frame, keep)))),
+                Ok(None) => (0, Ok((bytes.len(), Step::Nothing))),
+                Err(DecodeError::BodyTooLarge) => (0, Err(BodyError::TooLarge)),
+                Err(_) => (0, Err(BodyError::Malformed)),
+            }
+        });
+        match read {
+            Poll::Ready(Ok(Ok((known, step)))) => {
+                io.known = known;
+                self.progress(io);
+                Poll::Ready(Ok(step))
+            }
+            Poll::Ready(Ok(Err(e))) => Poll::Ready(Err(e)),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(BodyError::Truncated)),
+            Poll::Pending => self.poll_stalled(io, cx).map(Err),
+        }
+    }
+
+    fn progress<C>(&mut self, io: &mut ServerIo<C>) {
+        self.timed = true;
+        io.timer.set(io.limits.body_idle_timeout);
+    }
+
+    fn poll_stalled<C>(&mut self, io: &mut ServerIo<C>, cx: &mut Context<'_>) -> Poll<BodyError> {
+        if !self.timed {
+            self.progress(io);
+        }
+        io.timer.poll_expired(cx).map(|()| BodyError::Timeout)
+    }
+}
+
+enum Step {
+    Chunk(Chunk),
+    Nothing,
+}
+
+fn step(frame: Frame<'_>, keep: bool) -> Step {
+    match frame {
+        Frame::Data(bytes) if keep => Step::Chunk(Chunk::Data(Bytes::copy_from_slice(bytes))),
+        Frame::Trailers(trailers) if keep => Step::Chunk(Chunk::Trailers(trailers)),
+        _ => Step::Nothing,
+    }
+}

@@ -1,0 +1,352 @@
+//! The HTTP/1 server side: read a request, call the service, write its answer, and again. One task per connection.
+//!
+//! **Invariant:** between two requests the task holds no buffer and little memory; what a request needs is made when its head is complete.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::reply::{Http1Reply, Outcome};
+use super::request_body::RequestBody;
+use super::timer::Timer;
+use super::tunnel::tunnel;
+use super::{ConnState, Ended, Refusal, ReplyTo, Service, Tunnel, Wish};
+use crate::codec::Codec;
+use crate::codec::http1::{CodecLimits, ConnectionOptions, Frame, RequestDecoder};
+use crate::config::Limits;
+use crate::message::{Body, BodyLength, Downstream, Exchange, Head, HttpHead, Request};
+use crate::net::Conn;
+
+/// A connection and what its tasks share of it.
+pub(super) struct ServerIo<C> {
+    pub(super) conn: C,
+    pub(super) decoder: RequestDecoder,
+    pub(super) timer: Timer,
+    /// Unused bytes that the decoder has seen and found too few.
+    pub(super) known: usize,
+    pub(super) limits: Rc<Limits>,
+}
+
+pub(super) type SharedIo<C> = Rc<RefCell<ServerIo<C>>>;
+
+/// Serves HTTP/1 on `conn` until it is closed or handed over.
+///
+/// # Errors
+/// When the connection breaks; its peer sees no more of us then.
+pub fn serve<C: Conn, S: Service>(
+    conn: C,
+    is_tls: bool,
+    service: S,
+    limits: Rc<Limits>,
+    state: Rc<ConnState>,
+) -> impl Future<Output = io::Result<Ended<C>>> {
+    // Not in the future itself: an async function would keep room for the connection beside the place it is moved to.
+    let downstream = Rc::new(Downstream { peer: conn.peer_addr().clone(), local: conn.local_addr().clone(), is_tls });
+    let decoder = RequestDecoder::new(CodecLimits::from(&*limits));
+    let io = Rc::new(RefCell::new(ServerIo { conn, decoder, timer: Timer::new(), known: 0, limits }));
+    serve_all(io, downstream, service, state)
+}
+
+async fn serve_all<C: Conn, S: Service>(
+    io: SharedIo<C>,
+    downstream: Rc<Downstream>,
+    service: S,
+    state: Rc<ConnState>,
+) -> io::Result<Ended<C>> {
+    let mut requests = 0u64;
+    loop {
+        let incoming = poll_fn(|cx| io.borrow_mut().poll_request(cx, &state)).await?;
+        state.work();
+        let after = match incoming {
+            Incoming::Request(mut request) => {
+                requests += 1;
+                request.options.keep_alive &= !is_last(&io.borrow().limits, requests);
+                // Boxed, so that the waiting task stays small: this future exists only while a request does.
+                Box::pin(exchange(&io, &service, &downstream, &state, request)).await
+            }
+            Incoming::Refused(refusal) => {
+                Box::pin(refuse(&io, &service, refusal)).await;
+                After::Close
+            }
+            Incoming::Ended => After::Ended,
+            Incoming::Asked => After::Stay,
+        };
+        match after {
+            After::Stay if state.wish() == Wish::Stay => {}
+            After::Stay if state.wish() == Wish::Handover => return Ok(hand_over(io)),
+            After::Stay | After::Ended => return Ok(finish(&io).await),
+            After::Close => return Ok(linger(&io).await),
+            After::Tunnel(peer) => {
+                Box::pin(run_tunnel(io, peer)).await;
+                return Ok(Ended::Closed);
+            }
+            After::Cut => {
+                io.borrow_mut().conn.abort();
+                return Ok(Ended::Closed);
+            }
+        }
+    }
+}
+
+/// A request of which the head is complete.
+struct Arrived {
+    head: HttpHead,
+    length: BodyLength,
+    options: ConnectionOptions,
+    /// The whole body, if it came with the head.
+    in_hand: Option<Bytes>,
+}
+
+enum Incoming {
+    Request(Arrived),
+    Refused(Refusal),
+    /// The client ended its stream between two requests, or idled too long.
+    Ended,
+    /// The worker wants something and no request has begun.
+    Asked,
+}
+
+/// What becomes of the connection after an exchange.
+enum After {
+    /// It serves the next request.
+    Stay,
+    /// Nothing more will come or is wanted: close.
+    Ended,
+    /// Close, but let the client read what we sent although it may still be sending.
+    Close,
+    /// Reset: the client must see that its answer is broken.
+    Cut,
+    /// It is a tunnel from here on.
+    Tunnel(Tunnel),
+}
+
+impl<C: Conn> ServerIo<C> {
+    fn poll_request(&mut self, cx: &mut Context<'_>, state: &ConnState) -> Poll<io::Result<Incoming>> {
+        loop {
+            let known = self.known;
+            let decoder = &mut self.decoder;
+            let in_hand_max = self.limits.body_in_hand_bytes_max;
+            let read = self.conn.poll_read_with(cx, known, |bytes| decode(decoder, bytes, known, in_hand_max));
+            let Poll::Ready(read) = read else {
+                return self.poll_waiting(cx, state);
+            };
+            match read? {
+                Look::Request(request) => {
+                    self.known = 0;
+                    self.timer.clear();
+                    return Poll::Ready(Ok(Incoming::Request(request)));
+                }
+                Look::Refused(refusal) => return Poll::Ready(Ok(Incoming::Refused(refusal))),
+                Look::Ended => return Poll::Ready(Ok(Incoming::Ended)),
+                Look::More(seen) => {
+                    if known == 0 && seen > 0 {
+                        self.timer.set(self.limits.head_timeout);
+                    }
+                    self.known = seen;
+                }
+            }
+        }
+    }
+
+    /// Nothing to read: watch the clock and the worker's wishes.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>, state: &ConnState) -> Poll<io::Result<Incoming>> {
+        if self.known == 0 {
+            if state.wish() != Wish::Stay {
+                return Poll::Ready(Ok(Incoming::Asked));
+            }
+            if !state.is_idle() {
+                self.timer.set(self.limits.idle_timeout);
+            }
+            state.rest(cx);
+        }
+        ready!(self.timer.poll_expired(cx));
+        let incoming = if self.known == 0 { Incoming::Ended } else { Incoming::Refused(Refusal::HeadTimeout) };
+        Poll::Ready(Ok(incoming))
+    }
+
+    /// While an answer is being made: ready when the client's connection breaks. Reads nothing that belongs to a request.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.known > 0 || !self.decoder.is_body_done() {
+            return Poll::Pending;
+        }
+        match ready!(self.conn.poll_read_with(cx, 0, |bytes| (0, bytes.len()))) {
+            Ok(seen) => {
+                // The next request, or the end of the client's sending: both wait until this one is answered.
+                self.known = seen.max(usize::from(seen == 0));
+                Poll::Pending
+            }
+            Err(_) => Poll::Ready(()),
+        }
+    }
+}
+
+/// What a look at the readable bytes found.
+enum Look {
+    Request(Arrived),
+    Refused(Refusal),
+    Ended,
+    More(usize),
+}
+
+fn decode(decoder: &mut RequestDecoder, bytes: &[u8], known: usize, in_hand_max: usize) -> (usize, Look) {
+    if bytes.len() <= known {
+        return (0, Look::Ended);
+    }
+    match decoder.decode(bytes) {
+        Ok(Some((Frame::Head(head, length, options), used))) => {
+            let rest = &bytes[used..];
+            let in_hand = match length {
+                BodyLength::Exact(n) if n <= rest.len().min(in_hand_max) as u64 => usize::try_from(n).ok(),
+                _ => None,
+            };
+            let taken = in_hand.unwrap_or(0);
+            decoder.advance_body(taken as u64);
+            let in_hand = in_hand.map(|n| Bytes::copy_from_slice(&rest[..n]));
+            (used + taken, Look::Request(Arrived { head, length, options, in_hand }))
+        }
+        Ok(Some((_, used))) => (used, Look::More(0)),
+        Ok(None) => (0, Look::More(bytes.len())),
+        Err(e) => (0, Look::Refused(Refusal::Malformed(e))),
+    }
+}
+
+/// The whole life of one request on this connection.
+async fn exchange<C: Conn, S: Service>(
+    io: &SharedIo<C>,
+    service: &S,
+    downstream: &Rc<Downstream>,
+    state: &ConnState,
+    Arrived { head, length, options, in_hand }: Arrived,
+) -> After {
+    let body = match (length, in_hand) {
+        (BodyLength::None, _) => Body::Empty,
+        (_, Some(bytes)) => Body::Full(bytes),
+        _ => Body::Streaming(Box::new(RequestBody::new(Rc::clone(io)))),
+    };
+    let mut reply = Http1Reply::new(Rc::clone(io), &head, options, state);
+    let mut x = Exchange::new(Request { head: Head::Http(head), body }, Rc::clone(downstream));
+    (x.upgrade, x.te_trailers) = (options.upgrade, options.te_trailers);
+    let whole = {
+        let mut call = pin!(service.call(&mut x, &mut reply));
+        poll_fn(|cx| match call.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => io.borrow_mut().poll_broken(cx).map(|()| false),
+        })
+        .await
+    };
+    drop(x);
+    if !whole {
+        return After::Cut;
+    }
+    match reply.into_outcome() {
+        Outcome::KeepAlive => drain(io).await,
+        Outcome::Close => After::Close,
+        Outcome::Broken | Outcome::Unanswered => After::Cut,
+        Outcome::Tunnel(peer) => After::Tunnel(peer),
+    }
+}
+
+/// Joins the connection to the far side of its tunnel.
+async fn run_tunnel<C: Conn>(io: SharedIo<C>, peer: Tunnel) {
+    let Ok(mut peer) = peer.0.downcast::<C>() else { return };
+    // The request is over and its body source gone: nobody else holds the connection.
+    let Ok(io) = Rc::try_unwrap(io) else { return };
+    let ServerIo { mut conn, limits, .. } = io.into_inner();
+    tunnel(&mut conn, &mut *peer, limits.tunnel_idle_timeout).await;
+}
+
+/// Reads what the service left of the request's body, so that the next request can be found behind it.
+async fn drain<C: Conn>(io: &SharedIo<C>) -> After {
+    let done = poll_fn(|cx| {
+        let mut io = io.borrow_mut();
+        let mut body = super::request_body::Puller::default();
+        while !io.decoder.is_body_done() {
+            match ready!(body.poll_discard(&mut io, cx)) {
+                Ok(()) => {}
+                Err(_) => return Poll::Ready(false),
+            }
+        }
+        Poll::Ready(true)
+    })
+    .await;
+    if !done {
+        return After::Cut;
+    }
+    let mut io = io.borrow_mut();
+    io.timer.clear();
+    // The watch may have seen the next request already; it must be looked at again, from its first byte.
+    io.known = 0;
+    After::Stay
+}
+
+/// Answers bytes that are no request.
+async fn refuse<C: Conn, S: Service>(io: &SharedIo<C>, service: &S, refusal: Refusal) {
+    let response = service.refuse(refusal);
+    let downstream = {
+        let io = io.borrow();
+        Downstream { peer: io.conn.peer_addr().clone(), local: io.conn.local_addr().clone(), is_tls: false }
+    };
+    let request = Request { head: Head::Http(HttpHead::empty()), body: Body::Empty };
+    let mut x = Exchange::new(request, Rc::new(downstream));
+    let mut reply = Http1Reply::refusing(Rc::clone(io));
+    // The client may be gone; there is nobody else to tell.
+    let _ = reply.response(&mut x, response).await;
+}
+
+/// Ends a connection that has nothing in flight.
+async fn finish<C: Conn>(io: &SharedIo<C>) -> Ended<C> {
+    start_linger(io);
+    poll_fn(|cx| {
+        let mut io = io.borrow_mut();
+        if io.conn.poll_shutdown(cx).is_ready() { Poll::Ready(()) } else { io.timer.poll_expired(cx) }
+    })
+    .await;
+    Ended::Closed
+}
+
+/// Ends our direction and takes what still comes for a moment: a reset would reach the client before it has read our answer.
+async fn linger<C: Conn>(io: &SharedIo<C>) -> Ended<C> {
+    start_linger(io);
+    let (mut shut, mut left) = (false, io.borrow().limits.drain_bytes_max);
+    poll_fn(|cx| {
+        let mut io = io.borrow_mut();
+        if !shut {
+            match io.conn.poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => shut = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return io.timer.poll_expired(cx),
+            }
+        }
+        while let Poll::Ready(seen) = io.conn.poll_read_with(cx, 0, |bytes| (bytes.len(), bytes.len() as u64)) {
+            match seen {
+                Ok(seen) if seen > 0 && seen <= left => left -= seen,
+                _ => return Poll::Ready(()),
+            }
+        }
+        io.timer.poll_expired(cx)
+    })
+    .await;
+    Ended::Closed
+}
+
+fn start_linger<C>(io: &SharedIo<C>) {
+    let mut io = io.borrow_mut();
+    let linger = io.limits.linger_timeout;
+    io.timer.set(linger);
+}
+
+fn hand_over<C: Conn>(io: SharedIo<C>) -> Ended<C> {
+    match Rc::try_unwrap(io) {
+        Ok(io) => Ended::Handover(io.into_inner().conn),
+        Err(_) => Ended::Closed,
+    }
+}
+
+fn is_last(limits: &Limits, requests: u64) -> bool {
+    limits.requests_per_conn_max > 0 && requests >= limits.requests_per_conn_max
+}

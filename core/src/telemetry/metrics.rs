@@ -1,0 +1,161 @@
+//! Counters with one writer each: a worker counts in memory of its own, and whoever asks adds the workers up.
+//!
+//! **Invariant:** only the worker that owns a [`Counter`] writes it; readers may be a moment late but never see a torn or lost value.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that one thread writes and any thread reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        // One writer: a load and a store, not a locked instruction.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Takes one away; for numbers of things that are there now.
+    pub fn dec(&self) {
+        self.add(u64::MAX);
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Declares a block of counters and how each is shown.
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ident, $metric:literal, $help:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        #[repr(align(64))]
+        pub struct $name { $(#[doc = $help] pub $field: Counter,)* }
+
+        impl $name {
+            /// Every counter of the block: how to show it, and how to read it.
+            pub const METRICS: &'static [Metric<Self>] = &[
+                $(Metric { name: $metric, help: $help, kind: Kind::$kind, read: |c| c.$field.get() },)*
+            ];
+        }
+    };
+}
+
+/// How one counter of a block is shown.
+pub struct Metric<B> {
+    /// Its name, without a suffix for its type.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub kind: Kind,
+    /// Reads it.
+    pub read: fn(&B) -> u64,
+}
+
+/// Whether a number only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It does.
+    Counter,
+    /// It is a number of things that are there now.
+    Gauge,
+}
+
+counters! {
+    /// What one worker counts of its downstream side.
+    DownstreamCounters {
+        connection_total: Counter, "downstream_connection", "Connections accepted";
+        connection_active: Gauge, "downstream_connection_active", "Connections open now";
+        connection_refused: Counter, "ferrogate_downstream_connection_refused", "Connections closed at once because downstream_conns_max was reached";
+        accept_paused: Counter, "ferrogate_accept_paused", "Times that accepting paused because the process had no descriptor or memory left";
+        handshake_failed: Counter, "ferrogate_tls_handshake_failed", "TLS handshakes of clients that failed or timed out";
+        panicked: Counter, "ferrogate_connection_panicked", "Connections ended by a defect of ours; the others of the worker live on";
+        request_total: Counter, "downstream_request", "Requests received";
+        request_active: Gauge, "downstream_request_active", "Requests in progress now";
+        request_refused: Counter, "ferrogate_downstream_request_refused", "Requests refused because their bytes break the protocol or a limit";
+        request_failed: Counter, "downstream_request_failed", "Requests that the gateway answered itself because of an error";
+        request_reset: Counter, "downstream_request_reset", "Requests whose answer did not reach the client whole";
+        status_1xx: Counter, "ferrogate_downstream_response_1xx", "Answers with a status of 100 to 199";
+        status_2xx: Counter, "ferrogate_downstream_response_2xx", "Answers with a status of 200 to 299";
+        status_3xx: Counter, "ferrogate_downstream_response_3xx", "Answers with a status of 300 to 399";
+        status_4xx: Counter, "ferrogate_downstream_response_4xx", "Answers with a status of 400 to 499";
+        status_5xx: Counter, "ferrogate_downstream_response_5xx", "Answers with a status of 500 to 599";
+        bytes_write: Counter, "downstream_bytes_write", "Body bytes sent to clients";
+    }
+}
+
+counters! {
+    /// What one worker counts of one cluster.
+    UpstreamCounters {
+        connection_total: Counter, "upstream_connection", "Connections opened to the cluster";
+        connection_active: Gauge, "upstream_connection_active", "Connections open now, idle ones included";
+        connection_con_fail: Counter, "upstream_connection_con_fail", "Connections that could not be opened";
+        connection_close: Counter, "upstream_connection_close", "Connections closed";
+        request_total: Counter, "upstream_request", "Requests sent";
+        request_active: Gauge, "upstream_request_active", "Requests in progress now";
+        request_retry: Counter, "upstream_request_retry", "Requests sent again, to another host or on a fresh connection";
+        request_timeout: Counter, "upstream_request_timeout", "Requests that were not answered in time";
+        request_reset: Counter, "upstream_request_remote_reset", "Requests whose answer did not come or was malformed";
+    }
+}
+
+/// Everything that one worker counts.
+#[derive(Debug, Default)]
+pub struct WorkerCounters {
+    /// Its downstream side.
+    pub downstream: DownstreamCounters,
+    /// Each cluster by its index in the snapshot.
+    pub upstream: Vec<Arc<UpstreamCounters>>,
+}
+
+impl WorkerCounters {
+    /// Counters for a snapshot with so many clusters.
+    #[must_use]
+    pub fn new(clusters: usize) -> Self {
+        Self { downstream: DownstreamCounters::default(), upstream: (0..clusters).map(|_| Arc::default()).collect() }
+    }
+}
+
+impl DownstreamCounters {
+    /// Counts an answer by the class of its status.
+    pub fn status(&self, status: u16) {
+        match status / 100 {
+            1 => self.status_1xx.inc(),
+            2 => self.status_2xx.inc(),
+            3 => self.status_3xx.inc(),
+            4 => self.status_4xx.inc(),
+            5 => self.status_5xx.inc(),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gauges_go_up_and_down_and_names_are_unique() {
+        let counters = DownstreamCounters::default();
+        counters.connection_active.inc();
+        counters.connection_active.inc();
+        counters.connection_active.dec();
+        assert_eq!(counters.connection_active.get(), 1);
+        let mut names: Vec<_> = DownstreamCounters::METRICS.iter().map(|m| m.name).collect();
+        names.extend(UpstreamCounters::METRICS.iter().map(|m| m.name));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

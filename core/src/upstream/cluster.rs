@@ -1,0 +1,44 @@
+//! A cluster as one worker sees it: its hosts, the balancer over them, and their pools.
+//!
+//! **Invariant:** derived from one generation's configuration; its pools outlive it when the next generation kept the cluster.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::balancer::Balancer;
+use super::pool::HostPool;
+use crate::net::Transport;
+use crate::snapshot::ClusterConfig;
+
+/// A cluster of one worker.
+pub struct Cluster<T: Transport> {
+    config: Arc<ClusterConfig>,
+    hosts: Vec<Rc<HostPool<T>>>,
+    balancer: Balancer,
+}
+
+impl<T: Transport> Cluster<T> {
+    /// A cluster over `hosts`; `start` is where its round begins.
+    #[must_use]
+    pub fn new(config: Arc<ClusterConfig>, hosts: Vec<Rc<HostPool<T>>>, start: usize) -> Self {
+        Self { config, hosts, balancer: Balancer::round_robin(start) }
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn config(&self) -> &Arc<ClusterConfig> {
+        &self.config
+    }
+
+    /// The host for the next request.
+    #[must_use]
+    pub fn pick(&self) -> Option<&Rc<HostPool<T>>> {
+        self.balancer.pick(self.hosts.len()).map(|index| &self.hosts[index])
+    }
+
+    /// Its hosts.
+    #[must_use]
+    pub fn hosts(&self) -> &[Rc<HostPool<T>>] {
+        &self.hosts
+    }
+}

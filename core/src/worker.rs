@@ -1,0 +1,334 @@
+//! What one core runs, on either plane: its listeners, its connections, and its end.
+//!
+//! **Invariant:** a worker shares nothing with the others but the snapshot, the stop signal and counters that it alone writes.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use tls_offload::ServerTls;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::config::{Limits, schema as config};
+use crate::filter::Filters;
+use crate::net::{Address, Conn, ListenOptions, Listener, Transport};
+use crate::proxy::{Current, Generation, Proxy};
+use crate::snapshot::Snapshot;
+use crate::stream::server::serve;
+use crate::stream::{ConnState, Wish};
+use crate::telemetry::metrics::{DownstreamCounters, WorkerCounters};
+use crate::tls::MaybeTls;
+
+/// What the workers are told, and what they tell.
+#[derive(Clone)]
+pub struct Orders {
+    /// The configuration in force.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// Whether to go on.
+    pub stop: watch::Receiver<Stop>,
+    /// Each worker says once whether it listens.
+    pub started: mpsc::UnboundedSender<Result<(), ListenError>>,
+    /// The counters of each worker.
+    pub counters: Arc<[Arc<WorkerCounters>]>,
+    /// Connections that one worker may have open.
+    pub conns_max: usize,
+}
+
+/// Whether the workers go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// They do.
+    #[default]
+    No,
+    /// They accept no more, finish what runs within `graceful_timeout`, and end.
+    Drain,
+    /// They end at once.
+    Now,
+}
+
+/// A listener that could not listen.
+#[derive(Debug)]
+pub struct ListenError {
+    /// Its name in the configuration.
+    pub listener: String,
+    /// Its address.
+    pub address: Address,
+    /// Why.
+    pub error: io::Error,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "listener {:?} can't listen on {}: {}", self.listener, self.address, self.error)?;
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => {
+                f.write_str(" (another process has it: find it with `ss -ltnp`, or change `address`)")
+            }
+            io::ErrorKind::AddrNotAvailable => f.write_str(" (no interface of this host has that address)"),
+            io::ErrorKind::PermissionDenied => f.write_str(
+                " (ports below 1024 need CAP_NET_BIND_SERVICE; a unix socket needs write access to its folder)",
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+/// Runs one worker until it is told to stop.
+///
+/// # Errors
+/// When a listener can't listen; it has been reported to [`Orders::started`] then, with the reason.
+pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -> io::Result<()> {
+    let counters = Arc::clone(&orders.counters[index]);
+    let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
+    let generation = Generation::derive(snapshot, None, &transport, &counters, index);
+    let worker = Rc::new(Worker {
+        current: Rc::new(Current::new(generation)),
+        counters,
+        conns: RefCell::default(),
+        emptied: Notify::new(),
+        conns_max: orders.conns_max,
+        draining: Cell::new(false),
+    });
+    let listeners = match worker.listen(&transport).await {
+        Ok(listeners) => listeners,
+        Err(e) => {
+            // Nobody listens when the start has been given up already.
+            let _ = orders.started.send(Err(e));
+            return Ok(());
+        }
+    };
+    let _ = orders.started.send(Ok(()));
+    let sweeper = spawn_local(sweep(Rc::clone(&worker.current)));
+    let stop = worker.follow(index, &transport, &mut orders).await;
+    for listener in &listeners {
+        listener.abort();
+    }
+    if stop == Stop::Drain {
+        worker.drain(&mut orders.stop).await;
+    }
+    sweeper.abort();
+    Ok(())
+}
+
+/// One core's share of the gateway.
+struct Worker<T: Transport> {
+    current: Rc<Current<T>>,
+    counters: Arc<WorkerCounters>,
+    conns: RefCell<Slab<Rc<ConnState>>>,
+    emptied: Notify,
+    conns_max: usize,
+    draining: Cell<bool>,
+}
+
+/// What the connections of one listener have in common.
+struct Entrance<T: Transport> {
+    worker: Rc<Worker<T>>,
+    proxy: Proxy<T>,
+    tls: Option<ServerTls>,
+    limits: Rc<Limits>,
+}
+
+impl<T: Transport> Worker<T> {
+    async fn listen(self: &Rc<Self>, transport: &T) -> Result<Vec<JoinHandle<()>>, ListenError> {
+        let generation = self.current.get();
+        let mut bound = Vec::new();
+        for (index, config) in generation.snapshot().listeners.iter().enumerate() {
+            if !config.config.bind_port {
+                continue;
+            }
+            let listener =
+                transport.listen(&config.config.address, &ListenOptions::default()).await.map_err(|error| {
+                    ListenError { listener: config.config.name.clone(), address: config.config.address.clone(), error }
+                })?;
+            bound.push((index, listener));
+        }
+        let accept = |(index, listener)| {
+            let config = &generation.snapshot().listeners[index];
+            let filters = Rc::new(Filters::default());
+            let entrance = Rc::new(Entrance {
+                worker: Rc::clone(self),
+                proxy: Proxy::new(Rc::clone(&self.current), index, filters, Arc::clone(&self.counters)),
+                tls: config.tls.as_deref().cloned(),
+                limits: Rc::new(listener_limits(generation.limits(), &config.config)),
+            });
+            spawn_local(accept(entrance, listener))
+        };
+        Ok(bound.into_iter().map(accept).collect())
+    }
+
+    /// Puts each new snapshot in force, until a stop is wanted.
+    async fn follow(&self, index: usize, transport: &T, orders: &mut Orders) -> Stop {
+        loop {
+            tokio::select! {
+                stopped = orders.stop.wait_for(|s| *s != Stop::No) => {
+                    return stopped.map_or(Stop::Now, |s| *s);
+                }
+                changed = orders.snapshot.changed() => {
+                    if changed.is_err() {
+                        return Stop::Now;
+                    }
+                    let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
+                    let current = self.current.get();
+                    self.current.set(Generation::derive(snapshot, Some(&current), transport, &self.counters, index));
+                }
+            }
+        }
+    }
+
+    /// Lets what runs finish, within `graceful_timeout`.
+    async fn drain(&self, stop: &mut watch::Receiver<Stop>) {
+        self.draining.set(true);
+        for (_, state) in &*self.conns.borrow() {
+            state.ask(Wish::Close);
+        }
+        let emptied = async {
+            while !self.conns.borrow().is_empty() {
+                self.emptied.notified().await;
+            }
+        };
+        tokio::select! {
+            drained = timeout(self.current.get().limits().graceful_timeout, emptied) => {
+                if drained.is_err() {
+                    tracing::warn!(connections = self.conns.borrow().len(),
+                        "graceful_timeout is over: the connections that are left are cut");
+                }
+            }
+            _ = stop.wait_for(|s| *s == Stop::Now) => {}
+        }
+    }
+
+    fn enter(self: &Rc<Self>) -> (Rc<ConnState>, Present<T>) {
+        let state = Rc::<ConnState>::default();
+        let key = self.conns.borrow_mut().insert(Rc::clone(&state));
+        self.counters.downstream.connection_total.inc();
+        self.counters.downstream.connection_active.inc();
+        (state, Present { worker: Rc::clone(self), key })
+    }
+}
+
+/// A connection is counted and can be reached while this lives; a panic of its task is counted too.
+struct Present<T: Transport> {
+    worker: Rc<Worker<T>>,
+    key: usize,
+}
+
+impl<T: Transport> Drop for Present<T> {
+    fn drop(&mut self) {
+        let worker = &self.worker;
+        worker.conns.borrow_mut().remove(self.key);
+        worker.counters.downstream.connection_active.dec();
+        if std::thread::panicking() {
+            worker.counters.downstream.panicked.inc();
+        }
+        if worker.draining.get() && worker.conns.borrow().is_empty() {
+            worker.emptied.notify_one();
+        }
+    }
+}
+
+/// The limits of a listener: the general ones, and what it says itself.
+fn listener_limits(general: &Limits, listener: &config::Listener) -> Limits {
+    let mut limits = general.clone();
+    if let Some(bytes) = listener.proxy.head_bytes_max {
+        limits.head_bytes_max = bytes;
+        limits.request_line_bytes_max = limits.request_line_bytes_max.min(bytes);
+    }
+    if let Some(bytes) = listener.proxy.request_body_bytes_max {
+        limits.request_body_bytes_max = bytes;
+    }
+    if let Some(timeout) = listener.idle_timeout {
+        limits.idle_timeout = timeout;
+    }
+    limits
+}
+
+/// Accepts on one listener until it is aborted.
+async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listener) {
+    let worker = &entrance.worker;
+    let counters = &worker.counters.downstream;
+    loop {
+        match listener.accept().await {
+            Ok(conn) if worker.conns.borrow().len() < worker.conns_max => {
+                let (state, present) = worker.enter();
+                admit(&entrance, conn, state, present);
+            }
+            // Closed at once rather than left to wait: the client can try elsewhere.
+            Ok(_) => counters.connection_refused.inc(),
+            Err(e) => pause(&e, counters, &entrance.limits).await,
+        }
+    }
+}
+
+/// After a failed accept: goes on at once when only that connection failed, else waits for descriptors or memory to come back.
+async fn pause(error: &io::Error, counters: &DownstreamCounters, limits: &Limits) {
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
+        return;
+    }
+    counters.accept_paused.inc();
+    tracing::warn!(%error, pause = ?limits.accept_pause, "accepting pauses: raise LimitNOFILE (ulimit -n) or lower limits.downstream_conns_max");
+    sleep(limits.accept_pause).await;
+}
+
+/// Starts the task of a connection that was accepted.
+fn admit<T: Transport>(entrance: &Rc<Entrance<T>>, conn: T::Conn, state: Rc<ConnState>, present: Present<T>) {
+    if entrance.tls.is_none() {
+        start(entrance, MaybeTls::Plain(conn), state, present);
+        return;
+    }
+    // A task of its own for the handshake: it is far larger than what an idle connection should hold.
+    let entrance = Rc::clone(entrance);
+    spawn_local(async move {
+        let Some(tls) = &entrance.tls else { return };
+        if let Some(conn) = handshake(conn, tls, &entrance).await {
+            start(&entrance, conn, state, present);
+        }
+    });
+}
+
+/// Serves a connection, in a task of its own, until it is closed.
+fn start<T: Transport>(entrance: &Rc<Entrance<T>>, conn: MaybeTls<T::Conn>, state: Rc<ConnState>, present: Present<T>) {
+    let served = serve(conn, entrance.tls.is_some(), entrance.proxy.clone(), Rc::clone(&entrance.limits), state);
+    spawn_local(async move {
+        if let Err(error) = served.await {
+            tracing::debug!(%error, "a connection broke");
+        }
+        drop(present);
+    });
+}
+
+async fn handshake<T: Transport>(conn: T::Conn, tls: &ServerTls, entrance: &Entrance<T>) -> Option<MaybeTls<T::Conn>> {
+    let peer = conn.peer_addr().clone();
+    let handshake = timeout(entrance.limits.handshake_timeout, MaybeTls::accept(conn, tls));
+    match handshake.await {
+        Ok(Ok(conn)) => return Some(conn),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "a TLS handshake took longer than handshake_timeout"),
+    }
+    entrance.worker.counters.downstream.handshake_failed.inc();
+    None
+}
+
+/// Closes upstream connections that have lain idle for too long.
+async fn sweep<T: Transport>(current: Rc<Current<T>>) {
+    let mut tick = interval(SWEEP_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for cluster in current.get().clusters() {
+            for host in cluster.hosts() {
+                host.sweep();
+            }
+        }
+    }
+}
+
+/// How often idle upstream connections are looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,225 @@
+//! A connection over a kernel socket.
+//!
+//! **Invariant:** a read asks the kernel only when the caller has used what is here, and memory is kept only for what is unread or unsent.
+
+use std::cell::OnceCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use ferrogate_core::net::{Address, Conn, ROOM_BYTES_MAX};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::buffers::{Buffers, Held, SCRATCH_BYTES};
+
+/// A TCP or unix stream of one worker.
+pub struct KernelConn {
+    io: Io,
+    buffers: Rc<Buffers>,
+    unread: Held,
+    unsent: Held,
+    ended: bool,
+    peer: Address,
+    local: OnceCell<Address>,
+}
+
+enum Io {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Aborted,
+}
+
+impl KernelConn {
+    pub(crate) fn tcp(stream: TcpStream, peer: Address, local: Option<Address>, buffers: Rc<Buffers>) -> Self {
+        Self::new(Io::Tcp(stream), peer, local, buffers)
+    }
+
+    pub(crate) fn unix(stream: UnixStream, peer: Address, local: Option<Address>, buffers: Rc<Buffers>) -> Self {
+        Self::new(Io::Unix(stream), peer, local, buffers)
+    }
+
+    fn new(io: Io, peer: Address, local: Option<Address>, buffers: Rc<Buffers>) -> Self {
+        let local = local.map_or_else(OnceCell::new, OnceCell::from);
+        Self { io, buffers, unread: Held::default(), unsent: Held::default(), ended: false, peer, local }
+    }
+
+    /// Reads once into the scratch buffer and shows what came; keeps what `f` leaves.
+    fn read_fresh<R>(&mut self, cx: &mut Context<'_>, f: impl FnOnce(&[u8]) -> (usize, R)) -> Poll<io::Result<R>> {
+        let buffers = Rc::clone(&self.buffers);
+        let mut scratch = buffers.scratch.borrow_mut();
+        let n = ready!(self.io.poll_read(cx, &mut scratch))?;
+        self.ended = n == 0;
+        let (used, result) = f(&scratch[..n]);
+        debug_assert!(used <= n, "a reader used more than it was shown");
+        if used < n {
+            self.unread.append(&scratch[used..n], &buffers);
+        }
+        Poll::Ready(Ok(result))
+    }
+
+    /// Reads once behind what is unread already.
+    fn read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let io = &mut self.io;
+        let n = ready!(self.unread.fill(JOIN_READ_BYTES, &self.buffers, |room| {
+            let read = io.poll_read(cx, room);
+            let filled = if let Poll::Ready(Ok(n)) = read { n } else { 0 };
+            (filled, read)
+        }))?;
+        self.ended = n == 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the unsent rest until it is gone or the socket is full.
+    fn send_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let n = ready!(self.io.poll_write(cx, self.unsent.bytes()))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.consume(n, &self.buffers);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes `bytes` to the socket and keeps what it does not take.
+    fn send_or_keep(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.io.poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => bytes = &bytes[n..],
+                Poll::Ready(Err(e)) => return Err(e),
+                Poll::Pending => {
+                    self.unsent.append(bytes, &self.buffers);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Conn for KernelConn {
+    fn poll_read_with<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        known: usize,
+        f: impl FnOnce(&[u8]) -> (usize, R),
+    ) -> Poll<io::Result<R>> {
+        if self.unread.is_empty() && !self.ended {
+            return self.read_fresh(cx, f);
+        }
+        while self.unread.len() <= known && !self.ended {
+            ready!(self.read_more(cx))?;
+        }
+        let (used, result) = f(self.unread.bytes());
+        self.unread.consume(used, &self.buffers);
+        Poll::Ready(Ok(result))
+    }
+
+    fn poll_write_with<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wish: usize,
+        f: impl FnOnce(&mut [u8]) -> (usize, R),
+    ) -> Poll<io::Result<R>> {
+        let wish = wish.min(ROOM_BYTES_MAX);
+        if self.unsent.len() + wish > UNSENT_BYTES_MAX {
+            ready!(self.send_rest(cx))?;
+        }
+        if matches!(self.io, Io::Aborted) {
+            return Poll::Ready(Err(aborted()));
+        }
+        Poll::Ready(Ok(self.unsent.fill(wish, &self.buffers, f)))
+    }
+
+    fn poll_relay(&mut self, to: &mut Self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        ready!(to.send_rest(cx))?;
+        if !self.unread.is_empty() {
+            let n = self.unread.len().min(limit);
+            to.send_or_keep(cx, &self.unread.bytes()[..n])?;
+            self.unread.consume(n, &self.buffers);
+            return Poll::Ready(Ok(n));
+        }
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        let mut scratch = self.buffers.scratch.borrow_mut();
+        let want = limit.min(SCRATCH_BYTES);
+        let n = ready!(self.io.poll_read(cx, &mut scratch[..want]))?;
+        self.ended = n == 0;
+        to.send_or_keep(cx, &scratch[..n])?;
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.send_rest(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.send_rest(cx))?;
+        match &mut self.io {
+            Io::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Io::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Io::Aborted => Poll::Ready(Err(aborted())),
+        }
+    }
+
+    fn peer_addr(&self) -> &Address {
+        &self.peer
+    }
+
+    fn local_addr(&self) -> &Address {
+        self.local.get_or_init(|| match &self.io {
+            Io::Tcp(s) => s.local_addr().map_or_else(|_| unbound(), Address::Inet),
+            Io::Unix(_) | Io::Aborted => unbound(),
+        })
+    }
+
+    fn abort(&mut self) {
+        if let Io::Tcp(s) = &self.io {
+            // A failure means that the connection is gone already.
+            let _ = s.set_zero_linger();
+        }
+        self.io = Io::Aborted;
+        self.unread.release(&self.buffers);
+        self.unsent.release(&self.buffers);
+        self.ended = false;
+    }
+}
+
+impl Io {
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(into);
+        ready!(match self {
+            Self::Tcp(s) => Pin::new(s).poll_read(cx, &mut into),
+            Self::Unix(s) => Pin::new(s).poll_read(cx, &mut into),
+            Self::Aborted => Poll::Ready(Err(aborted())),
+        })?;
+        Poll::Ready(Ok(into.filled().len()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(s) => Pin::new(s).poll_write(cx, bytes),
+            Self::Unix(s) => Pin::new(s).poll_write(cx, bytes),
+            Self::Aborted => Poll::Ready(Err(aborted())),
+        }
+    }
+}
+
+fn aborted() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
+}
+
+/// The address of a unix stream that never bound, and of a socket that is gone.
+fn unbound() -> Address {
+    Address::Unix(std::path::PathBuf::new())
+}
+
+/// What a connection may hold unsent before a writer has to wait, in bytes.
+const UNSENT_BYTES_MAX: usize = 2 * ROOM_BYTES_MAX;
+
+/// What one read adds to bytes that were seen and found too few, in bytes.
+const JOIN_READ_BYTES: usize = 16 * 1024;

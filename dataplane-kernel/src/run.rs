@@ -1,0 +1,82 @@
+//! One pinned thread per core, each with a runtime of its own.
+//!
+//! **Invariant:** workers share nothing but what their closure was given; a connection never changes thread.
+
+use std::future::Future;
+use std::io;
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::{Builder, LocalOptions};
+
+use crate::affinity;
+use crate::transport::{KernelTransport, UnixSockets};
+
+/// The workers of this process.
+pub struct Running {
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+/// The number of cores that this process may use.
+#[must_use]
+pub fn available_cores() -> usize {
+    affinity::allowed_cores().map_or(1, |cores| cores.len().max(1))
+}
+
+/// Starts `workers` threads, each running `worker(index, transport)` to its end.
+///
+/// With as many workers as cores, each is pinned to one; with fewer, the kernel places them.
+///
+/// # Errors
+/// When a thread can't be made.
+pub fn run<F, Fut>(workers: usize, worker: F) -> io::Result<Running>
+where
+    F: Fn(usize, KernelTransport) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = io::Result<()>>,
+{
+    let cores = affinity::allowed_cores()?;
+    let pin = cores.len() == workers;
+    let unix = UnixSockets::default();
+    let mut threads = Vec::with_capacity(workers);
+    for index in 0..workers {
+        let (worker, unix) = (worker.clone(), unix.clone());
+        let core = cores.get(index).copied().filter(|_| pin);
+        let body = move || run_one(index, core, unix, worker);
+        threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(body)?);
+    }
+    Ok(Running { threads })
+}
+
+impl Running {
+    /// Waits for every worker to end.
+    ///
+    /// # Errors
+    /// The first error of a worker; a worker that panicked is one.
+    pub fn join(self) -> io::Result<()> {
+        let mut result = Ok(());
+        for thread in self.threads {
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")));
+            result = result.and(ended);
+        }
+        result
+    }
+
+    /// Whether every worker has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+}
+
+fn run_one<F, Fut>(index: usize, core: Option<usize>, unix: UnixSockets, worker: F) -> io::Result<()>
+where
+    F: Fn(usize, KernelTransport) -> Fut,
+    Fut: Future<Output = io::Result<()>>,
+{
+    if let Some(core) = core
+        && let Err(error) = affinity::pin_to(core)
+    {
+        tracing::warn!(worker = index, core, %error, "the worker runs unpinned");
+    }
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(worker(index, KernelTransport::with_unix_sockets(unix)))
+}

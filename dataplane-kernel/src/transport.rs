@@ -1,0 +1,145 @@
+//! The core's transport over tokio's socket types.
+//!
+//! **Invariant:** everything here belongs to one worker, but for the listening unix sockets: a path can be bound only once, so that
+//! workers share its accept queue.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ferrogate_core::net::{Address, ListenOptions, Listener, Transport};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+
+use crate::buffers::Buffers;
+use crate::conn::KernelConn;
+use crate::socket;
+
+/// The kernel's sockets, as one worker uses them.
+#[derive(Clone)]
+pub struct KernelTransport {
+    buffers: Rc<Buffers>,
+    unix: UnixSockets,
+}
+
+/// A listening socket of one worker.
+pub struct KernelListener {
+    io: Io,
+    local: Address,
+    buffers: Rc<Buffers>,
+}
+
+enum Io {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The unix sockets that the workers of one process listen on together.
+#[derive(Clone, Default)]
+#[allow(clippy::disallowed_types, reason = "taken when a worker starts to listen, never on a request's path")]
+pub(crate) struct UnixSockets(Arc<std::sync::Mutex<HashMap<PathBuf, StdUnixListener>>>);
+
+impl KernelTransport {
+    /// A transport whose unix sockets nobody else shares. Needs a tokio runtime with its I/O driver on when used.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_unix_sockets(UnixSockets::default())
+    }
+
+    pub(crate) fn with_unix_sockets(unix: UnixSockets) -> Self {
+        Self { buffers: Rc::new(Buffers::new()), unix }
+    }
+
+    async fn connect_tcp(&self, address: SocketAddr) -> io::Result<KernelConn> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket::set_stream_options(&socket)?;
+        let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
+        Ok(KernelConn::tcp(stream, address.into(), None, Rc::clone(&self.buffers)))
+    }
+}
+
+impl Default for KernelTransport {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Transport for KernelTransport {
+    type Conn = KernelConn;
+    type Listener = KernelListener;
+
+    async fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<KernelListener> {
+        let buffers = Rc::clone(&self.buffers);
+        match address {
+            Address::Inet(inet) => {
+                let io = TcpListener::from_std(socket::listen_tcp(*inet, options)?)?;
+                let local = io.local_addr()?.into();
+                Ok(KernelListener { io: Io::Tcp(io), local, buffers })
+            }
+            Address::Unix(path) => {
+                let io = UnixListener::from_std(self.unix.listen(path, options)?)?;
+                Ok(KernelListener { io: Io::Unix(io), local: address.clone(), buffers })
+            }
+        }
+    }
+
+    async fn connect(&self, address: &Address) -> io::Result<KernelConn> {
+        match address {
+            Address::Inet(inet) => self.connect_tcp(*inet).await,
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await?;
+                Ok(KernelConn::unix(stream, address.clone(), None, Rc::clone(&self.buffers)))
+            }
+        }
+    }
+}
+
+impl Listener for KernelListener {
+    type Conn = KernelConn;
+
+    async fn accept(&mut self) -> io::Result<KernelConn> {
+        let buffers = Rc::clone(&self.buffers);
+        match &self.io {
+            Io::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let bound = self.local.inet().is_some_and(|a| !a.ip().is_unspecified());
+                Ok(KernelConn::tcp(stream, peer.into(), bound.then(|| self.local.clone()), buffers))
+            }
+            Io::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(KernelConn::unix(stream, Address::Unix(PathBuf::new()), Some(self.local.clone()), buffers))
+            }
+        }
+    }
+
+    fn local_addr(&self) -> &Address {
+        &self.local
+    }
+}
+
+impl UnixSockets {
+    fn listen(&self, path: &Path, options: &ListenOptions) -> io::Result<StdUnixListener> {
+        let mut bound = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(listener) = bound.get(path).filter(|_| options.reuse_port) {
+            return listener.try_clone();
+        }
+        let listener = socket::listen_unix(path, options)?;
+        bound.insert(path.to_owned(), listener.try_clone()?);
+        Ok(listener)
+    }
+}
+
+impl Drop for UnixSockets {
+    fn drop(&mut self) {
+        // The last worker takes the files away; nobody could connect to them any more.
+        if let Some(bound) = Arc::get_mut(&mut self.0) {
+            for path in bound.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).keys() {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}

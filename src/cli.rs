@@ -1,0 +1,63 @@
+//! The command line.
+//!
+//! **Invariant:** only says what was asked for; nothing is opened or started here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A hardware-accelerated L4-L7 gateway: kernel sockets or DPDK below, one core above.
+#[derive(Debug, Parser)]
+#[command(name = "ferrogate", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What `ferrogate` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start the gateway and stay in the foreground.
+    Start(Start),
+    /// Read a configuration file and say everything that is wrong with it.
+    Check(Check),
+    /// Run a small origin server, to have something to send requests to.
+    Origin(Origin),
+}
+
+/// Arguments of `start`.
+#[derive(Args, Debug)]
+pub(crate) struct Start {
+    /// The configuration file, JSON or YAML, in MOSN's schema.
+    #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// What to log: error, warn, info, debug, trace or off; in place of `default_log_level`.
+    #[arg(short, long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// Make missing certificates, start an origin on every loopback host of the file, and print what to try.
+    #[arg(long)]
+    pub(crate) demo: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The configuration file.
+    #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Take warnings for errors.
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// Arguments of `origin`.
+#[derive(Args, Debug)]
+pub(crate) struct Origin {
+    /// Where to listen: IP:PORT or unix:/PATH.
+    #[arg(short, long, default_value = "127.0.0.1:9081", value_name = "ADDRESS")]
+    pub(crate) listen: String,
+    /// The name in its greeting.
+    #[arg(short, long, default_value = "1", value_name = "NAME")]
+    pub(crate) name: String,
+}

@@ -1,0 +1,297 @@
+//! What goes wrong: in a configuration, when a session starts, and in a session.
+//!
+//! **Invariant:** the peer's fault, ours and the caller's never share a variant; a configuration's error says what, where and what to do.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::options::Version;
+
+/// Why a session ended or can't go on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The peer's first bytes are no TLS record: plain HTTP on a TLS port, for example.
+    NotTls,
+    /// The peer broke the protocol, or its bytes were changed on the way.
+    Protocol(Cause),
+    /// The peer ended the session with an alert: its reason is in the cause.
+    Alert(Cause),
+    /// The peer's certificate was refused.
+    Certificate(Cause),
+    /// The peer and we have no version, cipher suite, group or application protocol in common.
+    NoAgreement(Cause),
+    /// A fault on our side: no randomness, a key that does not sign.
+    Local(Cause),
+    /// The keys of a TLS 1.2 session are used up.
+    Exhausted,
+    /// The caller's fault: plaintext asked for or given before the handshake was complete, or after the session died.
+    NotReady,
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotTls => f.write_str("the peer does not speak TLS"),
+            Self::Protocol(c) => write!(f, "the peer broke the TLS protocol: {c}"),
+            Self::Alert(c) => write!(f, "the peer ended the TLS session: {c}"),
+            Self::Certificate(c) => write!(f, "the peer's certificate is refused: {c}"),
+            Self::NoAgreement(c) => write!(f, "nothing in common with the peer's TLS: {c}"),
+            Self::Local(c) => write!(f, "TLS failed on our side: {c}"),
+            Self::Exhausted => f.write_str("the keys of the TLS session are used up"),
+            Self::NotReady => f.write_str("the TLS session is not established"),
+        }
+    }
+}
+
+impl Error for TlsError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Protocol(c) | Self::Alert(c) | Self::Certificate(c) | Self::NoAgreement(c) | Self::Local(c) => {
+                Some(c)
+            }
+            Self::NotTls | Self::Exhausted | Self::NotReady => None,
+        }
+    }
+}
+
+impl From<::rustls::Error> for TlsError {
+    fn from(error: ::rustls::Error) -> Self {
+        use ::rustls::Error as E;
+        let cause = |e| Cause(Box::new(e));
+        match error {
+            e @ E::AlertReceived(_) => Self::Alert(cause(e)),
+            e @ (E::InvalidCertificate(_) | E::NoCertificatesPresented | E::UnsupportedNameType) => {
+                Self::Certificate(cause(e))
+            }
+            e @ (E::PeerIncompatible(_) | E::NoApplicationProtocol) => Self::NoAgreement(cause(e)),
+            e @ (E::General(_)
+            | E::Other(_)
+            | E::EncryptError
+            | E::FailedToGetCurrentTime
+            | E::FailedToGetRandomBytes
+            | E::BadMaxFragmentSize
+            | E::InconsistentKeys(_)
+            | E::InvalidCertRevocationList(_)) => Self::Local(cause(e)),
+            E::HandshakeNotComplete => Self::NotReady,
+            e => Self::Protocol(cause(e)),
+        }
+    }
+}
+
+/// What the backend said. Opaque: backends differ; match on [`TlsError`] instead.
+#[derive(Debug)]
+pub struct Cause(Box<::rustls::Error>);
+
+impl Cause {
+    pub(crate) fn new(error: ::rustls::Error) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Cause {}
+
+/// Why a client's session can't start.
+#[derive(Debug)]
+pub enum SessionError {
+    /// The server's name is neither a DNS name nor an IP address.
+    BadServerName {
+        /// The name.
+        name: Box<str>,
+    },
+    /// Our side could not make the first message.
+    Local(Cause),
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadServerName { name } => {
+                write!(
+                    f,
+                    "\"{name}\" is neither a DNS name nor an IP address: set server_name to the name in the certificate"
+                )
+            }
+            Self::Local(c) => write!(f, "can't start a TLS session: {c}"),
+        }
+    }
+}
+
+impl Error for SessionError {}
+
+/// Where a certificate or a key came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A file.
+    File(PathBuf),
+    /// The text in the configuration itself.
+    Inline,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Inline => f.write_str("the inline PEM text"),
+        }
+    }
+}
+
+/// Why a TLS configuration is refused.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A file can't be read.
+    Read {
+        /// Which.
+        place: Place,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Not PEM, or broken PEM.
+    BadPem {
+        /// Where.
+        place: Place,
+        /// Why.
+        cause: rustls_pki_types::pem::Error,
+    },
+    /// No certificate in it.
+    NoCertificateBlock {
+        /// Where.
+        place: Place,
+    },
+    /// No private key in it.
+    NoKeyBlock {
+        /// Where.
+        place: Place,
+    },
+    /// The key is protected by a passphrase.
+    EncryptedKey {
+        /// Where.
+        place: Place,
+    },
+    /// A certificate that can't be parsed.
+    BadCertificate {
+        /// Where.
+        place: Place,
+        /// Which block of the file, from 1.
+        number: usize,
+    },
+    /// A key that can't be parsed or whose kind is not supported.
+    BadKey {
+        /// Where.
+        place: Place,
+        /// Why.
+        cause: Cause,
+    },
+    /// The key belongs to another certificate.
+    KeyMismatch {
+        /// The certificate's place.
+        certificate: Place,
+        /// The key's place.
+        key: Place,
+    },
+    /// A server without a certificate.
+    NoIdentity,
+    /// A version below TLS 1.2.
+    OldVersion {
+        /// Its name.
+        name: Box<str>,
+    },
+    /// A text that names no version.
+    UnknownVersion {
+        /// The text.
+        name: Box<str>,
+    },
+    /// The minimum is above the maximum.
+    NoVersion {
+        /// The minimum.
+        min: Version,
+        /// The maximum.
+        max: Version,
+    },
+    /// An application protocol's name that is empty or too long.
+    BadAlpn {
+        /// The name.
+        name: Box<str>,
+    },
+    /// `server_name` is no name.
+    BadServerName {
+        /// The name.
+        name: Box<str>,
+    },
+    /// The system has no trusted root certificates.
+    NoSystemRoots,
+    /// The backend refused it.
+    Backend(Cause),
+}
+
+impl fmt::Display for ConfigError {
+    // tidy: table
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read { place, cause } => write!(f, "can't read {place}: {cause}"),
+            Self::BadPem { place, cause } => write!(f, "{place} is no valid PEM: {cause}"),
+            Self::NoCertificateBlock { place } => {
+                write!(f, "{place} holds no CERTIFICATE block: give the certificate chain in PEM, leaf first")
+            }
+            Self::NoKeyBlock { place } => {
+                write!(f, "{place} holds no PRIVATE KEY block: give the key in PEM (PKCS#8, PKCS#1 or SEC1)")
+            }
+            Self::EncryptedKey { place } => {
+                write!(f, "the key in {place} is encrypted: decrypt it with `openssl pkey -in KEY -out PLAIN_KEY`")
+            }
+            Self::BadCertificate { place, number } => {
+                write!(
+                    f,
+                    "certificate {number} in {place} can't be parsed: check it with `openssl x509 -text -in FILE`"
+                )
+            }
+            Self::BadKey { place, cause } => write!(f, "the key in {place} can't be used: {cause}"),
+            Self::KeyMismatch { certificate, key } => {
+                write!(
+                    f,
+                    "the key in {key} does not match the certificate in {certificate}: the first certificate must be the key's own"
+                )
+            }
+            Self::NoIdentity => f.write_str("a TLS listener needs a certificate: set cert_chain and private_key"),
+            Self::OldVersion { name } => {
+                write!(f, "{name} is below TLS 1.2, which is the oldest we speak: use tlsv1_2")
+            }
+            Self::UnknownVersion { name } => {
+                write!(f, "\"{name}\" is no TLS version: use tls_auto, tlsv1_2 or tlsv1_3")
+            }
+            Self::NoVersion { min, max } => write!(f, "min_version {min} is above max_version {max}"),
+            Self::BadAlpn { name } => {
+                write!(
+                    f,
+                    "\"{name}\" is no application protocol: a name has 1 to 255 bytes, names have commas between them"
+                )
+            }
+            Self::BadServerName { name } => write!(f, "server_name \"{name}\" is neither a DNS name nor an IP address"),
+            Self::NoSystemRoots => f.write_str(
+                "the system has no trusted root certificates: install the package ca-certificates, or set ca_cert",
+            ),
+            Self::Backend(c) => write!(f, "the TLS configuration is refused: {c}"),
+        }
+    }
+}
+
+impl Error for ConfigError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Read { cause, .. } => Some(cause),
+            Self::BadPem { cause, .. } => Some(cause),
+            Self::BadKey { cause, .. } | Self::Backend(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}

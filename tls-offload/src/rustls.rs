@@ -1,0 +1,462 @@
+//! The software backend: rustls through its unbuffered interface.
+//!
+//! Unbuffered, because the buffered one keeps 4 to 18 KiB of input buffer for the life of every connection and copies each record once more.
+//! Its rules are kept here: a state that was handed out must be used before the next call (a dropped handshake message is lost), and a
+//! handshake message that spans records lies in the input until rustls discards it.
+//!
+//! **Invariant:** rustls is given one whole record at a time, so that between two calls nothing undecoded lies here; what it leaves (the
+//! pieces of a handshake message) and what it wants sent are bounded.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use ::rustls::client::UnbufferedClientConnection;
+use ::rustls::server::UnbufferedServerConnection;
+use ::rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
+use ::rustls::{CipherSuite, ClientConfig, CommonState, Error, HandshakeKind, ProtocolVersion, ServerConfig};
+use bytes::{Buf, BufMut};
+use rustls_pki_types::ServerName;
+
+use crate::certificates::take_asked_name;
+use crate::error::TlsError;
+use crate::options::Version;
+use crate::session::{PLAIN_ROOM_BYTES_MIN, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX, SessionInfo, Step};
+
+/// A rustls session.
+pub struct RustlsSession {
+    side: Side,
+    state: State,
+    /// The pieces of a handshake message whose rest has not come, with their record headers, as rustls left them.
+    pieces: Vec<u8>,
+    /// What is to be sent, from `queue_start`.
+    queue: Vec<u8>,
+    queue_start: usize,
+    /// We said `close_notify`, or meant to.
+    closing: bool,
+    /// The name the client asked for.
+    sni: Option<Box<str>>,
+}
+
+impl RustlsSession {
+    pub(crate) fn server(config: Arc<ServerConfig>) -> Self {
+        let conn = UnbufferedServerConnection::new(config).expect("fails only for a fragment size, and none is set");
+        Self::new(Side::Server(conn), None)
+    }
+
+    pub(crate) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
+        let sni = match &name {
+            ServerName::DnsName(name) => Some(name.as_ref().to_ascii_lowercase().into_boxed_str()),
+            _ => None,
+        };
+        Ok(Self::new(Side::Client(UnbufferedClientConnection::new(config, name)?), sni))
+    }
+
+    fn new(side: Side, sni: Option<Box<str>>) -> Self {
+        Self { side, state: State::Fresh, pieces: Vec::new(), queue: Vec::new(), queue_start: 0, closing: false, sni }
+    }
+
+    pub(crate) fn handshake(&mut self, wire_in: &mut &[u8], out: &mut impl BufMut) -> Result<Step, TlsError> {
+        let step = self.advance_handshake(wire_in);
+        self.drain(out);
+        step
+    }
+
+    pub(crate) fn open(&mut self, wire_in: &mut &[u8], plain: &mut impl BufMut) -> Result<Step, TlsError> {
+        match self.state {
+            State::Open => {}
+            State::PeerClosed => {
+                // RFC 8446 section 6.1: what comes after a closure alert is ignored.
+                *wire_in = &[];
+                return Ok(Step::Closed);
+            }
+            State::Fresh | State::Handshake | State::Dead => return Err(TlsError::NotReady),
+        }
+        loop {
+            let len = match frame(wire_in) {
+                Frame::Incomplete => return Ok(Step::NeedsWire),
+                Frame::Whole(len) => len,
+                Frame::Bad => return Err(self.refuse(wire_in)),
+            };
+            let plain_max = len.saturating_sub(RECORD_OVERHEAD_BYTES_MIN).min(PLAIN_ROOM_BYTES_MIN);
+            if plain.remaining_mut() < plain_max {
+                return Ok(Step::NeedsRoom);
+            }
+            self.feed(take(wire_in, len), plain)?;
+            if self.state == State::PeerClosed {
+                *wire_in = &[];
+                return Ok(Step::Closed);
+            }
+        }
+    }
+
+    pub(crate) fn seal(&mut self, plain: &mut &[u8], out: &mut [u8]) -> Result<usize, TlsError> {
+        let may_send = matches!(self.state, State::Open | State::PeerClosed) && !self.closing;
+        if !may_send && !plain.is_empty() {
+            return Err(TlsError::NotReady);
+        }
+        let mut written = 0;
+        loop {
+            let mut room = &mut out[written..];
+            let before = room.len();
+            self.drain(&mut room);
+            written += before - room.len();
+            let payload_max = room.len().saturating_sub(RECORD_OVERHEAD_BYTES_MAX).min(FRAGMENT_BYTES_MAX);
+            let len = plain.len().min(payload_max);
+            // The end of a nearly full room is left empty rather than filled with a tiny record.
+            let tiny = len < plain.len() && len < TINY_RECORD_BYTES && written > 0;
+            if len == 0 || tiny || self.has_output() {
+                return Ok(written);
+            }
+            let mut record = Record { plain: &plain[..len], out: &mut out[written..], result: None };
+            self.pump(Input::Pieces, &mut no_plain(), Work::Seal(&mut record))?;
+            match record.result {
+                Some(Ok(n)) => {
+                    written += n;
+                    plain.advance(len);
+                }
+                // A key update was put in front: it is in the queue now.
+                Some(Err(EncryptError::InsufficientSize(_))) if self.has_output() => {}
+                Some(Err(EncryptError::InsufficientSize(_))) => return Ok(written),
+                Some(Err(EncryptError::EncryptExhausted)) => {
+                    self.state = State::Dead;
+                    return Err(TlsError::Exhausted);
+                }
+                // rustls had something else to do, which can't be: it has used up its input.
+                None => return Err(TlsError::NotReady),
+            }
+        }
+    }
+
+    pub(crate) fn close_notify(&mut self) {
+        if matches!(self.state, State::Open | State::PeerClosed) && !self.closing {
+            self.closing = true;
+            // This queues the alert inside rustls; the second call moves it to our queue. Nothing is read: there is nothing to fail.
+            let _ = self.pump(Input::Pieces, &mut no_plain(), Work::Close);
+            let _ = self.pump(Input::Pieces, &mut no_plain(), Work::Read);
+        }
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        self.queue_start < self.queue.len()
+    }
+
+    pub(crate) fn drain(&mut self, out: &mut impl BufMut) {
+        let queued = &self.queue[self.queue_start..];
+        let len = queued.len().min(out.remaining_mut());
+        out.put_slice(&queued[..len]);
+        self.queue_start += len;
+        if self.queue_start == self.queue.len() {
+            self.queue = Vec::new();
+            self.queue_start = 0;
+        }
+    }
+
+    pub(crate) fn peer_awaits_output(&self) -> bool {
+        let tls13 = self.side.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        !(tls13 && matches!(self.side, Side::Server(_)))
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.pieces.capacity() + self.queue.capacity()
+    }
+
+    pub(crate) fn info(&self) -> SessionInfo<'_> {
+        let common = self.side.common();
+        SessionInfo {
+            alpn: common.alpn_protocol(),
+            sni: self.sni.as_deref(),
+            version: match common.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => Some(Version::Tls12),
+                Some(ProtocolVersion::TLSv1_3) => Some(Version::Tls13),
+                _ => None,
+            },
+            cipher: common.negotiated_cipher_suite().and_then(|suite| cipher_name(suite.suite())),
+            resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
+
+    fn advance_handshake(&mut self, wire_in: &mut &[u8]) -> Result<Step, TlsError> {
+        match self.state {
+            State::Fresh => {
+                self.state = State::Handshake;
+                self.pump(Input::Pieces, &mut no_plain(), Work::Read)?;
+            }
+            State::Handshake => {}
+            State::Open | State::PeerClosed => return Ok(Step::Done),
+            State::Dead => return Err(TlsError::NotReady),
+        }
+        while self.side.common().is_handshaking() {
+            match frame(wire_in) {
+                Frame::Incomplete => return Ok(Step::NeedsWire),
+                Frame::Whole(len) => self.feed(take(wire_in, len), &mut no_plain())?,
+                Frame::Bad => {
+                    self.refuse(wire_in);
+                    return Err(TlsError::NotTls);
+                }
+            }
+        }
+        self.state = State::Open;
+        Ok(Step::Done)
+    }
+
+    /// Lets rustls see a header that is none, for the alert and the error it makes of it. The session is dead then.
+    fn refuse(&mut self, wire_in: &mut &[u8]) -> TlsError {
+        let error = self.feed(take(wire_in, HEADER_BYTES), &mut no_plain()).err();
+        self.state = State::Dead;
+        error.unwrap_or(TlsError::NotTls)
+    }
+
+    /// Gives rustls one record, joined to the pieces that wait for it.
+    fn feed(&mut self, record: &[u8], plain: &mut impl BufMut) -> Result<(), TlsError> {
+        let first = self.sni.is_none() && self.state == State::Handshake;
+        if self.pieces.is_empty() {
+            let mut scratch = SCRATCH.take();
+            scratch.clear();
+            scratch.extend_from_slice(record);
+            let result = self.pump(Input::Scratch(&mut scratch), plain, Work::Read);
+            self.pieces.extend_from_slice(&scratch);
+            SCRATCH.set(scratch);
+            result?;
+        } else {
+            self.pieces.extend_from_slice(record);
+            self.pump(Input::Pieces, plain, Work::Read)?;
+        }
+        if first && matches!(self.side, Side::Server(_)) {
+            self.sni = take_asked_name();
+        }
+        if self.pieces.len() > PIECES_BYTES_MAX || self.queue.len() > QUEUE_BYTES_MAX {
+            self.state = State::Dead;
+            return Err(TlsError::from(Error::PeerSentOversizedRecord));
+        }
+        Ok(())
+    }
+
+    /// Lets rustls work on the input until it has nothing more to do with it, and removes what it has used.
+    fn pump(&mut self, mut input: Input<'_>, plain: &mut impl BufMut, mut work: Work<'_, '_>) -> Result<(), TlsError> {
+        let Self { side, state, pieces, queue, .. } = self;
+        let bytes = match &mut input {
+            Input::Scratch(scratch) => &mut **scratch,
+            Input::Pieces => pieces,
+        };
+        let mut start = 0;
+        let turn = loop {
+            let (used, turn) = side.turn(&mut bytes[start..], queue, plain, &mut work);
+            start += used;
+            match turn {
+                Ok(Turn::Again) => {}
+                turn => break turn,
+            }
+        };
+        bytes.drain(..start.min(bytes.len()));
+        match turn {
+            Ok(Turn::Again | Turn::Idle) => Ok(()),
+            Ok(Turn::Closed) => {
+                bytes.clear();
+                *state = State::PeerClosed;
+                Ok(())
+            }
+            Err(error) => {
+                *state = State::Dead;
+                // The alert that rustls made of it. Nothing more is decoded: the output comes first.
+                while side.common().wants_write()
+                    && matches!(side.turn(bytes, queue, plain, &mut Work::Read).1, Ok(Turn::Again))
+                {}
+                bytes.clear();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Fresh,
+    Handshake,
+    Open,
+    PeerClosed,
+    Dead,
+}
+
+// Not boxed: the connection above is, as a whole.
+#[allow(clippy::large_enum_variant)]
+enum Side {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+impl Side {
+    fn common(&self) -> &CommonState {
+        match self {
+            Self::Server(c) => c,
+            Self::Client(c) => c,
+        }
+    }
+
+    fn turn(
+        &mut self,
+        bytes: &mut [u8],
+        queue: &mut Vec<u8>,
+        plain: &mut impl BufMut,
+        work: &mut Work<'_, '_>,
+    ) -> (usize, Result<Turn, TlsError>) {
+        match self {
+            Self::Server(c) => settle(c.process_tls_records(bytes), queue, plain, work),
+            Self::Client(c) => settle(c.process_tls_records(bytes), queue, plain, work),
+        }
+    }
+}
+
+/// The bytes rustls works on.
+enum Input<'a> {
+    Scratch(&'a mut Vec<u8>),
+    Pieces,
+}
+
+/// What is wanted of rustls besides reading.
+enum Work<'a, 'r> {
+    Read,
+    Seal(&'a mut Record<'r>),
+    Close,
+}
+
+/// One record to be sealed.
+struct Record<'a> {
+    plain: &'a [u8],
+    out: &'a mut [u8],
+    result: Option<Result<usize, EncryptError>>,
+}
+
+enum Turn {
+    /// Something was moved; there may be more.
+    Again,
+    /// Nothing more to do with this input.
+    Idle,
+    /// The peer said `close_notify`.
+    Closed,
+}
+
+/// Uses up the state that rustls handed out. Says how many bytes of input are to be removed.
+fn settle<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    queue: &mut Vec<u8>,
+    plain: &mut impl BufMut,
+    work: &mut Work<'_, '_>,
+) -> (usize, Result<Turn, TlsError>) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let turn = match state {
+        Err(error) => Err(error.into()),
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+            match traffic.next_record() {
+                None => break Ok(Turn::Again),
+                Some(Err(error)) => break Err(error.into()),
+                Some(Ok(data)) if data.payload.len() > plain.remaining_mut() => {
+                    break Err(Error::PeerSentOversizedRecord.into());
+                }
+                Some(Ok(data)) => {
+                    plain.put_slice(data.payload);
+                    discard += data.discard;
+                }
+            }
+        },
+        Ok(ConnectionState::EncodeTlsData(data)) => encode(data, queue).map(|()| Turn::Again),
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            Ok(Turn::Again)
+        }
+        Ok(ConnectionState::WriteTraffic(traffic)) => {
+            write(traffic, work);
+            Ok(Turn::Idle)
+        }
+        Ok(ConnectionState::PeerClosed) => Ok(Turn::Closed),
+        Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => Ok(Turn::Idle),
+        // Early data, which the configuration does not allow, or a state that a later rustls adds.
+        Ok(_) => Err(TlsError::NotReady),
+    };
+    (discard, turn)
+}
+
+fn write<Data>(mut traffic: WriteTraffic<'_, Data>, work: &mut Work<'_, '_>) {
+    match work {
+        Work::Read => {}
+        Work::Seal(record) => record.result = Some(traffic.encrypt(record.plain, record.out)),
+        // Without room the alert stays in rustls's own queue, from where it is taken like every other.
+        Work::Close => drop(traffic.queue_close_notify(&mut [])),
+    }
+}
+
+/// Appends a message to the queue. It must not be dropped: rustls has given it away.
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, queue: &mut Vec<u8>) -> Result<(), TlsError> {
+    let start = queue.len();
+    loop {
+        match data.encode(&mut queue[start..]) {
+            Ok(written) => {
+                queue.truncate(start + written);
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(size)) => queue.resize(start + size.required_size, 0),
+            Err(EncodeError::AlreadyEncoded) => return Err(TlsError::NotReady),
+        }
+    }
+}
+
+/// What stands at the front of the wire.
+enum Frame {
+    Incomplete,
+    /// A record of this many bytes.
+    Whole(usize),
+    /// No TLS record, by its header alone.
+    Bad,
+}
+
+fn frame(wire: &[u8]) -> Frame {
+    let &[kind, major, _minor, high, low, ..] = wire else { return Frame::Incomplete };
+    let len = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+    if !CONTENT_TYPES.contains(&kind) || major != 3 || len > RECORD_BYTES_MAX {
+        Frame::Bad
+    } else if wire.len() < len {
+        Frame::Incomplete
+    } else {
+        Frame::Whole(len)
+    }
+}
+
+fn take<'a>(wire: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (record, rest) = wire.split_at(len);
+    *wire = rest;
+    record
+}
+
+/// A sink without room, for calls that can't yield plaintext.
+fn no_plain() -> &'static mut [u8] {
+    &mut []
+}
+
+/// The IANA name; rustls names the TLS 1.3 suites its own way.
+fn cipher_name(suite: CipherSuite) -> Option<&'static str> {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => Some("TLS_AES_128_GCM_SHA256"),
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => Some("TLS_AES_256_GCM_SHA384"),
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some("TLS_CHACHA20_POLY1305_SHA256"),
+        other => other.as_str(),
+    }
+}
+
+thread_local! {
+    /// Where a record is decrypted in place. One per thread: a session uses it within one call.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+const HEADER_BYTES: usize = 5;
+/// Change cipher spec, alert, handshake, application data, heartbeat.
+const CONTENT_TYPES: std::ops::RangeInclusive<u8> = 20..=24;
+/// The plaintext of a record, at most (RFC 8446 section 5.1).
+const FRAGMENT_BYTES_MAX: usize = 16 * 1024;
+/// What a record adds to its plaintext at least: header and tag.
+const RECORD_OVERHEAD_BYTES_MIN: usize = HEADER_BYTES + 16;
+/// A record this small is not begun at the end of a room when more could follow in the next one.
+const TINY_RECORD_BYTES: usize = 1024;
+/// Pieces of one handshake message with what is around them; rustls takes messages of up to 64 KiB.
+const PIECES_BYTES_MAX: usize = 128 * 1024;
+/// Output that nobody takes. A handshake's flight with a long chain has some ten KiB.
+const QUEUE_BYTES_MAX: usize = 256 * 1024;

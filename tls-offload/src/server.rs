@@ -1,0 +1,88 @@
+//! The server's side: certificates, versions, protocols, tickets.
+//!
+//! **Invariant:** complete when built: whatever can be wrong with a certificate or key is said then, never at the first handshake.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ::rustls::ServerConfig;
+use ::rustls::crypto::aws_lc_rs;
+use ::rustls::server::NoServerSessionStorage;
+
+use crate::certificates::CertificateTable;
+use crate::error::{Cause, ConfigError};
+use crate::options::{Alpn, Versions};
+use crate::pem::Pem;
+use crate::rustls::RustlsSession;
+use crate::session::Session;
+
+/// A certificate chain and its key.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The chain, the server's own certificate first.
+    pub certificates: Pem,
+    /// The private key of the first certificate.
+    pub key: Pem,
+}
+
+/// What a server's TLS is made from.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// At least one. A client is shown the one for the name it asks for, the first if there is none.
+    pub identities: Vec<Identity>,
+    /// Application protocols; empty: not negotiated.
+    pub alpn: Alpn,
+    /// Versions allowed.
+    pub versions: Versions,
+    /// Whether clients get tickets to resume their session with (RFC 8446 section 4.6.1, RFC 5077). Nothing is stored on our side.
+    pub tickets: bool,
+}
+
+impl ServerOptions {
+    /// With the defaults: no application protocols, TLS 1.2 and 1.3, tickets.
+    #[must_use]
+    pub fn new(identities: Vec<Identity>) -> Self {
+        Self { identities, alpn: Alpn::default(), versions: Versions::default(), tickets: true }
+    }
+}
+
+/// A server's TLS, ready for sessions. Cheap to clone; the clones share keys and ticket keys, on every worker.
+#[derive(Clone)]
+pub struct ServerTls(Arc<ServerConfig>);
+
+impl ServerTls {
+    /// Loads and checks everything the options name.
+    ///
+    /// # Errors
+    /// What is wrong, where, and what to do about it.
+    pub fn new(options: ServerOptions) -> Result<Self, ConfigError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let table = CertificateTable::load(&options.identities, &provider)?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(options.versions.supported())
+            .map_err(|e| ConfigError::Backend(Cause::new(e)))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(table));
+        config.alpn_protocols = options.alpn.into_protocols();
+        // A store of sessions would be a lock that all workers share; tickets need none.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        if options.tickets {
+            config.ticketer = aws_lc_rs::Ticketer::new().map_err(|e| ConfigError::Backend(Cause::new(e)))?;
+        } else {
+            config.send_tls13_tickets = 0;
+        }
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// A session for a connection that was accepted.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        Session::Rustls(RustlsSession::server(Arc::clone(&self.0)))
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").finish_non_exhaustive()
+    }
+}
