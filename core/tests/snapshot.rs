@@ -7,40 +7,57 @@ use ferrogate_core::config::schema::{Pem, TlsContext};
 use ferrogate_core::config::{Config, Diagnostic};
 use ferrogate_core::message::HttpHead;
 use ferrogate_core::router::RouteAction;
-use ferrogate_core::snapshot::{ClientTls, Fault, MakeTls, ServerTls, Snapshot};
+use ferrogate_core::snapshot::{Fault, MakeTls, Snapshot};
+use tls_offload::Pem::Inline;
+use tls_offload::{ClientOptions, ClientTls, Identity, Roots, ServerOptions, ServerTls};
 
-/// Makes a text of each context: what its files hold. Keeps the old one when that has not changed.
+/// TLS from files that lie in a map. Keeps the old configuration when what the files hold has not changed.
 #[derive(Default)]
-struct TextTls {
+struct MapTls {
     files: HashMap<String, String>,
+    servers: Vec<(String, Arc<ServerTls>)>,
+    clients: Vec<(String, Arc<ClientTls>)>,
 }
 
-impl TextTls {
-    fn make(&self, contexts: &[TlsContext], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
-        let mut text = String::new();
-        for context in contexts {
-            for pem in [&context.cert_chain, &context.ca_cert].into_iter().flatten() {
-                let Pem::Path(path) = pem else { continue };
-                let name = path.display().to_string();
-                let Some(content) = self.files.get(&name) else {
-                    let (message, remedy) = (format!("{name}: no such file"), String::new());
-                    return Err(Fault { origin: context.origin.clone(), message, remedy });
-                };
-                text.push_str(content);
-            }
-        }
-        let kept = previous.filter(|p| p.downcast_ref::<String>() == Some(&text));
-        Ok(kept.cloned().unwrap_or_else(|| Arc::new(text)))
+impl MapTls {
+    /// What the file of a context holds.
+    fn content(&self, context: &TlsContext, pem: Option<&Pem>) -> Result<String, Fault> {
+        let Some(Pem::Path(path)) = pem else { panic!("{pem:?}") };
+        self.files.get(path.to_str().unwrap()).cloned().ok_or_else(|| {
+            let message = format!("{}: no such file", path.display());
+            Fault { origin: context.origin.clone(), message, remedy: String::new() }
+        })
     }
 }
 
-impl MakeTls for TextTls {
+/// The configuration made before, if it was made of the same text.
+fn kept_tls<T>(made: &[(String, Arc<T>)], text: &str, previous: Option<&Arc<T>>) -> Option<Arc<T>> {
+    let previous = previous?;
+    made.iter().find(|(of, tls)| of == text && Arc::ptr_eq(tls, previous)).map(|(_, tls)| tls.clone())
+}
+
+impl MakeTls for MapTls {
     fn server(&mut self, contexts: &[TlsContext], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
-        self.make(contexts, previous)
+        let text = self.content(&contexts[0], contexts[0].cert_chain.as_ref())?;
+        if let Some(tls) = kept_tls(&self.servers, &text, previous) {
+            return Ok(tls);
+        }
+        let (certificate, key) = tls_offload::self_signed(["localhost"]).unwrap();
+        let identity = Identity { certificates: Inline(certificate.into()), key: Inline(key.into()) };
+        let tls = Arc::new(ServerTls::new(ServerOptions::new(vec![identity])).unwrap());
+        self.servers.push((text, tls.clone()));
+        Ok(tls)
     }
 
     fn client(&mut self, context: &TlsContext, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
-        self.make(std::slice::from_ref(context), previous)
+        let text = self.content(context, context.ca_cert.as_ref())?;
+        if let Some(tls) = kept_tls(&self.clients, &text, previous) {
+            return Ok(tls);
+        }
+        let options = ClientOptions { roots: Roots::Insecure, ..ClientOptions::default() };
+        let tls = Arc::new(ClientTls::new(options).unwrap());
+        self.clients.push((text, tls.clone()));
+        Ok(tls)
     }
 }
 
@@ -63,7 +80,7 @@ fn config(text: &str) -> Config {
 }
 
 fn build(text: &str, previous: Option<&Snapshot>) -> Snapshot {
-    Snapshot::build(&config(text), previous, &mut TextTls::default()).unwrap()
+    Snapshot::build(&config(text), previous, &mut MapTls::default()).unwrap()
 }
 
 /// Every listener's requests reach the cluster of the same name.
@@ -130,7 +147,7 @@ fn a_new_certificate_under_an_old_name_is_taken() {
         )
         .replace("name: b, hosts", "name: b, tls_context: {status: true, ca_cert: c.crt}, hosts");
     let config = config(&text);
-    let mut tls = TextTls::default();
+    let mut tls = MapTls::default();
     for (name, content) in [("s.crt", "server 1"), ("c.crt", "roots 1")] {
         tls.files.insert(name.into(), content.into());
     }
@@ -164,7 +181,7 @@ fn a_configuration_that_no_file_gave_is_checked_too() {
     let mut config = config(&file(&["a", "b"]));
     config.clusters.remove(1);
     config.server.routers.remove(0);
-    let found = Snapshot::build(&config, None, &mut TextTls::default()).unwrap_err();
+    let found = Snapshot::build(&config, None, &mut MapTls::default()).unwrap_err();
     let messages: Vec<&str> = found.iter().map(|d: &Diagnostic| d.message.as_str()).collect();
     assert_eq!(messages, ["there is no router `a`", "there is no router `b`", "there is no cluster `b`"]);
 }

@@ -10,20 +10,16 @@ use tls_offload::{
 
 use crate::config::Origin;
 use crate::config::schema::{self, TlsContext, TlsVersion};
-use crate::snapshot::{MakeTls, TlsFault};
+use crate::snapshot::{Fault, MakeTls};
 
 /// Loads certificates from the files that the configuration names.
 #[derive(Debug, Default)]
 pub struct Certificates;
 
 impl MakeTls for Certificates {
-    fn server(&mut self, contexts: &[TlsContext], _: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, TlsFault> {
+    fn server(&mut self, contexts: &[TlsContext], _: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
         let Some(first) = contexts.first() else {
-            return Err(TlsFault {
-                origin: Origin::default(),
-                message: "no TLS context".into(),
-                remedy: String::new(),
-            });
+            return Err(Fault { origin: Origin::default(), message: "no TLS context".into(), remedy: String::new() });
         };
         let identities = contexts.iter().map(identity).collect::<Result<_, _>>()?;
         let mut options = ServerOptions::new(identities);
@@ -32,7 +28,7 @@ impl MakeTls for Certificates {
         ServerTls::new(options).map(Arc::new).map_err(|e| fault(first, &e))
     }
 
-    fn client(&mut self, context: &TlsContext, _: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, TlsFault> {
+    fn client(&mut self, context: &TlsContext, _: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
         let roots = match &context.ca_cert {
             _ if context.insecure_skip => Roots::Insecure,
             Some(ca) => Roots::Pem(pem(ca)),
@@ -48,9 +44,9 @@ impl MakeTls for Certificates {
     }
 }
 
-fn identity(context: &TlsContext) -> Result<Identity, TlsFault> {
+fn identity(context: &TlsContext) -> Result<Identity, Fault> {
     let (Some(certificates), Some(key)) = (&context.cert_chain, &context.private_key) else {
-        return Err(TlsFault {
+        return Err(Fault {
             origin: context.origin.clone(),
             message: "a listener's tls_context needs both cert_chain and private_key".into(),
             remedy: "name a certificate file and its key file, or set status to false".into(),
@@ -59,11 +55,11 @@ fn identity(context: &TlsContext) -> Result<Identity, TlsFault> {
     Ok(Identity { certificates: pem(certificates), key: pem(key) })
 }
 
-fn alpn(context: &TlsContext) -> Result<Alpn, TlsFault> {
+fn alpn(context: &TlsContext) -> Result<Alpn, Fault> {
     Alpn::new(&context.alpn).map_err(|e| fault(context, &e))
 }
 
-fn versions(context: &TlsContext) -> Result<Versions, TlsFault> {
+fn versions(context: &TlsContext) -> Result<Versions, Fault> {
     let name = |version| match version {
         TlsVersion::Auto => "tls_auto",
         TlsVersion::V12 => "tlsv1_2",
@@ -79,6 +75,6 @@ fn pem(from: &schema::Pem) -> Pem {
     }
 }
 
-fn fault(context: &TlsContext, error: &ConfigError) -> TlsFault {
-    TlsFault { origin: context.origin.clone(), message: error.to_string(), remedy: String::new() }
+fn fault(context: &TlsContext, error: &ConfigError) -> Fault {
+    Fault { origin: context.origin.clone(), message: error.to_string(), remedy: String::new() }
 }

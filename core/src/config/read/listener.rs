@@ -111,8 +111,8 @@ fn router_name(r: &mut Reader, fields: &Fields<'_>) -> Option<(String, Origin)> 
 
 fn access_log(r: &mut Reader, node: &Node) -> Option<AccessLog> {
     let fields = r.map(node, "access_log")?;
-    let path = fields.text(r, "log_path").filter(|p| !p.is_empty()).unwrap_or_else(|| "stdout".into());
-    Some(AccessLog { path, format: fields.text(r, "log_format").filter(|f| !f.is_empty()) })
+    let path = fields.text(r, "log_path").unwrap_or_else(|| "stdout".into());
+    Some(AccessLog { path, format: fields.text(r, "log_format") })
 }
 
 fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {

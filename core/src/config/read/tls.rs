@@ -8,7 +8,7 @@ use crate::config::tree::{Node, Value};
 
 /// The TLS of a listener; None when it is off.
 pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsContext> {
-    let fields = r.map(node, "tls_server")?;
+    let fields = map(r, node, "tls_server")?;
     if !is_on(r, &fields, fields.get("cert_chain").is_some()) {
         return None;
     }
@@ -26,7 +26,7 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsContext> {
 
 /// The TLS to the hosts of a cluster; None when it is off.
 pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsContext> {
-    let fields = r.map(node, "tls_client")?;
+    let fields = map(r, node, "tls_client")?;
     if !is_on(r, &fields, !node.is_neutral()) {
         return None;
     }
@@ -40,6 +40,14 @@ pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsContext> {
         insecure_skip,
         ..common(r, &fields)
     })
+}
+
+/// The keys of a context. None when it is switched off: then nothing that stands in it has an effect to report.
+fn map<'n>(r: &mut Reader, node: &'n Node, section: &str) -> Option<Fields<'n>> {
+    match node.get("status").map(|status| &status.value) {
+        Some(Value::Bool(false)) => None,
+        _ => r.map(node, section),
+    }
 }
 
 fn is_on(r: &mut Reader, fields: &Fields<'_>, configured: bool) -> bool {
@@ -81,7 +89,7 @@ fn alpn(r: &mut Reader, node: &Node) -> Option<Vec<String>> {
 }
 
 fn pem(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Pem> {
-    fields.text(r, key).filter(|t| !t.is_empty()).map(Pem::of)
+    fields.text(r, key).map(Pem::of)
 }
 
 const VERSIONS: &[(&str, TlsVersion)] = &[
