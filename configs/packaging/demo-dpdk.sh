@@ -92,8 +92,7 @@ dataplane:
     memory_mib: $memory_mib
     ports:
       - device: "$1"
-        address: $port_address
-        prefix_len: $prefix_len
+        address: $port_address/$prefix_len
 YAML
 }
 

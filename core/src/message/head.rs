@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 /// A request's or a response's head, or trailers (a head without a start line).
+#[derive(Default)]
 pub struct HttpHead {
     raw: Vec<u8>,
     fields: Vec<Field>,
@@ -39,9 +40,10 @@ pub struct Span {
 }
 
 /// The start line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StartLine {
     /// Trailers have none.
+    #[default]
     None,
     /// A request line.
     Request {
@@ -121,6 +123,14 @@ impl Span {
     pub fn new(start: usize, end: usize) -> Self {
         let fit = |n: usize| u32::try_from(n).expect("a head is bounded by head_bytes_max");
         Self { start: fit(start), len: fit(end - start) }
+    }
+
+    /// A span that lies below 4 GiB, as the caller has made sure.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the caller's bound")]
+    pub(crate) const fn within(start: usize, end: usize) -> Self {
+        debug_assert!(start <= end && end <= u32::MAX as usize);
+        Self { start: start as u32, len: (end - start) as u32 }
     }
 
     /// The place behind its last byte.
@@ -418,47 +428,35 @@ impl Method {
 }
 
 impl FieldId {
-    /// The id of a field name, whatever its case. By length first: most names are told apart without a comparison.
+    /// The id of a field name, which is a token, whatever its case. By length first: most names are told apart without a comparison.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        let is = |known: &[u8], id: Self| if name.eq_ignore_ascii_case(known) { id } else { Self::Other };
-        match name.len() {
-            2 => is(b"te", Self::Te),
-            4 => match name[0] | 0x20 {
-                b'h' => is(b"host", Self::Host),
-                b'd' => is(b"date", Self::Date),
-                _ => Self::Other,
-            },
-            6 => match name[0] | 0x20 {
-                b'e' => is(b"expect", Self::Expect),
-                b's' => is(b"server", Self::Server),
-                _ => Self::Other,
-            },
-            7 => match name[0] | 0x20 {
-                b'u' => is(b"upgrade", Self::Upgrade),
-                b't' => is(b"trailer", Self::Trailer),
-                _ => Self::Other,
-            },
-            10 => match name[0] | 0x20 {
-                b'c' => is(b"connection", Self::Connection),
-                b'k' => is(b"keep-alive", Self::KeepAlive),
-                _ => Self::Other,
-            },
-            14 => is(b"content-length", Self::ContentLength),
-            // "http2-settings" is 14 bytes too, and rare: looked at only when content-length did not match.
-            16 => is(b"proxy-connection", Self::ProxyConnection),
-            17 => is(b"transfer-encoding", Self::TransferEncoding),
+        let first = name.first().map_or(0, |b| b | 0x20);
+        match (name.len(), first) {
+            (2, b't') if is_name(name, b"te") => Self::Te,
+            (4, b'h') if is_name(name, b"host") => Self::Host,
+            (4, b'd') if is_name(name, b"date") => Self::Date,
+            (6, b'e') if is_name(name, b"expect") => Self::Expect,
+            (6, b's') if is_name(name, b"server") => Self::Server,
+            (7, b'u') if is_name(name, b"upgrade") => Self::Upgrade,
+            (7, b't') if is_name(name, b"trailer") => Self::Trailer,
+            (10, b'c') if is_name(name, b"connection") => Self::Connection,
+            (10, b'k') if is_name(name, b"keep-alive") => Self::KeepAlive,
+            (14, b'c') if is_name(name, b"content-length") => Self::ContentLength,
+            (14, b'h') if is_name(name, b"http2-settings") => Self::Http2Settings,
+            (16, b'p') if is_name(name, b"proxy-connection") => Self::ProxyConnection,
+            (17, b't') if is_name(name, b"transfer-encoding") => Self::TransferEncoding,
             _ => Self::Other,
         }
-        .or_http2_settings(name)
     }
+}
 
-    fn or_http2_settings(self, name: &[u8]) -> Self {
-        if self == Self::Other && name.len() == 14 && name.eq_ignore_ascii_case(b"http2-settings") {
-            return Self::Http2Settings;
-        }
-        self
-    }
+/// Whether a token is `known`, which is in lower case, whatever the token's case. Without a branch per byte. Among token bytes only a
+/// letter becomes another token byte of a known name by its case bit.
+#[inline(always)]
+fn is_name<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
+    let Some(name) = name.first_chunk::<N>() else { return false };
+    name.iter().zip(known).fold(0, |other, (a, b)| other | ((a | 0x20) ^ b)) == 0
 }
 
 /// Whether these bytes are a token (RFC 9110, 5.6.2), at least one byte long.

@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** a head that passes has exactly one body length, and no field that it forwards can say another.
 
-use super::scan::{is_host_byte, list};
+use super::scan::{host_end, list};
 use super::{ConnectionOptions, DecodeError};
 use crate::message::{BodyLength, FieldId, HttpHead, Method, Version};
 
@@ -216,26 +216,31 @@ pub(super) fn thin_out_trailers(head: &mut HttpHead) {
 
 /// Checks `host [":" port]` (RFC 9110, 7.2; RFC 3986, 3.2.2). No userinfo, no empty host.
 pub(super) fn check_authority(text: &[u8], port_required: bool) -> Result<(), DecodeError> {
-    let host_end = if text.first() == Some(&b'[') {
-        let close = memchr::memchr(b']', text).ok_or(DecodeError::Host)?;
-        let literal = &text[1..close];
-        if literal.is_empty()
-            || !literal.iter().all(|&b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.' | b'v' | b'V'))
-        {
+    let mut end = if text.first() == Some(&b'[') { literal_end(text)? } else { host_end(text, 0) };
+    while let [b'%', a, b, ..] = text[end..] {
+        if !a.is_ascii_hexdigit() || !b.is_ascii_hexdigit() {
             return Err(DecodeError::Host);
         }
-        close + 1
-    } else {
-        let end = memchr::memchr(b':', text).unwrap_or(text.len());
-        check_reg_name(&text[..end])?;
-        end
-    };
-    match &text[host_end..] {
-        [] if port_required => Err(DecodeError::Host),
+        end = host_end(text, end + 3);
+    }
+    match &text[end..] {
+        _ if end == 0 => Err(DecodeError::Host),
+        [] | [b':'] if port_required => Err(DecodeError::Host),
         [] => Ok(()),
-        [b':'] if port_required => Err(DecodeError::Host),
         [b':', port @ ..] => check_port(port),
         _ => Err(DecodeError::Host),
+    }
+}
+
+/// Where an IP literal in brackets ends. What could be one is good enough: nothing else has brackets.
+fn literal_end(text: &[u8]) -> Result<usize, DecodeError> {
+    let close = memchr::memchr(b']', text).ok_or(DecodeError::Host)?;
+    let good = |&b: &u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.' | b'v' | b'V');
+    // Behind it only a port may follow: what a percent sign there would begin is no part of a literal.
+    if close > 1 && text[1..close].iter().all(good) && text.get(close + 1).is_none_or(|&b| b == b':') {
+        Ok(close + 1)
+    } else {
+        Err(DecodeError::Host)
     }
 }
 
@@ -249,19 +254,6 @@ fn check_port(port: &[u8]) -> Result<(), DecodeError> {
         number = number * 10 + u32::from(b - b'0');
     }
     if number > 0xffff { Err(DecodeError::Host) } else { Ok(()) }
-}
-
-fn check_reg_name(name: &[u8]) -> Result<(), DecodeError> {
-    let mut rest = name;
-    loop {
-        let run = rest.iter().position(|&b| !is_host_byte(b)).unwrap_or(rest.len());
-        match &rest[run..] {
-            [] if name.is_empty() => return Err(DecodeError::Host),
-            [] => return Ok(()),
-            [b'%', a, b, tail @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => rest = tail,
-            _ => return Err(DecodeError::Host),
-        }
-    }
 }
 
 /// Digits only (RFC 9110, 8.6). A number that a signed parser would read as negative is refused too, and one with so many leading zeros

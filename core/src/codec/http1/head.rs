@@ -17,6 +17,12 @@ pub(super) struct HeadParser {
     pub(super) line: StartLine,
     pub(super) facts: Facts,
     kind: Kind,
+    place: Place,
+}
+
+/// How far the parser has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
     /// Where the line in hand starts.
     start: usize,
     /// The next byte to look at.
@@ -26,56 +32,35 @@ pub(super) struct HeadParser {
 }
 
 impl HeadParser {
+    #[inline]
     pub(super) fn new(kind: Kind) -> Self {
         let (head, line, facts) = (HttpHead::empty(), StartLine::None, Facts::default());
-        Self { head, line, facts, kind, start: 0, at: 0, ends: [0; 2] }
+        Self { head, line, facts, kind, place: Place::default() }
     }
 
     /// Goes on parsing `src`, the head from its first byte. The head's length, once it is complete.
     #[inline]
     pub(super) fn parse(&mut self, src: &[u8], limits: &CodecLimits) -> Result<Option<usize>, DecodeError> {
-        let window = &src[..src.len().min(limits.head_bytes_max)];
-        if self.line == StartLine::None && self.kind != Kind::Trailers {
-            let done = match self.kind {
-                Kind::Request => self.request_line(window, limits.request_line_bytes_max)?,
-                _ => self.status_line(window)?,
-            };
-            if !done {
-                return if window.len() == limits.head_bytes_max { Err(DecodeError::HeadTooLarge) } else { Ok(None) };
-            }
-        }
-        match self.field_lines(window, limits.head_fields_max)? {
-            None if window.len() == limits.head_bytes_max => Err(DecodeError::HeadTooLarge),
+        let max = limits.head_bytes_max.min(HEAD_BYTES_CEILING);
+        let window = &src[..src.len().min(max)];
+        let started = self.kind == Kind::Trailers || self.line != StartLine::None || self.start_line(window, limits)?;
+        match if started { self.field_lines(window, limits.head_fields_max)? } else { None } {
+            None if window.len() == max => Err(DecodeError::HeadTooLarge),
+            None => Ok(None),
             Some(len) => {
                 self.head.seal(&src[..len], self.line);
                 Ok(Some(len))
             }
-            None => Ok(None),
         }
     }
 
-    /// Goes on with the head in `partial`, or starts one. A head that is not complete yet waits in `partial`; one of which nothing has
-    /// arrived does not, so that an idle connection holds no buffer.
+    /// Whether the start line is complete.
     #[inline]
-    pub(super) fn resume(
-        partial: &mut Option<Box<Self>>,
-        kind: Kind,
-        src: &[u8],
-        limits: &CodecLimits,
-    ) -> Result<Option<(Self, usize)>, DecodeError> {
-        if src.is_empty() {
-            return Ok(None);
+    fn start_line(&mut self, window: &[u8], limits: &CodecLimits) -> Result<bool, DecodeError> {
+        match self.kind {
+            Kind::Request => self.request_line(window, limits.request_line_bytes_max),
+            _ => self.status_line(window),
         }
-        if let Some(parser) = partial {
-            let parsed = parser.parse(src, limits)?;
-            return Ok(parsed.and_then(|len| partial.take().map(|parser| (*parser, len))));
-        }
-        let mut parser = Self::new(kind);
-        if let Some(len) = parser.parse(src, limits)? {
-            return Ok(Some((parser, len)));
-        }
-        *partial = Some(Box::new(parser));
-        Ok(None)
     }
 
     /// `method SP target SP HTTP/1.x CRLF` (RFC 9112, 3). Whether the line is complete.
@@ -84,11 +69,10 @@ impl HeadParser {
         let src = &window[..window.len().min(limit)];
         match self.request_line_within(src)? {
             Some(version) => {
-                let [method_end, target_end] = self.ends;
-                let method_span = Span::new(0, method_end);
-                let method = Method::of(&src[..method_end]);
-                self.line =
-                    StartLine::Request { method, method_span, target: Span::new(method_end + 1, target_end), version };
+                let [method_end, target_end] = self.place.ends;
+                let (method_span, target) = (Span::within(0, method_end), Span::within(method_end + 1, target_end));
+                let method = if src.starts_with(b"GET ") { Method::Get } else { Method::of(&src[..method_end]) };
+                self.line = StartLine::Request { method, method_span, target, version };
                 self.next_line(target_end + VERSION_END_BYTES);
                 Ok(true)
             }
@@ -98,33 +82,34 @@ impl HeadParser {
     }
 
     fn request_line_within(&mut self, src: &[u8]) -> Result<Option<Version>, DecodeError> {
-        if self.ends[0] == 0 {
-            self.at = token_end(src, self.at);
-            match src.get(self.at) {
+        let place = &mut self.place;
+        if place.ends[0] == 0 {
+            place.at = token_end(src, place.at);
+            match src.get(place.at) {
                 None => return Ok(None),
-                Some(b' ') if self.at > 0 => {}
+                Some(b' ') if place.at > 0 => {}
                 Some(_) => return Err(DecodeError::Method),
             }
-            self.ends[0] = self.at;
-            self.at += 1;
+            place.ends[0] = place.at;
+            place.at += 1;
         }
-        if self.ends[1] == 0 {
-            self.at = target_end(src, self.at);
-            match src.get(self.at) {
+        if place.ends[1] == 0 {
+            place.at = target_end(src, place.at);
+            match src.get(place.at) {
                 None => return Ok(None),
-                Some(b' ') if self.at > self.ends[0] + 1 => {}
+                Some(b' ') if place.at > place.ends[0] + 1 => {}
                 Some(b'#') => return Err(DecodeError::Fragment),
                 Some(b'\r' | b'\n') => return Err(DecodeError::RequestLine),
                 Some(_) => return Err(DecodeError::Target),
             }
-            self.ends[1] = self.at;
+            place.ends[1] = place.at;
         }
-        request_version(&src[self.ends[1]..])
+        request_version(&src[place.ends[1]..])
     }
 
     /// `HTTP/1.x SP 3DIGIT SP reason CRLF` (RFC 9112, 4). The space before an absent reason may be absent too: common, and harmless.
     fn status_line(&mut self, src: &[u8]) -> Result<bool, DecodeError> {
-        if self.at == 0 {
+        if self.place.at == 0 {
             for (at, &b) in src.iter().take(STATUS_END).enumerate() {
                 match (STATUS_FORM[at], b) {
                     (b'0', b'0'..=b'9') if at != 9 || b != b'0' => {}
@@ -135,73 +120,80 @@ impl HeadParser {
             }
             match src.get(STATUS_END) {
                 None => return Ok(false),
-                Some(b' ') => self.at = STATUS_END + 1,
-                Some(b'\r') => self.at = STATUS_END,
+                Some(b' ') => self.place.at = STATUS_END + 1,
+                Some(b'\r') => self.place.at = STATUS_END,
                 Some(_) => return Err(DecodeError::StatusLine),
             }
         }
-        self.at = value_end(src, self.at);
-        if !line_ends(src, self.at, DecodeError::StatusLine)? {
+        self.place.at = value_end(src, self.place.at);
+        if !line_ends(src, self.place.at, DecodeError::StatusLine)? {
             return Ok(false);
         }
         let digit = |at: usize| u16::from(src[at] - b'0');
         self.line = StartLine::Response {
             status: digit(9) * 100 + digit(10) * 10 + digit(11),
-            reason: Span::new(self.at.min(STATUS_END + 1), self.at),
+            reason: Span::within(self.place.at.min(STATUS_END + 1), self.place.at),
             version: if src[7] == b'0' { Version::Http10 } else { Version::Http11 },
         };
-        self.next_line(self.at + 2);
+        self.next_line(self.place.at + 2);
         Ok(true)
     }
 
     /// Field lines up to the empty one (RFC 9112, 5). The place behind it, once it has been seen.
     #[inline]
     fn field_lines(&mut self, src: &[u8], fields_max: usize) -> Result<Option<usize>, DecodeError> {
-        loop {
-            if self.ends[0] == 0 {
-                self.at = token_end(src, self.at);
-                match src.get(self.at) {
-                    None => return Ok(None),
-                    Some(b':') if self.at > self.start => {}
-                    Some(&b) => return self.end_of_fields(src, b),
+        let mut place = self.place;
+        let end = loop {
+            if place.ends[0] == 0 {
+                place.at = token_end(src, place.at);
+                match src.get(place.at) {
+                    None => break None,
+                    Some(b':') if place.at > place.start => {}
+                    Some(&b) if end_of_fields(src, place, b)? => break Some(place.at + 2),
+                    Some(_) => break None,
                 }
-                self.ends[0] = self.at;
-                self.at += 1;
+                place.ends[0] = place.at;
+                place.at += 1;
             }
-            self.at = value_end(src, self.at);
-            if !line_ends(src, self.at, DecodeError::FieldValue)? {
-                return Ok(None);
+            place.at = value_end(src, place.at);
+            if !line_ends(src, place.at, DecodeError::FieldValue)? {
+                break None;
             }
-            if self.head.field_count() == fields_max {
-                return Err(DecodeError::TooManyFields);
-            }
-            let value = trim_span(src, self.ends[0] + 1, self.at);
-            let name = &src[self.start..self.ends[0]];
-            let id = FieldId::of(name);
-            self.facts.note(self.kind, id, &src[value.0..value.1])?;
-            let name = Span::new(self.start, self.ends[0]);
-            self.head.push(Field { name, value: Span::new(value.0, value.1), id });
-            self.next_line(self.at + 2);
-        }
+            self.field(src, place, fields_max)?;
+            place = Place { start: place.at + 2, at: place.at + 2, ends: [0; 2] };
+        };
+        self.place = place;
+        Ok(end)
     }
 
-    /// A line that is no field line: the empty one, or a broken one.
-    fn end_of_fields(&self, src: &[u8], b: u8) -> Result<Option<usize>, DecodeError> {
-        match b {
-            b'\r' if self.at == self.start => {
-                Ok(if line_ends(src, self.at, DecodeError::FieldName)? { Some(self.at + 2) } else { None })
-            }
-            b' ' | b'\t' if self.at == self.start => Err(DecodeError::Fold),
-            b' ' | b'\t' => Err(DecodeError::SpaceBeforeColon),
-            b'\n' if self.at == self.start => Err(DecodeError::LineEnd),
-            _ => Err(DecodeError::FieldName),
+    /// Takes in the field line at `place`, which is complete.
+    #[inline]
+    fn field(&mut self, src: &[u8], place: Place, fields_max: usize) -> Result<(), DecodeError> {
+        if self.head.field_count() == fields_max {
+            return Err(DecodeError::TooManyFields);
         }
+        let (name_start, name_end) = (place.start, place.ends[0]);
+        let (start, end) = trim_span(src, name_end + 1, place.at);
+        let id = FieldId::of(&src[name_start..name_end]);
+        self.facts.note(self.kind, id, &src[start..end])?;
+        self.head.push(Field { name: Span::within(name_start, name_end), value: Span::within(start, end), id });
+        Ok(())
     }
 
     fn next_line(&mut self, start: usize) {
-        self.start = start;
-        self.at = start;
-        self.ends = [0; 2];
+        self.place = Place { start, at: start, ends: [0; 2] };
+    }
+}
+
+/// A line that is no field line: whether it is the empty one, or can't be told yet; else it is broken.
+fn end_of_fields(src: &[u8], place: Place, b: u8) -> Result<bool, DecodeError> {
+    let first = place.at == place.start;
+    match b {
+        b'\r' if first => line_ends(src, place.at, DecodeError::FieldName),
+        b' ' | b'\t' if first => Err(DecodeError::Fold),
+        b' ' | b'\t' => Err(DecodeError::SpaceBeforeColon),
+        b'\n' if first => Err(DecodeError::LineEnd),
+        _ => Err(DecodeError::FieldName),
     }
 }
 
@@ -249,3 +241,6 @@ const STATUS_FORM: &[u8; STATUS_END] = b"HTTP/1.0 000";
 
 /// Where the status code ends.
 const STATUS_END: usize = 12;
+
+/// Places in a head are 32 bits wide, whatever the limit says.
+const HEAD_BYTES_CEILING: usize = u32::MAX as usize;

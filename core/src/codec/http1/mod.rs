@@ -28,6 +28,8 @@ mod reason;
 mod request;
 mod response;
 mod scan;
+#[doc(hidden)]
+pub mod selfcheck;
 
 pub use chunk::{CHUNK_END, CHUNK_PREFIX_BYTES_MAX, LAST_CHUNK, put_chunk_prefix, put_trailers, trailers_len};
 pub use encode::{ConnectionField, RequestEncoder, ResponseEncoder};

@@ -79,25 +79,37 @@ impl RequestDecoder {
             _ => 0,
         };
         let src = &src[skipped..];
-        let Some((parser, len)) = HeadParser::resume(&mut self.partial, Kind::Request, src, &self.limits)? else {
+        if src.is_empty() {
+            return Ok(None);
+        }
+        if let Some(mut parser) = self.partial.take() {
+            let Some(len) = parser.parse(src, &self.limits)? else {
+                self.partial = Some(parser);
+                return Ok(None);
+            };
+            return self.accept(&mut parser).map(|frame| Some((frame, skipped + len)));
+        }
+        let mut parser = HeadParser::new(Kind::Request);
+        let Some(len) = parser.parse(src, &self.limits)? else {
+            self.partial = Some(Box::new(parser));
             return Ok(None);
         };
-        self.accept(parser).map(|frame| Some((frame, skipped + len)))
+        self.accept(&mut parser).map(|frame| Some((frame, skipped + len)))
     }
 
     /// What can be judged only now that the head is complete.
-    fn accept<'a>(&mut self, parser: HeadParser) -> Result<Frame<'a>, DecodeError> {
-        let HeadParser { mut head, line, facts, .. } = parser;
-        let StartLine::Request { method, target, version, .. } = line else { return Err(DecodeError::RequestLine) };
+    fn accept<'a>(&mut self, parser: &mut HeadParser) -> Result<Frame<'a>, DecodeError> {
+        let HeadParser { head, line, facts, .. } = parser;
+        let StartLine::Request { method, target, version, .. } = *line else { return Err(DecodeError::RequestLine) };
         check_target(method, target.of(head.raw()))?;
         let body = facts.request_length(method, version)?;
         let allowance = self.limits.body_allowance();
         if matches!(body, BodyLength::Exact(n) if n > allowance) {
             return Err(DecodeError::BodyTooLarge);
         }
-        facts.mark_nominated(&mut head);
+        facts.mark_nominated(head);
         self.body.begin(body, allowance);
-        Ok(Frame::Head(head, body, facts.options(version)))
+        Ok(Frame::Head(std::mem::take(head), body, facts.options(version)))
     }
 }
 

@@ -82,17 +82,26 @@ impl ResponseDecoder {
     }
 
     fn decode_head<'a>(&mut self, method: Method, src: &'a [u8]) -> Result<Option<(Frame<'a>, usize)>, DecodeError> {
-        let Some((parser, len)) = HeadParser::resume(&mut self.partial, Kind::Response, src, &self.limits)? else {
+        if let Some(mut parser) = self.partial.take() {
+            let Some(len) = parser.parse(src, &self.limits)? else {
+                self.partial = Some(parser);
+                return Ok(None);
+            };
+            return self.accept(method, &mut parser).map(|frame| Some((frame, len)));
+        }
+        let mut parser = HeadParser::new(Kind::Response);
+        let Some(len) = parser.parse(src, &self.limits)? else {
+            self.partial = Some(Box::new(parser));
             return Ok(None);
         };
-        self.accept(method, parser).map(|frame| Some((frame, len)))
+        self.accept(method, &mut parser).map(|frame| Some((frame, len)))
     }
 
-    fn accept<'a>(&mut self, method: Method, parser: HeadParser) -> Result<Frame<'a>, DecodeError> {
-        let HeadParser { mut head, line, facts, .. } = parser;
-        let StartLine::Response { status, version, .. } = line else { return Err(DecodeError::StatusLine) };
+    fn accept<'a>(&mut self, method: Method, parser: &mut HeadParser) -> Result<Frame<'a>, DecodeError> {
+        let HeadParser { head, line, facts, .. } = parser;
+        let StartLine::Response { status, version, .. } = *line else { return Err(DecodeError::StatusLine) };
         let body = facts.response_length(method, status, version)?;
-        facts.mark_nominated(&mut head);
+        facts.mark_nominated(head);
         // Interim responses go before the final one; 101 is the last that is HTTP.
         if status >= 200 || status == 101 {
             self.expected = None;
@@ -100,7 +109,7 @@ impl ResponseDecoder {
         self.body.begin(body, u64::MAX);
         let mut options = facts.options(version);
         options.keep_alive &= body != BodyLength::UntilClose;
-        Ok(Frame::Head(head, body, options))
+        Ok(Frame::Head(std::mem::take(head), body, options))
     }
 }
 

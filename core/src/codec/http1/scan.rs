@@ -21,14 +21,25 @@ pub(super) fn target_end(src: &[u8], at: usize) -> usize {
 
 /// The first byte from `at` on that may not stand in a field value or a reason phrase (RFC 9110, 5.5), or the end.
 #[inline]
-pub(super) fn value_end(src: &[u8], at: usize) -> usize {
+pub(super) fn value_end(src: &[u8], mut at: usize) -> usize {
+    while let Some(block) = src.get(at..).and_then(<[u8]>::first_chunk::<16>) {
+        // Without a branch inside, so that the compiler makes it four vector instructions.
+        if block.iter().fold(false, |bad, &b| bad | (b < 0x20) | (b == 0x7f)) {
+            break;
+        }
+        at += 16;
+    }
     run_end(src, at, |word| below(word, 0x20) | equal(word, 0x7f), VALUE)
 }
 
-/// Whether this byte may stand in a host (RFC 3986, 3.2.2), outside of brackets. Not the comma: a list of hosts is no host.
+/// The first byte from `at` on that may not stand in a host (RFC 3986, 3.2.2), outside of brackets, or the end. The comma may not: a
+/// list of hosts is no host.
 #[inline]
-pub(super) fn is_host_byte(b: u8) -> bool {
-    CLASS[usize::from(b)] & HOST != 0
+pub(super) fn host_end(src: &[u8], mut at: usize) -> usize {
+    while at < src.len() && CLASS[usize::from(src[at])] & HOST != 0 {
+        at += 1;
+    }
+    at
 }
 
 /// `value` without spaces and tabs around it.
@@ -46,6 +57,10 @@ pub(super) fn trim(mut value: &[u8]) -> &[u8] {
 /// The place of `src[start..end]` without spaces and tabs around it.
 #[inline]
 pub(super) fn trim_span(src: &[u8], mut start: usize, mut end: usize) -> (usize, usize) {
+    // Nearly always: one space before, none behind.
+    if let [b' ', b'!'..=b'~', .., b'!'..=b'~'] = src[start..end] {
+        return (start + 1, end);
+    }
     while start < end && matches!(src[start], b' ' | b'\t') {
         start += 1;
     }

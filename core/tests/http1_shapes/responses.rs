@@ -1,0 +1,100 @@
+//! Responses: status lines, lengths, and what follows where nothing may.
+
+use super::Row;
+
+#[rustfmt::skip]
+pub(super) const TO_GET: &[Row] = &[
+    // Status lines.
+    ("plain", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "200 OK 2 \"hi\""),
+    ("no reason", b"HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", "200  0"),
+    ("no reason and no space", b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", "200  0"),
+    ("a reason beyond ASCII", b"HTTP/1.1 200 D\xe9j\xe0\tvu\r\nContent-Length: 0\r\n\r\n", "200 D\\xe9j\\xe0\\tvu 0"),
+    ("a status of one's own", b"HTTP/1.1 799 Odd\r\nContent-Length: 0\r\n\r\n", "799 Odd 0"),
+    ("1.0", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", "200 OK 2 close \"hi\""),
+    ("1.0 that stays", b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nhi", "200 OK 2 \"hi\""),
+    ("half a status line", b"HTTP/1.1 20", "..."),
+    ("a later minor version", b"HTTP/1.5 200 OK\r\nContent-Length: 0\r\n\r\n", "200 OK 0"),
+    ("2.0", b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n", "505 Version"),
+    ("0.9", b"hello", "400 StatusLine"),
+    ("an empty line first", b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("garbage first", b"xHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("a space first", b" HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("another protocol", b"ICY 200 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("lower case", b"http/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("two digits of version", b"HTTP/1.10 200 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("two spaces", b"HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("a tab", b"HTTP/1.1\t200 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("two digits", b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("four digits", b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("below 100", b"HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("a sign", b"HTTP/1.1 +20 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("words", b"HTTP/1.1 OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("words behind the status", b"HTTP/1.1 200OK\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("LF ends the line", b"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n", "400 LineEnd"),
+    ("a bare CR in the reason", b"HTTP/1.1 200 OK\rX: y\r\nContent-Length: 0\r\n\r\n", "400 LineEnd"),
+    ("NUL in the reason", b"HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n", "400 StatusLine"),
+    ("a request where a response should be", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "400 StatusLine"),
+    // Lengths.
+    ("chunks", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX: y\r\n\r\n", "200 OK chunked \"hi\" [X: y]"),
+    ("until the end", b"HTTP/1.1 200 OK\r\n\r\nhi", "200 OK until-close close \"hi\""),
+    ("until the end, though it says to stay", b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nhi", "200 OK until-close close \"hi\""),
+    ("a second response inside a body until the end", b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "200 OK until-close close \"HTTP/1.1 200 OK\\r\\n\\r\\n\""),
+    ("an error with a body", b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nhi", "500 Oops 2 \"hi\""),
+    ("reset content", b"HTTP/1.1 205 Reset\r\nContent-Length: 0\r\n\r\n", "205 Reset 0"),
+    ("both", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 LengthAndCoding"),
+    ("two lengths that differ", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi!", "400 ContentLengthRepeated"),
+    ("two lengths that agree", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi", "400 ContentLengthRepeated"),
+    ("a list of lengths", b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nhi", "400 ContentLength"),
+    ("a length with a sign", b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nhi", "400 ContentLength"),
+    ("an empty length", b"HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\nhi", "400 ContentLength"),
+    ("an unknown coding", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhi", "501 CodingUnknown"),
+    ("gzip, chunked", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501 CodingUnknown"),
+    ("chunked, gzip", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n", "400 Coding"),
+    ("chunks in 1.0", b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 CodingInHttp10"),
+    ("a folded coding", b"HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n\tchunked\r\n\r\n0\r\n\r\n", "400 Coding"),
+    ("a coding with a space before its colon", b"HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", "400 SpaceBeforeColon"),
+    ("a length with a bare CR before it", b"HTTP/1.1 200 OK\r\nX: y\rContent-Length: 2\r\n\r\nhi", "400 LineEnd"),
+    ("a folded field", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: y\r\n z\r\n\r\n", "400 Fold"),
+    ("NUL in a field", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: \0\r\n\r\n", "400 FieldValue"),
+    // Bodies where none may be, and bytes that nobody asked for.
+    ("no content", b"HTTP/1.1 204 No Content\r\n\r\n", "204 No Content none"),
+    ("no content, length zero", b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", "204 No Content none"),
+    ("no content, with a length", b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nhi", "400 BodyForbidden"),
+    ("no content, with chunks", b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 BodyForbidden"),
+    ("not modified keeps its length to itself", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "304 Not Modified none"),
+    ("not modified with a body", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello", "304 Not Modified none | 400 Surplus"),
+    ("more than the length", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi!", "200 OK 2 \"hi\" | 400 Surplus"),
+    ("a second response", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "200 OK 2 \"hi\" | 400 Surplus"),
+    ("an empty line behind", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi\r\n", "200 OK 2 \"hi\" | 400 Surplus"),
+    ("bytes behind the last chunk", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nx", "200 OK chunked | 400 Surplus"),
+    // Interim responses.
+    ("continue", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "100 Continue none | 200 OK 0"),
+    ("early hints, twice", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 Done\r\n\r\n", "103 Early Hints none | 103 Early Hints none | 204 Done none"),
+    ("an interim response alone", b"HTTP/1.1 100 Continue\r\n\r\n", "100 Continue none"),
+    ("an interim response with a length", b"HTTP/1.1 100 Continue\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\n\r\n", "400 BodyForbidden"),
+    ("an interim response with chunks", b"HTTP/1.1 103 Hints\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 BodyForbidden"),
+    ("an upgrade", b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "101 Switching Protocols none upgrade"),
+    ("what follows an upgrade is no HTTP", b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "101 Switching Protocols none upgrade | 400 Surplus"),
+];
+
+#[rustfmt::skip]
+pub(super) const TO_HEAD: &[Row] = &[
+    ("a length without a body", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "200 OK none"),
+    ("a length with a body", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "200 OK none | 400 Surplus"),
+    ("chunked without chunks", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "200 OK none"),
+    ("chunked with chunks", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "200 OK none | 400 Surplus"),
+    ("neither", b"HTTP/1.1 200 OK\r\n\r\n", "200 OK none"),
+    ("both", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "400 LengthAndCoding"),
+    ("a malformed length", b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\n", "400 ContentLength"),
+    ("an interim response first", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "100 Continue none | 200 OK none"),
+];
+
+#[rustfmt::skip]
+pub(super) const TO_CONNECT: &[Row] = &[
+    ("a tunnel", b"HTTP/1.1 200 Connection established\r\n\r\n", "200 Connection established none"),
+    ("what follows is no HTTP", b"HTTP/1.1 200 OK\r\n\r\nSSH-2.0-x\r\n", "200 OK none | 400 Surplus"),
+    ("a tunnel with a length", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "400 BodyForbidden"),
+    ("a tunnel with chunks", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "400 BodyForbidden"),
+    ("a tunnel with a length of zero", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "200 OK none"),
+    ("no tunnel", b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", "403 Forbidden 2 \"no\""),
+];

@@ -1,0 +1,143 @@
+//! Configuration files for tests, in the schema that users write.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::ports::free_address;
+
+/// A configuration: one listener, one router, one cluster, and what a test adds.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the gateway listens for clients.
+    pub listen: SocketAddr,
+    /// Where its admin API listens.
+    pub admin: SocketAddr,
+    hosts: Vec<String>,
+    cluster: Vec<String>,
+    listener_tls: Option<String>,
+    listener: Vec<String>,
+    limits: Vec<String>,
+    workers: usize,
+    dataplane: Option<String>,
+    extra: String,
+}
+
+impl Config {
+    /// Everything that comes in on a free port goes to these hosts, with one worker: what a test counts is then exact.
+    #[must_use]
+    pub fn proxy_to(hosts: &[String]) -> Self {
+        Self {
+            listen: free_address(),
+            admin: free_address(),
+            hosts: hosts.to_vec(),
+            cluster: Vec::new(),
+            listener_tls: None,
+            listener: Vec::new(),
+            limits: Vec::new(),
+            workers: 1,
+            dataplane: None,
+            extra: String::new(),
+        }
+    }
+
+    /// Sets a limit of Ferrogate's `limits` section.
+    #[must_use]
+    pub fn limit(mut self, name: &str, value: &str) -> Self {
+        self.limits.push(format!("  {name}: {value}\n"));
+        self
+    }
+
+    /// Adds a line to the cluster, such as `connect_timeout: 1s`.
+    #[must_use]
+    pub fn cluster(mut self, line: &str) -> Self {
+        self.cluster.push(format!("      {line}\n"));
+        self
+    }
+
+    /// Adds a line to the listener, such as `connection_idle_timeout: 1s`.
+    #[must_use]
+    pub fn listener(mut self, line: &str) -> Self {
+        self.listener.push(format!("        {line}\n"));
+        self
+    }
+
+    /// Serves TLS with these pairs of certificate and key.
+    #[must_use]
+    pub fn tls(mut self, pairs: &[(&Path, &Path)]) -> Self {
+        let mut text = String::from("            tls_context_set:\n");
+        for (certificate, key) in pairs {
+            let (certificate, key) = (certificate.display(), key.display());
+            writeln!(text, "              - {{status: true, cert_chain: \"{certificate}\", private_key: \"{key}\"}}")
+                .expect("a string takes it");
+        }
+        self.listener_tls = Some(text);
+        self
+    }
+
+    /// The number of workers.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// Another `dataplane` section than the kernel's.
+    #[must_use]
+    pub fn dataplane(mut self, text: &str) -> Self {
+        self.dataplane = Some(text.to_owned());
+        self
+    }
+
+    /// Adds sections at the end of the file.
+    #[must_use]
+    pub fn extra(mut self, text: &str) -> Self {
+        self.extra.push_str(text);
+        self
+    }
+
+    /// The file, as YAML.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let hosts: String = self.hosts.iter().map(|h| format!("        - {{address: \"{h}\"}}\n")).collect();
+        let limits = if self.limits.is_empty() { String::new() } else { format!("limits:\n{}", self.limits.concat()) };
+        let kernel = format!("dataplane:\n  type: kernel\n  workers: {}\n", self.workers);
+        format!(
+            "\
+servers:
+  - default_log_path: stderr
+    default_log_level: INFO
+    routers:
+      - router_config_name: web
+        virtual_hosts:
+          - name: all
+            domains: [\"*\"]
+            routers:
+              - {{match: {{prefix: /}}, route: {{cluster_name: origins}}}}
+    listeners:
+      - name: http
+        address: \"{listen}\"
+        bind_port: true
+{listener}        filter_chains:
+          - filters:
+              - {{type: proxy, config: {{downstream_protocol: Http1, router_config_name: web}}}}
+{tls}cluster_manager:
+  clusters:
+    - name: origins
+      type: SIMPLE
+      lb_type: LB_ROUNDROBIN
+{cluster}      hosts:
+{hosts}admin:
+  address: {{socket_address: {{address: {admin_ip}, port_value: {admin_port}}}}}
+{limits}{dataplane}{extra}",
+            listen = self.listen,
+            listener = self.listener.concat(),
+            tls = self.listener_tls.as_deref().unwrap_or_default(),
+            cluster = self.cluster.concat(),
+            admin_ip = self.admin.ip(),
+            admin_port = self.admin.port(),
+            dataplane = self.dataplane.as_deref().unwrap_or(&kernel),
+            extra = self.extra,
+        )
+    }
+}

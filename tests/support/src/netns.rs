@@ -1,0 +1,124 @@
+//! A network namespace at the other end of a veth pair: a network of one test's own.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::process::run;
+use crate::wait::PATIENCE;
+
+/// A veth pair: one end for a packet port, without an address; the other in a namespace. Both go when it is dropped.
+#[derive(Debug)]
+pub struct Veth {
+    /// The namespace.
+    pub namespace: String,
+    /// The end for the port.
+    pub port: String,
+    /// The end in the namespace.
+    pub peer: String,
+    /// The address that the port is meant to have.
+    pub port_address: Ipv4Addr,
+    /// The address of the namespace's end.
+    pub peer_address: Ipv4Addr,
+}
+
+impl Veth {
+    /// Makes the pair, all offloads off on both ends: a packet whose checksum is still to be made is a broken one to a userspace stack.
+    ///
+    /// # Errors
+    /// When it can't be made here, with the reason: no rights, or no such devices.
+    pub fn new() -> Result<Self, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        remove_leftovers();
+        // Process id and number: unique, and within the 15 bytes of an interface's name.
+        let tag = format!("{PREFIX}{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let veth = Self {
+            namespace: tag.clone(),
+            port: format!("{tag}a"),
+            peer: format!("{tag}b"),
+            port_address: Ipv4Addr::new(198, 18, 0, 1),
+            peer_address: Ipv4Addr::new(198, 18, 0, 2),
+        };
+        veth.make()?;
+        Ok(veth)
+    }
+
+    /// The length of their network's prefix.
+    pub const PREFIX_LEN: u8 = 24;
+
+    /// A command that runs in the namespace.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, program]);
+        command
+    }
+
+    /// Connects from within the namespace. The connection may then be used anywhere.
+    ///
+    /// # Errors
+    /// Those of `connect`.
+    ///
+    /// # Panics
+    /// When the namespace can't be entered.
+    pub fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace is there");
+        // A thread of its own enters it, so that no other is moved.
+        let connecting = thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+            TcpStream::connect_timeout(&address, PATIENCE)
+        });
+        connecting.join().expect("the thread does not panic")
+    }
+
+    fn make(&self) -> Result<(), String> {
+        let (namespace, port, peer) = (self.namespace.as_str(), self.port.as_str(), self.peer.as_str());
+        let address = format!("{}/{}", self.peer_address, Self::PREFIX_LEN);
+        ip(&["netns", "add", namespace])?;
+        ip(&["link", "add", port, "addrgenmode", "none", "type", "veth", "peer", "name", peer, "netns", namespace])?;
+        // Should this machine forward packets: not these, they are the port's.
+        let _ = fs::write(format!("/proc/sys/net/ipv4/conf/{port}/forwarding"), "0");
+        ip(&["link", "set", port, "up"])?;
+        ip(&["-n", namespace, "link", "set", "lo", "up"])?;
+        ip(&["-n", namespace, "address", "add", &address, "dev", peer])?;
+        ip(&["-n", namespace, "link", "set", peer, "up"])?;
+        run(Command::new("ethtool").args(["-K", port]).args(OFFLOADS))?;
+        run(self.command("ethtool").args(["-K", peer]).args(OFFLOADS))?;
+        Ok(())
+    }
+
+    fn unmake(tag: &str) {
+        let _ = ip(&["link", "delete", &format!("{tag}a")]);
+        let _ = ip(&["netns", "delete", tag]);
+    }
+}
+
+impl Drop for Veth {
+    fn drop(&mut self) {
+        Self::unmake(&self.namespace);
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<String, String> {
+    run(Command::new("ip").args(arguments))
+}
+
+/// Takes away what test processes left that were killed: only what has our prefix and whose process is gone.
+fn remove_leftovers() {
+    let Ok(entries) = fs::read_dir("/run/netns") else { return };
+    for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
+        let process = name.strip_prefix(PREFIX).and_then(|n| n.split('x').next());
+        if process.is_some_and(|p| p.parse::<u32>().is_ok() && !fs::exists(format!("/proc/{p}")).unwrap_or(true)) {
+            Veth::unmake(&name);
+        }
+    }
+}
+
+const PREFIX: &str = "fgt";
+
+const OFFLOADS: [&str; 10] = ["tx", "off", "rx", "off", "gso", "off", "tso", "off", "gro", "off"];
