@@ -3,12 +3,12 @@
 //! **Invariant:** a balancer that is not here is replaced only where requests still go to hosts that are meant for them.
 
 use super::tls;
+use crate::config::Address;
 use crate::config::diagnostic::Place;
 use crate::config::keys::{BALANCERS, CLUSTER_TYPES};
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{Balancing, Cluster, Host, TlsContext};
 use crate::config::tree::Node;
-use crate::net::Address;
 
 pub(super) fn cluster_manager(r: &mut Reader, node: &Node) -> Option<Vec<Cluster>> {
     let fields = r.map(node, "cluster_manager")?;

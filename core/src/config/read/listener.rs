@@ -5,12 +5,12 @@
 use std::net::SocketAddr;
 
 use super::{route, the_only, tls};
+use crate::config::Address;
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{AccessLog, Listener, Proxy, RouterConfig, TlsContext, VirtualHost};
 use crate::config::tree::{Node, Value};
-use crate::net::Address;
 
 /// A listener, and its router where the routes are inline.
 pub(super) fn listener(r: &mut Reader, node: &Node) -> Option<(Listener, Option<RouterConfig>)> {

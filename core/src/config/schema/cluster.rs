@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::TlsContext;
+use crate::config::Address;
 use crate::config::diagnostic::Origin;
-use crate::net::Address;
 
 /// One entry of `cluster_manager.clusters`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ pub use tls::{Pem, TlsBackend, TlsContext, TlsVersion};
 
 use super::dataplane::Dataplane;
 use super::limits::Limits;
-use crate::net::Address;
+use crate::config::Address;
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
