@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ferrogate_core::config::schema::{Pem, TlsContext};
+use ferrogate_core::config::schema::{Pem, TlsConfig};
 use ferrogate_core::config::{Config, Diagnostic};
 use ferrogate_core::message::HttpHead;
 use ferrogate_core::router::RouteAction;
@@ -21,7 +21,7 @@ struct MapTls {
 
 impl MapTls {
     /// What the file of a context holds.
-    fn content(&self, context: &TlsContext, pem: Option<&Pem>) -> Result<String, Fault> {
+    fn content(&self, context: &TlsConfig, pem: Option<&Pem>) -> Result<String, Fault> {
         let Some(Pem::Path(path)) = pem else { panic!("{pem:?}") };
         self.files.get(path.to_str().unwrap()).cloned().ok_or_else(|| {
             let message = format!("{}: no such file", path.display());
@@ -37,7 +37,7 @@ fn kept_tls<T>(made: &[(String, Arc<T>)], text: &str, previous: Option<&Arc<T>>)
 }
 
 impl MakeTls for MapTls {
-    fn server(&mut self, contexts: &[TlsContext], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
+    fn server(&mut self, contexts: &[TlsConfig], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
         let text = self.content(&contexts[0], contexts[0].cert_chain.as_ref())?;
         if let Some(tls) = kept_tls(&self.servers, &text, previous) {
             return Ok(tls);
@@ -49,7 +49,7 @@ impl MakeTls for MapTls {
         Ok(tls)
     }
 
-    fn client(&mut self, context: &TlsContext, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
+    fn client(&mut self, context: &TlsConfig, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
         let text = self.content(context, context.ca_cert.as_ref())?;
         if let Some(tls) = kept_tls(&self.clients, &text, previous) {
             return Ok(tls);

@@ -9,7 +9,7 @@ use tls_offload::{
 };
 
 use crate::config::Origin;
-use crate::config::schema::{self, TlsContext, TlsVersion};
+use crate::config::schema::{self, TlsConfig, TlsVersion};
 use crate::snapshot::{Fault, MakeTls};
 
 /// Loads certificates from the files that the configuration names.
@@ -17,7 +17,7 @@ use crate::snapshot::{Fault, MakeTls};
 pub struct Certificates;
 
 impl MakeTls for Certificates {
-    fn server(&mut self, contexts: &[TlsContext], _: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
+    fn server(&mut self, contexts: &[TlsConfig], _: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
         let Some(first) = contexts.first() else {
             return Err(Fault { origin: Origin::default(), message: "no TLS context".into(), remedy: String::new() });
         };
@@ -28,7 +28,7 @@ impl MakeTls for Certificates {
         ServerTls::new(options).map(Arc::new).map_err(|e| fault(first, &e))
     }
 
-    fn client(&mut self, context: &TlsContext, _: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
+    fn client(&mut self, context: &TlsConfig, _: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
         let roots = match &context.ca_cert {
             _ if context.insecure_skip => Roots::Insecure,
             Some(ca) => Roots::Pem(pem(ca)),
@@ -44,7 +44,7 @@ impl MakeTls for Certificates {
     }
 }
 
-fn identity(context: &TlsContext) -> Result<Identity, Fault> {
+fn identity(context: &TlsConfig) -> Result<Identity, Fault> {
     let (Some(certificates), Some(key)) = (&context.cert_chain, &context.private_key) else {
         return Err(Fault {
             origin: context.origin.clone(),
@@ -55,11 +55,11 @@ fn identity(context: &TlsContext) -> Result<Identity, Fault> {
     Ok(Identity { certificates: pem(certificates), key: pem(key) })
 }
 
-fn alpn(context: &TlsContext) -> Result<Alpn, Fault> {
+fn alpn(context: &TlsConfig) -> Result<Alpn, Fault> {
     Alpn::new(&context.alpn).map_err(|e| fault(context, &e))
 }
 
-fn versions(context: &TlsContext) -> Result<Versions, Fault> {
+fn versions(context: &TlsConfig) -> Result<Versions, Fault> {
     let name = |version| match version {
         TlsVersion::Auto => "tls_auto",
         TlsVersion::V12 => "tlsv1_2",
@@ -75,6 +75,6 @@ fn pem(from: &schema::Pem) -> Pem {
     }
 }
 
-fn fault(context: &TlsContext, error: &ConfigError) -> Fault {
+fn fault(context: &TlsConfig, error: &ConfigError) -> Fault {
     Fault { origin: context.origin.clone(), message: error.to_string(), remedy: String::new() }
 }

@@ -9,7 +9,7 @@ use crate::config::Address;
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
-use crate::config::schema::{AccessLog, Listener, Proxy, RouterConfig, TlsContext, VirtualHost};
+use crate::config::schema::{AccessLog, Listener, Proxy, RouterConfig, TlsConfig, VirtualHost};
 use crate::config::tree::{Node, Value};
 
 /// A listener, and its router where the routes are inline.
@@ -50,7 +50,7 @@ pub(super) fn listener(r: &mut Reader, node: &Node) -> Option<(Listener, Option<
 
 #[derive(Default)]
 struct Chain {
-    tls: Vec<TlsContext>,
+    tls: Vec<TlsConfig>,
     proxy: Option<Proxy>,
 }
 

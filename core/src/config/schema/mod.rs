@@ -14,7 +14,7 @@ pub use route::{
     Domain, DomainError, HostPattern, PathMatch, PortPattern, Route, RouteAction, RouteTimeout, RouterConfig,
     VirtualHost,
 };
-pub use tls::{Pem, TlsBackend, TlsContext, TlsVersion};
+pub use tls::{Pem, TlsBackend, TlsConfig, TlsVersion};
 
 use super::dataplane::Dataplane;
 use super::limits::Limits;
