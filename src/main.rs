@@ -45,7 +45,7 @@ fn load(path: &Path, strict: bool) -> Option<Config> {
 
 /// Makes the first generation of a configuration; says what is wrong with its certificates.
 fn build(config: &Config) -> Option<Snapshot> {
-    match Snapshot::build(config, None, &mut Certificates) {
+    match Snapshot::build(config, None, &mut Certificates::default()) {
         Ok(snapshot) => Some(snapshot),
         Err(errors) => {
             for error in errors {

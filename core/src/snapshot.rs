@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::ptr;
 use std::sync::Arc;
 
-use tls_offload::{ClientTls, ServerTls};
+pub use tls_offload::{ClientTls, ServerTls};
 
 use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, RouterConfig, TlsConfig};
 use crate::config::{Diagnostic, Limits, Origin};

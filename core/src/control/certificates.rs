@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** what can be wrong with a certificate is said here, before the generation is in force.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tls_offload::{
@@ -12,36 +13,88 @@ use crate::config::Origin;
 use crate::config::schema::{self, TlsConfig, TlsVersion};
 use crate::snapshot::{Fault, MakeTls};
 
-/// Loads certificates from the files that the configuration names.
+/// Loads certificates from the files that the configuration names, and remembers what it made of which contents.
 #[derive(Debug, Default)]
-pub struct Certificates;
+pub struct Certificates {
+    servers: Vec<Made<ServerTls>>,
+    clients: Vec<Made<ClientTls>>,
+}
+
+/// What was made of some contexts.
+#[derive(Debug)]
+struct Made<T> {
+    contexts: Vec<TlsConfig>,
+    files: u64,
+    tls: Arc<T>,
+}
 
 impl MakeTls for Certificates {
-    fn server(&mut self, contexts: &[TlsConfig], _: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
-        let Some(first) = contexts.first() else {
-            return Err(Fault { origin: Origin::default(), message: "no TLS context".into(), remedy: String::new() });
-        };
-        let identities = contexts.iter().map(identity).collect::<Result<_, _>>()?;
-        let mut options = ServerOptions::new(identities);
-        options.alpn = alpn(first)?;
-        options.versions = versions(first)?;
-        ServerTls::new(options).map(Arc::new).map_err(|e| fault(first, &e))
+    fn server(&mut self, contexts: &[TlsConfig], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
+        remembered(&mut self.servers, contexts, previous, || make_server(contexts))
     }
 
-    fn client(&mut self, context: &TlsConfig, _: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
-        let roots = match &context.ca_cert {
-            _ if context.insecure_skip => Roots::Insecure,
-            Some(ca) => Roots::Pem(pem(ca)),
-            None => Roots::System,
-        };
-        let options = ClientOptions {
-            roots,
-            server_name: Some(context.server_name.clone()).filter(|name| !name.is_empty()),
-            alpn: alpn(context)?,
-            versions: versions(context)?,
-        };
-        ClientTls::new(options).map(Arc::new).map_err(|e| fault(context, &e))
+    fn client(&mut self, context: &TlsConfig, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
+        remembered(&mut self.clients, std::slice::from_ref(context), previous, || make_client(context))
     }
+}
+
+/// The previous one when neither the contexts nor their files have changed since it was made, else a new one.
+fn remembered<T>(
+    made: &mut Vec<Made<T>>,
+    contexts: &[TlsConfig],
+    previous: Option<&Arc<T>>,
+    make: impl FnOnce() -> Result<T, Fault>,
+) -> Result<Arc<T>, Fault> {
+    // What no generation uses any more is forgotten.
+    made.retain(|m| Arc::strong_count(&m.tls) > 1);
+    let files = digest(contexts);
+    let is_kept =
+        |m: &&Made<T>| previous.is_some_and(|p| Arc::ptr_eq(p, &m.tls)) && m.files == files && m.contexts == contexts;
+    if let Some(kept) = made.iter().find(is_kept) {
+        return Ok(Arc::clone(&kept.tls));
+    }
+    let tls = Arc::new(make()?);
+    made.push(Made { contexts: contexts.to_vec(), files, tls: Arc::clone(&tls) });
+    Ok(tls)
+}
+
+/// A digest of every file that the contexts name. One that can't be read counts as empty: making the configuration says why.
+fn digest(contexts: &[TlsConfig]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for context in contexts {
+        for pem in [&context.cert_chain, &context.private_key, &context.ca_cert].into_iter().flatten() {
+            if let schema::Pem::Path(path) = pem {
+                std::fs::read(path).unwrap_or_default().hash(&mut hasher);
+            }
+        }
+    }
+    hasher.finish()
+}
+
+fn make_server(contexts: &[TlsConfig]) -> Result<ServerTls, Fault> {
+    let Some(first) = contexts.first() else {
+        return Err(Fault { origin: Origin::default(), message: "no TLS context".into(), remedy: String::new() });
+    };
+    let identities = contexts.iter().map(identity).collect::<Result<_, _>>()?;
+    let mut options = ServerOptions::new(identities);
+    options.alpn = alpn(first)?;
+    options.versions = versions(first)?;
+    ServerTls::new(options).map_err(|e| fault(first, &e))
+}
+
+fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
+    let roots = match &context.ca_cert {
+        _ if context.insecure_skip => Roots::Insecure,
+        Some(ca) => Roots::Pem(pem(ca)),
+        None => Roots::System,
+    };
+    let options = ClientOptions {
+        roots,
+        server_name: Some(context.server_name.clone()).filter(|name| !name.is_empty()),
+        alpn: alpn(context)?,
+        versions: versions(context)?,
+    };
+    ClientTls::new(options).map_err(|e| fault(context, &e))
 }
 
 fn identity(context: &TlsConfig) -> Result<Identity, Fault> {
