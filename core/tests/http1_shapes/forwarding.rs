@@ -101,6 +101,11 @@ fn a_head_that_was_changed_is_written_as_changed() {
     head.set("Content-Length", b"7");
     head.set("Transfer-Encoding", b"chunked");
     assert!(!written(&head, body).contains("7") && !written(&head, body).contains("chunked"), "the body decides");
+    head.append("content-length", b"7");
+    head.append("Host", b"b");
+    let written = written(&head, BodyLength::Exact(7));
+    assert_eq!(written.to_lowercase().matches("content-length: 7\r\n").count(), 1, "{written}");
+    assert_eq!(written.to_lowercase().matches("host:").count(), 1, "{written}");
 }
 
 #[test]

@@ -145,11 +145,7 @@ impl<'a> RequestEncoder<'a> {
         let StartLine::Request { method, method_span, target, .. } = self.head.line() else { return 0..0 };
         let (raw, text) = (self.head.raw(), target.of(self.head.raw()));
         let as_is = text.starts_with(b"/") || method == Method::Connect || text == b"*";
-        if as_is
-            && self.head.is_received(target)
-            && target.start as usize == method_span.end() + 1
-            && raw[target.end()..].starts_with(b" HTTP/1.1\r\n")
-        {
+        if as_is && self.head.is_received(target) && raw[target.end()..].starts_with(b" HTTP/1.1\r\n") {
             return method_span.start as usize..target.end() + b" HTTP/1.1\r\n".len();
         }
         sink.put(method_span.of(raw));
