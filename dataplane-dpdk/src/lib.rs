@@ -25,6 +25,7 @@ mod poller;
 pub mod port;
 mod preflight;
 pub mod queue;
+mod report;
 mod run;
 mod stack;
 mod transport;
