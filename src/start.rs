@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use dataplane_kernel::KernelTransport;
+use ferrogate_core::config::dataplane::Plane;
 use ferrogate_core::config::schema::Config;
 use ferrogate_core::control::admin::{Admin, State};
 use ferrogate_core::control::demo;
@@ -23,10 +24,10 @@ use crate::{build, cli, fail, load, logging, plane};
 /// Starts the gateway and stays until it is told to stop.
 pub(crate) fn start(args: &cli::Start) -> ExitCode {
     let Some(config) = load(&args.config, false) else { return ExitCode::FAILURE };
-    if args.demo {
-        if let Err(e) = demo::make_certificates(&config) {
-            return fail(&format!("the demo's certificate can't be written: {e}"));
-        }
+    if args.demo
+        && let Err(e) = demo::make_certificates(&config)
+    {
+        return fail(&format!("the demo's certificate can't be written: {e}"));
     }
     let Some(snapshot) = build(&config) else { return ExitCode::FAILURE };
     if let Err(e) = logging::init(&config.server, args.log_level.as_deref()) {
@@ -192,13 +193,25 @@ fn announce(config: &Config, admin: Option<&Address>, demo: bool) {
     }
     println!("\nFerrogate is up; Ctrl-C ends it. To try:");
     for listener in &config.server.listeners {
-        let address = &listener.address;
-        match listener.tls.first().and_then(|t| t.cert_chain.as_ref()) {
-            Some(cert) => println!("  curl --cacert {cert:?} https://{address}/"),
-            None => println!("  curl http://{address}/"),
+        for address in reachable(config, &listener.address) {
+            match listener.tls.first().and_then(|t| t.cert_chain.as_ref()) {
+                Some(cert) => println!("  curl --cacert {cert:?} https://{address}/"),
+                None => println!("  curl http://{address}/"),
+            }
         }
     }
     if let Some(admin) = admin {
         println!("The admin API: http://{admin}/\n");
+    }
+}
+
+/// Where clients reach a listener: on the DPDK plane at every address of the ports, from their network.
+fn reachable(config: &Config, listener: &Address) -> Vec<Address> {
+    match (config.dataplane.plane, listener.inet()) {
+        (Plane::Dpdk, Some(inet)) => {
+            let ports = config.dataplane.dpdk.ports.iter();
+            ports.map(|port| Address::Inet((port.address, inet.port()).into())).collect()
+        }
+        _ => vec![listener.clone()],
     }
 }

@@ -48,8 +48,10 @@ main() {
 make_link() {
     local end
     ip netns add "$namespace"
-    ip link add "$port" addrgenmode none type veth peer name "$peer" netns "$namespace" ||
+    ip link add "$port" type veth peer name "$peer" netns "$namespace" ||
         die "no veth pair can be made here: the kernel or the container does not allow it."
+    # No link-local address of the kernel's own, where the kernel has IPv6 at all.
+    [ ! -w "/proc/sys/net/ipv6/conf/$port/disable_ipv6" ] || echo 1 >"/proc/sys/net/ipv6/conf/$port/disable_ipv6"
     # Should the host forward packets: not these, they are the port's.
     [ ! -w "/proc/sys/net/ipv4/conf/$port/forwarding" ] || echo 0 >"/proc/sys/net/ipv4/conf/$port/forwarding"
     ip link set "$port" up

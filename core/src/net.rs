@@ -6,13 +6,11 @@
 //!
 //! **Invariant:** nothing here names a plane, holds a runtime or is `Send`: a connection never leaves the core that accepted it.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::task::{Context, Poll};
+
+pub use crate::config::{Address, AddressError};
 
 /// Opens listening sockets and connections on one plane. One per worker; cheap to clone.
 pub trait Transport: Clone + 'static {
@@ -98,81 +96,6 @@ pub trait Conn: Unpin + 'static {
 /// The largest room that [`Conn::poll_write_with`] promises in one piece, in bytes. A longer message is written in parts.
 pub const ROOM_BYTES_MAX: usize = 16 * 1024;
 
-/// Where to listen or connect.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Address {
-    /// An IP address and a TCP port.
-    Inet(SocketAddr),
-    /// A unix socket by its path. An empty path is a peer that never bound (the client side of every unix connection).
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// Whether a packet port can't reach it, because it never leaves the host: loopback and unix sockets.
-    #[must_use]
-    pub fn is_host_local(&self) -> bool {
-        match self {
-            Self::Inet(a) => a.ip().is_loopback(),
-            Self::Unix(_) => true,
-        }
-    }
-
-    /// The IP socket address, if it is one.
-    #[must_use]
-    pub fn inet(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Inet(a) => Some(*a),
-            Self::Unix(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inet(a) => a.fmt(f),
-            Self::Unix(p) => write!(f, "unix:{}", p.display()),
-        }
-    }
-}
-
-impl From<SocketAddr> for Address {
-    fn from(a: SocketAddr) -> Self {
-        Self::Inet(a)
-    }
-}
-
-/// A text that is no address. Carries nothing: the caller knows the text and its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressError;
-
-impl fmt::Display for AddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected IP:PORT, [IPv6]:PORT, :PORT or unix:/PATH")
-    }
-}
-
-impl std::error::Error for AddressError {}
-
-impl FromStr for Address {
-    type Err = AddressError;
-
-    /// `127.0.0.1:80`, `[::1]:80`, `:80` (every IPv4 address, as in MOSN), `unix:/run/x.sock` or `/run/x.sock`.
-    fn from_str(s: &str) -> Result<Self, AddressError> {
-        if let Some(path) = s.strip_prefix("unix:") {
-            return if path.is_empty() { Err(AddressError) } else { Ok(Self::Unix(path.into())) };
-        }
-        if s.starts_with('/') {
-            return Ok(Self::Unix(s.into()));
-        }
-        if let Some(port) = s.strip_prefix(':') {
-            let port: u16 = port.parse().map_err(|_| AddressError)?;
-            return Ok(Self::Inet(SocketAddr::from(([0, 0, 0, 0], port))));
-        }
-        s.parse().map(Self::Inet).map_err(|_| AddressError)
-    }
-}
-
 /// How to listen.
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
@@ -185,26 +108,5 @@ pub struct ListenOptions {
 impl Default for ListenOptions {
     fn default() -> Self {
         Self { backlog_conns_max: 4096, reuse_port: true }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_parse_and_print() {
-        for (text, printed) in [
-            ("127.0.0.1:80", "127.0.0.1:80"),
-            ("[::1]:8080", "[::1]:8080"),
-            (":9", "0.0.0.0:9"),
-            ("unix:/run/a", "unix:/run/a"),
-            ("/run/a", "unix:/run/a"),
-        ] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), printed);
-        }
-        for bad in ["", "localhost:80", "1.2.3.4", "unix:", ":x", "1.2.3.4:99999"] {
-            assert_eq!(bad.parse::<Address>(), Err(AddressError), "{bad}");
-        }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use tls_offload::{ClientTls, ServerTls};
 
-use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, RouterConfig, TlsContext};
+use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, RouterConfig, TlsConfig};
 use crate::config::{Diagnostic, Limits, Origin};
 use crate::router::Router;
 
@@ -76,13 +76,13 @@ pub trait MakeTls {
     ///
     /// # Errors
     /// What is wrong with a context.
-    fn server(&mut self, contexts: &[TlsContext], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault>;
+    fn server(&mut self, contexts: &[TlsConfig], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault>;
 
     /// For a cluster.
     ///
     /// # Errors
     /// What is wrong with the context.
-    fn client(&mut self, context: &TlsContext, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault>;
+    fn client(&mut self, context: &TlsConfig, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault>;
 }
 
 /// Why a part of the configuration can't be made a part of a snapshot. A report of `check`, so in words.

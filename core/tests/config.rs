@@ -143,6 +143,7 @@ fn file_with(section: &str, piece: &str) -> String {
 
 #[test]
 fn each_kind_of_mistake_is_told_in_its_words() {
+    // tidy: table
     // Section, what stands in it, and the reports without their places; empty: nothing is wrong.
     let rows = [
         ("file", "", ""),

@@ -41,7 +41,7 @@ enum Io {
 /// The unix sockets that the workers of one process listen on together.
 #[derive(Clone, Default)]
 #[allow(clippy::disallowed_types, reason = "taken when a worker starts to listen, never on a request's path")]
-pub(crate) struct UnixSockets(Arc<std::sync::Mutex<HashMap<PathBuf, StdUnixListener>>>);
+pub struct UnixSockets(Arc<std::sync::Mutex<HashMap<PathBuf, StdUnixListener>>>);
 
 impl KernelTransport {
     /// A transport whose unix sockets nobody else shares. Needs a tokio runtime with its I/O driver on when used.
@@ -50,7 +50,9 @@ impl KernelTransport {
         Self::with_unix_sockets(UnixSockets::default())
     }
 
-    pub(crate) fn with_unix_sockets(unix: UnixSockets) -> Self {
+    /// A transport whose unix sockets are shared with the others that were given a clone of `unix`.
+    #[must_use]
+    pub fn with_unix_sockets(unix: UnixSockets) -> Self {
         Self { buffers: Rc::new(Buffers::new()), unix }
     }
 

@@ -208,22 +208,23 @@ impl RustlsSession {
 
     /// Gives rustls one record, joined to the pieces that wait for it.
     fn feed(&mut self, record: &[u8], plain: &mut impl BufMut) -> Result<(), TlsError> {
-        let first = self.sni.is_none() && self.state == State::Handshake;
-        if self.pieces.is_empty() {
+        let result = if self.pieces.is_empty() {
             let mut scratch = SCRATCH.take();
             scratch.clear();
             scratch.extend_from_slice(record);
             let result = self.pump(Input::Scratch(&mut scratch), plain, Work::Read);
             self.pieces.extend_from_slice(&scratch);
             SCRATCH.set(scratch);
-            result?;
+            result
         } else {
             self.pieces.extend_from_slice(record);
-            self.pump(Input::Pieces, plain, Work::Read)?;
+            self.pump(Input::Pieces, plain, Work::Read)
+        };
+        // Taken whatever came of it, or the next session on this thread would take it for its own.
+        if let (Side::Server(_), Some(name)) = (&self.side, take_asked_name()) {
+            self.sni = Some(name);
         }
-        if first && matches!(self.side, Side::Server(_)) {
-            self.sni = take_asked_name();
-        }
+        result?;
         if self.pieces.len() > PIECES_BYTES_MAX || self.queue.len() > QUEUE_BYTES_MAX {
             self.state = State::Dead;
             return Err(TlsError::from(Error::PeerSentOversizedRecord));

@@ -239,6 +239,30 @@ fn handshake_messages_split_over_records() {
 }
 
 #[test]
+fn a_name_never_passes_to_another_session() {
+    let authority = Authority::new();
+    let mut options = ServerOptions::new(vec![authority.issue(&["a.example", "10.0.0.1"])]);
+    options.alpn = Alpn::from_list("h2").unwrap();
+    let server = ServerTls::new(options).unwrap();
+    // The first fails after its certificate was chosen.
+    let stranger = ClientOptions { alpn: Alpn::from_list("http/1.1").unwrap(), ..trusting(&authority) };
+    let mut pair = Pair::new(&server, &ClientTls::new(stranger).unwrap(), "a.example");
+    pair.shake(usize::MAX / 2).unwrap_err();
+    assert_eq!(pair.server.info().sni, Some("a.example"), "a failed one tells its name too");
+    // The second asks for no name, in a hello of two records.
+    let mut pair = Pair::new(&server, &ClientTls::new(trusting(&authority)).unwrap(), "10.0.0.1");
+    let mut hello = Vec::new();
+    assert!(step(&mut pair.client, &mut Vec::new(), &mut 0, &mut hello, &mut false).is_none());
+    for piece in [&hello[5..50], &hello[50..]] {
+        pair.to_server.extend_from_slice(&[22, 3, 1]);
+        pair.to_server.extend_from_slice(&u16::try_from(piece.len()).unwrap().to_be_bytes());
+        pair.to_server.extend_from_slice(piece);
+    }
+    pair.shake(1).unwrap();
+    assert_eq!(pair.server.info().sni, None);
+}
+
+#[test]
 fn alpn_is_agreed_by_the_servers_preference() {
     let authority = Authority::new();
     let identity = authority.issue(&["a.example"]);

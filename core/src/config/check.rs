@@ -8,7 +8,7 @@ use super::diagnostic::Origin;
 use super::keys;
 use super::reader::{Reader, did_you_mean};
 use super::schema::{Config, RouteAction};
-use crate::net::Address;
+use crate::config::Address;
 
 /// Checks the whole file.
 pub(super) fn whole(r: &mut Reader, config: &Config) {

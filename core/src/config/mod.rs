@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** data only: nothing here opens a socket or a device, and the only file that is opened is the configuration itself.
 
+mod address;
 mod check;
 pub mod dataplane;
 pub mod diagnostic;
@@ -21,6 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use address::{Address, AddressError};
 pub use diagnostic::{Diagnostic, Origin, Place, Severity};
 pub use keys::reference_page;
 pub use limits::Limits;

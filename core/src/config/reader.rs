@@ -280,8 +280,9 @@ impl<'n> Fields<'n> {
         r.at(key, |r| f(r, node))
     }
 
+    /// A text; None when it is empty, as in MOSN.
     pub(super) fn text(&self, r: &mut Reader, key: &str) -> Option<String> {
-        self.with(r, key, Reader::text)
+        self.with(r, key, Reader::text).filter(|text| !text.is_empty())
     }
 
     /// A text that must be there and not be empty.

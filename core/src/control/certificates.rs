@@ -10,7 +10,7 @@ use tls_offload::{
 };
 
 use crate::config::Origin;
-use crate::config::schema::{self, TlsContext, TlsVersion};
+use crate::config::schema::{self, TlsConfig, TlsVersion};
 use crate::snapshot::{Fault, MakeTls};
 
 /// Loads certificates from the files that the configuration names, and remembers what it made of which contents.
@@ -23,17 +23,17 @@ pub struct Certificates {
 /// What was made of some contexts.
 #[derive(Debug)]
 struct Made<T> {
-    contexts: Vec<TlsContext>,
+    contexts: Vec<TlsConfig>,
     files: u64,
     tls: Arc<T>,
 }
 
 impl MakeTls for Certificates {
-    fn server(&mut self, contexts: &[TlsContext], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
+    fn server(&mut self, contexts: &[TlsConfig], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
         remembered(&mut self.servers, contexts, previous, || make_server(contexts))
     }
 
-    fn client(&mut self, context: &TlsContext, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
+    fn client(&mut self, context: &TlsConfig, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
         remembered(&mut self.clients, std::slice::from_ref(context), previous, || make_client(context))
     }
 }
@@ -41,7 +41,7 @@ impl MakeTls for Certificates {
 /// The previous one when neither the contexts nor their files have changed since it was made, else a new one.
 fn remembered<T>(
     made: &mut Vec<Made<T>>,
-    contexts: &[TlsContext],
+    contexts: &[TlsConfig],
     previous: Option<&Arc<T>>,
     make: impl FnOnce() -> Result<T, Fault>,
 ) -> Result<Arc<T>, Fault> {
@@ -59,7 +59,7 @@ fn remembered<T>(
 }
 
 /// A digest of every file that the contexts name. One that can't be read counts as empty: making the configuration says why.
-fn digest(contexts: &[TlsContext]) -> u64 {
+fn digest(contexts: &[TlsConfig]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for context in contexts {
         for pem in [&context.cert_chain, &context.private_key, &context.ca_cert].into_iter().flatten() {
@@ -71,7 +71,7 @@ fn digest(contexts: &[TlsContext]) -> u64 {
     hasher.finish()
 }
 
-fn make_server(contexts: &[TlsContext]) -> Result<ServerTls, Fault> {
+fn make_server(contexts: &[TlsConfig]) -> Result<ServerTls, Fault> {
     let Some(first) = contexts.first() else {
         return Err(Fault { origin: Origin::default(), message: "no TLS context".into(), remedy: String::new() });
     };
@@ -82,7 +82,7 @@ fn make_server(contexts: &[TlsContext]) -> Result<ServerTls, Fault> {
     ServerTls::new(options).map_err(|e| fault(first, &e))
 }
 
-fn make_client(context: &TlsContext) -> Result<ClientTls, Fault> {
+fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
     let roots = match &context.ca_cert {
         _ if context.insecure_skip => Roots::Insecure,
         Some(ca) => Roots::Pem(pem(ca)),
@@ -97,7 +97,7 @@ fn make_client(context: &TlsContext) -> Result<ClientTls, Fault> {
     ClientTls::new(options).map_err(|e| fault(context, &e))
 }
 
-fn identity(context: &TlsContext) -> Result<Identity, Fault> {
+fn identity(context: &TlsConfig) -> Result<Identity, Fault> {
     let (Some(certificates), Some(key)) = (&context.cert_chain, &context.private_key) else {
         return Err(Fault {
             origin: context.origin.clone(),
@@ -108,11 +108,11 @@ fn identity(context: &TlsContext) -> Result<Identity, Fault> {
     Ok(Identity { certificates: pem(certificates), key: pem(key) })
 }
 
-fn alpn(context: &TlsContext) -> Result<Alpn, Fault> {
+fn alpn(context: &TlsConfig) -> Result<Alpn, Fault> {
     Alpn::new(&context.alpn).map_err(|e| fault(context, &e))
 }
 
-fn versions(context: &TlsContext) -> Result<Versions, Fault> {
+fn versions(context: &TlsConfig) -> Result<Versions, Fault> {
     let name = |version| match version {
         TlsVersion::Auto => "tls_auto",
         TlsVersion::V12 => "tlsv1_2",
@@ -128,6 +128,6 @@ fn pem(from: &schema::Pem) -> Pem {
     }
 }
 
-fn fault(context: &TlsContext, error: &ConfigError) -> Fault {
+fn fault(context: &TlsConfig, error: &ConfigError) -> Fault {
     Fault { origin: context.origin.clone(), message: error.to_string(), remedy: String::new() }
 }

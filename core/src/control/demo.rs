@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tokio::task::spawn_local;
 
-use crate::config::schema::{Config, Pem, TlsContext};
+use crate::config::schema::{Config, Pem, TlsConfig};
 use crate::net::{Address, Transport};
 use crate::origin::Origin;
 
@@ -40,7 +40,7 @@ pub fn start_origins<T: Transport>(config: &Config, transport: &T) {
     }
 }
 
-fn make_certificate(context: &TlsContext) -> io::Result<()> {
+fn make_certificate(context: &TlsConfig) -> io::Result<()> {
     let (Some(Pem::Path(cert)), Some(Pem::Path(key))) = (&context.cert_chain, &context.private_key) else {
         return Ok(());
     };

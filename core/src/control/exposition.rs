@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Map, Value, json};
 
-use super::admin::PlaneReport;
+use super::admin::{Number, PlaneReport};
 use crate::telemetry::metrics::{DownstreamCounters, Kind, UpstreamCounters, WorkerCounters};
 
 /// The counters of all workers, added up.
@@ -84,10 +84,18 @@ impl Collector for Exposed {
                 .collect();
             write(&mut encoder, m.name, m.help, m.kind, &series)?;
         }
+        // One block per name, however the plane has ordered them: the format wants a name's series together.
+        let mut names: Vec<&Number> = Vec::new();
         for number in &self.plane.numbers {
-            let labels = number.labels.clone();
-            let kind = if number.grows { Kind::Counter } else { Kind::Gauge };
-            write(&mut encoder, number.name, number.help, kind, &[(labels, number.value)])?;
+            if names.iter().all(|n| n.name != number.name) {
+                names.push(number);
+            }
+        }
+        for first in names {
+            let same = self.plane.numbers.iter().filter(|n| n.name == first.name);
+            let series: Vec<_> = same.map(|n| (n.labels.clone(), n.value)).collect();
+            let kind = if first.grows { Kind::Counter } else { Kind::Gauge };
+            write(&mut encoder, first.name, first.help, kind, &series)?;
         }
         Ok(())
     }

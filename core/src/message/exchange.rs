@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 use super::Request;
-use crate::net::Address;
+use crate::config::Address;
 
 /// One request and what became of it.
 #[derive(Debug)]

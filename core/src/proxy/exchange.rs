@@ -81,7 +81,7 @@ impl<T: Transport> Proxy<T> {
                     replay.restore(x);
                 }
                 Err(e) => {
-                    tracing::warn!(cluster = %cluster.config().config.name, host = %host.name(), error = %e, status = e.status(),
+                    tracing::warn!(cluster = %cluster.name(), host = %host.name(), error = %e, status = e.status(),
                         "the request failed");
                     return Err(e);
                 }

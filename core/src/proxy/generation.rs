@@ -36,7 +36,9 @@ impl<T: Transport> Generation<T> {
     ) -> Self {
         let limits = Rc::new(Limits::clone(&snapshot.limits));
         let kept = |config: &Arc<ClusterConfig>| {
-            previous?.clusters.iter().find(|c| Arc::ptr_eq(c.config(), config)).map(Rc::clone)
+            let previous = previous?;
+            let index = previous.snapshot.clusters.iter().position(|old| Arc::ptr_eq(old, config))?;
+            previous.clusters.get(index).map(Rc::clone)
         };
         let clusters = snapshot.clusters.iter().enumerate().map(|(index, config)| {
             kept(config).unwrap_or_else(|| {
@@ -120,5 +122,5 @@ fn make_cluster<T: Transport>(
         let address = host.address.clone();
         Rc::new(HostPool::new(transport.clone(), address, tls, times, Rc::clone(limits), Arc::clone(counters)))
     });
-    Cluster::new(Arc::clone(config), hosts.collect(), worker)
+    Cluster::new(config.config.name.clone(), hosts.collect(), worker)
 }

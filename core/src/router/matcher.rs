@@ -114,6 +114,8 @@ const SCRATCH_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -144,6 +146,21 @@ mod tests {
         ] {
             let found = with_normal_path(raw.as_bytes(), |p| String::from_utf8(p.to_vec()).unwrap());
             assert_eq!(found, normal, "{raw}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_normal_path_has_no_dots_and_stays_as_it_is(raw in "/([x./]|%2e|%2F|%25|%){0,40}") {
+            let normal = with_normal_path(raw.as_bytes(), <[u8]>::to_vec);
+            let text = String::from_utf8(normal.clone()).unwrap();
+            prop_assert!(text.starts_with('/') && !text.contains("//"), "{raw} -> {text}");
+            prop_assert!(text.split('/').all(|segment| segment != "." && segment != ".."), "{raw} -> {text}");
+            if !text.contains('%') {
+                prop_assert_eq!(with_normal_path(&normal, <[u8]>::to_vec), normal);
+            }
         }
     }
 

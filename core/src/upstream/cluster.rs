@@ -3,31 +3,29 @@
 //! **Invariant:** derived from one generation's configuration; its pools outlive it when the next generation kept the cluster.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::balancer::Balancer;
 use super::pool::HostPool;
 use crate::net::Transport;
-use crate::snapshot::ClusterConfig;
 
 /// A cluster of one worker.
 pub struct Cluster<T: Transport> {
-    config: Arc<ClusterConfig>,
+    name: String,
     hosts: Vec<Rc<HostPool<T>>>,
     balancer: Balancer,
 }
 
 impl<T: Transport> Cluster<T> {
-    /// A cluster over `hosts`; `start` is where its round begins.
+    /// A cluster called `name` over `hosts`; `start` is where its round begins.
     #[must_use]
-    pub fn new(config: Arc<ClusterConfig>, hosts: Vec<Rc<HostPool<T>>>, start: usize) -> Self {
-        Self { config, hosts, balancer: Balancer::round_robin(start) }
+    pub fn new(name: String, hosts: Vec<Rc<HostPool<T>>>, start: usize) -> Self {
+        Self { name, hosts, balancer: Balancer::round_robin(start) }
     }
 
-    /// What it was made from.
+    /// Its name in the configuration.
     #[must_use]
-    pub fn config(&self) -> &Arc<ClusterConfig> {
-        &self.config
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The host for the next request.

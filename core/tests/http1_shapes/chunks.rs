@@ -67,7 +67,9 @@ pub(super) const ROWS: &[Row] = &[
     ("LF in an extension", chunked!("5;a\nhello\r\n0\r\n\r\n"), "POST / @a chunked | 400 LineEnd"),
     ("LF in a quoted value", chunked!("5;a=\"\n\"\r\nhello\r\n0\r\n\r\n"), "POST / @a chunked | 400 LineEnd"),
     ("a bare CR in an extension", chunked!("5;a\rb\r\nhello\r\n0\r\n\r\n"), "POST / @a chunked | 400 LineEnd"),
-    ("NUL in an extension", chunked!("5;a\0\r\nhello\r\n0\r\n\r\n"), "POST / @a chunked | 400 ChunkSize"),
+    ("NUL in an extension", chunked!("5;a\0\r\nhello\r\n0\r\n\r\n"), "POST / @a chunked | 400 ChunkExtension"),
+    ("NUL in a second extension, the first being longer", chunked!("1;aaaaaaaaaa\r\nx\r\n1;b\0cc\r\ny\r\n0\r\n\r\n"), "POST / @a chunked \"x\" | 400 ChunkExtension"),
+    ("LF in a second extension, the first being longer", chunked!("1;aaaaaaaaaa\r\nx\r\n1;b\n0\r\n\r\n"), "POST / @a chunked \"x\" | 400 LineEnd"),
     // Trailers.
     ("one", chunked!("0\r\nX-T: 1\r\n\r\n"), "POST / @a chunked [X-T: 1]"),
     ("two, then a request", chunked!("1\r\nx\r\n0\r\nA: 1\r\nb:2\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"), "POST / @a chunked \"x\" [A: 1] [b: 2] | GET /2 @a none"),

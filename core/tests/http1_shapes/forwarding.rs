@@ -101,6 +101,11 @@ fn a_head_that_was_changed_is_written_as_changed() {
     head.set("Content-Length", b"7");
     head.set("Transfer-Encoding", b"chunked");
     assert!(!written(&head, body).contains("7") && !written(&head, body).contains("chunked"), "the body decides");
+    head.append("content-length", b"7");
+    head.append("Host", b"b");
+    let written = written(&head, BodyLength::Exact(7));
+    assert_eq!(written.to_lowercase().matches("content-length: 7\r\n").count(), 1, "{written}");
+    assert_eq!(written.to_lowercase().matches("host:").count(), 1, "{written}");
 }
 
 #[test]
@@ -135,7 +140,13 @@ fn what_would_break_a_line_is_not_written() {
     assert_eq!(refused(&head, |e| e.host = Some(b"")), EncodeError::Field);
     assert_eq!(refused(&head, |e| e.extra = &[("a b", b"c")]), EncodeError::Field);
     assert_eq!(refused(&head, |e| e.extra = &[("a", b"c\r\nd: e")]), EncodeError::Field);
-    assert_eq!(refused(&head, |e| e.extra = &[("Content-Length", b"5")]), EncodeError::Field);
+    for extra in
+        [[("Content-Length", &b"5"[..])], [("host", b"b")], [("Connection", b"x")], [("transfer-encoding", b"chunked")]]
+    {
+        let mut encoder = RequestEncoder::new(&head, BodyLength::None);
+        encoder.extra = &extra;
+        assert_eq!(encoder.encode(&mut Vec::new()), Err(EncodeError::Field), "{extra:?}");
+    }
     for target in [&b"/a b"[..], b"/a\r\nX: y", b"", b"/\xc3\xa9", b"/a#b"] {
         head.set_target(target);
         assert_eq!(refused(&head, |_| {}), EncodeError::StartLine, "{}", target.escape_ascii());

@@ -57,6 +57,16 @@ fn as_many_fields_as_the_limit_pass() {
 }
 
 #[test]
+fn connection_names_as_many_fields_as_the_limit() {
+    let head = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close{}\r\n\r\n", ",x".repeat(n));
+    assert_eq!(refusal(CodecLimits::default(), head(32).as_bytes()), None);
+    assert_eq!(refusal(CodecLimits::default(), head(33).as_bytes()), Some(DecodeError::ConnectionOptions));
+    let lines = "Connection: x\r\n".repeat(33);
+    let lines = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    assert_eq!(refusal(CodecLimits::default(), lines.as_bytes()), Some(DecodeError::ConnectionOptions));
+}
+
+#[test]
 fn a_body_beyond_the_limit_is_413_by_length_and_by_chunks() {
     let limits = CodecLimits { request_body_bytes_max: 10, ..CodecLimits::default() };
     let sized = |n: usize| format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {n}\r\n\r\n");

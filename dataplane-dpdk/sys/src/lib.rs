@@ -1,1 +1,105 @@
-//! (being built)
+//! Declarations of `shim.c`, the narrow C shim over DPDK's inline functions.
+//!
+//! The layout of an mbuf stays in C; a burst is an array of [`Frame`]. The safe owners are in `dataplane-dpdk/src/port`.
+//!
+//! **Invariant:** declarations and plain records only, no logic.
+
+use std::ffi::{c_char, c_int, c_void};
+
+/// Frames of one burst, at most.
+pub const BURST: usize = 32;
+
+/// rx: the port found the IPv4 and the TCP checksum right.
+pub const FLAG_CSUM_GOOD: u16 = 1;
+/// rx: the port found a checksum wrong.
+pub const FLAG_CSUM_BAD: u16 = 2;
+/// rx: the frame continues in further mbufs.
+pub const FLAG_SEGMENTED: u16 = 4;
+/// tx: the port is to fill in the checksums of this TCP segment (IPv4 without options).
+pub const FLAG_TX_CSUM: u16 = 8;
+
+/// One frame of a burst, as the shim describes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// The mbuf, opaque here.
+    pub mbuf: *mut c_void,
+    /// Its first byte.
+    pub data: *mut u8,
+    /// The port's hash of the flow.
+    pub rss: u32,
+    /// Bytes of the frame.
+    pub len: u16,
+    /// Bytes that `data` may grow to.
+    pub room: u16,
+    /// `FLAG_*`.
+    pub flags: u16,
+    /// The VLAN tag that the port took off, where it does.
+    pub vlan: u16,
+    /// Bytes of the TCP header, for segmentation by the port.
+    pub l4_len: u16,
+    /// Bytes of a segment, for segmentation by the port.
+    pub tso_size: u16,
+}
+
+const _: () = assert!(size_of::<Frame>() == 32);
+
+/// What a port is and can do.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PortInfo {
+    /// Name of the poll-mode driver, ended by a zero byte.
+    pub driver: [c_char; 64],
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// Its MTU, in bytes.
+    pub mtu: u16,
+    /// Queue pairs it can have.
+    pub queues_max: u16,
+    /// 1: it checks IPv4 and TCP checksums.
+    pub rx_checksum: u16,
+    /// 1: it fills them in.
+    pub tx_checksum: u16,
+    /// 1: the link is up.
+    pub link_up: u16,
+}
+
+/// The counters of a port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs, reason = "the names of rte_eth_stats")]
+pub struct PortStats {
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub rx_missed: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    pub rx_no_mbuf: u64,
+}
+
+// 0 or a count for success, a negative errno for failure.
+#[allow(missing_docs, reason = "documented where they are defined, in shim.c")]
+unsafe extern "C" {
+    pub fn fg_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int;
+    pub fn fg_eal_cleanup() -> c_int;
+    pub fn fg_thread_register() -> c_int;
+    pub fn fg_thread_unregister();
+
+    pub fn fg_pool_create(name: *const c_char, frames: u32, cache: u32, data_room: u16) -> *mut c_void;
+    pub fn fg_pool_in_use(pool: *const c_void) -> u32;
+    pub fn fg_pool_free(pool: *mut c_void);
+    pub fn fg_alloc_bulk(pool: *mut c_void, out: *mut Frame, n: u16) -> c_int;
+    pub fn fg_free_bulk(mbufs: *mut *mut c_void, n: u16);
+
+    pub fn fg_dev_probe(devargs: *const c_char, name: *const c_char, port: *mut u16) -> c_int;
+    pub fn fg_port_info(port: u16, out: *mut PortInfo) -> c_int;
+    pub fn fg_port_configure(port: u16, queues: u16, descriptors: u16, mtu: u16, pool: *mut c_void) -> c_int;
+    pub fn fg_port_start(port: u16) -> c_int;
+    pub fn fg_port_close(port: u16) -> c_int;
+    pub fn fg_port_stats(port: u16, out: *mut PortStats) -> c_int;
+
+    pub fn fg_rx_burst(port: u16, queue: u16, out: *mut Frame, n: u16) -> u16;
+    pub fn fg_tx_burst(port: u16, queue: u16, frames: *const Frame, n: u16) -> u16;
+}

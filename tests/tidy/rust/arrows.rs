@@ -147,9 +147,8 @@ const ROWS: &[&[&str]] = &[
     &["router", "upstream"],
     &["stream"],
     &["codec", "tls"],
-    &["message"],
+    &["net", "message"],
     &["config", "telemetry"],
-    &["net"],
 ];
 
 /// Imports within a row that are wanted: who, and from whom.

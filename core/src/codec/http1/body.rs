@@ -204,11 +204,13 @@ impl BodyDecoder {
             return Err(DecodeError::ChunkSize);
         }
         let digits = at;
+        let mut broken = DecodeError::ChunkSize;
         if src.get(at) == Some(&b';') {
             at = value_end(src, at.max(self.searched));
             self.searched = at;
+            broken = DecodeError::ChunkExtension;
         }
-        if !line_ends(src, at, DecodeError::ChunkSize)? {
+        if !line_ends(src, at, broken)? {
             return incomplete;
         }
         check_extensions(&src[digits..at])?;

@@ -46,7 +46,7 @@ pub struct RequestEncoder<'a> {
     pub host: Option<&'a [u8]>,
     /// Whether to write `TE: trailers`.
     pub te_trailers: bool,
-    /// Fields to write behind the head's own: names and values.
+    /// Fields to write behind the head's own: names and values. Not Host, Connection, Content-Length or Transfer-Encoding.
     pub extra: &'a [(&'a str, &'a [u8])],
 }
 
@@ -60,7 +60,7 @@ pub struct ResponseEncoder<'a> {
     pub version: Version,
     /// What to write about the connection. `Close` in any case when the body lasts until the connection's end.
     pub connection: ConnectionField,
-    /// Fields to write behind the head's own: names and values.
+    /// Fields to write behind the head's own: names and values. Not Host, Connection, Content-Length or Transfer-Encoding.
     pub extra: &'a [(&'a str, &'a [u8])],
 }
 
@@ -145,11 +145,7 @@ impl<'a> RequestEncoder<'a> {
         let StartLine::Request { method, method_span, target, .. } = self.head.line() else { return 0..0 };
         let (raw, text) = (self.head.raw(), target.of(self.head.raw()));
         let as_is = text.starts_with(b"/") || method == Method::Connect || text == b"*";
-        if as_is
-            && self.head.is_received(target)
-            && target.start as usize == method_span.end() + 1
-            && raw[target.end()..].starts_with(b" HTTP/1.1\r\n")
-        {
+        if as_is && self.head.is_received(target) && raw[target.end()..].starts_with(b" HTTP/1.1\r\n") {
             return method_span.start as usize..target.end() + b" HTTP/1.1\r\n".len();
         }
         sink.put(method_span.of(raw));

@@ -22,7 +22,9 @@ pub(super) enum Kind {
 pub(super) struct Facts {
     length: Option<u64>,
     coding: Coding,
-    said: u16,
+    said: u8,
+    /// How many fields Connection names.
+    nominated: usize,
 }
 
 /// The transfer codings named so far, in order.
@@ -61,7 +63,7 @@ impl Facts {
                 self.length = Some(content_length(value)?);
             }
             FieldId::TransferEncoding => self.note_coding(value)?,
-            FieldId::Connection => self.note_connection(value),
+            FieldId::Connection => self.note_connection(value)?,
             FieldId::Upgrade => self.note_upgrade(value),
             FieldId::Te if list(value).any(|e| e.eq_ignore_ascii_case(b"trailers")) => self.said |= TE_TRAILERS,
             FieldId::Expect if kind == Kind::Request => {
@@ -96,16 +98,21 @@ impl Facts {
         if empty { Err(DecodeError::Coding) } else { Ok(()) }
     }
 
-    fn note_connection(&mut self, value: &[u8]) {
+    fn note_connection(&mut self, value: &[u8]) -> Result<(), DecodeError> {
         for option in list(value) {
             self.said |= match option.len() {
                 5 if option.eq_ignore_ascii_case(b"close") => CLOSE,
                 10 if option.eq_ignore_ascii_case(b"keep-alive") => KEEP_ALIVE,
                 7 if option.eq_ignore_ascii_case(b"upgrade") => UPGRADE_OPTION,
                 2 if option.eq_ignore_ascii_case(b"te") => 0,
-                _ => NOMINATES,
+                _ => {
+                    self.nominated += 1;
+                    0
+                }
             };
         }
+        // Each is looked for in every field: a head full of them would hold the worker.
+        if self.nominated > NOMINATED_FIELDS_MAX { Err(DecodeError::ConnectionOptions) } else { Ok(()) }
     }
 
     /// An upgrade to HTTP/2 or to TLS would carry requests past every filter, so that such an offer is not heard (a server may ignore
@@ -181,7 +188,7 @@ impl Facts {
     /// Marks the fields that Connection names, so that they are not forwarded. Fields that the gateway knows, and those that are meant
     /// for the far end whatever Connection says, keep their id: else a sender could strip what the origin trusts.
     pub(super) fn mark_nominated(&self, head: &mut HttpHead) {
-        if !self.has(NOMINATES) {
+        if self.nominated == 0 {
             return;
         }
         let (raw, fields) = head.spans_mut();
@@ -201,7 +208,7 @@ impl Facts {
         }
     }
 
-    fn has(&self, what: u16) -> bool {
+    fn has(&self, what: u8) -> bool {
         self.said & what != 0
     }
 }
@@ -314,12 +321,14 @@ const END_TO_END: [&[u8]; 19] = [
     b"strict-transport-security",
 ];
 
-const HOST: u16 = 1;
-const CLOSE: u16 = 1 << 1;
-const KEEP_ALIVE: u16 = 1 << 2;
-const UPGRADE_OPTION: u16 = 1 << 3;
-const NOMINATES: u16 = 1 << 4;
-const UPGRADE_FIELD: u16 = 1 << 5;
-const UPGRADE_REFUSED: u16 = 1 << 6;
-const TE_TRAILERS: u16 = 1 << 7;
-const EXPECT: u16 = 1 << 8;
+/// Fields that Connection may name, at most.
+const NOMINATED_FIELDS_MAX: usize = 32;
+
+const HOST: u8 = 1;
+const CLOSE: u8 = 1 << 1;
+const KEEP_ALIVE: u8 = 1 << 2;
+const UPGRADE_OPTION: u8 = 1 << 3;
+const UPGRADE_FIELD: u8 = 1 << 4;
+const UPGRADE_REFUSED: u8 = 1 << 5;
+const TE_TRAILERS: u8 = 1 << 6;
+const EXPECT: u8 = 1 << 7;

@@ -190,11 +190,14 @@ fn is_decimal_of(value: &[u8], n: u64) -> bool {
     decimal(n, &mut [0; 20]) == value
 }
 
-/// An extra field is one line, and says nothing about framing.
+/// An extra field is one line, and none that is written by the encoder itself.
 pub(super) fn check_extra(extra: &[(&str, &[u8])]) -> Result<(), EncodeError> {
     let fits = |(name, value): &(&str, &[u8])| {
-        let frames = matches!(FieldId::of(name.as_bytes()), FieldId::ContentLength | FieldId::TransferEncoding);
-        is_token(name.as_bytes()) && value_end(value, 0) == value.len() && !frames
+        let ours = matches!(
+            FieldId::of(name.as_bytes()),
+            FieldId::ContentLength | FieldId::TransferEncoding | FieldId::Connection | FieldId::Host
+        );
+        is_token(name.as_bytes()) && value_end(value, 0) == value.len() && !ours
     };
     if extra.iter().all(fits) { Ok(()) } else { Err(EncodeError::Field) }
 }

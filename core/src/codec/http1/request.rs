@@ -13,6 +13,9 @@ use crate::codec::Codec;
 use crate::message::{BodyLength, Method, StartLine};
 
 /// Reads the requests of one connection, one after another.
+///
+/// It takes every byte for HTTP. After a CONNECT, or a request that offers an upgrade, the caller shows it nothing more until the answer
+/// is known: what follows a 2xx or a 101 belongs to the tunnel.
 #[derive(Debug)]
 pub struct RequestDecoder {
     limits: CodecLimits,

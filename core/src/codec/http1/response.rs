@@ -13,6 +13,9 @@ use crate::codec::Codec;
 use crate::message::{BodyLength, Method, StartLine};
 
 /// Reads the responses of one connection, each after [`expect_response`](Self::expect_response).
+///
+/// A 101, or a 2xx to CONNECT, is the last that it reads: what follows belongs to the tunnel. A 101 whose options don't say `upgrade`
+/// switches to a protocol that is not forwarded, and is to be treated as a bad answer.
 #[derive(Debug)]
 pub struct ResponseDecoder {
     limits: CodecLimits,

@@ -167,16 +167,22 @@ static CLASS: [u8; 256] = {
 mod tests {
     use super::*;
 
-    /// Each byte at each place of a word, among neighbours that make borrows: the scan must agree with the table.
+    /// Each byte at each place of a word or a block, before every other byte: the scan must agree with the table.
     #[test]
     fn scans_agree_with_the_table_for_every_byte_at_every_place() {
         type Scan = fn(&[u8], usize) -> usize;
-        let scans = [(token_end as Scan, TOKEN, b'a'), (target_end, TARGET, b'/'), (value_end, VALUE, b'\t')];
+        let scans = [
+            (token_end as Scan, TOKEN, b'a'),
+            (token_end, TOKEN, b'-'),
+            (target_end, TARGET, b'/'),
+            (value_end, VALUE, b'v'),
+            (value_end, VALUE, b'\t'),
+        ];
         for (scan, class, filler) in scans {
             for byte in 0..=u8::MAX {
                 for next in 0..=u8::MAX {
-                    for place in [0, 1, 6, 7, 8, 16] {
-                        let mut text = [filler; 19];
+                    for place in [0, 1, 6, 7, 8, 15, 16, 30] {
+                        let mut text = [filler; 33];
                         text[place] = byte;
                         text[place + 1] = next;
                         let end = text.iter().position(|&b| CLASS[usize::from(b)] & class == 0).unwrap_or(text.len());

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing is said here of a key that the tables do not say.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::planned::{BALANCERS, CLUSTER_TYPES, INNER, NETWORK_FILTERS, PLANNED, STREAM_FILTERS, Variant};
@@ -59,11 +60,11 @@ fn write_inner(page: &mut String) {
     line(page, format_args!("{INNER_HEAD}"));
     for (name, _) in INNER {
         let keys: Vec<String> = super::inner(name).map(|(key, _)| format!("`{key}`")).collect();
-        let parents: Vec<String> =
-            PLANNED.iter().filter(|p| p.inner == *name).map(|p| format!("`{}`", p.name)).collect();
+        let planned = PLANNED.iter().filter(|p| p.inner == *name).map(|p| p.name);
         let above = INNER.iter().flat_map(|(row, _)| super::inner(row)).filter(|(_, within)| within == name);
-        let mut parents: Vec<String> = parents.into_iter().chain(above.map(|(key, _)| format!("`{key}`"))).collect();
-        parents.dedup();
+        let parents: BTreeSet<String> =
+            planned.chain(above.map(|(key, _)| key)).map(|key| format!("`{key}`")).collect();
+        let parents: Vec<String> = parents.into_iter().collect();
         line(page, format_args!("| {} | {} |", parents.join(", "), keys.join(", ")));
     }
 }

@@ -25,7 +25,7 @@ const fn deep(
 #[rustfmt::skip]
 pub(crate) const PLANNED: &[Planned] = &[
     // tidy: table
-    deep("file", "metrics", Warning, "no sink is opened, no statistic is left out: all of them are on the admin address under /metrics", "metrics"),
+    deep("file", "metrics", Warning, "no sink is opened and no statistic is left out: all are served by the admin API alone, under /metrics", "metrics"),
     deep("file", "tracing", Warning, "no trace is written", "tracing"),
     row("file", "extends", Error, "the extensions are not started: what they register, tunnel or convert is lost"),
     row("file", "third_part_codec", Error, "the protocols of loaded codecs are not served"),

@@ -4,9 +4,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::config::Address;
 use crate::config::reader::Reader;
 use crate::config::tree::Node;
-use crate::net::Address;
 
 /// Where the admin API listens.
 pub(super) fn admin(r: &mut Reader, node: &Node) -> Option<Address> {

@@ -3,12 +3,12 @@
 //! **Invariant:** a balancer that is not here is replaced only where requests still go to hosts that are meant for them.
 
 use super::tls;
+use crate::config::Address;
 use crate::config::diagnostic::Place;
 use crate::config::keys::{BALANCERS, CLUSTER_TYPES};
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{Balancing, Cluster, Host, TlsContext};
+use crate::config::schema::{Balancing, Cluster, Host, TlsConfig};
 use crate::config::tree::Node;
-use crate::net::Address;
 
 pub(super) fn cluster_manager(r: &mut Reader, node: &Node) -> Option<Vec<Cluster>> {
     let fields = r.map(node, "cluster_manager")?;
@@ -16,7 +16,7 @@ pub(super) fn cluster_manager(r: &mut Reader, node: &Node) -> Option<Vec<Cluster
     Some(fields.list(r, "clusters", |r, node| cluster(r, node, shared.as_ref())))
 }
 
-fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsContext>) -> Option<Cluster> {
+fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsConfig>) -> Option<Cluster> {
     let fields = r.map(node, "cluster")?;
     let name = fields.required(r, "name");
     fields.with(r, "type", kind);
@@ -79,7 +79,7 @@ fn conns_max(r: &mut Reader, fields: &Fields<'_>) -> Option<u32> {
     breakers.first().and_then(|(max, _)| *max).filter(|max| *max > 0)
 }
 
-fn cluster_tls(r: &mut Reader, fields: &Fields<'_>, shared: Option<&TlsContext>) -> Option<TlsContext> {
+fn cluster_tls(r: &mut Reader, fields: &Fields<'_>, shared: Option<&TlsConfig>) -> Option<TlsConfig> {
     let own = fields.with(r, "tls_context", tls::client);
     if !fields.boolean(r, "cluster_manager_tls").unwrap_or(false) {
         return own;

@@ -5,12 +5,12 @@
 use std::net::SocketAddr;
 
 use super::{route, the_only, tls};
+use crate::config::Address;
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
-use crate::config::schema::{AccessLog, Listener, Proxy, RouterConfig, TlsContext, VirtualHost};
+use crate::config::schema::{AccessLog, Listener, Proxy, RouterConfig, TlsConfig, VirtualHost};
 use crate::config::tree::{Node, Value};
-use crate::net::Address;
 
 /// A listener, and its router where the routes are inline.
 pub(super) fn listener(r: &mut Reader, node: &Node) -> Option<(Listener, Option<RouterConfig>)> {
@@ -50,7 +50,7 @@ pub(super) fn listener(r: &mut Reader, node: &Node) -> Option<(Listener, Option<
 
 #[derive(Default)]
 struct Chain {
-    tls: Vec<TlsContext>,
+    tls: Vec<TlsConfig>,
     proxy: Option<Proxy>,
 }
 
@@ -111,8 +111,8 @@ fn router_name(r: &mut Reader, fields: &Fields<'_>) -> Option<(String, Origin)> 
 
 fn access_log(r: &mut Reader, node: &Node) -> Option<AccessLog> {
     let fields = r.map(node, "access_log")?;
-    let path = fields.text(r, "log_path").filter(|p| !p.is_empty()).unwrap_or_else(|| "stdout".into());
-    Some(AccessLog { path, format: fields.text(r, "log_format").filter(|f| !f.is_empty()) })
+    let path = fields.text(r, "log_path").unwrap_or_else(|| "stdout".into());
+    Some(AccessLog { path, format: fields.text(r, "log_format") })
 }
 
 fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {

@@ -82,8 +82,8 @@ pub(super) fn route(r: &mut Reader, node: &Node) -> Option<Route> {
 
 fn path_match(r: &mut Reader, node: &Node) -> Option<PathMatch> {
     let fields = r.map(node, "match")?;
-    let prefix = fields.text(r, "prefix").filter(|p| !p.is_empty());
-    let path = fields.text(r, "path").filter(|p| !p.is_empty());
+    let prefix = fields.text(r, "prefix");
+    let path = fields.text(r, "path");
     for text in prefix.iter().chain(&path) {
         if !text.starts_with('/') {
             r.warn(node.place, format!("`{text}` does not start with `/`: no path matches it"), "");

@@ -3,12 +3,12 @@
 //! **Invariant:** what would weaken TLS silently is an error.
 
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{Pem, TlsContext, TlsVersion};
+use crate::config::schema::{Pem, TlsConfig, TlsVersion};
 use crate::config::tree::{Node, Value};
 
 /// The TLS of a listener; None when it is off.
-pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsContext> {
-    let fields = r.map(node, "tls_server")?;
+pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
+    let fields = map(r, node, "tls_server")?;
     if !is_on(r, &fields, fields.get("cert_chain").is_some()) {
         return None;
     }
@@ -17,7 +17,7 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsContext> {
             fields.missing(r, key);
         }
     }
-    Some(TlsContext {
+    Some(TlsConfig {
         cert_chain: pem(r, &fields, "cert_chain"),
         private_key: pem(r, &fields, "private_key"),
         ..common(r, &fields)
@@ -25,8 +25,8 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsContext> {
 }
 
 /// The TLS to the hosts of a cluster; None when it is off.
-pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsContext> {
-    let fields = r.map(node, "tls_client")?;
+pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
+    let fields = map(r, node, "tls_client")?;
     if !is_on(r, &fields, !node.is_neutral()) {
         return None;
     }
@@ -34,12 +34,20 @@ pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsContext> {
     if insecure_skip {
         r.warn(node.place, "`insecure_skip`: anyone on the way can pose as the origin", "write `ca_cert` instead");
     }
-    Some(TlsContext {
+    Some(TlsConfig {
         ca_cert: pem(r, &fields, "ca_cert"),
         server_name: fields.text(r, "server_name").unwrap_or_default(),
         insecure_skip,
         ..common(r, &fields)
     })
+}
+
+/// The keys of a context. None when it is switched off: then nothing that stands in it has an effect to report.
+fn map<'n>(r: &mut Reader, node: &'n Node, section: &str) -> Option<Fields<'n>> {
+    match node.get("status").map(|status| &status.value) {
+        Some(Value::Bool(false)) => None,
+        _ => r.map(node, section),
+    }
 }
 
 fn is_on(r: &mut Reader, fields: &Fields<'_>, configured: bool) -> bool {
@@ -53,7 +61,7 @@ fn is_on(r: &mut Reader, fields: &Fields<'_>, configured: bool) -> bool {
     fields.boolean(r, "status").unwrap_or(configured)
 }
 
-fn common(r: &mut Reader, fields: &Fields<'_>) -> TlsContext {
+fn common(r: &mut Reader, fields: &Fields<'_>) -> TlsConfig {
     let min_version = fields.choice(r, "min_version", VERSIONS).unwrap_or_default();
     let max_version = fields.choice(r, "max_version", VERSIONS).unwrap_or_default();
     if let Some(Node { value: Value::Text(text), place }) = fields.get("max_version")
@@ -66,7 +74,7 @@ fn common(r: &mut Reader, fields: &Fields<'_>) -> TlsContext {
     }
     let origin = r.origin(fields.node.place);
     let alpn = fields.with(r, "alpn", alpn).unwrap_or_default();
-    TlsContext { alpn, min_version, max_version, origin, ..TlsContext::default() }
+    TlsConfig { alpn, min_version, max_version, origin, ..TlsConfig::default() }
 }
 
 /// The protocols that are spoken of those that are listed.
@@ -81,7 +89,7 @@ fn alpn(r: &mut Reader, node: &Node) -> Option<Vec<String>> {
 }
 
 fn pem(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Pem> {
-    fields.text(r, key).filter(|t| !t.is_empty()).map(Pem::of)
+    fields.text(r, key).map(Pem::of)
 }
 
 const VERSIONS: &[(&str, TlsVersion)] = &[

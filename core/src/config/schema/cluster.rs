@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::TlsContext;
+use super::TlsConfig;
+use crate::config::Address;
 use crate::config::diagnostic::Origin;
-use crate::net::Address;
 
 /// One entry of `cluster_manager.clusters`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Cluster {
     /// `circuit_breakers[0].max_connections`; None: no limit.
     pub conns_max: Option<u32>,
     /// `tls_context` when it is on, or that of `cluster_manager` with `cluster_manager_tls`.
-    pub tls: Option<TlsContext>,
+    pub tls: Option<TlsConfig>,
     /// `hosts`.
     pub hosts: Vec<Host>,
     /// Where it stands.

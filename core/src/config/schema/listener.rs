@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::TlsContext;
+use super::TlsConfig;
+use crate::config::Address;
 use crate::config::diagnostic::Origin;
-use crate::net::Address;
 
 /// One entry of `listeners`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Listener {
     /// `access_logs`.
     pub access_logs: Vec<AccessLog>,
     /// `filter_chains[0].tls_context` or `tls_context_set`, those that are on. Empty: plain text.
-    pub tls: Vec<TlsContext>,
+    pub tls: Vec<TlsConfig>,
     /// `filter_chains[0].filters[0].config`.
     pub proxy: Proxy,
     /// Where it stands.

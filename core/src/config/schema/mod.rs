@@ -14,11 +14,11 @@ pub use route::{
     Domain, DomainError, HostPattern, PathMatch, PortPattern, Route, RouteAction, RouteTimeout, RouterConfig,
     VirtualHost,
 };
-pub use tls::{Pem, TlsBackend, TlsContext, TlsVersion};
+pub use tls::{Pem, TlsBackend, TlsConfig, TlsVersion};
 
 use super::dataplane::Dataplane;
 use super::limits::Limits;
-use crate::net::Address;
+use crate::config::Address;
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]

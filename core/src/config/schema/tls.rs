@@ -9,7 +9,7 @@ use crate::config::diagnostic::Origin;
 
 /// `tls_context`, or one entry of `tls_context_set`. Only those that are on become data.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct TlsContext {
+pub struct TlsConfig {
     /// `cert_chain`: the certificate and those between it and the root. Always there on a listener.
     pub cert_chain: Option<Pem>,
     /// `private_key`. Always there on a listener.

@@ -1,0 +1,178 @@
+//! The counters of one lcore: written by its thread, read by any.
+//!
+//! **Invariant:** one writer. A counter is a relaxed load and store, never a locked instruction, and never blocks the lcore.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A number that one thread writes and all may read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The value now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Adds `n`. Only the owning lcore calls this.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Takes `n` off a gauge. Only the owning lcore calls this.
+    pub(crate) fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
+    }
+}
+
+/// What one lcore did since it started.
+#[derive(Debug, Default)]
+pub struct LcoreCounters {
+    /// Frames taken from the ports.
+    pub rx_packets: Counter,
+    /// Their bytes, Ethernet header included.
+    pub rx_bytes: Counter,
+    /// Frames given to the ports.
+    pub tx_packets: Counter,
+    /// Their bytes.
+    pub tx_bytes: Counter,
+    /// Receive bursts that brought at least one frame.
+    pub rx_bursts: Counter,
+    /// Turns of the poller.
+    pub turns: Counter,
+    /// Turns that neither received nor sent a frame.
+    pub empty_turns: Counter,
+    /// Time of turns that moved a frame, and of the tasks that ran behind them, in nanoseconds.
+    pub busy_ns: Counter,
+    /// Time of all other turns, sleep included, in nanoseconds.
+    pub idle_ns: Counter,
+    /// Flows that are held now, in any state.
+    pub flows: Counter,
+    /// Flows that have not finished their handshake now.
+    pub flows_opening: Counter,
+    /// Flows in TIME-WAIT now: a table entry without buffers.
+    pub time_waits: Counter,
+    /// Connections that peers opened.
+    pub flows_accepted: Counter,
+    /// Connections that we opened.
+    pub flows_connected: Counter,
+    /// Connections that the peer reset.
+    pub flows_reset: Counter,
+    /// Connections that ended because the peer fell silent.
+    pub flows_timed_out: Counter,
+    drops: [Counter; DropReason::ALL.len()],
+}
+
+impl LcoreCounters {
+    /// Frames that were dropped for `reason`.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].get()
+    }
+
+    /// Frames that were dropped, for any reason.
+    #[must_use]
+    pub fn drops_total(&self) -> u64 {
+        self.drops.iter().map(Counter::get).sum()
+    }
+
+    pub(crate) fn drop_frame(&self, reason: DropReason) {
+        self.drops[reason as usize].add(1);
+    }
+}
+
+/// Why the stack threw a frame away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// Another station's Ethernet address.
+    OtherMac,
+    /// Neither IPv4 nor ARP.
+    EtherType,
+    /// A header or a length that can't be.
+    Malformed,
+    /// Spread over several mbufs: larger than the port was set up for.
+    Segmented,
+    /// Another host's IPv4 address.
+    OtherAddress,
+    /// A fragment of an IPv4 packet.
+    Fragment,
+    /// Neither TCP nor an ICMP echo request.
+    Protocol,
+    /// A wrong IPv4, TCP or ICMP checksum.
+    Checksum,
+    /// An ARP packet that is not for us, or whose sender can't be.
+    Arp,
+    /// A SYN beyond `syn_backlog_max`.
+    SynBacklog,
+    /// A SYN while the listener's queue of accepted connections is full.
+    AcceptQueue,
+    /// A SYN beyond `flows_max`.
+    FlowsMax,
+    /// A segment for a connection that waits in TIME-WAIT.
+    TimeWait,
+    /// An answer for which the port had no free frame or no room.
+    TxFull,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Self; 14] = [
+        Self::OtherMac,
+        Self::EtherType,
+        Self::Malformed,
+        Self::Segmented,
+        Self::OtherAddress,
+        Self::Fragment,
+        Self::Protocol,
+        Self::Checksum,
+        Self::Arp,
+        Self::SynBacklog,
+        Self::AcceptQueue,
+        Self::FlowsMax,
+        Self::TimeWait,
+        Self::TxFull,
+    ];
+
+    /// The name in metrics: lower case with underscores.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        // tidy: table
+        match self {
+            Self::OtherMac => "other_mac",
+            Self::EtherType => "ether_type",
+            Self::Malformed => "malformed",
+            Self::Segmented => "segmented",
+            Self::OtherAddress => "other_address",
+            Self::Fragment => "fragment",
+            Self::Protocol => "protocol",
+            Self::Checksum => "checksum",
+            Self::Arp => "arp",
+            Self::SynBacklog => "syn_backlog",
+            Self::AcceptQueue => "accept_queue",
+            Self::FlowsMax => "flows_max",
+            Self::TimeWait => "time_wait",
+            Self::TxFull => "tx_full",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_counter_and_name() {
+        let counters = LcoreCounters::default();
+        for (i, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i);
+            counters.drop_frame(reason);
+            assert_eq!(counters.drops(reason), 1);
+        }
+        assert_eq!(counters.drops_total(), DropReason::ALL.len() as u64);
+        let mut names: Vec<_> = DropReason::ALL.map(DropReason::name).into();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::ALL.len());
+    }
+}

@@ -1,0 +1,204 @@
+//! What a port is called, what it can do, and why it can't be opened: plain data, with and without the feature `dpdk`.
+//!
+//! **Invariant:** data only; nothing here touches a device.
+
+use std::fmt;
+
+/// An Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Every station of the link.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+
+    /// Whether it names one station.
+    #[must_use]
+    pub fn is_unicast(self) -> bool {
+        self.0[0] & 1 == 0
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A device as the configuration names it: `0000:3b:00.0`, or `net_af_xdp0,iface=eth1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    text: String,
+}
+
+impl Device {
+    /// Takes the text of `dataplane.dpdk.ports[].device`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self { text: text.trim().to_owned() }
+    }
+
+    /// The whole text, as DPDK takes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The name DPDK gives the port: what stands in front of the first comma.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.text.split(',').next().unwrap_or_default()
+    }
+
+    /// The value of an argument of a virtual device (`iface`).
+    #[must_use]
+    pub fn argument(&self, key: &str) -> Option<&str> {
+        self.text.split(',').skip(1).find_map(|a| a.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// Whether it is a virtual device of the driver `prefix` (`net_af_xdp`).
+    #[must_use]
+    pub fn is_vdev(&self, prefix: &str) -> bool {
+        let number = self.name().strip_prefix(prefix);
+        number.is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+    }
+
+    /// Whether it is a PCI address: `bus:device.function`, with or without a domain.
+    #[must_use]
+    pub fn is_pci(&self) -> bool {
+        let hex = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_hexdigit());
+        let Some((bus, function)) = self.name().rsplit_once('.') else { return false };
+        hex(function) && (2..=3).contains(&bus.split(':').count()) && bus.split(':').all(hex)
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// How a port is to be set up.
+#[derive(Clone, Debug)]
+pub struct PortOptions {
+    /// The device.
+    pub device: Device,
+    /// Queue pairs.
+    pub queues: u16,
+    /// MTU in bytes, without the Ethernet header.
+    pub mtu: u16,
+}
+
+/// What an open port is and can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortInfo {
+    /// The poll-mode driver (`net_af_xdp`, `net_ixgbe`).
+    pub driver: String,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Its MTU, in bytes.
+    pub mtu: u16,
+    /// Queue pairs it could have.
+    pub queues_max: u16,
+    /// Whether it checks IPv4 and TCP checksums.
+    pub rx_checksum: bool,
+    /// Whether it fills them in.
+    pub tx_checksum: bool,
+    /// Whether the link is up.
+    pub link_up: bool,
+}
+
+/// The counters of a port, as its driver keeps them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames lost because nobody took them out of the ring.
+    pub rx_missed: u64,
+    /// Frames received damaged.
+    pub rx_errors: u64,
+    /// Frames that could not be sent.
+    pub tx_errors: u64,
+    /// Frames lost for want of a free mbuf.
+    pub rx_no_mbuf: u64,
+}
+
+/// Why a port can't be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortError {
+    /// This binary has no DPDK in it.
+    NotBuilt,
+    /// EAL was started before in this process, and ended.
+    EalSpent,
+    /// EAL refused its arguments or its memory.
+    Eal {
+        /// The errno.
+        errno: i32,
+    },
+    /// There is no such device, or no driver for it.
+    NoDevice {
+        /// The errno.
+        errno: i32,
+    },
+    /// The device has fewer queue pairs than wanted.
+    Queues {
+        /// What it has.
+        max: u16,
+    },
+    /// There is no memory for its frames.
+    NoMemory,
+    /// The device did not take its configuration.
+    Configure {
+        /// The errno.
+        errno: i32,
+    },
+    /// The device did not start.
+    Start {
+        /// The errno.
+        errno: i32,
+    },
+    /// A foreign XDP program is attached to the interface.
+    XdpBusy {
+        /// The interface.
+        interface: String,
+        /// The program's name.
+        program: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_told_apart() {
+        let xdp = Device::new(" net_af_xdp0,iface=eth1,busy_budget=0 ");
+        assert_eq!((xdp.name(), xdp.argument("iface"), xdp.argument("if")), ("net_af_xdp0", Some("eth1"), None));
+        assert!(xdp.is_vdev("net_af_xdp") && !xdp.is_vdev("net_af") && !xdp.is_pci());
+        for pci in ["0000:3b:00.0", "3b:00.1", "0000:3b:00.0,arg=1"] {
+            assert!(Device::new(pci).is_pci(), "{pci}");
+        }
+        for other in ["", "net_tap0", "3b", "3b:00", "x:y.z", "a.b"] {
+            assert!(!Device::new(other).is_pci(), "{other}");
+        }
+    }
+
+    #[test]
+    fn macs_print_as_usual() {
+        assert_eq!(Mac([2, 0, 0, 0xab, 0xcd, 0xef]).to_string(), "02:00:00:ab:cd:ef");
+        assert!(!Mac::BROADCAST.is_unicast());
+    }
+}

@@ -1,0 +1,215 @@
+//! An owned packet buffer: an mbuf of a port, or plain memory of a simulated wire. And a burst of them.
+//!
+//! **Invariant:** a frame is owned by exactly one place, and goes back to where it came from when dropped.
+
+use crate::port::Mbuf;
+
+/// Frames of one burst, at most.
+pub const BURST: usize = 32;
+
+/// One Ethernet frame.
+#[derive(Debug)]
+pub struct Frame(Buffer);
+
+impl Frame {
+    /// An empty frame in plain memory with room for `room` bytes.
+    #[must_use]
+    pub fn heap(room: usize) -> Self {
+        Self(Buffer::Heap(Heap { bytes: vec![0; room].into(), len: 0, checksum: Checksum::Unknown, offload: false }))
+    }
+
+    /// The bytes, from the Ethernet header on.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Buffer::Mbuf(m) => m.bytes(),
+            Buffer::Heap(h) => &h.bytes[..h.len],
+        }
+    }
+
+    /// The bytes, to be changed in place.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.0 {
+            Buffer::Mbuf(m) => m.bytes_mut(),
+            Buffer::Heap(h) => &mut h.bytes[..h.len],
+        }
+    }
+
+    /// Sets the length, at most [`room`](Self::room). New bytes hold what was there before.
+    ///
+    /// # Panics
+    /// When `len` is more than the room.
+    pub fn set_len(&mut self, len: usize) {
+        assert!(len <= self.room(), "a frame never outgrows its buffer");
+        match &mut self.0 {
+            Buffer::Mbuf(m) => m.set_len(len),
+            Buffer::Heap(h) => h.len = len,
+        }
+    }
+
+    /// Bytes that the frame can hold.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        match &self.0 {
+            Buffer::Mbuf(m) => m.room(),
+            Buffer::Heap(h) => h.bytes.len(),
+        }
+    }
+
+    /// What the port found out about the checksums of a received frame.
+    #[must_use]
+    pub fn checksum(&self) -> Checksum {
+        match &self.0 {
+            Buffer::Mbuf(m) => m.checksum(),
+            Buffer::Heap(h) => h.checksum,
+        }
+    }
+
+    /// Whether a received frame goes on in further mbufs, so that [`bytes`](Self::bytes) shows its start only.
+    #[must_use]
+    pub fn is_segmented(&self) -> bool {
+        match &self.0 {
+            Buffer::Mbuf(m) => m.is_segmented(),
+            Buffer::Heap(_) => false,
+        }
+    }
+
+    /// Leaves the IPv4 and TCP checksums of a frame to be sent to the port.
+    pub fn offload_checksums(&mut self, offload: bool) {
+        match &mut self.0 {
+            Buffer::Mbuf(m) => m.offload_checksums(offload),
+            Buffer::Heap(h) => h.offload = offload,
+        }
+    }
+
+    /// Takes the frame apart: the mbuf inside, or `None` for plain memory.
+    #[must_use]
+    pub fn into_mbuf(self) -> Option<Mbuf> {
+        match self.0 {
+            Buffer::Mbuf(m) => Some(m),
+            Buffer::Heap(_) => None,
+        }
+    }
+
+    /// The mbuf inside; `None` for plain memory, which a port can't send.
+    #[must_use]
+    pub fn mbuf(&self) -> Option<&Mbuf> {
+        match &self.0 {
+            Buffer::Mbuf(m) => Some(m),
+            Buffer::Heap(_) => None,
+        }
+    }
+}
+
+impl From<Mbuf> for Frame {
+    fn from(mbuf: Mbuf) -> Self {
+        Self(Buffer::Mbuf(mbuf))
+    }
+}
+
+/// What a port says about the checksums of a frame it received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// Not looked at: software has to.
+    Unknown,
+    /// IPv4 header and TCP segment are right.
+    Good,
+    /// One of them is wrong.
+    Bad,
+}
+
+/// A burst of frames, first in first out.
+#[derive(Debug)]
+pub struct FrameVec {
+    frames: Vec<Frame>,
+    room: usize,
+}
+
+impl FrameVec {
+    /// An empty burst that takes `room` frames and never grows.
+    #[must_use]
+    pub fn new(room: usize) -> Self {
+        Self { frames: Vec::with_capacity(room), room }
+    }
+
+    /// Adds a frame at the end.
+    ///
+    /// # Panics
+    /// When there is no [`room`](Self::room).
+    pub fn push(&mut self, frame: Frame) {
+        assert!(self.room() > 0, "a burst never outgrows its array");
+        self.frames.push(frame);
+    }
+
+    /// Takes the last frame.
+    pub fn pop(&mut self) -> Option<Frame> {
+        self.frames.pop()
+    }
+
+    /// Takes the first `n` frames out, in order.
+    pub fn take_front(&mut self, n: usize) -> impl Iterator<Item = Frame> + '_ {
+        self.frames.drain(..n)
+    }
+
+    /// The frames, first to last.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// Frames that it can still take.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.room - self.frames.len()
+    }
+
+    /// Frames in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+}
+
+#[derive(Debug)]
+enum Buffer {
+    Mbuf(Mbuf),
+    Heap(Heap),
+}
+
+#[derive(Debug)]
+struct Heap {
+    bytes: Box<[u8]>,
+    len: usize,
+    checksum: Checksum,
+    offload: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_first_in_first_out_and_bounded() {
+        let mut burst = FrameVec::new(3);
+        for len in 1..=3 {
+            let mut frame = Frame::heap(8);
+            frame.set_len(len);
+            burst.push(frame);
+        }
+        assert_eq!(burst.room(), 0);
+        assert_eq!(burst.take_front(2).map(|f| f.bytes().len()).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((burst.len(), burst.room()), (1, 2));
+    }
+
+    #[test]
+    #[should_panic(expected = "never outgrows its buffer")]
+    fn a_frame_is_bounded() {
+        Frame::heap(8).set_len(9);
+    }
+}

@@ -1,0 +1,253 @@
+//! The safe owners over `dpdk-sys`: [`Eal`] once per process, [`Port`], a [`Queue`] for each lcore, and [`Mbuf`].
+//!
+//! **Invariant:** no raw pointer leaves this folder, and a port is closed when its last handle is dropped, never under a poller.
+
+mod eal;
+mod mbuf;
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_void};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+
+use dpdk_sys as sys;
+
+pub use self::eal::{Eal, LcoreThread};
+pub use self::mbuf::Mbuf;
+use crate::device::{Mac, PortError, PortInfo, PortOptions, PortStats};
+use crate::frame::{BURST, Frame, FrameVec};
+use crate::queue::PacketQueue;
+
+const _: () = assert!(BURST == sys::BURST);
+
+/// An open port. It closes when this and all its queues are gone.
+#[derive(Debug)]
+pub struct Port {
+    core: Arc<PortCore>,
+    info: PortInfo,
+}
+
+impl Port {
+    /// Opens, configures and starts a port. Answers one queue handle for each lcore.
+    ///
+    /// # Errors
+    /// Each step has its own [`PortError`]; a port that failed half-way is closed again.
+    pub fn open(eal: &Arc<Eal>, options: &PortOptions) -> Result<(Self, Vec<Queue>), PortError> {
+        let core = PortCore::probe(eal, options)?;
+        let info = core.info()?;
+        if options.queues > info.queues_max {
+            return Err(PortError::Queues { max: info.queues_max });
+        }
+        let pool = core.pool.0.as_ptr();
+        // SAFETY: the port exists and is not started; the pool is alive and its frames hold the MTU.
+        let ret = unsafe { sys::fg_port_configure(core.id, options.queues, DESCRIPTORS, options.mtu, pool) };
+        if ret != 0 {
+            return Err(PortError::Configure { errno: -ret });
+        }
+        // SAFETY: the port is configured.
+        let ret = unsafe { sys::fg_port_start(core.id) };
+        if ret != 0 {
+            return Err(PortError::Start { errno: -ret });
+        }
+        let info = core.info()?;
+        let core = Arc::new(core);
+        let queue = |id| Queue { port: Arc::clone(&core), id, _not_sync: PhantomData };
+        let queues = (0..options.queues).map(queue).collect();
+        Ok((Self { core, info }, queues))
+    }
+
+    /// What the port is.
+    #[must_use]
+    pub fn info(&self) -> &PortInfo {
+        &self.info
+    }
+
+    /// A handle that reads the counters from any thread and does not keep the port open.
+    #[must_use]
+    pub fn status(&self) -> PortStatus {
+        PortStatus(Arc::downgrade(&self.core))
+    }
+}
+
+/// Reads the counters of a port from any thread.
+#[derive(Clone, Debug)]
+pub struct PortStatus(Weak<PortCore>);
+
+impl PortStatus {
+    /// The counters; `None` once the port is closed.
+    #[must_use]
+    pub fn stats(&self) -> Option<PortStats> {
+        let port = self.0.upgrade()?;
+        let mut s = sys::PortStats::default();
+        // SAFETY: the port is open as long as `port` is held; `s` is ours.
+        let ret = unsafe { sys::fg_port_stats(port.id, &mut s) };
+        (ret == 0).then_some(PortStats {
+            rx_packets: s.rx_packets,
+            tx_packets: s.tx_packets,
+            rx_bytes: s.rx_bytes,
+            tx_bytes: s.tx_bytes,
+            rx_missed: s.rx_missed,
+            rx_errors: s.rx_errors,
+            tx_errors: s.tx_errors,
+            rx_no_mbuf: s.rx_no_mbuf,
+        })
+    }
+}
+
+/// One queue pair, for one lcore: it can be sent to its thread, and is used there alone.
+#[derive(Debug)]
+pub struct Queue {
+    port: Arc<PortCore>,
+    id: u16,
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+impl PacketQueue for Queue {
+    fn rx_burst(&mut self, into: &mut FrameVec) {
+        let mut raw = [const { MaybeUninit::<sys::Frame>::uninit() }; BURST];
+        let room = burst_of(into.room());
+        // SAFETY: `raw` has place for BURST >= `room` records; the port is started, and this is the queue's only handle.
+        let got = unsafe { sys::fg_rx_burst(self.port.id, self.id, raw.as_mut_ptr().cast(), room) };
+        for raw in &raw[..usize::from(got)] {
+            // SAFETY: the shim has written the first `got` records, and hands each mbuf to us alone.
+            into.push(Frame::from(unsafe { Mbuf::from_raw(raw.assume_init()) }));
+        }
+    }
+
+    fn tx_burst(&mut self, from: &mut FrameVec) {
+        let mut raw = [const { MaybeUninit::<sys::Frame>::uninit() }; BURST];
+        while !from.is_empty() {
+            let mbufs = from.as_slice().iter().map_while(|f| f.mbuf().map(Mbuf::raw));
+            let n = raw.iter_mut().zip(mbufs).map(|(to, m)| to.write(m)).count();
+            // SAFETY: the first n <= BURST records are written and describe mbufs that `from` owns until the port takes them.
+            let sent = unsafe { sys::fg_tx_burst(self.port.id, self.id, raw.as_ptr().cast(), burst_of(n)) };
+            let sent = usize::from(sent);
+            from.take_front(sent).filter_map(Frame::into_mbuf).for_each(Mbuf::forget);
+            if sent < n || n == 0 {
+                break;
+            }
+        }
+    }
+
+    fn alloc_burst(&mut self, into: &mut FrameVec) {
+        let mut raw = [const { MaybeUninit::<sys::Frame>::uninit() }; BURST];
+        let n = burst_of(into.room());
+        // SAFETY: `raw` has place for BURST >= n records, and the pool lives as long as the port.
+        let ret = unsafe { sys::fg_alloc_bulk(self.port.pool.0.as_ptr(), raw.as_mut_ptr().cast(), n) };
+        if ret == 0 {
+            for raw in &raw[..usize::from(n)] {
+                // SAFETY: for 0 the shim has written n records and hands each mbuf to us alone.
+                into.push(Frame::from(unsafe { Mbuf::from_raw(raw.assume_init()) }));
+            }
+        }
+    }
+}
+
+/// The port itself: opened by `probe`, closed by drop.
+#[derive(Debug)]
+struct PortCore {
+    id: u16,
+    pool: Pool,
+    eal: Arc<Eal>,
+}
+
+impl PortCore {
+    fn probe(eal: &Arc<Eal>, options: &PortOptions) -> Result<Self, PortError> {
+        let (pool, mut id) = (Pool::new(options)?, 0);
+        let text = |s: &str| CString::new(s).map_err(|_| PortError::NoDevice { errno: libc::EINVAL });
+        let (args, name) = (text(options.device.as_str())?, text(options.device.name())?);
+        // SAFETY: EAL runs, both texts end with a zero byte, `id` is ours.
+        let ret = unsafe { sys::fg_dev_probe(args.as_ptr(), name.as_ptr(), &mut id) };
+        if ret != 0 {
+            pool.free();
+            return Err(PortError::NoDevice { errno: -ret });
+        }
+        Ok(Self { id, pool, eal: Arc::clone(eal) })
+    }
+
+    fn info(&self) -> Result<PortInfo, PortError> {
+        let mut raw = MaybeUninit::<sys::PortInfo>::uninit();
+        // SAFETY: the port is open; the shim writes the whole record, also when it fails.
+        let (ret, raw) = unsafe { (sys::fg_port_info(self.id, raw.as_mut_ptr()), raw.assume_init()) };
+        if ret != 0 {
+            return Err(PortError::Configure { errno: -ret });
+        }
+        // SAFETY: the shim ends the name with a zero byte within the array.
+        let driver = unsafe { CStr::from_ptr(raw.driver.as_ptr()) };
+        Ok(PortInfo {
+            driver: driver.to_string_lossy().into_owned(),
+            mac: Mac(raw.mac),
+            mtu: raw.mtu,
+            queues_max: raw.queues_max,
+            rx_checksum: raw.rx_checksum != 0,
+            tx_checksum: raw.tx_checksum != 0,
+            link_up: raw.link_up != 0,
+        })
+    }
+}
+
+impl Drop for PortCore {
+    fn drop(&mut self) {
+        // SAFETY: the last handle is going, so nobody polls the port.
+        let ret = unsafe { sys::fg_port_close(self.id) };
+        if ret != 0 {
+            tracing::warn!(port = self.id, errno = -ret, "the port did not close");
+        }
+        if !self.pool.free() {
+            self.eal.pin();
+        }
+    }
+}
+
+/// The memory pool of one port.
+#[derive(Debug)]
+struct Pool(NonNull<c_void>);
+
+// SAFETY: DPDK's pools may be used from any thread, several at once; the pointer is never used after `free`.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+impl Pool {
+    fn new(options: &PortOptions) -> Result<Self, PortError> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("frames{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = CString::new(name).expect("no zero byte in a name made of letters and digits");
+        let frames = FRAMES_PER_QUEUE * u32::from(options.queues) - 1;
+        let room = HEADROOM_BYTES + FRAME_BYTES_MIN.max(options.mtu.saturating_add(ETHERNET_BYTES));
+        // SAFETY: EAL runs (the caller holds it), the name ends with a zero byte and is copied.
+        let pool = unsafe { sys::fg_pool_create(name.as_ptr(), frames, CACHE_FRAMES, room) };
+        NonNull::new(pool).map(Self).ok_or(PortError::NoMemory)
+    }
+
+    /// Gives the memory back, unless a frame is still out somewhere.
+    fn free(&self) -> bool {
+        // SAFETY: the pool is alive; after the port is closed nobody can take a frame from it.
+        if unsafe { sys::fg_pool_in_use(self.0.as_ptr()) } != 0 {
+            return false;
+        }
+        // SAFETY: no frame is out and none can be taken, so nothing refers to the pool. Called once, by the end of its owner.
+        unsafe { sys::fg_pool_free(self.0.as_ptr()) };
+        true
+    }
+}
+
+fn burst_of(n: usize) -> u16 {
+    u16::try_from(n.min(BURST)).expect("a burst is far below 65536")
+}
+
+/// Descriptors of each ring; a port that has fewer takes what it has.
+const DESCRIPTORS: u16 = 1024;
+/// Frames of a queue pair: both rings full, as many in flight, and what af_xdp takes for itself. A power of two.
+const FRAMES_PER_QUEUE: u32 = 8192;
+/// Frames that an lcore keeps at hand without touching the shared ring.
+const CACHE_FRAMES: u32 = 256;
+/// What DPDK keeps free in front of a frame (RTE_PKTMBUF_HEADROOM).
+const HEADROOM_BYTES: u16 = 128;
+/// Room of a frame at least, so that every driver is content.
+const FRAME_BYTES_MIN: u16 = 2048;
+/// Ethernet header, one VLAN tag and the check sequence.
+const ETHERNET_BYTES: u16 = 14 + 4 + 4;

@@ -1,0 +1,109 @@
+//! Stands in for `port` in a binary without the feature `dpdk`.
+//!
+//! **Invariant:** nothing here can exist at run time: each type is uninhabited and each way to one is an error.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use crate::device::{PortError, PortInfo, PortOptions, PortStats};
+use crate::frame::{Checksum, FrameVec};
+use crate::queue::PacketQueue;
+
+/// The packet buffer of a port.
+#[derive(Debug)]
+pub enum Mbuf {}
+
+#[allow(missing_docs, reason = "the methods of the real one")]
+impl Mbuf {
+    pub fn bytes(&self) -> &[u8] {
+        match *self {}
+    }
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match *self {}
+    }
+    pub fn set_len(&mut self, _len: usize) {
+        match *self {}
+    }
+    pub fn room(&self) -> usize {
+        match *self {}
+    }
+    pub fn checksum(&self) -> Checksum {
+        match *self {}
+    }
+    pub fn is_segmented(&self) -> bool {
+        match *self {}
+    }
+    pub fn offload_checksums(&mut self, _offload: bool) {
+        match *self {}
+    }
+}
+
+/// DPDK's environment.
+#[derive(Debug)]
+pub struct Eal(Infallible);
+
+impl Eal {
+    /// Always [`PortError::NotBuilt`].
+    pub fn start(_args: &[String]) -> Result<Arc<Self>, PortError> {
+        Err(PortError::NotBuilt)
+    }
+}
+
+/// The calling thread as one of EAL's.
+#[derive(Debug)]
+pub struct LcoreThread(Infallible);
+
+impl LcoreThread {
+    /// Can't be called: there is no `Eal`.
+    pub fn register(eal: &Arc<Eal>, _cpu: Option<usize>) -> Result<Self, PortError> {
+        match eal.0 {}
+    }
+}
+
+/// An open port.
+#[derive(Debug)]
+pub struct Port(Infallible);
+
+impl Port {
+    /// Can't be called: there is no `Eal`.
+    pub fn open(eal: &Arc<Eal>, _options: &PortOptions) -> Result<(Self, Vec<Queue>), PortError> {
+        match eal.0 {}
+    }
+
+    /// What the port is.
+    pub fn info(&self) -> &PortInfo {
+        match self.0 {}
+    }
+
+    /// A handle that reads the counters.
+    pub fn status(&self) -> PortStatus {
+        match self.0 {}
+    }
+}
+
+/// Reads the counters of a port from any thread.
+#[derive(Clone, Debug)]
+pub struct PortStatus(Infallible);
+
+impl PortStatus {
+    /// The counters; `None` once the port is closed.
+    pub fn stats(&self) -> Option<PortStats> {
+        match self.0 {}
+    }
+}
+
+/// One queue pair of a port.
+#[derive(Debug)]
+pub struct Queue(Infallible);
+
+impl PacketQueue for Queue {
+    fn rx_burst(&mut self, _into: &mut FrameVec) {
+        match self.0 {}
+    }
+    fn tx_burst(&mut self, _from: &mut FrameVec) {
+        match self.0 {}
+    }
+    fn alloc_burst(&mut self, _into: &mut FrameVec) {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,156 @@
+//! What can be checked before EAL is started, so that a cause has a name instead of an errno.
+//!
+//! **Invariant:** reads files only, and a check that can't be made passes: DPDK has the last word.
+
+use std::fs;
+use std::path::Path;
+
+use ferrogate_core::config::dataplane::Dpdk;
+
+use crate::device::Device;
+use crate::error::StartError;
+
+/// Looks for the causes that DPDK would report badly.
+pub(crate) fn check(config: &Dpdk) -> Result<(), StartError> {
+    if config.ports.is_empty() {
+        return Err(StartError::NoPorts);
+    }
+    for (key, bytes) in [("rx_ring_bytes", config.rx_ring_bytes), ("tx_ring_bytes", config.tx_ring_bytes)] {
+        if !bytes.is_power_of_two() || !(2048..=1 << 30).contains(&bytes) {
+            return Err(StartError::Config { key, must: "a power of two from 2048 to 1 GiB" });
+        }
+    }
+    for port in &config.ports {
+        if !(576..=9000).contains(&port.mtu) {
+            return Err(StartError::Config { key: "ports.mtu", must: "from 576 to 9000" });
+        }
+        if port.prefix_len > 32 {
+            return Err(StartError::Config { key: "ports.prefix_len", must: "at most 32" });
+        }
+        check_device(&Device::new(&port.device))?;
+    }
+    if config.hugepages {
+        let wanted_mib = u64::from(config.memory_mib);
+        match free_hugepages_mib() {
+            Some(free_mib) if free_mib < wanted_mib => return Err(StartError::NoHugepages { wanted_mib, free_mib }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The CPUs that this process may use, as the kernel lists them.
+pub(crate) fn allowed_cpus() -> Vec<usize> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    parse_cpus(field(&status, "Cpus_allowed_list:").unwrap_or_default())
+}
+
+fn check_device(device: &Device) -> Result<(), StartError> {
+    let name = || device.as_str().to_owned();
+    if device.is_pci() {
+        let full = if device.name().matches(':').count() == 1 { "0000:" } else { "" };
+        let path = format!("/sys/bus/pci/devices/{full}{}", device.name());
+        if !Path::new(&path).exists() {
+            return Err(StartError::NoDevice { device: name(), errno: libc::ENODEV });
+        }
+        return Ok(());
+    }
+    let Some(needs) = NEEDS.iter().find(|n| device.is_vdev(n.driver)) else { return Ok(()) };
+    if needs.existing_interface {
+        let interface = device.argument("iface").unwrap_or_default();
+        if interface.is_empty() || !Path::new("/sys/class/net").join(interface).exists() {
+            return Err(StartError::NoInterface { device: name(), interface: interface.to_owned() });
+        }
+    }
+    let missing = missing_capabilities(needs.capabilities);
+    if missing.is_empty() { Ok(()) } else { Err(StartError::Rights { device: name(), missing }) }
+}
+
+/// What a driver needs besides its arguments.
+struct Needs {
+    driver: &'static str,
+    existing_interface: bool,
+    capabilities: &'static [Capability],
+}
+
+/// A capability: its number in `linux/capability.h`, and its name.
+type Capability = (u32, &'static str);
+
+const NET_ADMIN: Capability = (12, "CAP_NET_ADMIN");
+const NET_RAW: Capability = (13, "CAP_NET_RAW");
+const IPC_LOCK: Capability = (14, "CAP_IPC_LOCK");
+const SYS_ADMIN: Capability = (21, "CAP_SYS_ADMIN");
+
+const NEEDS: &[Needs] = &[
+    Needs { driver: "net_af_xdp", existing_interface: true, capabilities: &[NET_RAW, NET_ADMIN, IPC_LOCK, SYS_ADMIN] },
+    Needs { driver: "net_af_packet", existing_interface: true, capabilities: &[NET_RAW, NET_ADMIN] },
+    Needs { driver: "net_tap", existing_interface: false, capabilities: &[NET_ADMIN] },
+];
+
+fn missing_capabilities(needed: &[Capability]) -> Vec<&'static str> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let Some(mask) = field(&status, "CapEff:").and_then(|f| u64::from_str_radix(f, 16).ok()) else {
+        return Vec::new();
+    };
+    needed.iter().filter(|(bit, _)| mask >> bit & 1 == 0).map(|(_, name)| *name).collect()
+}
+
+fn free_hugepages_mib() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let free: u64 = field(&meminfo, "HugePages_Free:")?.parse().ok()?;
+    let size_kib: u64 = field(&meminfo, "Hugepagesize:")?.split(' ').next()?.parse().ok()?;
+    Some(free * size_kib / 1024)
+}
+
+/// The value of a line of a file under `/proc`.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+/// Reads a list such as `0-3,8`.
+fn parse_cpus(list: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.trim().parse::<usize>().ok()?..=last.trim().parse::<usize>().ok()?)
+    };
+    list.split(',').filter_map(range).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferrogate_core::config::dataplane::Port;
+    use std::net::Ipv4Addr;
+
+    fn config(device: &str) -> Dpdk {
+        let port = Port {
+            device: device.to_owned(),
+            address: Ipv4Addr::new(10, 0, 0, 1),
+            prefix_len: 24,
+            gateway: None,
+            mtu: 1500,
+        };
+        Dpdk { ports: vec![port], hugepages: false, ..Dpdk::default() }
+    }
+
+    #[test]
+    fn causes_have_names() {
+        assert!(matches!(check(&Dpdk::default()), Err(StartError::NoPorts)));
+        assert!(check(&config("net_ring0")).is_ok());
+        let none = config("net_af_packet0,iface=nosuch");
+        assert!(matches!(check(&none), Err(StartError::NoInterface { interface, .. }) if interface == "nosuch"));
+        assert!(matches!(check(&config("net_af_xdp0")), Err(StartError::NoInterface { .. })));
+        assert!(matches!(check(&config("ffff:1f.7")), Err(StartError::NoDevice { .. })));
+        let odd = Dpdk { rx_ring_bytes: 3000, ..config("net_ring0") };
+        assert!(matches!(check(&odd), Err(StartError::Config { key: "rx_ring_bytes", .. })));
+        let huge = Dpdk { hugepages: true, memory_mib: u32::MAX, ..config("net_ring0") };
+        assert!(matches!(check(&huge), Err(StartError::NoHugepages { .. })));
+    }
+
+    #[test]
+    fn cpu_lists_are_read() {
+        assert_eq!(parse_cpus("0-2,5,7-8"), [0, 1, 2, 5, 7, 8]);
+        assert!(parse_cpus("").is_empty());
+        assert!(!allowed_cpus().is_empty());
+    }
+}

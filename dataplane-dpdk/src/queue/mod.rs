@@ -1,0 +1,28 @@
+//! Where frames come from and go to: a queue pair of a DPDK port, or a simulated wire.
+//!
+//! **Invariant:** no call blocks, and a frame that is not taken stays with the caller.
+
+pub mod wire;
+
+use std::task::{Context, Poll};
+
+use crate::frame::FrameVec;
+
+/// A receive and a transmit queue, crossed once per burst.
+pub trait PacketQueue {
+    /// Adds the frames that have arrived to `into`, as many as it has room for.
+    fn rx_burst(&mut self, into: &mut FrameVec);
+
+    /// Sends frames from the front of `from`; what does not fit stays there.
+    fn tx_burst(&mut self, from: &mut FrameVec);
+
+    /// Fills `into` with empty frames, or leaves it when there are none.
+    fn alloc_burst(&mut self, into: &mut FrameVec);
+
+    /// Ready when [`rx_burst`](Self::rx_burst) may bring a frame. A port is polled and therefore always ready; a simulated wire wakes
+    /// its poller, so that a paused clock can move on.
+    fn poll_rx(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,84 @@
+//! The plane's ports and lcores as the admin API and `/metrics` show them.
+//!
+//! **Invariant:** reads counters that others write; never touches a port's queues.
+
+use ferrogate_core::control::admin::{Number, PlaneReport};
+use serde_json::json;
+
+use crate::counters::{DropReason, LcoreCounters};
+use crate::device::PortStats;
+use crate::run::Status;
+
+impl Status {
+    /// What the admin API and `/metrics` show of the plane.
+    #[must_use]
+    pub fn report(&self) -> PlaneReport {
+        let mut numbers = Vec::new();
+        let mut ports = Vec::new();
+        for port in &self.ports {
+            ports.push(json!({
+                "device": port.device, "driver": port.info.driver, "mac": port.info.mac.to_string(),
+                "address": port.address.to_string(), "mtu": port.info.mtu, "queues_max": port.info.queues_max,
+                "rx_checksum_offload": port.info.rx_checksum, "tx_checksum_offload": port.info.tx_checksum,
+                "link_up": port.info.link_up,
+            }));
+            let stats = port.stats().unwrap_or_default();
+            numbers.extend(PORT_NUMBERS.iter().map(|&(name, help, read)| Number {
+                name,
+                help,
+                grows: true,
+                labels: vec![("port", port.device.clone())],
+                value: read(&stats),
+            }));
+        }
+        for (lcore, counters) in self.lcores.iter().enumerate() {
+            let labels = vec![("lcore", lcore.to_string())];
+            numbers.extend(LCORE_NUMBERS.iter().map(|&(name, help, grows, read)| Number {
+                name,
+                help,
+                grows,
+                labels: labels.clone(),
+                value: read(counters),
+            }));
+            for reason in DropReason::ALL {
+                numbers.push(Number {
+                    name: "ferrogate_dpdk_dropped_frames",
+                    help: "Received frames that were dropped, by reason",
+                    grows: true,
+                    labels: vec![("lcore", lcore.to_string()), ("reason", reason.name().to_owned())],
+                    value: counters.drops(reason),
+                });
+            }
+        }
+        PlaneReport { name: "dpdk", fallback_reason: None, ports: ports.into(), numbers }
+    }
+}
+
+type PortNumber = (&'static str, &'static str, fn(&PortStats) -> u64);
+type LcoreNumber = (&'static str, &'static str, bool, fn(&LcoreCounters) -> u64);
+
+const PORT_NUMBERS: &[PortNumber] = &[
+    ("ferrogate_dpdk_port_rx_packets", "Packets that the port received", |s| s.rx_packets),
+    ("ferrogate_dpdk_port_tx_packets", "Packets that the port sent", |s| s.tx_packets),
+    ("ferrogate_dpdk_port_rx_bytes", "Bytes that the port received", |s| s.rx_bytes),
+    ("ferrogate_dpdk_port_tx_bytes", "Bytes that the port sent", |s| s.tx_bytes),
+    ("ferrogate_dpdk_port_rx_missed", "Packets that the port dropped because its queue was full", |s| s.rx_missed),
+    ("ferrogate_dpdk_port_rx_errors", "Packets that the port received broken", |s| s.rx_errors),
+    ("ferrogate_dpdk_port_tx_errors", "Packets that the port could not send", |s| s.tx_errors),
+    ("ferrogate_dpdk_port_rx_no_mbuf", "Packets dropped because the mempool was empty", |s| s.rx_no_mbuf),
+];
+
+const LCORE_NUMBERS: &[LcoreNumber] = &[
+    ("ferrogate_dpdk_lcore_rx_packets", "Packets that the lcore took from its queues", true, |c| c.rx_packets.get()),
+    ("ferrogate_dpdk_lcore_tx_packets", "Packets that the lcore gave to its queues", true, |c| c.tx_packets.get()),
+    ("ferrogate_dpdk_lcore_turns", "Turns of the poll loop", true, |c| c.turns.get()),
+    ("ferrogate_dpdk_lcore_empty_turns", "Turns that found nothing to do", true, |c| c.empty_turns.get()),
+    ("ferrogate_dpdk_lcore_busy_nanoseconds", "Time spent in turns that did something", true, |c| c.busy_ns.get()),
+    ("ferrogate_dpdk_lcore_idle_nanoseconds", "Time spent in turns that found nothing to do", true, |c| {
+        c.idle_ns.get()
+    }),
+    ("ferrogate_dpdk_lcore_flows", "TCP flows open now", false, |c| c.flows.get()),
+    ("ferrogate_dpdk_lcore_flows_accepted", "Flows that clients opened", true, |c| c.flows_accepted.get()),
+    ("ferrogate_dpdk_lcore_flows_connected", "Flows opened to hosts", true, |c| c.flows_connected.get()),
+    ("ferrogate_dpdk_lcore_flows_reset", "Flows that ended by a reset", true, |c| c.flows_reset.get()),
+];

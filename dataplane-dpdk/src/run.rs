@@ -1,0 +1,365 @@
+//! Starts EAL and the ports, and runs one lcore thread per queue pair.
+//!
+//! **Invariant:** the calling thread stays where it was; a port closes only after the threads that polled it have ended.
+
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ferrogate_core::config::dataplane::{Dpdk, Port as PortConfig};
+use ferrogate_core::net::Transport;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+
+use crate::counters::LcoreCounters;
+use crate::device::{Device, PortInfo, PortOptions, PortStats};
+use crate::error::StartError;
+use crate::poller::{Clock, PolledIdle, Poller};
+use crate::port::{Eal, LcoreThread, Port, PortStatus, Queue};
+use crate::preflight;
+use crate::stack::{SharedStack, Stack, StackConfig};
+use crate::transport::DpdkTransport;
+
+/// Starts the plane: EAL, the ports of `config`, and `workers` lcores with a queue pair of each port.
+///
+/// On lcore `i` of its own thread, inside a tokio runtime with timers and kernel sockets, `kernel(i)` makes the transport for what never
+/// leaves the host, and `worker(i, transport)` the future that is the worker. The lcore ends with that future, or by [`Running::stop`].
+///
+/// # Errors
+/// The first cause that keeps the plane from starting. Nothing runs then, and every port is closed again.
+pub fn run<K, F, Fut>(
+    config: &Dpdk,
+    workers: usize,
+    kernel: impl Fn(usize) -> K + Send + Sync + 'static,
+    worker: F,
+) -> Result<Running, StartError>
+where
+    K: Transport,
+    F: Fn(usize, DpdkTransport<K>) -> Fut + Send + Clone + 'static,
+    Fut: Future<Output = ()>,
+{
+    preflight::check(config)?;
+    let workers = workers.max(1);
+    let cpus = preflight::allowed_cpus();
+    let cpu_of = |lcore: usize| cpus.get(lcore % cpus.len().max(1)).copied();
+    let lcore_cpus: Vec<usize> = (0..workers).filter_map(cpu_of).collect();
+    let eal = Eal::start(&eal_args(config, &lcore_cpus)).map_err(|e| StartError::of_port("EAL", workers, e))?;
+
+    let mut queues: Vec<Vec<Link>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut ports = Vec::new();
+    let mut states = Vec::new();
+    for port in &config.ports {
+        let (open, pairs) = open_port(&eal, port, workers)?;
+        states.push(PortState {
+            device: port.device.clone(),
+            address: port.address,
+            info: open.info().clone(),
+            status: open.status(),
+        });
+        for (lcore, queue) in pairs.into_iter().enumerate() {
+            queues[lcore].push(Link { queue, config: stack_config(config, port, open.info()) });
+        }
+        ports.push(open);
+    }
+    let counters: Vec<_> = (0..workers).map(|_| Arc::new(LcoreCounters::default())).collect();
+    let (stop, stopped) = watch::channel(false);
+    let mut running =
+        Running { lcores: Vec::new(), ports, stop, status: Arc::new(Status { ports: states, lcores: counters }) };
+    let kernel = Arc::new(kernel);
+    for (index, links) in queues.into_iter().enumerate() {
+        let lcore = Lcore {
+            index,
+            cpu: cpu_of(index),
+            eal: Arc::clone(&eal),
+            links,
+            config: config.clone(),
+            counters: Arc::clone(&running.status.lcores[index]),
+            stopped: stopped.clone(),
+        };
+        let (kernel, worker) = (Arc::clone(&kernel), worker.clone());
+        running.lcores.push(lcore.start(move || kernel(index), worker)?);
+    }
+    Ok(running)
+}
+
+/// The running plane. Dropped, it stops without waiting for its workers' last bytes.
+#[derive(Debug)]
+pub struct Running {
+    lcores: Vec<JoinHandle<()>>,
+    /// Closed after the lcores.
+    ports: Vec<Port>,
+    stop: watch::Sender<bool>,
+    status: Arc<Status>,
+}
+
+impl Running {
+    /// Ends every worker: its future is dropped, its connections are closed and given a second to send their rest.
+    pub fn stop(&self) {
+        // Nobody listens any more when the workers have ended by themselves.
+        let _ = self.stop.send(true);
+    }
+
+    /// Waits for the workers, then closes the ports and gives the memory back.
+    ///
+    /// # Errors
+    /// [`JoinError`] when a worker panicked. The others were waited for, and the ports are closed, all the same.
+    pub fn join(mut self) -> Result<(), JoinError> {
+        self.wait()
+    }
+
+    /// What the control thread shows of the plane. Outlives it.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    fn wait(&mut self) -> Result<(), JoinError> {
+        let mut result = Ok(());
+        for (lcore, thread) in self.lcores.drain(..).enumerate() {
+            if thread.join().is_err() {
+                result = Err(JoinError { lcore });
+            }
+        }
+        self.ports.clear();
+        result
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+        if let Err(e) = self.wait() {
+            tracing::error!("{e}");
+        }
+    }
+}
+
+/// A worker panicked outside of its tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinError {
+    /// Which.
+    pub lcore: usize,
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the worker of lcore {} panicked", self.lcore)
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// The ports and lcores of a plane, for metrics and the admin API. Read from any thread.
+#[derive(Debug)]
+pub struct Status {
+    /// In the order of the configuration.
+    pub ports: Vec<PortState>,
+    /// By lcore.
+    pub lcores: Vec<Arc<LcoreCounters>>,
+}
+
+/// An open port.
+#[derive(Debug)]
+pub struct PortState {
+    /// The device as configured.
+    pub device: String,
+    /// Our address on it.
+    pub address: Ipv4Addr,
+    /// What it is: driver, Ethernet address, offloads.
+    pub info: PortInfo,
+    status: PortStatus,
+}
+
+impl PortState {
+    /// The driver's counters; `None` once the port is closed.
+    #[must_use]
+    pub fn stats(&self) -> Option<PortStats> {
+        self.status.stats()
+    }
+}
+
+/// A queue pair and the stack that is to be on it.
+struct Link {
+    queue: Queue,
+    config: StackConfig,
+}
+
+/// What an lcore thread is made of.
+struct Lcore {
+    index: usize,
+    cpu: Option<usize>,
+    eal: Arc<Eal>,
+    links: Vec<Link>,
+    config: Dpdk,
+    counters: Arc<LcoreCounters>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Lcore {
+    /// Starts the thread and waits until it is set up.
+    fn start<K, F, Fut>(
+        self,
+        kernel: impl FnOnce() -> K + Send + 'static,
+        worker: F,
+    ) -> Result<JoinHandle<()>, StartError>
+    where
+        K: Transport,
+        F: Fn(usize, DpdkTransport<K>) -> Fut + Send + 'static,
+        Fut: Future<Output = ()>,
+    {
+        let (ready, started) = mpsc::channel();
+        let name = format!("lcore-{}", self.index);
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            if let Err(e) = self.run(kernel, worker, &ready) {
+                // The starter is waiting for this, or has gone with an error of its own.
+                let _ = ready.send(Err(e));
+            }
+        });
+        let thread = thread.map_err(StartError::Thread)?;
+        match started.recv() {
+            Ok(result) => result.map(|()| thread),
+            Err(_) => Err(StartError::Thread(std::io::Error::other("it panicked"))),
+        }
+    }
+
+    fn run<K, F, Fut>(
+        self,
+        kernel: impl FnOnce() -> K,
+        worker: F,
+        ready: &mpsc::Sender<Result<(), StartError>>,
+    ) -> Result<(), StartError>
+    where
+        K: Transport,
+        F: Fn(usize, DpdkTransport<K>) -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        let Self { index, cpu, eal, links, config, counters, mut stopped } = self;
+        let _thread = LcoreThread::register(&eal, cpu).map_err(|e| StartError::of_port("EAL", 1, e))?;
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = runtime.map_err(StartError::Thread)?;
+        runtime.block_on(async {
+            let clock = Clock::new();
+            let stack = |link: Link| {
+                let stack = Stack::new(Box::new(link.queue), link.config, Arc::clone(&counters), clock.now());
+                SharedStack::new(stack.into())
+            };
+            let stacks: Rc<[SharedStack]> = links.into_iter().map(stack).collect();
+            let idle = PolledIdle::new(config.idle);
+            let poller = tokio::task::spawn_local(Poller::new(Rc::clone(&stacks), clock, idle, counters));
+            let transport = DpdkTransport::new(Rc::clone(&stacks), kernel());
+            let _ = ready.send(Ok(()));
+            tokio::select! {
+                () = worker(index, transport) => {}
+                // An error: the plane was dropped.
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+            linger(&stacks).await;
+            poller.abort();
+        });
+        Ok(())
+    }
+}
+
+/// Gives closed connections the time to send their rest; resets what is left then.
+async fn linger(stacks: &[SharedStack]) {
+    let deadline = tokio::time::Instant::now() + STOP_LINGER;
+    let held = || stacks.iter().any(|s| s.borrow().flows() > 0);
+    while held() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(LINGER_STEP).await;
+    }
+    if held() {
+        stacks.iter().for_each(|s| s.borrow_mut().reset_all());
+        tokio::time::sleep(LINGER_STEP).await;
+    }
+}
+
+fn open_port(eal: &Arc<Eal>, port: &PortConfig, workers: usize) -> Result<(Port, Vec<Queue>), StartError> {
+    let queues = u16::try_from(workers).unwrap_or(u16::MAX);
+    let options = PortOptions { device: Device::new(&port.device), queues, mtu: port.mtu };
+    Port::open(eal, &options).map_err(|e| StartError::of_port(&port.device, workers, e))
+}
+
+fn stack_config(config: &Dpdk, port: &PortConfig, info: &PortInfo) -> StackConfig {
+    StackConfig {
+        mac: info.mac,
+        address: port.address,
+        prefix_len: port.prefix_len,
+        gateway: port.gateway,
+        mtu: port.mtu,
+        tx_checksum: info.tx_checksum,
+        rx_ring_bytes: config.rx_ring_bytes,
+        tx_ring_bytes: config.tx_ring_bytes,
+        flows_max: config.flows_max,
+        syn_backlog_max: config.syn_backlog_max,
+        seed: seed(),
+    }
+}
+
+/// A number from the system's randomness: std keys its hashers with it.
+fn seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+/// EAL's command line. What the user adds comes last and wins.
+fn eal_args(config: &Dpdk, cpus: &[usize]) -> Vec<String> {
+    let mut args: Vec<String> = Vec::new();
+    let own_lcores = config.eal_args.iter().any(|a| ["-l", "-c", "--lcores"].iter().any(|o| a.starts_with(o)));
+    if !own_lcores && !cpus.is_empty() {
+        // One lcore of EAL's for the thread that starts it; its helper threads keep off these CPUs if there are others.
+        let list = cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        args.extend(["--lcores".to_owned(), format!("0@({list})")]);
+    }
+    let memory = config.memory_mib.to_string();
+    // EAL refuses --in-memory without hugepages.
+    let mode: &[&str] = if config.hugepages { &["--in-memory"] } else { &["--no-huge", "--no-shconf"] };
+    args.extend(mode.iter().map(|&a| a.to_owned()));
+    args.extend(["-m".to_owned(), memory, "--no-telemetry".to_owned(), "--log-level=4".to_owned()]);
+    if !config.ports.iter().any(|p| Device::new(&p.device).is_pci()) {
+        args.push("--no-pci".to_owned());
+    }
+    // A memif client maps its memory into another process, which takes one file per segment.
+    if config.ports.iter().any(|p| Device::new(&p.device).is_vdev("net_memif")) {
+        args.push("--single-file-segments".to_owned());
+    }
+    args.extend(config.eal_args.iter().cloned());
+    args
+}
+
+/// How long a stopping lcore waits for its connections to end.
+const STOP_LINGER: Duration = Duration::from_secs(1);
+/// Between two looks.
+const LINGER_STEP: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eal_gets_what_the_configuration_says() {
+        let port = |device: &str| PortConfig {
+            device: device.to_owned(),
+            address: Ipv4Addr::LOCALHOST,
+            prefix_len: 8,
+            gateway: None,
+            mtu: 1500,
+        };
+        let mut config = Dpdk { ports: vec![port("net_ring0")], memory_mib: 64, ..Dpdk::default() };
+        let args = eal_args(&config, &[0, 3]).join(" ");
+        assert_eq!(args, "--lcores 0@(0,3) --in-memory -m 64 --no-telemetry --log-level=4 --no-pci");
+        config.hugepages = false;
+        config.ports = vec![port("0000:01:00.0"), port("net_memif0,role=client")];
+        config.eal_args = vec!["-l".to_owned(), "1".to_owned()];
+        let args = eal_args(&config, &[0]).join(" ");
+        assert_eq!(args, "--no-huge --no-shconf -m 64 --no-telemetry --log-level=4 --single-file-segments -l 1");
+    }
+
+    #[test]
+    fn seeds_differ() {
+        assert_ne!(seed(), seed());
+    }
+}

@@ -1,0 +1,244 @@
+//! From flows that may have something to send to the port, and the ends of flows.
+//!
+//! **Invariant:** a flow sends at most [`SEGMENTS_PER_TURN_MAX`] segments in a turn, and a port that takes no more stops the turn: what
+//! was not sent keeps its place in line.
+
+use smoltcp::iface::PollResult;
+use smoltcp::socket::tcp::State;
+use smoltcp::time::{Duration, Instant};
+
+use super::Stack;
+use super::arp::Neighbour;
+use super::flow::{ACK_DELAY, Fault, Stage};
+use crate::device::Mac;
+
+impl Stack {
+    /// Sends what timers and tasks want sent. Answers whether anything was to be done.
+    pub fn egress(&mut self, now: Instant) -> bool {
+        self.now = now;
+        self.nic.flush();
+        self.fire_timers();
+        if self.dirty.is_empty() {
+            return false;
+        }
+        // What becomes dirty on the way is for the next turn. The two lists take turns, so that neither is allocated again.
+        std::mem::swap(&mut self.dirty, &mut self.sending);
+        let mut turn = std::mem::take(&mut self.sending);
+        let mut done = 0;
+        for &id in &turn {
+            if self.flows.get(id as usize).is_some_and(|f| f.dirty) && !self.send(id) {
+                break;
+            }
+            done += 1;
+        }
+        turn.drain(..done);
+        turn.append(&mut self.dirty);
+        self.sending = std::mem::replace(&mut self.dirty, turn);
+        self.nic.flush();
+        true
+    }
+
+    fn fire_timers(&mut self) {
+        let Self { wheel, flows, dirty, .. } = self;
+        wheel.advance(self.now, |id, tick| {
+            // An entry that the flow no longer waits for is void.
+            if let Some(flow) = flows.get_mut(id as usize).filter(|f| f.waiting == tick) {
+                flow.waiting = 0;
+                if !flow.dirty {
+                    flow.dirty = true;
+                    dirty.push(id);
+                }
+            }
+        });
+        self.table.expire(self.now);
+        let time_waits = self.table.time_waits();
+        if time_waits != self.time_waits {
+            self.nic.counters.time_waits.add((time_waits as u64).wrapping_sub(self.time_waits as u64));
+            self.time_waits = time_waits;
+        }
+        if self.arp.is_asking() {
+            self.ask_neighbours();
+        }
+    }
+
+    fn ask_neighbours(&mut self) {
+        let Self { arp, nic, config, .. } = self;
+        let mut silent = Vec::new();
+        arp.questions(self.now, |ip| nic.send_arp(config.address, None, ip), |id| silent.push(id));
+        for id in silent {
+            // The flow may be another one by now: one that waits has no address yet.
+            if self.flows.get(id as usize).is_some_and(|f| f.mapped && f.peer_mac.is_none()) {
+                self.fail(id, Fault::Unreachable);
+            }
+        }
+    }
+
+    /// Sends what a dirty flow has. False: the port takes no more, and the flow stays dirty.
+    fn send(&mut self, id: u32) -> bool {
+        let flow = &mut self.flows[id as usize];
+        if !flow.mapped {
+            flow.dirty = false;
+            return true;
+        }
+        let Some(mac) = flow.peer_mac.or_else(|| self.find_neighbour(id)) else {
+            // `mark_waiting` or `fail` goes on.
+            if let Some(flow) = self.flows.get_mut(id as usize) {
+                flow.dirty = false;
+            }
+            return true;
+        };
+        let flow = &mut self.flows[id as usize];
+        flow.peer_mac = Some(mac);
+        let mut more = false;
+        for sent in 0.. {
+            let due = self.iface.poll_at(self.now, flow.sockets()).is_some_and(|at| at <= self.now);
+            if !due {
+                break;
+            }
+            if sent == SEGMENTS_PER_TURN_MAX {
+                more = true;
+                break;
+            }
+            let mut link = self.nic.link(mac, None);
+            let result = self.iface.poll_egress(self.now, &mut link, flow.sockets());
+            if link.exhausted {
+                return false;
+            }
+            flow.emitted = link.emitted.or(flow.emitted);
+            if result == PollResult::None {
+                break;
+            }
+        }
+        flow.dirty = false;
+        if more {
+            self.mark(id);
+        }
+        self.settle(id);
+        true
+    }
+
+    /// The Ethernet address of the next hop, if it is known. Otherwise the flow is told later.
+    fn find_neighbour(&mut self, id: u32) -> Option<Mac> {
+        let next_hop = self.next_hop(self.flows[id as usize].key.peer)?;
+        match self.arp.look_up(next_hop, id, self.now) {
+            Neighbour::Known(mac) => Some(mac),
+            Neighbour::Asked => {
+                self.ask_neighbours();
+                None
+            }
+            Neighbour::Silent => {
+                self.fail(id, Fault::Unreachable);
+                None
+            }
+        }
+    }
+
+    /// Ends a flow that can't go on; whoever holds it learns why.
+    pub(super) fn fail(&mut self, id: u32, fault: Fault) {
+        let flow = &mut self.flows[id as usize];
+        flow.fault.get_or_insert(fault);
+        flow.socket().abort();
+        self.unmap(id);
+        self.settle(id);
+    }
+
+    /// After a flow was touched: moves it on in its life, and sees to its next timer.
+    pub(super) fn settle(&mut self, id: u32) {
+        let flow = &mut self.flows[id as usize];
+        let stage = flow.stage;
+        if stage == Stage::Orphan && flow.mapped && flow.given_up_at <= self.now {
+            flow.socket().abort();
+            self.mark(id);
+        }
+        let flow = &mut self.flows[id as usize];
+        match flow.socket().state() {
+            // An RST ended the handshake (smoltcp listens again then, on a tuple that is ours to give).
+            State::Listen => return self.release(id),
+            State::Closed if flow.is_over() || !flow.mapped => return self.end(id),
+            State::TimeWait => self.settle_time_wait(id),
+            State::SynSent | State::SynReceived | State::Closed => {}
+            _ => match stage {
+                Stage::Opening(listener) => self.offer(id, listener),
+                Stage::Orphan => self.settle_orphan(id),
+                Stage::Connecting | Stage::Owned => {}
+            },
+        }
+        self.arm(id);
+    }
+
+    /// The handshake is done: the listener may accept.
+    fn offer(&mut self, id: u32, listener: u32) {
+        self.flows[id as usize].socket().set_timeout(None);
+        if self.listeners.queue(listener, id) {
+            self.nic.counters.flows_accepted.add(1);
+            self.set_stage(id, Stage::Owned);
+        } else {
+            // The queue filled up while the handshake ran, or the listener is gone.
+            self.set_stage(id, Stage::Orphan);
+            self.flows[id as usize].socket().abort();
+            self.mark(id);
+        }
+    }
+
+    /// Nobody reads what an orphan receives. As long as it has something to send, that is thrown away; then the peer is told by RST.
+    fn settle_orphan(&mut self, id: u32) {
+        let flow = &mut self.flows[id as usize];
+        let socket = flow.socket();
+        if socket.recv_queue() == 0 {
+            return;
+        }
+        if socket.state() == State::FinWait2 {
+            socket.abort();
+        } else {
+            // Twice: a ring shows its two parts one after the other.
+            for _ in 0..2 {
+                let _ = socket.recv(|bytes| (bytes.len(), ()));
+            }
+        }
+        self.mark(id);
+    }
+
+    /// Once its last ACK has left, a connection in TIME-WAIT is an entry in the flow table, without socket and rings.
+    fn settle_time_wait(&mut self, id: u32) {
+        let flow = &mut self.flows[id as usize];
+        // TIME-WAIT itself asks for a time far ahead: a near one is an acknowledgement that waits.
+        let unsent = self.iface.poll_at(self.now, flow.sockets()).is_some_and(|at| at <= self.now + ACK_DELAY);
+        if unsent || !flow.mapped {
+            return;
+        }
+        let (key, heard) = (flow.key, flow.heard);
+        self.unmap(id);
+        self.table.wait(key, heard, self.now);
+        self.end(id);
+    }
+
+    /// The connection is over. Who holds the flow may still read; who does not, is done with it.
+    fn end(&mut self, id: u32) {
+        let flow = &mut self.flows[id as usize];
+        if flow.mapped && flow.fault.is_none() && flow.socket().timeout().is_some() && flow.stage != Stage::Orphan {
+            flow.fault = Some(Fault::TimedOut);
+            self.nic.counters.flows_timed_out.add(1);
+        }
+        self.unmap(id);
+        match self.flows[id as usize].stage {
+            Stage::Orphan | Stage::Opening(_) => self.release(id),
+            Stage::Owned | Stage::Connecting => {}
+        }
+    }
+
+    /// Puts the flow's next deadline into the wheel.
+    fn arm(&mut self, id: u32) {
+        let Some(flow) = self.flows.get_mut(id as usize).filter(|f| f.mapped) else { return };
+        let mut deadline = self.iface.poll_at(self.now, flow.sockets());
+        if flow.stage == Stage::Orphan {
+            deadline = deadline.into_iter().chain([flow.given_up_at]).min();
+        }
+        // Due now: it is dirty, and the next turn sees to it.
+        if let Some(deadline) = deadline.filter(|&d| d > self.now || !flow.dirty) {
+            flow.waiting = self.wheel.arm(id, flow.waiting, deadline.max(self.now + Duration::from_millis(1)));
+        }
+    }
+}
+
+/// Segments that one flow sends in a turn, at most.
+const SEGMENTS_PER_TURN_MAX: u32 = 64;

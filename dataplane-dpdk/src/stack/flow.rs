@@ -1,0 +1,153 @@
+//! One connection: a one-slot socket set with its TCP socket, and what the stack knows of it besides.
+//!
+//! **Invariant:** a flow taken from the pool carries nothing over from the connection before: [`Flow::listen`] and [`Flow::connect`] set
+//! every option of the socket again, because smoltcp's own reset leaves some of them.
+
+use std::net::SocketAddrV4;
+
+use smoltcp::iface::{Interface, SocketHandle, SocketSet, SocketStorage};
+use smoltcp::socket::tcp::{CongestionControl, ConnectError, ListenError, Socket, SocketBuffer};
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
+
+use super::flow_table::{FlowKey, TimeWait};
+use super::nic::Emitted;
+use super::timer_wheel::Tick;
+use crate::device::Mac;
+
+/// A connection and its place in the life of one.
+pub(super) struct Flow {
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    pub(super) key: FlowKey,
+    pub(super) stage: Stage,
+    /// Where its frames go; `None` before ARP has answered.
+    pub(super) peer_mac: Option<Mac>,
+    /// In the flow table: it gets packets and may send.
+    pub(super) mapped: bool,
+    /// On the dirty list.
+    pub(super) dirty: bool,
+    /// The tick it waits for in the timer wheel, 0 for none.
+    pub(super) waiting: Tick,
+    /// When it is given up, once nobody holds it.
+    pub(super) given_up_at: Instant,
+    pub(super) fault: Option<Fault>,
+    /// The numbers of the last segment in: what TIME-WAIT remembers.
+    pub(super) heard: TimeWait,
+    /// Those of the last segment out.
+    pub(super) emitted: Option<Emitted>,
+}
+
+/// Who a flow belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// A peer's handshake is running, on this listener.
+    Opening(u32),
+    /// Established and not yet accepted, or accepted: somebody has to let go of it.
+    Owned,
+    /// Our own handshake is running, or has failed; the future that wants it owns it.
+    Connecting,
+    /// Nobody holds it: it sends what it has, and ends.
+    Orphan,
+}
+
+/// Why a connection ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The peer reset it.
+    Reset,
+    /// The peer fell silent.
+    TimedOut,
+    /// Nobody answers at the next hop's address.
+    Unreachable,
+    /// We aborted it.
+    Aborted,
+}
+
+impl Flow {
+    /// A flow with rings of its own, not yet connected to anything.
+    pub(super) fn new(rx_ring_bytes: usize, tx_ring_bytes: usize, key: FlowKey) -> Self {
+        let socket = Socket::new(SocketBuffer::new(vec![0; rx_ring_bytes]), SocketBuffer::new(vec![0; tx_ring_bytes]));
+        let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
+        let handle = sockets.add(socket);
+        Self {
+            sockets,
+            handle,
+            key,
+            stage: Stage::Orphan,
+            peer_mac: None,
+            mapped: false,
+            dirty: false,
+            waiting: 0,
+            given_up_at: NEVER,
+            fault: None,
+            heard: TimeWait::default(),
+            emitted: None,
+        }
+    }
+
+    /// Makes it a fresh flow that takes the SYN of `key`.
+    pub(super) fn listen(&mut self, key: FlowKey, peer_mac: Mac) -> Result<(), ListenError> {
+        self.renew(key, Some(peer_mac));
+        let local = IpListenEndpoint { addr: Some(IpAddress::Ipv4(key.local)), port: key.local_port };
+        self.socket().listen(local)
+    }
+
+    /// Makes it a fresh flow that opens `key`.
+    pub(super) fn connect(&mut self, key: FlowKey, iface: &mut Interface) -> Result<(), ConnectError> {
+        self.renew(key, None);
+        let peer = IpEndpoint::new(IpAddress::Ipv4(key.peer), key.peer_port);
+        let local = IpEndpoint::new(IpAddress::Ipv4(key.local), key.local_port);
+        self.socket().connect(iface.context(), peer, local)
+    }
+
+    /// The TCP socket.
+    pub(super) fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    /// The set that holds the socket alone, for the interface.
+    pub(super) fn sockets(&mut self) -> &mut SocketSet<'static> {
+        &mut self.sockets
+    }
+
+    /// Our address of the connection.
+    pub(super) fn local(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.key.local, self.key.local_port)
+    }
+
+    /// The peer's address.
+    pub(super) fn peer(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.key.peer, self.key.peer_port)
+    }
+
+    /// Whether the connection has come to its end: nothing will be sent or received any more.
+    pub(super) fn is_over(&mut self) -> bool {
+        let socket = self.socket();
+        // A socket that was aborted keeps its addresses until the RST has left.
+        !socket.is_active() && !socket.is_listening() && socket.local_endpoint().is_none()
+    }
+
+    fn renew(&mut self, key: FlowKey, peer_mac: Option<Mac>) {
+        (self.key, self.stage, self.peer_mac) = (key, Stage::Orphan, peer_mac);
+        (self.mapped, self.fault, self.given_up_at) = (false, None, NEVER);
+        (self.heard, self.emitted) = (TimeWait::default(), None);
+        let socket = self.socket();
+        // Closed, whatever it was: the listen or connect that follows resets the rest.
+        socket.abort();
+        socket.set_congestion_control(CongestionControl::None);
+        socket.set_tsval_generator(None);
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(Some(ACK_DELAY));
+        socket.set_keep_alive(None);
+        socket.set_hop_limit(None);
+        socket.set_timeout(Some(HANDSHAKE_TIMEOUT));
+    }
+}
+
+/// Later than any clock.
+const NEVER: Instant = Instant::from_micros_const(i64::MAX);
+/// An acknowledgement waits so long for an answer to travel with. Short, because a peer with Nagle's algorithm may be waiting for it.
+pub(super) const ACK_DELAY: Duration = Duration::from_millis(2);
+/// A handshake that hears nothing for so long is given up.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,93 @@
+//! Listening ports and their queues of connections to be accepted.
+//!
+//! **Invariant:** a queue never holds more than its backlog, and a port has one listener.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use super::flow::Stage;
+use super::{FlowId, Stack};
+
+/// The listeners of one stack. It has one address, so a port names a listener.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    ports: HashMap<u16, u32>,
+    all: Slab<Listener>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    port: u16,
+    backlog_max: usize,
+    queue: VecDeque<u32>,
+    waker: Option<Waker>,
+}
+
+impl Listeners {
+    /// Who listens on `port`.
+    pub(super) fn find(&self, port: u16) -> Option<u32> {
+        self.ports.get(&port).copied()
+    }
+
+    /// Whether the queue of `listener` takes another connection.
+    pub(super) fn has_room(&self, listener: u32) -> bool {
+        self.all.get(listener as usize).is_some_and(|l| l.queue.len() < l.backlog_max)
+    }
+
+    /// Queues a connection; false when the listener is gone or its queue is full.
+    pub(super) fn queue(&mut self, listener: u32, flow: u32) -> bool {
+        let Some(l) = self.all.get_mut(listener as usize).filter(|l| l.queue.len() < l.backlog_max) else {
+            return false;
+        };
+        l.queue.push_back(flow);
+        if let Some(waker) = l.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+}
+
+impl Stack {
+    /// Listens on `port`, or on a free one for 0. Answers the listener and its port.
+    pub(crate) fn bind(&mut self, port: u16, backlog_max: usize) -> io::Result<(u32, u16)> {
+        let free = |p: &u16| !self.listeners.ports.contains_key(p);
+        let port = match port {
+            0 => self.ephemeral_ports().find(free),
+            p => Some(p).filter(free),
+        };
+        let port = port.ok_or(io::ErrorKind::AddrInUse)?;
+        let listener = Listener { port, backlog_max: backlog_max.max(1), queue: VecDeque::new(), waker: None };
+        let id = u32::try_from(self.listeners.all.insert(listener)).expect("fewer listeners than ports");
+        self.listeners.ports.insert(port, id);
+        Ok((id, port))
+    }
+
+    /// Stops listening. Connections that nobody accepted are reset.
+    pub(crate) fn unbind(&mut self, listener: u32) {
+        let Listener { port, queue, .. } = self.listeners.all.remove(listener as usize);
+        self.listeners.ports.remove(&port);
+        for id in queue {
+            self.abort(FlowId(id));
+            self.let_go(FlowId(id));
+        }
+        let opening = self.flows.iter().filter(|(_, flow)| flow.stage == Stage::Opening(listener)).map(|(id, _)| id);
+        for id in opening.collect::<Vec<_>>() {
+            let id = FlowId(u32::try_from(id).expect("ids are made from u32"));
+            self.abort(id);
+            self.let_go(id);
+        }
+    }
+
+    /// The next connection to accept.
+    pub(crate) fn poll_accept(&mut self, listener: u32, cx: &mut Context<'_>) -> Poll<FlowId> {
+        let listener = &mut self.listeners.all[listener as usize];
+        if let Some(flow) = listener.queue.pop_front() {
+            return Poll::Ready(FlowId(flow));
+        }
+        listener.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}

@@ -1,0 +1,273 @@
+//! The TCP/IP stack of one lcore on one port: smoltcp's state machine behind our own flow table, link layer and timers.
+//!
+//! smoltcp scans its socket set for each packet. Here each flow has a set with one socket in it, and a hash from the 4-tuple finds it, so
+//! that a packet costs the same at one flow and at 100 000. One [`Interface`] serves all flows, because its calls take the set as an
+//! argument.
+//!
+//! A turn is [`egress`](Stack::egress) (what the tasks of the last turn wrote, and what a timer wants sent), then
+//! [`ingress`](Stack::ingress) (one burst). Between two turns the tasks run.
+//!
+//! **Invariant:** everything a peer can make us hold is bounded: flows, unfinished handshakes, connections to be accepted, TIME-WAIT,
+//! neighbours; and a turn's work is bounded by one burst in and a share of each dirty flow out.
+
+mod arp;
+mod egress;
+mod flow;
+mod flow_table;
+mod ingress;
+mod listen;
+mod nic;
+mod packet;
+mod sockets;
+mod timer_wheel;
+
+use std::cell::RefCell;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use ferrogate_core::net::ROOM_BYTES_MAX;
+use slab::Slab;
+use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Cidr};
+
+use self::arp::ArpTable;
+use self::flow::{Flow, Stage};
+use self::flow_table::{FlowKey, FlowTable};
+use self::listen::Listeners;
+use self::nic::Nic;
+pub(crate) use self::sockets::{FlowId, Incoming, copy};
+use self::timer_wheel::TimerWheel;
+use crate::counters::LcoreCounters;
+use crate::device::Mac;
+use crate::frame::{BURST, FrameVec};
+use crate::queue::PacketQueue;
+
+/// A stack that its poller and its connections share. They are on one thread, and no borrow crosses a task switch.
+pub type SharedStack = Rc<RefCell<Stack>>;
+
+/// What a stack is and how much it may hold.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// The port's Ethernet address.
+    pub mac: Mac,
+    /// Our IPv4 address on it.
+    pub address: Ipv4Addr,
+    /// Of its network.
+    pub prefix_len: u8,
+    /// The next hop to other networks.
+    pub gateway: Option<Ipv4Addr>,
+    /// MTU in bytes, without the Ethernet header.
+    pub mtu: u16,
+    /// Whether the port fills in the checksums of what we send.
+    pub tx_checksum: bool,
+    /// Receive ring of one flow, in bytes.
+    pub rx_ring_bytes: usize,
+    /// Send ring of one flow, in bytes.
+    pub tx_ring_bytes: usize,
+    /// Flows in any state, at most.
+    pub flows_max: usize,
+    /// Flows with an unfinished handshake, at most.
+    pub syn_backlog_max: usize,
+    /// Seeds initial sequence numbers and source ports: from the system's randomness, or from a test.
+    pub seed: u64,
+}
+
+/// The stack of one lcore on one port.
+pub struct Stack {
+    config: StackConfig,
+    nic: Nic,
+    iface: Interface,
+    table: FlowTable,
+    flows: Slab<Box<Flow>>,
+    /// Flows that ended, with their rings, for the next ones.
+    pool: Vec<Box<Flow>>,
+    /// Flows that may have something to send.
+    dirty: Vec<u32>,
+    /// The dirty list of the turn before: empty, kept for its memory.
+    sending: Vec<u32>,
+    /// Lent to a writer where the send ring wraps; as long as the longest room that is promised.
+    scratch: Box<[u8]>,
+    wheel: TimerWheel,
+    arp: ArpTable,
+    listeners: Listeners,
+    /// Answers what belongs to no flow.
+    strays: SocketSet<'static>,
+    /// Flows in [`Stage::Opening`].
+    opening: usize,
+    /// The second in which challenge ACKs are being counted, and their number.
+    challenges: (i64, u32),
+    /// The burst in work. Kept, so that no turn allocates.
+    rx: FrameVec,
+    /// The time of the last turn.
+    now: Instant,
+    /// A poller that rests until something is written.
+    resting: Option<Waker>,
+    /// Connections in TIME-WAIT as they were last counted.
+    time_waits: usize,
+}
+
+impl Stack {
+    /// A stack on `queue`. `now` is the time since any epoch; a turn's time counts from the same.
+    #[must_use]
+    pub fn new(queue: Box<dyn PacketQueue>, config: StackConfig, counters: Arc<LcoreCounters>, now: Instant) -> Self {
+        let mut nic = Nic::new(queue, config.mac, config.mtu, config.tx_checksum, counters);
+        let mut settings = Config::new(HardwareAddress::Ip);
+        settings.random_seed = config.seed;
+        let mut iface = Interface::new(settings, &mut nic.link(Mac::BROADCAST, None), now);
+        iface.update_ip_addrs(|addresses| {
+            let ours = IpCidr::new(config.address.into(), config.prefix_len);
+            addresses.push(ours).expect("an interface holds more than one address");
+        });
+        Self {
+            nic,
+            iface,
+            table: FlowTable::new(config.flows_max.min(FLOWS_AT_START)),
+            flows: Slab::with_capacity(config.flows_max.min(FLOWS_AT_START)),
+            pool: Vec::new(),
+            dirty: Vec::with_capacity(BURST),
+            sending: Vec::with_capacity(BURST),
+            scratch: vec![0; ROOM_BYTES_MAX].into(),
+            wheel: TimerWheel::new(now),
+            arp: ArpTable::new(),
+            listeners: Listeners::default(),
+            strays: SocketSet::new(Vec::new()),
+            opening: 0,
+            challenges: (0, 0),
+            rx: FrameVec::new(BURST),
+            now,
+            resting: None,
+            time_waits: 0,
+            config,
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn config(&self) -> &StackConfig {
+        &self.config
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<LcoreCounters> {
+        &self.nic.counters
+    }
+
+    /// Flows in any state. 0: nothing is left to be sent, and nobody holds a connection.
+    #[must_use]
+    pub fn flows(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether it has something to do without a frame coming in: at once, or at the time answered.
+    pub(crate) fn due(&mut self) -> Option<Instant> {
+        if !self.dirty.is_empty() || self.nic.is_backed_up() {
+            return Some(self.now);
+        }
+        [self.wheel.next(), self.arp.next()].into_iter().flatten().min()
+    }
+
+    /// Ready when a frame may have come in. Otherwise `cx` is woken when one has, or when a connection writes.
+    pub(crate) fn poll_rx(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.resting = Some(cx.waker().clone());
+        self.nic.poll_rx(cx)
+    }
+
+    /// The flow has something to send, or may have.
+    fn mark(&mut self, id: u32) {
+        let flow = &mut self.flows[id as usize];
+        if !flow.dirty {
+            flow.dirty = true;
+            self.dirty.push(id);
+        }
+        if let Some(poller) = self.resting.take() {
+            poller.wake();
+        }
+    }
+
+    /// Whether `ip` is in the port's own network.
+    pub(crate) fn is_on_link(&self, ip: Ipv4Addr) -> bool {
+        Ipv4Cidr::new(self.config.address, self.config.prefix_len).contains_addr(&ip)
+    }
+
+    /// Takes a flow out of the pool, or makes one. `None` at the limit.
+    fn take_flow(&mut self, key: FlowKey) -> Option<Box<Flow>> {
+        if self.flows.len() >= self.config.flows_max {
+            return None;
+        }
+        let make = || Box::new(Flow::new(self.config.rx_ring_bytes, self.config.tx_ring_bytes, key));
+        Some(self.pool.pop().unwrap_or_else(make))
+    }
+
+    /// Puts a flow into the slab and the table.
+    fn map(&mut self, mut flow: Box<Flow>) -> u32 {
+        (flow.mapped, flow.dirty, flow.waiting) = (true, false, 0);
+        let key = flow.key;
+        let id = u32::try_from(self.flows.insert(flow)).expect("fewer flows than 2^32");
+        self.table.insert(key, id);
+        self.nic.counters.flows.add(1);
+        id
+    }
+
+    /// The flow gets and sends nothing any more; whoever holds it may still read what has arrived.
+    fn unmap(&mut self, id: u32) {
+        let flow = &mut self.flows[id as usize];
+        if flow.mapped {
+            flow.mapped = false;
+            self.table.remove(&flow.key);
+        }
+    }
+
+    /// Ends a flow that nobody holds.
+    fn release(&mut self, id: u32) {
+        self.unmap(id);
+        self.set_stage(id, Stage::Orphan);
+        let flow = self.flows.remove(id as usize);
+        self.nic.counters.flows.sub(1);
+        let ring_bytes = self.config.rx_ring_bytes + self.config.tx_ring_bytes;
+        if (self.pool.len() + 1) * ring_bytes <= POOL_BYTES_MAX {
+            self.pool.push(flow);
+        }
+    }
+
+    /// Moves a flow on in its life and keeps count of the handshakes.
+    fn set_stage(&mut self, id: u32, stage: Stage) {
+        let flow = &mut self.flows[id as usize];
+        let was = std::mem::replace(&mut flow.stage, stage);
+        let opening = |s: Stage| matches!(s, Stage::Opening(_));
+        match (opening(was), opening(stage)) {
+            (false, true) => {
+                self.opening += 1;
+                self.nic.counters.flows_opening.add(1);
+            }
+            (true, false) => {
+                self.opening -= 1;
+                self.nic.counters.flows_opening.sub(1);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { config, flows, opening, .. } = self;
+        f.debug_struct("Stack")
+            .field("address", &config.address)
+            .field("flows", &flows.len())
+            .field("opening", opening)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Entries the tables are made for; they grow with the traffic up to `flows_max`.
+const FLOWS_AT_START: usize = 1024;
+/// Rings of ended flows that are kept for the next ones, at most.
+const POOL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A flow that nobody holds is given so long to send its rest, from the last sign of its peer.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
+/// And so long in all, though its peer shows signs of life.
+const ORPHAN_TOTAL: Duration = Duration::from_secs(300);

@@ -1,0 +1,282 @@
+//! The packet queue with Ethernet around it, and the view of it that smoltcp gets.
+//!
+//! smoltcp is given `Medium::Ip`: it sees one IPv4 packet where it lies in the received frame, and builds the next one where it leaves.
+//! The Ethernet header is ours: the peer's address is known per flow, so smoltcp never waits for ARP.
+//!
+//! **Invariant:** a transmit token exists only while there is a frame for it and room behind it, so that smoltcp never believes to have
+//! sent what was not.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
+use smoltcp::time::Instant;
+use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
+
+use super::arp;
+use super::packet::{ETHER_ARP, ETHER_IPV4, ETHERNET_BYTES, Segment};
+use crate::counters::{DropReason, LcoreCounters};
+use crate::device::Mac;
+use crate::frame::{BURST, Frame, FrameVec};
+use crate::queue::PacketQueue;
+
+/// One queue pair and the bursts on their way in and out.
+pub(super) struct Nic {
+    queue: Box<dyn PacketQueue>,
+    /// Empty frames for what is to be sent.
+    spare: FrameVec,
+    /// Frames to be sent.
+    out: FrameVec,
+    /// Where an answer is written that can't be sent.
+    waste: Frame,
+    pub(super) mac: Mac,
+    mtu: usize,
+    tx_checksum: bool,
+    pub(super) counters: Arc<LcoreCounters>,
+}
+
+impl Nic {
+    pub(super) fn new(
+        queue: Box<dyn PacketQueue>,
+        mac: Mac,
+        mtu: u16,
+        tx_checksum: bool,
+        counters: Arc<LcoreCounters>,
+    ) -> Self {
+        let mtu = usize::from(mtu);
+        let waste = Frame::heap(ETHERNET_BYTES + mtu);
+        Self { queue, spare: FrameVec::new(BURST), out: FrameVec::new(BURST), waste, mac, mtu, tx_checksum, counters }
+    }
+
+    /// Takes a burst of received frames.
+    pub(super) fn rx_burst(&mut self, into: &mut FrameVec) {
+        self.queue.rx_burst(into);
+        if !into.is_empty() {
+            self.counters.rx_bursts.add(1);
+            self.counters.rx_packets.add(into.len() as u64);
+            self.counters.rx_bytes.add(into.as_slice().iter().map(|f| f.bytes().len() as u64).sum());
+        }
+    }
+
+    /// Sends what is waiting, as far as the port takes it.
+    pub(super) fn flush(&mut self) {
+        if self.out.is_empty() {
+            return;
+        }
+        let bytes = |burst: &FrameVec| burst.as_slice().iter().map(|f| f.bytes().len() as u64).sum::<u64>();
+        let before = (self.out.len(), bytes(&self.out));
+        self.queue.tx_burst(&mut self.out);
+        let after = if self.out.is_empty() { (0, 0) } else { (self.out.len(), bytes(&self.out)) };
+        self.counters.tx_packets.add((before.0 - after.0) as u64);
+        self.counters.tx_bytes.add(before.1 - after.1);
+    }
+
+    /// Whether frames wait for the port.
+    pub(super) fn is_backed_up(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Ready when a receive burst may bring something.
+    pub(super) fn poll_rx(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.queue.poll_rx(cx)
+    }
+
+    /// Sends a frame that is complete, or drops it when there is no room.
+    pub(super) fn send(&mut self, frame: Frame) {
+        if self.has_room() {
+            self.out.push(frame);
+        } else {
+            self.counters.drop_frame(DropReason::TxFull);
+        }
+    }
+
+    /// Sends an ARP question to all, or an answer to one.
+    pub(super) fn send_arp(&mut self, our_ip: Ipv4Addr, to: Option<Mac>, about: Ipv4Addr) {
+        let Some(mut frame) = self.take_spare() else {
+            self.counters.drop_frame(DropReason::TxFull);
+            return;
+        };
+        let len = ETHERNET_BYTES + arp::ARP_BYTES;
+        frame.set_len(len);
+        frame.offload_checksums(false);
+        let mac = self.mac;
+        let bytes = frame.bytes_mut();
+        write_ethernet(bytes, to.unwrap_or(Mac::BROADCAST), mac, ETHER_ARP);
+        arp::emit((mac, our_ip), to, about, &mut bytes[ETHERNET_BYTES..]);
+        self.send(frame);
+    }
+
+    /// Answers `segment` with a bare ACK that says `what`.
+    pub(super) fn send_ack(&mut self, segment: &Segment, what: Emitted) {
+        let (peer, local) = (IpAddress::Ipv4(segment.key.peer), IpAddress::Ipv4(segment.key.local));
+        let tcp = TcpRepr {
+            src_port: segment.key.local_port,
+            dst_port: segment.key.peer_port,
+            control: TcpControl::None,
+            seq_number: TcpSeqNumber(what.end.cast_signed()),
+            ack_number: Some(TcpSeqNumber(what.acked.cast_signed())),
+            window_len: what.window,
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: &[],
+        };
+        let ip = IpRepr::new(local, peer, IpProtocol::Tcp, tcp.buffer_len(), 64);
+        let caps = capabilities(self.mtu, self.tx_checksum).checksum;
+        let mut link = self.link(segment.from, None);
+        let Some(token) = phy::Device::transmit(&mut link, Instant::ZERO) else {
+            return self.counters.drop_frame(DropReason::TxFull);
+        };
+        phy::TxToken::consume(token, ip.buffer_len(), |bytes| {
+            ip.emit(&mut *bytes, &caps);
+            tcp.emit(&mut TcpPacket::new_unchecked(&mut bytes[ip.header_len()..]), &local, &peer, &caps);
+        });
+    }
+
+    /// smoltcp's view: `packet` is what it receives (nothing for egress), and what it sends goes to `peer`.
+    pub(super) fn link<'a>(&'a mut self, peer: Mac, packet: Option<&'a [u8]>) -> Link<'a> {
+        Link { nic: self, peer, packet, exhausted: false, emitted: None }
+    }
+
+    fn has_room(&mut self) -> bool {
+        if self.out.room() == 0 {
+            self.flush();
+        }
+        self.out.room() > 0
+    }
+
+    fn take_spare(&mut self) -> Option<Frame> {
+        if self.spare.is_empty() {
+            self.queue.alloc_burst(&mut self.spare);
+        }
+        self.spare.pop()
+    }
+}
+
+/// The device that smoltcp drives: for one packet in, or for one flow's packets out.
+pub(super) struct Link<'a> {
+    nic: &'a mut Nic,
+    peer: Mac,
+    packet: Option<&'a [u8]>,
+    /// smoltcp wanted to send and could not.
+    pub(super) exhausted: bool,
+    /// The last segment that was sent.
+    pub(super) emitted: Option<Emitted>,
+}
+
+/// What a sent segment said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Emitted {
+    /// The sequence number behind it.
+    pub(super) end: u32,
+    /// What it acknowledged.
+    pub(super) acked: u32,
+    /// Its window field, as on the wire.
+    pub(super) window: u16,
+}
+
+impl phy::Device for Link<'_> {
+    type RxToken<'a>
+        = RxToken<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = TxToken<'a>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _now: Instant) -> Option<(RxToken<'_>, TxToken<'_>)> {
+        let packet = self.packet.take()?;
+        let frame = if self.nic.has_room() { self.nic.take_spare() } else { None };
+        let token = TxToken { nic: self.nic, frame, peer: self.peer, emitted: &mut self.emitted };
+        Some((RxToken(packet), token))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<TxToken<'_>> {
+        let frame = if self.nic.has_room() { self.nic.take_spare() } else { None };
+        self.exhausted = frame.is_none();
+        let frame = Some(frame?);
+        Some(TxToken { nic: self.nic, frame, peer: self.peer, emitted: &mut self.emitted })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        capabilities(self.nic.mtu, self.nic.tx_checksum)
+    }
+}
+
+/// The IPv4 packet in the frame that is being received.
+pub(super) struct RxToken<'a>(&'a [u8]);
+
+impl phy::RxToken for RxToken<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+/// A frame to be sent.
+pub(super) struct TxToken<'a> {
+    nic: &'a mut Nic,
+    /// `None` only for the token of a received packet, whose answer is lost then.
+    frame: Option<Frame>,
+    peer: Mac,
+    emitted: &'a mut Option<Emitted>,
+}
+
+impl phy::TxToken for TxToken<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, len: usize, f: F) -> R {
+        let nic = &mut *self.nic;
+        let Some(mut frame) = self.frame.take() else {
+            nic.counters.drop_frame(DropReason::TxFull);
+            nic.waste.set_len(ETHERNET_BYTES + len);
+            return f(&mut nic.waste.bytes_mut()[ETHERNET_BYTES..]);
+        };
+        frame.set_len(ETHERNET_BYTES + len);
+        frame.offload_checksums(nic.tx_checksum);
+        let bytes = frame.bytes_mut();
+        write_ethernet(bytes, self.peer, nic.mac, ETHER_IPV4);
+        let result = f(&mut bytes[ETHERNET_BYTES..]);
+        *self.emitted = Some(read_back(&bytes[ETHERNET_BYTES..]));
+        nic.out.push(frame);
+        result
+    }
+}
+
+impl Drop for TxToken<'_> {
+    /// A token that was not needed gives its frame back.
+    fn drop(&mut self) {
+        if let Some(frame) = self.frame.take() {
+            self.nic.spare.push(frame);
+        }
+    }
+}
+
+/// What smoltcp is told of the port. Received checksums were verified in front of the flow table.
+pub(super) fn capabilities(mtu: usize, tx_checksum: bool) -> DeviceCapabilities {
+    let mut capabilities = DeviceCapabilities::default();
+    capabilities.medium = Medium::Ip;
+    capabilities.max_transmission_unit = mtu;
+    let checksum = if tx_checksum { Checksum::None } else { Checksum::Tx };
+    capabilities.checksum.ipv4 = checksum;
+    capabilities.checksum.tcp = checksum;
+    capabilities
+}
+
+fn write_ethernet(bytes: &mut [u8], to: Mac, from: Mac, kind: &[u8]) {
+    bytes[..6].copy_from_slice(&to.0);
+    bytes[6..12].copy_from_slice(&from.0);
+    bytes[12..ETHERNET_BYTES].copy_from_slice(kind);
+}
+
+/// Reads the numbers of a segment that smoltcp has just built: an IPv4 header without options, and TCP.
+fn read_back(packet: &[u8]) -> Emitted {
+    let tcp = &packet[20..];
+    let number = |at: usize| u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]]);
+    let header = usize::from(tcp[12] >> 4) * 4;
+    let payload = u32::try_from(tcp.len() - header).expect("within the MTU");
+    let flags = u32::from(tcp[13]);
+    let end = number(4).wrapping_add(payload).wrapping_add(flags & 1).wrapping_add(flags >> 1 & 1);
+    Emitted { end, acked: number(8), window: u16::from_be_bytes([tcp[14], tcp[15]]) }
+}

@@ -1,0 +1,283 @@
+//! What a received frame is: the checks in front of the flow table.
+//!
+//! **Invariant:** never looks past the bytes it was given, and every frame that is not ours to handle has a [`DropReason`].
+
+use std::net::Ipv4Addr;
+use std::ops::Range;
+
+use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Packet, TcpPacket};
+
+use super::arp::{self, Heard};
+use super::flow_table::FlowKey;
+use crate::counters::DropReason;
+use crate::device::Mac;
+use crate::frame::{Checksum, Frame};
+
+/// A frame that is for us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Packet {
+    /// A neighbour asks or answers.
+    Arp(Heard),
+    /// An ICMP echo request; where its IPv4 packet is.
+    Echo(Range<usize>),
+    /// A TCP segment.
+    Tcp(Segment),
+}
+
+/// What the flow table and TIME-WAIT need of a TCP segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) key: FlowKey,
+    pub(super) from: Mac,
+    pub(super) syn: bool,
+    pub(super) ack: bool,
+    pub(super) rst: bool,
+    pub(super) seq: u32,
+    pub(super) acked: u32,
+    /// The sequence number behind this segment.
+    pub(super) end: u32,
+    /// Where the IPv4 packet is in the frame.
+    pub(super) ip: Range<usize>,
+}
+
+impl Segment {
+    /// Whether it asks for a new connection.
+    pub(super) fn opens(&self) -> bool {
+        self.syn && !self.ack && !self.rst
+    }
+}
+
+/// Finds out what `frame` is to the station `mac` with the address `ip`.
+pub(super) fn parse(frame: &Frame, mac: Mac, ip: Ipv4Addr) -> Result<Packet, DropReason> {
+    if frame.is_segmented() {
+        return Err(DropReason::Segmented);
+    }
+    let bytes = frame.bytes();
+    let (Some(to), Some(kind)) = (bytes.first_chunk::<6>(), bytes.get(12..ETHERNET_BYTES)) else {
+        return Err(DropReason::Malformed);
+    };
+    if *to != mac.0 && Mac(*to) != Mac::BROADCAST {
+        return Err(DropReason::OtherMac);
+    }
+    match kind {
+        ETHER_ARP => arp::parse(&bytes[ETHERNET_BYTES..], ip).map(Packet::Arp).ok_or(DropReason::Arp),
+        // RFC 1122, 3.3.6: what came to all stations of the link is for all of them only where IPv4 says so too; we serve nothing there.
+        ETHER_IPV4 if *to != mac.0 => Err(DropReason::OtherMac),
+        ETHER_IPV4 => parse_ipv4(frame, ip),
+        _ => Err(DropReason::EtherType),
+    }
+}
+
+fn parse_ipv4(frame: &Frame, ip: Ipv4Addr) -> Result<Packet, DropReason> {
+    let bytes = frame.bytes();
+    let packet = Ipv4Packet::new_checked(&bytes[ETHERNET_BYTES..]).map_err(|_| DropReason::Malformed)?;
+    // new_checked looks at the lengths only.
+    if packet.version() != 4 || packet.header_len() < 20 {
+        return Err(DropReason::Malformed);
+    }
+    let verify = match frame.checksum() {
+        Checksum::Bad => return Err(DropReason::Checksum),
+        Checksum::Good => false,
+        Checksum::Unknown => true,
+    };
+    if verify && !packet.verify_checksum() {
+        return Err(DropReason::Checksum);
+    }
+    if packet.dst_addr() != ip || !is_host(packet.src_addr()) {
+        return Err(DropReason::OtherAddress);
+    }
+    if packet.more_frags() || packet.frag_offset() != 0 {
+        return Err(DropReason::Fragment);
+    }
+    let range = ETHERNET_BYTES..ETHERNET_BYTES + usize::from(packet.total_len());
+    match packet.next_header() {
+        IpProtocol::Tcp => parse_tcp(bytes, &packet, range, verify).map(Packet::Tcp),
+        IpProtocol::Icmp => {
+            let icmp = Icmpv4Packet::new_checked(packet.payload()).map_err(|_| DropReason::Malformed)?;
+            if icmp.msg_type() != Icmpv4Message::EchoRequest {
+                return Err(DropReason::Protocol);
+            }
+            // A port checks TCP and IPv4 for us, never ICMP.
+            if icmp.verify_checksum() { Ok(Packet::Echo(range)) } else { Err(DropReason::Checksum) }
+        }
+        _ => Err(DropReason::Protocol),
+    }
+}
+
+fn parse_tcp(frame: &[u8], ip: &Ipv4Packet<&[u8]>, at: Range<usize>, verify: bool) -> Result<Segment, DropReason> {
+    let tcp = TcpPacket::new_checked(ip.payload()).map_err(|_| DropReason::Malformed)?;
+    let (peer, local) = (ip.src_addr(), ip.dst_addr());
+    if tcp.header_len() < 20 || tcp.src_port() == 0 || tcp.dst_port() == 0 {
+        return Err(DropReason::Malformed);
+    }
+    if verify && !tcp.verify_checksum(&peer.into(), &local.into()) {
+        return Err(DropReason::Checksum);
+    }
+    let [_, _, _, _, _, _, from @ ..] = frame.first_chunk::<12>().expect("longer than an Ethernet header");
+    let seq = sequence(tcp.seq_number());
+    let payload = u32::try_from(ip.payload().len() - usize::from(tcp.header_len())).expect("less than 64 KiB");
+    Ok(Segment {
+        key: FlowKey { peer, local, peer_port: tcp.src_port(), local_port: tcp.dst_port() },
+        from: Mac(*from),
+        syn: tcp.syn(),
+        ack: tcp.ack(),
+        rst: tcp.rst(),
+        seq,
+        acked: sequence(tcp.ack_number()),
+        end: seq.wrapping_add(payload).wrapping_add(u32::from(tcp.fin())).wrapping_add(u32::from(tcp.syn())),
+        ip: at,
+    })
+}
+
+/// Turns an echo request into its reply, where it lies (RFC 792).
+pub(super) fn answer_echo(frame: &mut Frame, ip: Range<usize>) {
+    let end = ip.end;
+    let bytes = frame.bytes_mut();
+    let (to, rest) = bytes.split_at_mut(6);
+    to.swap_with_slice(&mut rest[..6]);
+    let mut packet = Ipv4Packet::new_unchecked(&mut bytes[ip]);
+    let (src, dst) = (packet.src_addr(), packet.dst_addr());
+    packet.set_src_addr(dst);
+    packet.set_dst_addr(src);
+    packet.set_hop_limit(64);
+    packet.fill_checksum();
+    let mut icmp = Icmpv4Packet::new_unchecked(packet.payload_mut());
+    icmp.set_msg_type(Icmpv4Message::EchoReply);
+    icmp.fill_checksum();
+    // Without the padding of a short frame.
+    frame.set_len(end);
+    frame.offload_checksums(false);
+}
+
+/// A sequence number as it is on the wire.
+pub(super) fn sequence(number: smoltcp::wire::TcpSeqNumber) -> u32 {
+    number.0.cast_unsigned()
+}
+
+/// Whether a packet may come from there.
+fn is_host(ip: Ipv4Addr) -> bool {
+    !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast() && !ip.is_loopback()
+}
+
+/// Bytes of an Ethernet header.
+pub(super) const ETHERNET_BYTES: usize = 14;
+/// EtherType of IPv4.
+pub(super) const ETHER_IPV4: &[u8] = &[0x08, 0x00];
+/// EtherType of ARP.
+pub(super) const ETHER_ARP: &[u8] = &[0x08, 0x06];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: (Mac, Ipv4Addr) = (Mac([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 0, 0, 1));
+    const PEER: (Mac, Ipv4Addr) = (Mac([2, 0, 0, 0, 0, 2]), Ipv4Addr::new(10, 0, 0, 2));
+
+    /// A frame from PEER to us with the IPv4 payload `payload`.
+    fn frame(protocol: IpProtocol, payload: &[u8]) -> Frame {
+        let len = ETHERNET_BYTES + 20 + payload.len();
+        let mut frame = Frame::heap(len.max(60));
+        frame.set_len(len.max(60));
+        let bytes = frame.bytes_mut();
+        bytes[..6].copy_from_slice(&US.0.0);
+        bytes[6..12].copy_from_slice(&PEER.0.0);
+        bytes[12..14].copy_from_slice(ETHER_IPV4);
+        let mut ip = Ipv4Packet::new_unchecked(&mut bytes[14..len]);
+        ip.set_version(4);
+        ip.set_header_len(20);
+        ip.set_total_len(u16::try_from(20 + payload.len()).unwrap());
+        ip.set_next_header(protocol);
+        ip.set_src_addr(PEER.1);
+        ip.set_dst_addr(US.1);
+        ip.set_hop_limit(64);
+        ip.fill_checksum();
+        ip.payload_mut().copy_from_slice(payload);
+        frame
+    }
+
+    fn tcp() -> Frame {
+        let mut segment = [0; 23];
+        segment[20..].copy_from_slice(b"abc");
+        let mut tcp = TcpPacket::new_unchecked(&mut segment[..]);
+        tcp.set_src_port(1000);
+        tcp.set_dst_port(80);
+        tcp.set_seq_number(smoltcp::wire::TcpSeqNumber(-2));
+        tcp.set_header_len(20);
+        tcp.set_fin(true);
+        tcp.fill_checksum(&PEER.1.into(), &US.1.into());
+        frame(IpProtocol::Tcp, &segment)
+    }
+
+    fn echo() -> Frame {
+        let mut message = [8, 0, 0, 0, 0, 1, 0, 2, b'h', b'i'];
+        Icmpv4Packet::new_unchecked(&mut message[..]).fill_checksum();
+        frame(IpProtocol::Icmp, &message)
+    }
+
+    fn look(frame: &Frame) -> Result<Packet, DropReason> {
+        parse(frame, US.0, US.1)
+    }
+
+    #[test]
+    fn a_segment_is_read() {
+        let Ok(Packet::Tcp(s)) = look(&tcp()) else { panic!("a segment") };
+        assert_eq!((s.key.peer_port, s.key.local_port, s.from, s.seq), (1000, 80, PEER.0, u32::MAX - 1));
+        assert_eq!((s.end, s.ip), (2, 14..57), "3 bytes and a FIN, around the end of the numbers; without padding");
+    }
+
+    #[test]
+    fn an_echo_request_becomes_its_reply() {
+        let mut frame = echo();
+        let Ok(Packet::Echo(range)) = look(&frame) else { panic!("an echo request") };
+        answer_echo(&mut frame, range);
+        assert_eq!((&frame.bytes()[..6], &frame.bytes()[6..12]), (&PEER.0.0[..], &US.0.0[..]));
+        assert_eq!(frame.bytes().len(), 14 + 20 + 10);
+        let ip = Ipv4Packet::new_checked(&frame.bytes()[14..]).unwrap();
+        assert!(ip.verify_checksum() && ip.src_addr() == US.1 && ip.dst_addr() == PEER.1);
+        let icmp = Icmpv4Packet::new_checked(ip.payload()).unwrap();
+        assert!(icmp.verify_checksum() && icmp.msg_type() == Icmpv4Message::EchoReply && icmp.data() == b"hi");
+    }
+
+    #[test]
+    fn what_is_not_for_us_is_dropped_with_its_reason() {
+        type Change = fn(&mut [u8]);
+        let cases: [(Change, DropReason); 10] = [
+            (|b| b[5] = 9, DropReason::OtherMac),
+            (|b| b[..6].fill(0xff), DropReason::OtherMac),
+            (|b| b[12] = 0x86, DropReason::EtherType),
+            (|b| b[12..14].copy_from_slice(ETHER_ARP), DropReason::Arp),
+            (|b| b[14] = 0x44, DropReason::Malformed),
+            (|b| b[17] = 200, DropReason::Malformed),
+            (|b| b[24] = 1, DropReason::Checksum),
+            (|b| b[50] ^= 1, DropReason::Checksum),
+            (|b| refill(b, |ip| ip.set_dst_addr(PEER.1)), DropReason::OtherAddress),
+            (|b| refill(b, |ip| ip.set_more_frags(true)), DropReason::Fragment),
+        ];
+        for (n, (change, reason)) in cases.into_iter().enumerate() {
+            let mut frame = tcp();
+            change(frame.bytes_mut());
+            assert_eq!(look(&frame), Err(reason), "case {n}");
+        }
+        assert_eq!(look(&frame(IpProtocol::Udp, &[0; 8])), Err(DropReason::Protocol));
+        assert_eq!(look(&frame(IpProtocol::Icmp, &[3, 0, 252, 255, 0, 0, 0, 0])), Err(DropReason::Protocol));
+    }
+
+    /// Changes the IPv4 header and makes its checksum right again.
+    fn refill(bytes: &mut [u8], change: impl FnOnce(&mut Ipv4Packet<&mut [u8]>)) {
+        let mut ip = Ipv4Packet::new_unchecked(&mut bytes[14..]);
+        change(&mut ip);
+        ip.fill_checksum();
+    }
+
+    #[test]
+    fn no_length_makes_it_panic() {
+        for whole in [tcp(), echo()] {
+            for len in 0..whole.bytes().len() {
+                let mut cut = Frame::heap(100);
+                cut.set_len(len);
+                cut.bytes_mut().copy_from_slice(&whole.bytes()[..len]);
+                let _ = look(&cut);
+            }
+        }
+    }
+}

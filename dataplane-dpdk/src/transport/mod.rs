@@ -1,0 +1,189 @@
+//! The plane seam over the stack: listen, accept, connect.
+//!
+//! A worker has one stack for each port, and the kernel's sockets beside them for what never leaves the host. Which way an address goes:
+//!
+//! | address | listen | connect |
+//! |---|---|---|
+//! | an address of a port | that port's stack | (an address of our own is nobody's on the link) |
+//! | `0.0.0.0`, `[::]` | every port's stack, and the kernel's loopback | - |
+//! | loopback | every port's stack, and the kernel at that address | kernel |
+//! | unix | kernel | kernel |
+//! | other IPv4 | `AddrNotAvailable` | the port whose network it is in, or that has a gateway |
+//! | other IPv6 | `AddrNotAvailable` | `NetworkUnreachable` |
+//!
+//! **Invariant:** everything here is on one thread, and no borrow of a stack is held across an await.
+
+mod conn;
+mod flow;
+mod none;
+
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use ferrogate_core::net::{Address, ListenOptions, Listener, Transport};
+use tokio::task::coop;
+
+pub use self::conn::DpdkConn;
+pub use self::flow::FlowConn;
+pub use self::none::NoKernel;
+use crate::stack::{FlowId, SharedStack};
+
+/// One worker's way to the network: its stacks, and the kernel's sockets (`K`).
+#[derive(Clone, Debug)]
+pub struct DpdkTransport<K> {
+    stacks: Rc<[SharedStack]>,
+    kernel: K,
+}
+
+impl<K> DpdkTransport<K> {
+    /// Over `stacks`, one for each port, and `kernel` for what they can't reach.
+    #[must_use]
+    pub fn new(stacks: impl Into<Rc<[SharedStack]>>, kernel: K) -> Self {
+        Self { stacks: stacks.into(), kernel }
+    }
+
+    /// The stacks, in the order of the ports.
+    #[must_use]
+    pub fn stacks(&self) -> &[SharedStack] {
+        &self.stacks
+    }
+
+    /// The stacks that serve a listener on `ip`, and the address that the kernel serves beside them.
+    fn places(&self, ip: IpAddr) -> (Vec<SharedStack>, Option<IpAddr>) {
+        let all = || self.stacks.to_vec();
+        match ip.to_canonical() {
+            IpAddr::V4(v4) if v4.is_unspecified() => (all(), Some(Ipv4Addr::LOCALHOST.into())),
+            IpAddr::V6(v6) if v6.is_unspecified() => (all(), Some(Ipv6Addr::LOCALHOST.into())),
+            ip if ip.is_loopback() => (all(), Some(ip)),
+            ip => (all().into_iter().filter(|s| ip == s.borrow().config().address).collect(), None),
+        }
+    }
+
+    /// The stack on the way to `ip`: on the same network, else the first with a gateway.
+    fn stack_to(&self, ip: Ipv4Addr) -> Option<&SharedStack> {
+        let on_link = |s: &&SharedStack| s.borrow().is_on_link(ip);
+        let routed = |s: &&SharedStack| s.borrow().config().gateway.is_some();
+        self.stacks.iter().find(on_link).or_else(|| self.stacks.iter().find(routed))
+    }
+}
+
+impl<K: Transport> Transport for DpdkTransport<K> {
+    type Conn = DpdkConn<K::Conn>;
+    type Listener = DpdkListener<K>;
+
+    async fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<Self::Listener> {
+        let Some(inet) = address.inet() else {
+            let kernel = self.kernel.listen(address, options).await?;
+            let address = kernel.local_addr().clone();
+            return Ok(DpdkListener { kernel: Some(kernel), bound: Vec::new(), address });
+        };
+        let (stacks, local) = self.places(inet.ip());
+        if stacks.is_empty() && local.is_none() {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        let (mut kernel, mut port) = (None, inet.port());
+        if let Some(local) = local {
+            match self.kernel.listen(&SocketAddr::new(local, port).into(), options).await {
+                Ok(listener) => {
+                    port = listener.local_addr().inet().map_or(port, |a| a.port());
+                    kernel = Some(listener);
+                }
+                // A plane without kernel sockets serves its ports alone.
+                Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let backlog = usize::try_from(options.backlog_conns_max).unwrap_or(usize::MAX);
+        let mut listener = DpdkListener { kernel, bound: Vec::new(), address: inet.into() };
+        for stack in stacks {
+            let (id, chosen) = stack.borrow_mut().bind(port, backlog)?;
+            port = chosen;
+            listener.bound.push(Bound { stack, id });
+        }
+        listener.address = SocketAddr::new(inet.ip(), port).into();
+        Ok(listener)
+    }
+
+    async fn connect(&self, address: &Address) -> io::Result<Self::Conn> {
+        if address.is_host_local() {
+            return self.kernel.connect(address).await.map(DpdkConn::Kernel);
+        }
+        let inet = address.inet().ok_or(io::ErrorKind::Unsupported)?;
+        let IpAddr::V4(ip) = inet.ip().to_canonical() else {
+            return Err(io::ErrorKind::NetworkUnreachable.into());
+        };
+        let stack = self.stack_to(ip).ok_or(io::ErrorKind::NetworkUnreachable)?;
+        let id = stack.borrow_mut().connect(SocketAddrV4::new(ip, inet.port()))?;
+        // From here on a dropped future drops the flow with it.
+        let mut conn = FlowConn::new(stack, id);
+        poll_fn(|cx| conn.poll_connected(cx)).await?;
+        Ok(DpdkConn::Flow(conn))
+    }
+}
+
+/// A listening socket on the stacks of a worker, on its kernel, or on both.
+pub struct DpdkListener<K: Transport> {
+    kernel: Option<K::Listener>,
+    bound: Vec<Bound>,
+    address: Address,
+}
+
+impl<K: Transport> Listener for DpdkListener<K> {
+    type Conn = DpdkConn<K::Conn>;
+
+    /// As the kernel's `accept`, it loses nothing when it is dropped while it waits.
+    async fn accept(&mut self) -> io::Result<Self::Conn> {
+        let Self { kernel, bound, .. } = self;
+        let mut from_kernel = pin!(async {
+            match kernel {
+                Some(kernel) => kernel.accept().await,
+                None => pending().await,
+            }
+        });
+        poll_fn(|cx| {
+            if let Poll::Ready(flow) = poll_accept(bound, cx) {
+                return Poll::Ready(Ok(DpdkConn::Flow(flow)));
+            }
+            from_kernel.as_mut().poll(cx).map_ok(DpdkConn::Kernel)
+        })
+        .await
+    }
+
+    fn local_addr(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl<K: Transport> std::fmt::Debug for DpdkListener<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DpdkListener").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// A listener of one stack. Dropped, it stops listening.
+struct Bound {
+    stack: SharedStack,
+    id: u32,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.stack.borrow_mut().unbind(self.id);
+    }
+}
+
+fn poll_accept(bound: &[Bound], cx: &mut Context<'_>) -> Poll<FlowConn> {
+    let coop = ready!(coop::poll_proceed(cx));
+    for Bound { stack, id } in bound {
+        let accepted: Poll<FlowId> = stack.borrow_mut().poll_accept(*id, cx);
+        if let Poll::Ready(flow) = accepted {
+            coop.made_progress();
+            return Poll::Ready(FlowConn::new(stack, flow));
+        }
+    }
+    Poll::Pending
+}

@@ -1,0 +1,200 @@
+/* A narrow C shim over DPDK's inline functions.
+ *
+ * Rust sees one flat record per frame and never the layout of an mbuf, so this file is all that changes with a DPDK release. Every
+ * function returns 0 (or a count) for success and a negative errno for failure. */
+#include <errno.h>
+#include <string.h>
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_ip.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_tcp.h>
+#define FG_BURST 32 /* frames of one call, at most; BURST in lib.rs */
+
+enum { /* fg_frame.flags; FLAG_* in lib.rs */
+	FG_CSUM_GOOD = 1, /* rx: the port found the IPv4 and the TCP/UDP checksum right */
+	FG_CSUM_BAD = 2,  /* rx: it found one of them wrong */
+	FG_SEGMENTED = 4, /* rx: the frame continues in further mbufs, `data` shows the first */
+	FG_TX_CSUM = 8,   /* tx: the port fills in both checksums (TCP over IPv4 without options) */
+};
+
+struct fg_frame { /* Frame in lib.rs */
+	void *mbuf;
+	uint8_t *data;
+	uint32_t rss;
+	uint16_t len, room; /* `data` may grow to `room` bytes */
+	uint16_t flags, vlan, l4_len, tso_size;
+};
+_Static_assert(sizeof(struct fg_frame) == 32, "Frame in lib.rs has the same layout");
+
+struct fg_port_info { /* PortInfo in lib.rs */
+	char driver[64];
+	uint8_t mac[6];
+	uint16_t mtu, queues_max;
+	uint16_t rx_checksum, tx_checksum, link_up; /* 0 or 1 */
+};
+
+struct fg_port_stats { /* PortStats in lib.rs */
+	uint64_t rx_packets, tx_packets, rx_bytes, tx_bytes, rx_missed, rx_errors, tx_errors, rx_no_mbuf;
+};
+#define FG_RX_CSUM (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
+#define FG_TX_CSUM_CAPA (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM)
+static int last_error(void) { return rte_errno > 0 ? -rte_errno : -EIO; }
+
+/* EAL and its threads. */
+int fg_eal_init(int argc, char **argv) { return rte_eal_init(argc, argv) < 0 ? last_error() : 0; }
+int fg_eal_cleanup(void) { return rte_eal_cleanup(); }
+int fg_thread_register(void) { return rte_thread_register() < 0 ? last_error() : 0; }
+void fg_thread_unregister(void) { rte_thread_unregister(); }
+
+/* Memory. */
+void *fg_pool_create(const char *name, uint32_t frames, uint32_t cache, uint16_t data_room)
+{
+	return rte_pktmbuf_pool_create(name, frames, cache, 0, data_room, SOCKET_ID_ANY);
+}
+uint32_t fg_pool_in_use(const void *pool) { return rte_mempool_in_use_count(pool); }
+void fg_pool_free(void *pool) { rte_mempool_free(pool); }
+
+static void describe(struct rte_mbuf *m, struct fg_frame *f)
+{
+	uint16_t room = m->data_len + rte_pktmbuf_tailroom(m);
+	*f = (struct fg_frame){m, rte_pktmbuf_mtod(m, uint8_t *), m->hash.rss, m->data_len, room, 0, m->vlan_tci, 0, 0};
+}
+
+int fg_alloc_bulk(void *pool, struct fg_frame *out, uint16_t n)
+{
+	struct rte_mbuf *m[FG_BURST];
+	if (n > FG_BURST || rte_pktmbuf_alloc_bulk(pool, m, n) != 0)
+		return -ENOMEM;
+	for (uint16_t i = 0; i < n; i++)
+		describe(m[i], &out[i]);
+	return 0;
+}
+
+void fg_free_bulk(void **mbufs, uint16_t n) { rte_pktmbuf_free_bulk((struct rte_mbuf **)mbufs, n); }
+
+/* `devargs`: a PCI address or a virtual device with its arguments; `name`: the part in front of the first comma. */
+int fg_dev_probe(const char *devargs, const char *name, uint16_t *port)
+{
+	int ret = rte_dev_probe(devargs);
+	return ret < 0 ? ret : rte_eth_dev_get_port_by_name(name, port);
+}
+
+int fg_port_info(uint16_t port, struct fg_port_info *out)
+{
+	struct rte_eth_dev_info info;
+	struct rte_ether_addr mac;
+	struct rte_eth_link link;
+	int ret;
+	memset(out, 0, sizeof(*out));
+	if ((ret = rte_eth_dev_info_get(port, &info)) != 0 || (ret = rte_eth_macaddr_get(port, &mac)) != 0
+	    || (ret = rte_eth_dev_get_mtu(port, &out->mtu)) != 0)
+		return ret;
+	strncpy(out->driver, info.driver_name, sizeof(out->driver) - 1);
+	memcpy(out->mac, mac.addr_bytes, sizeof(out->mac));
+	out->queues_max = RTE_MIN(info.max_rx_queues, info.max_tx_queues);
+	out->rx_checksum = (info.rx_offload_capa & FG_RX_CSUM) == FG_RX_CSUM;
+	out->tx_checksum = (info.tx_offload_capa & FG_TX_CSUM_CAPA) == FG_TX_CSUM_CAPA;
+	out->link_up = rte_eth_link_get_nowait(port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+	return 0;
+}
+
+/* Queue pairs with the port's checksum offloads on, and RSS over TCP where there is more than one. */
+int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu, void *pool)
+{
+	struct rte_eth_dev_info info;
+	struct rte_eth_conf conf = {0};
+	uint16_t rx = descriptors, tx = descriptors, now;
+	int ret = rte_eth_dev_info_get(port, &info);
+	if (ret != 0)
+		return ret;
+	if ((info.rx_offload_capa & FG_RX_CSUM) == FG_RX_CSUM)
+		conf.rxmode.offloads |= FG_RX_CSUM;
+	if ((info.tx_offload_capa & FG_TX_CSUM_CAPA) == FG_TX_CSUM_CAPA)
+		conf.txmode.offloads |= FG_TX_CSUM_CAPA;
+	conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP);
+	if (queues > 1 && conf.rx_adv_conf.rss_conf.rss_hf != 0)
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+	ret = rte_eth_dev_configure(port, queues, queues, &conf);
+	if (ret == 0)
+		ret = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rx, &tx);
+	/* Only when it differs: on net_af_xdp this changes the kernel's interface, and stays. */
+	if (ret == 0 && rte_eth_dev_get_mtu(port, &now) == 0 && now != mtu)
+		ret = rte_eth_dev_set_mtu(port, mtu);
+	for (uint16_t q = 0; ret == 0 && q < queues; q++)
+		if ((ret = rte_eth_rx_queue_setup(port, q, rx, SOCKET_ID_ANY, NULL, pool)) == 0)
+			ret = rte_eth_tx_queue_setup(port, q, tx, SOCKET_ID_ANY, NULL);
+	return ret;
+}
+
+int fg_port_start(uint16_t port) { return rte_eth_dev_start(port); }
+
+int fg_port_close(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+	int ret = rte_eth_dev_info_get(port, &info);
+	if (ret != 0)
+		return ret;
+	(void)rte_eth_dev_stop(port); /* a port that never started is closed all the same */
+	return (ret = rte_eth_dev_close(port)) != 0 ? ret : rte_dev_remove(info.device);
+}
+
+int fg_port_stats(uint16_t port, struct fg_port_stats *out)
+{
+	struct rte_eth_stats s;
+	if (rte_eth_stats_get(port, &s) != 0)
+		return -ENODEV;
+	*out = (struct fg_port_stats){s.ipackets, s.opackets, s.ibytes, s.obytes, s.imissed, s.ierrors, s.oerrors, s.rx_nombuf};
+	return 0;
+}
+
+static uint16_t rx_flags(const struct rte_mbuf *m)
+{
+	uint64_t ip = m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK, l4 = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+	uint16_t flags = m->nb_segs > 1 ? FG_SEGMENTED : 0;
+	if (ip == RTE_MBUF_F_RX_IP_CKSUM_BAD || l4 == RTE_MBUF_F_RX_L4_CKSUM_BAD)
+		flags |= FG_CSUM_BAD;
+	else if (ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD && l4 == RTE_MBUF_F_RX_L4_CKSUM_GOOD)
+		flags |= FG_CSUM_GOOD;
+	return flags;
+}
+
+uint16_t fg_rx_burst(uint16_t port, uint16_t queue, struct fg_frame *out, uint16_t n)
+{
+	struct rte_mbuf *m[FG_BURST];
+	uint16_t got = rte_eth_rx_burst(port, queue, m, RTE_MIN(n, FG_BURST));
+	for (uint16_t i = 0; i < got; i++) {
+		describe(m[i], &out[i]);
+		out[i].flags = rx_flags(m[i]);
+	}
+	return got;
+}
+
+static void offload_checksums(struct rte_mbuf *m)
+{
+	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, RTE_ETHER_HDR_LEN);
+	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
+	m->l2_len = RTE_ETHER_HDR_LEN, m->l3_len = sizeof(*ip);
+	m->l4_len = (tcp->data_off >> 4) * 4;
+	m->ol_flags = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_CKSUM;
+	ip->hdr_checksum = 0;
+	tcp->cksum = rte_ipv4_phdr_cksum(ip, m->ol_flags);
+}
+
+/* Sends what the ring takes and says how many; the rest stays the caller's. */
+uint16_t fg_tx_burst(uint16_t port, uint16_t queue, const struct fg_frame *frames, uint16_t n)
+{
+	struct rte_mbuf *m[FG_BURST];
+	n = RTE_MIN(n, FG_BURST);
+	for (uint16_t i = 0; i < n; i++) {
+		m[i] = frames[i].mbuf;
+		m[i]->data_len = m[i]->pkt_len = frames[i].len;
+		m[i]->ol_flags = 0; /* a received mbuf that is sent back carries the flags of its way in */
+		if (frames[i].flags & FG_TX_CSUM)
+			offload_checksums(m[i]);
+	}
+	return rte_eth_tx_burst(port, queue, m, n);
+}
