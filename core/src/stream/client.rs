@@ -176,7 +176,7 @@ impl<C: Conn> Lease<C> {
         let conn = self.conn();
         conn.exchanges += 1;
         conn.decoder.expect_response(asked.method);
-        conn.timer.set(conn.limits.body_idle_timeout);
+        conn.timer.set(conn.limits.body_idle_timeout + STALL_SLACK);
         let reused = conn.exchanges > 1;
         let mut put = Put::new(encoder.head_len());
         poll_fn(|cx| {
@@ -254,7 +254,7 @@ impl<C: Conn> Flight<C> {
             }
             Poll::Pending => {
                 if pump.sent() != before {
-                    conn.timer.set(conn.limits.body_idle_timeout);
+                    conn.timer.set(conn.limits.body_idle_timeout + STALL_SLACK);
                 }
                 Poll::Pending
             }
@@ -378,3 +378,6 @@ fn look(decoder: &mut ResponseDecoder, bytes: &[u8], in_hand_max: usize) -> Look
 fn is_interim(status: u16) -> bool {
     (100..200).contains(&status) && status != 101
 }
+
+/// While a request's body is on its way, its source's clock goes first: a client that stalls is told from an origin that does.
+const STALL_SLACK: Duration = Duration::from_millis(500);

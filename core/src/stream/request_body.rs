@@ -54,7 +54,16 @@ impl<C: Conn> BodySource for RequestBody<C> {
                 Poll::Ready(Ok(Relay::Moved(n as u64)))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(BodyError::Sink)),
-            Poll::Pending => self.puller.poll_stalled(io, cx).map(Err),
+            Poll::Pending => {
+                let stalled = ready!(self.puller.poll_stalled(io, cx));
+                // Bytes are there: it is the receiver that takes none, and its own clock will say so.
+                let readable = io.conn.poll_read_with(cx, 0, |bytes| (0, !bytes.is_empty()));
+                if matches!(readable, Poll::Ready(Ok(true))) {
+                    self.puller.progress(io);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(stalled))
+            }
         }
     }
 }

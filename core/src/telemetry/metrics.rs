@@ -104,6 +104,7 @@ counters! {
         request_total: Counter, "upstream_request", "Requests sent";
         request_active: Gauge, "upstream_request_active", "Requests in progress now";
         request_retry: Counter, "upstream_request_retry", "Requests sent again, to another host or on a fresh connection";
+        request_pending_overflow: Counter, "upstream_request_pending_overflow", "Requests refused because the cluster has max_connections connections";
         request_timeout: Counter, "upstream_request_timeout", "Requests that were not answered in time";
         request_reset: Counter, "upstream_request_remote_reset", "Requests whose answer did not come or was malformed";
     }
