@@ -56,12 +56,14 @@ impl FlowConn {
         let Self { stack, id, held, .. } = self;
         let mut stack = stack.borrow_mut();
         let incoming = stack.incoming(*id)?;
-        if held.len() + incoming.queued <= known && !incoming.ended {
-            if known >= HELD_BYTES_MAX {
-                // More than anyone is to be shown in one piece.
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-            }
-            // The caller has seen all there is, and the peer may be out of room: a message that is longer than the ring.
+        let seen_all = held.len() + incoming.queued <= known;
+        let in_place = held.len() == 0 && incoming.contiguous > known;
+        if known >= HELD_BYTES_MAX && !in_place && !(seen_all && incoming.ended) {
+            // More than anyone is shown in one piece.
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        if seen_all && !incoming.ended {
+            // The peer may be out of room, and its message longer than the ring.
             if known > 0 && incoming.tight {
                 held.take_from(&mut stack, *id);
             }
