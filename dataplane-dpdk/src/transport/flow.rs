@@ -42,7 +42,7 @@ impl FlowConn {
     }
 
     /// Waits for the end of the handshake that [`Stack::connect`] began.
-    pub(super) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_connected(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         self.stack.borrow_mut().poll_connected(self.id, cx)
     }
 
@@ -76,7 +76,7 @@ impl FlowConn {
 
     pub(super) fn poll_write_with<R>(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         wish: usize,
         f: impl FnOnce(&mut [u8]) -> (usize, R),
     ) -> Poll<io::Result<R>> {
@@ -133,12 +133,12 @@ impl FlowConn {
         Poll::Ready(Ok(moved))
     }
 
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_pending(cx))?;
         Poll::Ready(self.stack.borrow().check(self.id))
     }
 
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_shutdown(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
         let mut stack = self.stack.borrow_mut();
         stack.socket(self.id).close();
@@ -160,7 +160,7 @@ impl FlowConn {
     }
 
     /// Waits for something to read. Says how much there is; 0 is the end of the stream.
-    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_readable(&self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         let mut stack = self.stack.borrow_mut();
         let incoming = stack.incoming(self.id)?;
         let available = self.held.len() + incoming.queued;
@@ -172,7 +172,7 @@ impl FlowConn {
     }
 
     /// Waits for room in the send ring, behind what waits in front of it. Says how much there is.
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_room(&mut self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         ready!(self.poll_pending(cx))?;
         let mut stack = self.stack.borrow_mut();
         let room = stack.room(self.id)?;
@@ -198,7 +198,7 @@ impl FlowConn {
     }
 
     /// Copies `bytes` into the send ring, which has room for them.
-    pub(super) fn put(&mut self, bytes: &[u8]) {
+    pub(super) fn put(&self, bytes: &[u8]) {
         let mut stack = self.stack.borrow_mut();
         let sent = stack.socket(self.id).send_slice(bytes);
         debug_assert_eq!(sent, Ok(bytes.len()), "the caller made sure of the room");
@@ -206,7 +206,7 @@ impl FlowConn {
     }
 
     /// Moves what waits in front of the send ring into it. Ready when nothing waits.
-    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_pending(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if self.pending.len() == 0 {
             return Poll::Ready(Ok(()));
         }
