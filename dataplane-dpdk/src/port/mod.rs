@@ -4,6 +4,7 @@
 
 mod eal;
 mod mbuf;
+mod xdp;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
@@ -36,6 +37,8 @@ impl Port {
     /// # Errors
     /// Each step has its own [`PortError`]; a port that failed half-way is closed again.
     pub fn open(eal: &Arc<Eal>, options: &PortOptions) -> Result<(Self, Vec<Queue>), PortError> {
+        let interface = options.device.argument("iface").filter(|_| options.device.is_vdev("net_af_xdp"));
+        interface.map_or(Ok(()), clear_xdp)?;
         let core = PortCore::probe(eal, options)?;
         let info = core.info()?;
         if options.queues > info.queues_max {
@@ -232,6 +235,17 @@ impl Pool {
         // SAFETY: no frame is out and none can be taken, so nothing refers to the pool. Called once, by the end of its owner.
         unsafe { sys::fg_pool_free(self.0.as_ptr()) };
         true
+    }
+}
+
+/// A process that died on net_af_xdp leaves its XDP program behind. Somebody else's program is left alone, and must be seen before the
+/// driver is: that takes any program off the interface when it fails.
+fn clear_xdp(interface: &str) -> Result<(), PortError> {
+    match xdp::attached(interface) {
+        Ok(Some(program)) if program.is_leftover() && xdp::detach(interface, &program).is_ok() => Ok(()),
+        Ok(Some(program)) => Err(PortError::XdpBusy { interface: interface.to_owned(), program: program.name }),
+        // Nothing there, or not to be found out: the driver has the last word.
+        Ok(None) | Err(_) => Ok(()),
     }
 }
 
