@@ -13,7 +13,7 @@ use slab::Slab;
 use tls_offload::ServerTls;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::{Limits, schema as config};
 use crate::filter::Filters;
@@ -106,7 +106,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         }
     };
     let _ = orders.started.send(Ok(()));
-    let sweeper = spawn_local(sweep(Rc::clone(&worker.current)));
+    let sweeper = spawn_local(sweep(Rc::clone(&worker)));
     let stop = worker.follow(index, &transport, &mut orders).await;
     for listener in &listeners {
         listener.abort();
@@ -122,7 +122,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
 struct Worker<T: Transport> {
     current: Rc<Current<T>>,
     counters: Arc<WorkerCounters>,
-    conns: RefCell<Slab<Rc<ConnState>>>,
+    conns: RefCell<Slab<(Rc<ConnState>, Rc<Limits>)>>,
     emptied: Notify,
     conns_max: usize,
     draining: Cell<bool>,
@@ -186,7 +186,7 @@ impl<T: Transport> Worker<T> {
     /// Lets what runs finish, within `graceful_timeout`.
     async fn drain(&self, stop: &mut watch::Receiver<Stop>) {
         self.draining.set(true);
-        for (_, state) in &*self.conns.borrow() {
+        for (_, (state, _)) in &*self.conns.borrow() {
             state.ask(Wish::Close);
         }
         let emptied = async {
@@ -205,9 +205,24 @@ impl<T: Transport> Worker<T> {
         }
     }
 
-    fn enter(self: &Rc<Self>) -> (Rc<ConnState>, Present<T>) {
-        let state = Rc::<ConnState>::default();
-        let key = self.conns.borrow_mut().insert(Rc::clone(&state));
+    /// Closes connections that have waited for a request, and upstream ones that have lain idle, for too long.
+    fn sweep(&self) {
+        let now = Instant::now();
+        for (_, (state, limits)) in &*self.conns.borrow() {
+            if let Some(before) = now.checked_sub(limits.idle_timeout) {
+                state.close_if_idle(before);
+            }
+        }
+        for cluster in self.current.get().clusters() {
+            for host in cluster.hosts() {
+                host.sweep();
+            }
+        }
+    }
+
+    fn enter(self: &Rc<Self>, limits: &Rc<Limits>) -> (Rc<ConnState>, Present<T>) {
+        let state = Rc::new(ConnState::swept());
+        let key = self.conns.borrow_mut().insert((Rc::clone(&state), Rc::clone(limits)));
         self.counters.downstream.connection_total.inc();
         self.counters.downstream.connection_active.inc();
         (state, Present { worker: Rc::clone(self), key })
@@ -257,7 +272,7 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
     loop {
         match listener.accept().await {
             Ok(conn) if worker.conns.borrow().len() < worker.conns_max => {
-                let (state, present) = worker.enter();
+                let (state, present) = worker.enter(&entrance.limits);
                 admit(&entrance, conn, state, present);
             }
             // Closed at once rather than left to wait: the client can try elsewhere.
@@ -316,19 +331,14 @@ async fn handshake<T: Transport>(conn: T::Conn, tls: &ServerTls, entrance: &Entr
     None
 }
 
-/// Closes upstream connections that have lain idle for too long.
-async fn sweep<T: Transport>(current: Rc<Current<T>>) {
+async fn sweep<T: Transport>(worker: Rc<Worker<T>>) {
     let mut tick = interval(SWEEP_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        for cluster in current.get().clusters() {
-            for host in cluster.hosts() {
-                host.sweep();
-            }
-        }
+        worker.sweep();
     }
 }
 
-/// How often idle upstream connections are looked at.
+/// How often idle connections are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

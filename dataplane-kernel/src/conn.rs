@@ -22,7 +22,7 @@ pub struct KernelConn {
     unsent: Held,
     ended: bool,
     peer: Address,
-    local: OnceCell<Address>,
+    local: OnceCell<Rc<Address>>,
 }
 
 enum Io {
@@ -32,15 +32,15 @@ enum Io {
 }
 
 impl KernelConn {
-    pub(crate) fn tcp(stream: TcpStream, peer: Address, local: Option<Address>, buffers: Rc<Buffers>) -> Self {
+    pub(crate) fn tcp(stream: TcpStream, peer: Address, local: Option<Rc<Address>>, buffers: Rc<Buffers>) -> Self {
         Self::new(Io::Tcp(stream), peer, local, buffers)
     }
 
-    pub(crate) fn unix(stream: UnixStream, peer: Address, local: Option<Address>, buffers: Rc<Buffers>) -> Self {
+    pub(crate) fn unix(stream: UnixStream, peer: Address, local: Option<Rc<Address>>, buffers: Rc<Buffers>) -> Self {
         Self::new(Io::Unix(stream), peer, local, buffers)
     }
 
-    fn new(io: Io, peer: Address, local: Option<Address>, buffers: Rc<Buffers>) -> Self {
+    fn new(io: Io, peer: Address, local: Option<Rc<Address>>, buffers: Rc<Buffers>) -> Self {
         let local = local.map_or_else(OnceCell::new, OnceCell::from);
         Self { io, buffers, unread: Held::default(), unsent: Held::default(), ended: false, peer, local }
     }
@@ -172,8 +172,8 @@ impl Conn for KernelConn {
 
     fn local_addr(&self) -> &Address {
         self.local.get_or_init(|| match &self.io {
-            Io::Tcp(s) => s.local_addr().map_or_else(|_| unbound(), Address::Inet),
-            Io::Unix(_) | Io::Aborted => unbound(),
+            Io::Tcp(s) => Rc::new(s.local_addr().map_or_else(|_| unbound(), Address::Inet)),
+            Io::Unix(_) | Io::Aborted => Rc::new(unbound()),
         })
     }
 

@@ -29,7 +29,7 @@ pub struct KernelTransport {
 /// A listening socket of one worker.
 pub struct KernelListener {
     io: Io,
-    local: Address,
+    local: Rc<Address>,
     buffers: Rc<Buffers>,
 }
 
@@ -79,12 +79,12 @@ impl Transport for KernelTransport {
         match address {
             Address::Inet(inet) => {
                 let io = TcpListener::from_std(socket::listen_tcp(*inet, options)?)?;
-                let local = io.local_addr()?.into();
+                let local = Rc::new(io.local_addr()?.into());
                 Ok(KernelListener { io: Io::Tcp(io), local, buffers })
             }
             Address::Unix(path) => {
                 let io = UnixListener::from_std(self.unix.listen(path, options)?)?;
-                Ok(KernelListener { io: Io::Unix(io), local: address.clone(), buffers })
+                Ok(KernelListener { io: Io::Unix(io), local: Rc::new(address.clone()), buffers })
             }
         }
     }
@@ -109,11 +109,11 @@ impl Listener for KernelListener {
             Io::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let bound = self.local.inet().is_some_and(|a| !a.ip().is_unspecified());
-                Ok(KernelConn::tcp(stream, peer.into(), bound.then(|| self.local.clone()), buffers))
+                Ok(KernelConn::tcp(stream, peer.into(), bound.then(|| Rc::clone(&self.local)), buffers))
             }
             Io::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(KernelConn::unix(stream, Address::Unix(PathBuf::new()), Some(self.local.clone()), buffers))
+                Ok(KernelConn::unix(stream, Address::Unix(PathBuf::new()), Some(Rc::clone(&self.local)), buffers))
             }
         }
     }

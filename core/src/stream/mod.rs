@@ -21,6 +21,8 @@ use std::future::Future;
 use std::io;
 use std::task::{Context, Waker};
 
+use tokio::time::Instant;
+
 use crate::codec::http1::DecodeError;
 use crate::message::{Exchange, HttpHead, Response};
 
@@ -120,7 +122,8 @@ pub enum Ended<C> {
 #[derive(Default)]
 pub struct ConnState {
     wish: Cell<Wish>,
-    idle: Cell<bool>,
+    idle: Cell<Option<Instant>>,
+    swept: bool,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -137,6 +140,20 @@ pub enum Wish {
 }
 
 impl ConnState {
+    /// For a connection that somebody closes when it has been idle for too long ([`close_if_idle`](Self::close_if_idle)), so that it
+    /// needs no timer of its own for that.
+    #[must_use]
+    pub fn swept() -> Self {
+        Self { swept: true, ..Self::default() }
+    }
+
+    /// Closes the connection if it has waited for a request since `before` or longer.
+    pub fn close_if_idle(&self, before: Instant) {
+        if self.idle.get().is_some_and(|since| since <= before) {
+            self.ask(Wish::Close);
+        }
+    }
+
     /// Asks the connection for something, and wakes it if it waits for a request.
     pub fn ask(&self, wish: Wish) {
         self.wish.set(wish);
@@ -154,11 +171,17 @@ impl ConnState {
     /// Whether the connection waits for a request and holds no part of one.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.idle.get()
+        self.idle.get().is_some()
+    }
+
+    fn is_swept(&self) -> bool {
+        self.swept
     }
 
     fn rest(&self, cx: &Context<'_>) {
-        self.idle.set(true);
+        if self.idle.get().is_none() {
+            self.idle.set(Some(Instant::now()));
+        }
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
             Some(w) => w.clone_from(cx.waker()),
@@ -167,6 +190,6 @@ impl ConnState {
     }
 
     fn work(&self) {
-        self.idle.set(false);
+        self.idle.set(None);
     }
 }

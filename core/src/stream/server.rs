@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -60,21 +60,13 @@ async fn serve_all<C: Conn, S: Service>(
 ) -> io::Result<Ended<C>> {
     let mut requests = 0u64;
     loop {
-        let incoming = poll_fn(|cx| io.borrow_mut().poll_request(cx, &state)).await?;
-        state.work();
-        let after = match incoming {
-            Incoming::Request(mut request) => {
-                requests += 1;
-                request.options.keep_alive &= !is_last(&io.borrow().limits, requests);
-                // Boxed, so that the waiting task stays small: this future exists only while a request does.
-                Box::pin(exchange(&io, &service, &downstream, &state, request)).await
+        let after = {
+            // The step is small: what a request needs is moved to the heap before this task has to keep it.
+            let step = poll_fn(|cx| poll_step(cx, &io, &service, &downstream, &state, &mut requests));
+            match step.await? {
+                Step::Work(work) => work.await,
+                Step::Rest(after) => after,
             }
-            Incoming::Refused(refusal) => {
-                Box::pin(refuse(&io, &service, refusal)).await;
-                After::Close
-            }
-            Incoming::Ended => After::Ended,
-            Incoming::Asked => After::Stay,
         };
         match after {
             After::Stay if state.wish() == Wish::Stay => {}
@@ -91,6 +83,36 @@ async fn serve_all<C: Conn, S: Service>(
             }
         }
     }
+}
+
+/// What there is to do next on a connection.
+enum Step<'a> {
+    /// An exchange, on the heap.
+    Work(Pin<Box<dyn Future<Output = After> + 'a>>),
+    /// Nothing.
+    Rest(After),
+}
+
+fn poll_step<'a, C: Conn, S: Service>(
+    cx: &mut Context<'_>,
+    io: &'a SharedIo<C>,
+    service: &'a S,
+    downstream: &'a Rc<Downstream>,
+    state: &'a ConnState,
+    requests: &mut u64,
+) -> Poll<io::Result<Step<'a>>> {
+    let incoming = ready!(io.borrow_mut().poll_request(cx, state))?;
+    state.work();
+    Poll::Ready(Ok(match incoming {
+        Incoming::Request(mut request) => {
+            *requests += 1;
+            request.options.keep_alive &= !is_last(&io.borrow().limits, *requests);
+            Step::Work(Box::pin(exchange(io, service, downstream, state, request)))
+        }
+        Incoming::Refused(refusal) => Step::Work(Box::pin(refuse(io, service, refusal))),
+        Incoming::Ended => Step::Rest(After::Ended),
+        Incoming::Asked => Step::Rest(After::Stay),
+    }))
 }
 
 /// A request of which the head is complete.
@@ -160,7 +182,10 @@ impl<C: Conn> ServerIo<C> {
                 return Poll::Ready(Ok(Incoming::Asked));
             }
             if !state.is_idle() {
-                self.timer.set(self.limits.idle_timeout);
+                self.timer.release();
+                if !state.is_swept() {
+                    self.timer.set(self.limits.idle_timeout);
+                }
             }
             state.rest(cx);
         }
@@ -285,7 +310,7 @@ async fn drain<C: Conn>(io: &SharedIo<C>) -> After {
 }
 
 /// Answers bytes that are no request.
-async fn refuse<C: Conn, S: Service>(io: &SharedIo<C>, service: &S, refusal: Refusal) {
+async fn refuse<C: Conn, S: Service>(io: &SharedIo<C>, service: &S, refusal: Refusal) -> After {
     let response = service.refuse(refusal);
     let downstream = {
         let io = io.borrow();
@@ -296,6 +321,7 @@ async fn refuse<C: Conn, S: Service>(io: &SharedIo<C>, service: &S, refusal: Ref
     let mut reply = Http1Reply::refusing(Rc::clone(io));
     // The client may be gone; there is nobody else to tell.
     let _ = reply.response(&mut x, response).await;
+    After::Close
 }
 
 /// Ends a connection that has nothing in flight.

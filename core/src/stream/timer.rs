@@ -46,6 +46,11 @@ impl Timer {
         self.deadline = None;
     }
 
+    /// There is no deadline, and the runtime's timer is given back: for a connection that may wait long.
+    pub fn release(&mut self) {
+        *self = Self::default();
+    }
+
     /// Ready once the deadline has passed; it stays passed until it is moved.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
