@@ -98,7 +98,7 @@ report() {
     # A row that the run without dpdk had to skip and the run with it did not, ran.
     [ ! -e "$results/output.dpdk" ] || last=dpdk
     [ ! -e "$results/skipped.$last" ] || cat "$results/skipped.$last" >>"$results/skipped"
-    sort -u -o "$results/skipped" "$results/skipped"
+    sort -u -t "$(printf '\t')" -k 1,1 -o "$results/skipped" "$results/skipped"
     printf '\n==> skipped rows: %d\n' "$(wc -l <"$results/skipped")"
     awk -F '\t' '{ printf "SKIPPED: %s: %s\n", $1, $2 }' "$results/skipped"
     if [ "${CI:-}" = true ]; then

@@ -81,6 +81,8 @@ impl Veth {
         let address = format!("{}/{}", self.peer_address, Self::PREFIX_LEN);
         ip(&["netns", "add", namespace])?;
         ip(&["link", "add", port, "type", "veth", "peer", "name", peer, "netns", namespace])?;
+        // No IPv6 address of its own, so that the kernel sends nothing there; a kernel without IPv6 knows no such setting.
+        let _ = ip(&["link", "set", port, "addrgenmode", "none"]);
         // Should this machine forward packets: not these, they are the port's.
         let _ = fs::write(format!("/proc/sys/net/ipv4/conf/{port}/forwarding"), "0");
         ip(&["link", "set", port, "up"])?;
