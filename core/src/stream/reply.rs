@@ -93,6 +93,9 @@ impl<'a, C: Conn> Http1Reply<'a, C> {
         if io.decoder.is_body_done() {
             return true;
         }
+        if io.body_broken {
+            return false;
+        }
         let small = io.decoder.body_left().is_some_and(|left| left <= io.limits.drain_bytes_max);
         small && !self.asked.expects_continue
     }

@@ -33,7 +33,9 @@ impl<C: Conn> BodySource for RequestBody<C> {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
         // Borrowed only when a service sends a request's body straight back where it came from: see `BodySource::poll_beside`.
         let Ok(mut io) = self.io.try_borrow_mut() else { return Poll::Ready(Err(BodyError::Sink)) };
-        self.puller.poll(&mut io, cx)
+        let chunk = self.puller.poll(&mut io, cx);
+        io.body_broken |= matches!(chunk, Poll::Ready(Err(_)));
+        chunk
     }
 
     fn poll_relay(&mut self, cx: &mut Context<'_>, to: &mut dyn Any) -> Poll<Result<Relay, BodyError>> {
@@ -47,7 +49,10 @@ impl<C: Conn> BodySource for RequestBody<C> {
         };
         let limit = usize::try_from(left).unwrap_or(usize::MAX);
         match io.conn.poll_relay(to, cx, limit) {
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(BodyError::Truncated)),
+            Poll::Ready(Ok(0)) => {
+                io.body_broken = true;
+                Poll::Ready(Err(BodyError::Truncated))
+            }
             Poll::Ready(Ok(n)) => {
                 io.decoder.advance_body(n as u64);
                 self.puller.progress(io);
@@ -62,6 +67,7 @@ impl<C: Conn> BodySource for RequestBody<C> {
                     self.puller.progress(io);
                     return Poll::Pending;
                 }
+                io.body_broken = true;
                 Poll::Ready(Err(stalled))
             }
         }

@@ -29,6 +29,8 @@ pub(super) struct ServerIo<C> {
     pub(super) timer: Timer,
     /// Unused bytes that the decoder has seen and found too few.
     pub(super) known: usize,
+    /// Whether the request's body broke off: what follows it on the connection is nobody's.
+    pub(super) body_broken: bool,
     pub(super) limits: Rc<Limits>,
 }
 
@@ -48,7 +50,8 @@ pub fn serve<C: Conn, S: Service>(
     // Not in the future itself: an async function would keep room for the connection beside the place it is moved to.
     let downstream = Rc::new(Downstream { peer: conn.peer_addr().clone(), local: conn.local_addr().clone(), is_tls });
     let decoder = RequestDecoder::new(CodecLimits::from(&*limits));
-    let io = Rc::new(RefCell::new(ServerIo { conn, decoder, timer: Timer::new(), known: 0, limits }));
+    let io =
+        Rc::new(RefCell::new(ServerIo { conn, decoder, timer: Timer::new(), known: 0, body_broken: false, limits }));
     serve_all(io, downstream, service, state)
 }
 
