@@ -48,7 +48,7 @@ impl Origin {
                 tokio::time::sleep(limits.accept_pause).await;
                 continue;
             };
-            spawn_local(serve(conn, false, self.clone(), Rc::clone(&limits), Rc::default()));
+            spawn_local(serve(conn, false, self.clone(), Rc::clone(&limits), Rc::default(), ()));
         }
     }
 

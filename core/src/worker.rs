@@ -310,13 +310,9 @@ fn admit<T: Transport>(entrance: &Rc<Entrance<T>>, conn: T::Conn, state: Rc<Conn
 
 /// Serves a connection, in a task of its own, until it is closed.
 fn start<T: Transport>(entrance: &Rc<Entrance<T>>, conn: MaybeTls<T::Conn>, state: Rc<ConnState>, present: Present<T>) {
-    let served = serve(conn, entrance.tls.is_some(), entrance.proxy.clone(), Rc::clone(&entrance.limits), state);
-    spawn_local(async move {
-        if let Err(error) = served.await {
-            tracing::debug!(%error, "a connection broke");
-        }
-        drop(present);
-    });
+    let (proxy, limits) = (entrance.proxy.clone(), Rc::clone(&entrance.limits));
+    // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
+    spawn_local(serve(conn, entrance.tls.is_some(), proxy, limits, state, present));
 }
 
 async fn handshake<T: Transport>(conn: T::Conn, tls: &ServerTls, entrance: &Entrance<T>) -> Option<MaybeTls<T::Conn>> {

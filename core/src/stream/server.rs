@@ -36,7 +36,7 @@ pub(super) struct ServerIo<C> {
 
 pub(super) type SharedIo<C> = Rc<RefCell<ServerIo<C>>>;
 
-/// Serves HTTP/1 on `conn` until it is closed or handed over.
+/// Serves HTTP/1 on `conn` until it is closed or handed over. `guard` lives as long as the connection.
 ///
 /// # Errors
 /// When the connection breaks; its peer sees no more of us then.
@@ -46,13 +46,14 @@ pub fn serve<C: Conn, S: Service>(
     service: S,
     limits: Rc<Limits>,
     state: Rc<ConnState>,
+    guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
     // Not in the future itself: an async function would keep room for the connection beside the place it is moved to.
     let downstream = Rc::new(Downstream { peer: conn.peer_addr().clone(), local: conn.local_addr().clone(), is_tls });
     let decoder = RequestDecoder::new(CodecLimits::from(&*limits));
     let io =
         Rc::new(RefCell::new(ServerIo { conn, decoder, timer: Timer::new(), known: 0, body_broken: false, limits }));
-    serve_all(io, downstream, service, state)
+    serve_all(io, downstream, service, state, guard)
 }
 
 async fn serve_all<C: Conn, S: Service>(
@@ -60,6 +61,7 @@ async fn serve_all<C: Conn, S: Service>(
     downstream: Rc<Downstream>,
     service: S,
     state: Rc<ConnState>,
+    _guard: impl Sized,
 ) -> io::Result<Ended<C>> {
     let mut requests = 0u64;
     loop {
