@@ -5,7 +5,7 @@
 use std::ffi::{CString, c_char, c_int};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, RwLock, Weak};
 
 use dpdk_sys as sys;
 
@@ -18,6 +18,8 @@ pub struct Eal {
     _args: Vec<CString>,
     /// A memory pool still had frames out when its port closed: EAL's memory must stay mapped.
     pinned: AtomicBool,
+    /// The ports that are open. Locked while one is being opened or closed.
+    pub(super) ports: RwLock<Vec<u16>>,
 }
 
 /// DPDK can't be initialised twice in a process, not even after its clean-up.
@@ -59,7 +61,7 @@ impl Eal {
         if ret < 0 {
             return Err(PortError::Eal { errno: -ret });
         }
-        Ok(Self { _args: args, pinned: AtomicBool::new(false) })
+        Ok(Self { _args: args, pinned: AtomicBool::new(false), ports: RwLock::default() })
     }
 
     /// A pool with frames out stays, and EAL with it.
