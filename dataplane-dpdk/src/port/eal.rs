@@ -3,7 +3,9 @@
 //! **Invariant:** starting EAL leaves the calling thread where it was allowed to run before; only an lcore's own thread is pinned.
 
 use std::ffi::{CString, c_char, c_int};
+use std::fs;
 use std::marker::PhantomData;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock, Weak};
 
@@ -80,6 +82,20 @@ impl Drop for Eal {
         let ret = unsafe { sys::fg_eal_cleanup() };
         if ret != 0 {
             tracing::warn!(errno = -ret, "EAL did not clean up");
+        }
+        close_segments();
+    }
+}
+
+/// EAL unmaps its hugepages when it ends and leaves their descriptors open, so that the pages stay taken until the process ends.
+fn close_segments() {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
+    for entry in entries.flatten() {
+        let segment = fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:seg_"));
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok()).filter(|_| segment);
+        if let Some(fd) = number {
+            // SAFETY: EAL made the memfd under this name and has ended, so nobody else will use or close the descriptor.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
         }
     }
 }
