@@ -83,15 +83,26 @@ impl Drop for Eal {
         if ret != 0 {
             tracing::warn!(errno = -ret, "EAL did not clean up");
         }
-        close_segments();
+        release_segments();
     }
 }
 
-/// EAL unmaps its hugepages when it ends and leaves their descriptors open, so that the pages stay taken until the process ends.
-fn close_segments() {
+/// EAL's end makes every pointer into its memory void, but with `--in-memory` it leaves the pages mapped and their descriptors open, so
+/// that they would stay taken until the process ends. This gives them back.
+fn release_segments() {
+    let is_segment = |name: &str| name.starts_with("/memfd:seg_");
+    for line in fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some(name)) = (words.next(), words.nth(4)) else { continue };
+        let Some((from, to)) = range.split_once('-').filter(|_| is_segment(name)) else { continue };
+        if let (Ok(from), Ok(to)) = (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)) {
+            // SAFETY: EAL mapped this range under this name and has ended; by its contract nothing refers to it any more.
+            unsafe { libc::munmap(std::ptr::without_provenance_mut(from), to - from) };
+        }
+    }
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
     for entry in entries.flatten() {
-        let segment = fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:seg_"));
+        let segment = fs::read_link(entry.path()).is_ok_and(|to| is_segment(&to.to_string_lossy()));
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok()).filter(|_| segment);
         if let Some(fd) = number {
             // SAFETY: EAL made the memfd under this name and has ended, so nobody else will use or close the descriptor.
