@@ -271,6 +271,7 @@ impl Client {
         }
         let mut got = Vec::new();
         let read = body.rest(line, &mut got).await;
+        self.ledger.note("client", ask.id, &(status, got.len(), &read));
         self.check(ask, status, &head, &got, &read);
         read?;
         Ok((if matches!(status, 200 | 204) { Answer::Done } else { Answer::Refused(status) }, closes))
@@ -307,6 +308,7 @@ impl Client {
     }
 
     fn judge_break(&self, ask: &Ask, broken: &Broken) {
+        self.ledger.note("client", ask.id, broken);
         let excused = match broken {
             Broken::Malformed(_) => false,
             Broken::Silent if self.rules.lossless => false,

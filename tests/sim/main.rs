@@ -23,16 +23,17 @@ use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use scene::Report;
+use tokio::time::Instant;
 
 #[test]
 fn every_seed_holds() {
     if let Some(seed) = number("FERROGATE_SIM_SEED") {
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false).init();
         match run(seed) {
-            Ok(report) => println!("seed {seed}: {report:#?}"),
+            Ok(report) => println!("seed {seed}: {report:?}"),
             Err(failure) => panic!("{failure}"),
         }
         return;

@@ -2,19 +2,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::fmt::Debug;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::draw::{Draw, pattern};
 use crate::line::{Broken, Head, Line, SimTransport};
 
 /// What was done, and what was found to be wrong.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
+    start: Instant,
     /// Requests that were answered whole, on a connection that was in order.
     served: RefCell<HashSet<u64>>,
     pub faults: Cell<usize>,
@@ -22,6 +24,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    pub fn new() -> Self {
+        Self { start: Instant::now(), served: RefCell::default(), faults: Cell::new(0), violations: RefCell::default() }
+    }
+
+    /// Tells whoever reads the log of a single seed what happens, and when.
+    pub fn note(&self, who: &str, id: u64, what: &dyn Debug) {
+        tracing::debug!("{:?} {who} {id:x}: {what:?}", self.start.elapsed());
+    }
+
     pub fn is_served(&self, id: u64) -> bool {
         self.served.borrow().contains(&id)
     }
@@ -122,6 +133,7 @@ impl Origin {
             let fault = draw.chance(self.faulty).then(|| draw_fault(&mut draw));
             (draw.fork(), fault)
         };
+        self.ledger.note("origin", asked.id, &(&head.start, fault));
         if draw.chance(0.2) {
             sleep(draw.millis(1..=800)).await;
         }
@@ -249,6 +261,7 @@ impl Origin {
     }
 
     fn note_served(&self, asked: &Asked, poisoned: bool) {
+        self.ledger.note("origin", asked.id, &"served");
         if !poisoned {
             self.ledger.served.borrow_mut().insert(asked.id);
         }

@@ -83,12 +83,13 @@ impl Scene {
         let loss = near.loss.max(far.loss);
         let steady = loss <= STEADY_LOSS && drain_at.is_none();
         let rules = Rules { steady, faultless: steady && faulty == 0.0, lossless: loss == 0.0 };
+        tracing::debug!(?rules, faulty, ?drain_at, "near: {near:?}, far: {far:?}");
         let (client, here) = wire::pair(draw.next(), &near);
         let (origin, there) = wire::pair(draw.next(), &far);
         let switch = Switch::new(vec![(mac(CLIENT), here), (mac(ORIGIN), there)]);
         let ring = draw.one_of(&[4096, 16 * 1024, 64 * 1024]);
         let origins = Origin {
-            ledger: Rc::new(Ledger::default()),
+            ledger: Rc::new(Ledger::new()),
             faulty,
             draw: RefCell::new(draw.fork()),
             tasks: RefCell::default(),
@@ -149,7 +150,8 @@ impl Scene {
 
     /// When everybody has left, nothing is left of them.
     async fn check_ends(&self) -> Result<(), String> {
-        for task in self.origins.tasks.borrow_mut().drain(..) {
+        let tasks = self.origins.tasks.take();
+        for task in tasks {
             task.abort();
             match task.await {
                 Err(e) if e.is_panic() => return Err(format!("an origin failed: {e}")),
