@@ -34,6 +34,8 @@ impl<C: Conn> BodySource for RequestBody<C> {
         // Borrowed only when a service sends a request's body straight back where it came from: see `BodySource::poll_beside`.
         let Ok(mut io) = self.io.try_borrow_mut() else { return Poll::Ready(Err(BodyError::Sink)) };
         let chunk = self.puller.poll(&mut io, cx);
+        // While the chunk is on its way to its receiver, the sender's clock stands still.
+        self.puller.timed = false;
         io.body_broken |= matches!(chunk, Poll::Ready(Err(_)));
         chunk
     }
@@ -58,7 +60,12 @@ impl<C: Conn> BodySource for RequestBody<C> {
                 self.puller.progress(io);
                 Poll::Ready(Ok(Relay::Moved(n as u64)))
             }
-            Poll::Ready(Err(_)) => Poll::Ready(Err(BodyError::Sink)),
+            Poll::Ready(Err(_)) => {
+                // The error does not say whose it is; a connection that broke says so again, as an error or as its end.
+                let ended = io.conn.poll_read_with(cx, 0, |bytes| (0, bytes.is_empty()));
+                io.body_broken = matches!(ended, Poll::Ready(Err(_) | Ok(true)));
+                Poll::Ready(Err(if io.body_broken { BodyError::Truncated } else { BodyError::Sink }))
+            }
             Poll::Pending => {
                 let stalled = ready!(self.puller.poll_stalled(io, cx));
                 // Bytes are there: it is the receiver that takes none, and its own clock will say so.

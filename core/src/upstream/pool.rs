@@ -59,6 +59,8 @@ pub enum ConnectError {
     Failed(io::Error),
     /// It did not answer within `connect_timeout`.
     Timeout,
+    /// This process has no descriptor or memory left.
+    Exhausted(io::Error),
     /// The cluster has as many connections as it may have, and none is idle.
     Overflow,
     /// The TLS handshake failed: the wrong certificate, name, version or no TLS at all.
@@ -171,7 +173,7 @@ impl<T: Transport> HostPool<T> {
     }
 
     async fn open(&self) -> Result<MaybeTls<T::Conn>, ConnectError> {
-        let conn = self.transport.connect(&self.address).await.map_err(ConnectError::Failed)?;
+        let conn = self.transport.connect(&self.address).await.map_err(ConnectError::of)?;
         let Some(tls) = &self.tls else { return Ok(MaybeTls::Plain(conn)) };
         let session = tls.client.session(&tls.server_name).map_err(ConnectError::Name)?;
         MaybeTls::connect(conn, session).await.map_err(ConnectError::Tls)
@@ -203,10 +205,26 @@ impl<T: Transport> Drop for HostPool<T> {
     }
 }
 
+impl ConnectError {
+    /// EMFILE, ENFILE, ENOBUFS and ENOMEM are ours, everything else the host's.
+    fn of(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(24 | 23 | 105 | 12) => Self::Exhausted(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(e) => write!(f, "the connection could not be opened: {e}"),
+            Self::Exhausted(e) => {
+                write!(
+                    f,
+                    "no connection can be opened: {e}: raise LimitNOFILE (ulimit -n) or lower limits.downstream_conns_max"
+                )
+            }
             Self::Overflow => f.write_str("the cluster has max_connections connections and none is idle"),
             Self::Timeout => f.write_str("the connection could not be opened within connect_timeout"),
             Self::Name(e) => write!(f, "TLS to the host needs a name to verify: set tls_context.server_name: {e}"),

@@ -2,14 +2,14 @@
 //!
 //! **Invariant:** a bound given here holds across all workers exactly, at every moment.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The shared state of one cluster. Kept by name from one generation to the next.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct ClusterShared {
     conns: AtomicUsize,
-    wanted: AtomicBool,
+    wanted: AtomicUsize,
 }
 
 impl ClusterShared {
@@ -21,7 +21,9 @@ impl ClusterShared {
         let more = |conns| (conns < max).then_some(conns + 1);
         let opened = self.conns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
         if !opened {
-            self.wanted.store(true, Ordering::Relaxed);
+            // Bounded by the places there are: more can't come free.
+            let one_more = |wanted| (wanted < max).then_some(wanted + 1);
+            let _ = self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         }
         opened
     }
@@ -29,15 +31,13 @@ impl ClusterShared {
     /// Gives a place back.
     pub fn close(&self) {
         self.conns.fetch_sub(1, Ordering::Relaxed);
-        if self.is_wanted() {
-            self.wanted.store(false, Ordering::Relaxed);
-        }
+        let _ = self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |wanted: usize| wanted.checked_sub(1));
     }
 
-    /// Whether somebody was refused a place since the last one came free.
+    /// Whether more were refused a place than have come free since.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed)
+        self.wanted.load(Ordering::Relaxed) > 0
     }
 
     /// Connections open now, on all workers.
