@@ -6,18 +6,19 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dataplane_kernel::{KernelTransport, UnixSockets};
 use ferrogate_core::config::dataplane::{Dataplane, Fallback, Plane};
 use ferrogate_core::control::admin::PlaneReport;
-use ferrogate_core::worker::{self, Orders};
+use ferrogate_core::worker::{self, ListenError, Orders};
 
 /// A plane that runs the workers.
 pub(crate) enum Running {
-    /// The kernel's sockets.
-    Kernel(dataplane_kernel::Running),
-    /// A poll-mode port.
-    Dpdk(dataplane_dpdk::Running),
+    /// The kernel's sockets, and how many workers.
+    Kernel(dataplane_kernel::Running, usize),
+    /// A poll-mode port, and how many workers.
+    Dpdk(dataplane_dpdk::Running, usize),
 }
 
 /// Why no plane could be started.
@@ -25,6 +26,8 @@ pub(crate) enum Running {
 pub(crate) enum StartError {
     /// The kernel plane's threads can't be made.
     Kernel(io::Error),
+    /// Somebody else listens already.
+    Listen(ListenError),
     /// The DPDK plane can't start, and nothing may take its place.
     Dpdk(dataplane_dpdk::StartError),
 }
@@ -32,9 +35,9 @@ pub(crate) enum StartError {
 /// What a plane tells the admin API when it is asked.
 pub(crate) type Report = Arc<dyn Fn() -> PlaneReport + Send + Sync>;
 
-/// How many workers the configured plane will run.
-pub(crate) fn worker_count(dataplane: &Dataplane) -> usize {
-    match (dataplane.plane, dataplane.workers) {
+/// How many workers a plane runs.
+fn worker_count(plane: Plane, dataplane: &Dataplane) -> usize {
+    match (plane, dataplane.workers) {
         (Plane::Kernel, None) => dataplane_kernel::available_cores(),
         // One queue pair is what every port has.
         (Plane::Dpdk, None) => 1,
@@ -42,31 +45,46 @@ pub(crate) fn worker_count(dataplane: &Dataplane) -> usize {
     }
 }
 
+/// How many workers there may be, whichever plane it comes to.
+pub(crate) fn workers_max(dataplane: &Dataplane) -> usize {
+    worker_count(Plane::Kernel, dataplane).max(worker_count(Plane::Dpdk, dataplane))
+}
+
 /// Starts the configured plane, or the one it falls back to.
 pub(crate) fn start(dataplane: &Dataplane, orders: Orders) -> Result<(Running, Report), StartError> {
     if dataplane.plane == Plane::Kernel {
-        return start_kernel(orders, None);
+        return start_kernel(dataplane, orders, None);
     }
     match (start_dpdk(dataplane, orders.clone()), dataplane.fallback) {
         (Ok(started), _) => Ok(started),
         (Err(e), Fallback::None) => Err(StartError::Dpdk(e)),
         (Err(e), Fallback::Kernel) => {
             tracing::warn!("the DPDK plane can't start, so the kernel plane serves (dataplane.fallback): {e}");
-            start_kernel(orders, Some(e.to_string()))
+            start_kernel(dataplane, orders, Some(e.to_string()))
         }
     }
 }
 
-fn start_kernel(orders: Orders, reason: Option<String>) -> Result<(Running, Report), StartError> {
-    let workers = orders.counters.len();
+fn start_kernel(
+    dataplane: &Dataplane,
+    orders: Orders,
+    reason: Option<String>,
+) -> Result<(Running, Report), StartError> {
+    let workers = worker_count(Plane::Kernel, dataplane);
+    for listener in orders.snapshot.borrow().listeners.iter().filter(|l| l.config.bind_port) {
+        let (name, address) = (&listener.config.name, &listener.config.address);
+        dataplane_kernel::probe(address).map_err(|error| {
+            StartError::Listen(ListenError { listener: name.clone(), address: address.clone(), error })
+        })?;
+    }
     let running = dataplane_kernel::run(workers, move |index, transport| worker::run(index, transport, orders.clone()))
         .map_err(StartError::Kernel)?;
     let report = move || PlaneReport { name: "kernel", fallback_reason: reason.clone(), ..PlaneReport::default() };
-    Ok((Running::Kernel(running), Arc::new(report)))
+    Ok((Running::Kernel(running, workers), Arc::new(report)))
 }
 
 fn start_dpdk(dataplane: &Dataplane, orders: Orders) -> Result<(Running, Report), dataplane_dpdk::StartError> {
-    let workers = orders.counters.len();
+    let workers = worker_count(Plane::Dpdk, dataplane);
     let unix = UnixSockets::default();
     let kernel = move |_| KernelTransport::with_unix_sockets(unix.clone());
     let running = dataplane_dpdk::run(&dataplane.dpdk, workers, kernel, move |index, transport| {
@@ -78,15 +96,33 @@ fn start_dpdk(dataplane: &Dataplane, orders: Orders) -> Result<(Running, Report)
         }
     })?;
     let status = running.status();
-    Ok((Running::Dpdk(running), Arc::new(move || status.report())))
+    Ok((Running::Dpdk(running, workers), Arc::new(move || status.report())))
 }
 
 impl Running {
+    /// How many workers it runs.
+    pub(crate) fn workers(&self) -> usize {
+        match self {
+            Self::Kernel(_, workers) | Self::Dpdk(_, workers) => *workers,
+        }
+    }
+
+    /// Ready when a worker has ended.
+    pub(crate) async fn ended(&self) {
+        let has_ended = || match self {
+            Self::Kernel(running, _) => running.has_ended(),
+            Self::Dpdk(running, _) => running.has_ended(),
+        };
+        while !has_ended() {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+    }
+
     /// Waits for the workers to end.
     pub(crate) fn join(self) -> io::Result<()> {
         match self {
-            Self::Kernel(running) => running.join(),
-            Self::Dpdk(running) => running.join().map_err(io::Error::other),
+            Self::Kernel(running, _) => running.join(),
+            Self::Dpdk(running, _) => running.join().map_err(io::Error::other),
         }
     }
 }
@@ -95,7 +131,7 @@ impl StartError {
     /// 3 when the configured plane can't be had and nothing may take its place.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Kernel(_) => ExitCode::FAILURE,
+            Self::Kernel(_) | Self::Listen(_) => ExitCode::FAILURE,
             Self::Dpdk(_) => ExitCode::from(3),
         }
     }
@@ -105,7 +141,11 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kernel(e) => write!(f, "the kernel plane's threads can't be made: {e}"),
+            Self::Listen(e) => e.fmt(f),
             Self::Dpdk(e) => write!(f, "the DPDK plane can't start: {e}"),
         }
     }
 }
+
+/// How often the control thread looks whether a worker has ended.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);

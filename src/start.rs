@@ -3,12 +3,11 @@
 //! **Invariant:** nothing listens before the whole file is known to be good; the exit code says how it ended.
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dataplane_kernel::KernelTransport;
-use ferrogate_core::config::dataplane::Plane;
 use ferrogate_core::config::schema::Config;
-use ferrogate_core::control::admin::{Admin, State};
+use ferrogate_core::control::admin::{Admin, Number, PlaneReport, State};
 use ferrogate_core::control::demo;
 use ferrogate_core::net::Address;
 use ferrogate_core::snapshot::Snapshot;
@@ -19,7 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{spawn_blocking, spawn_local};
 
-use crate::{build, cli, fail, load, logging, plane};
+use crate::logging::{self, Log};
+use crate::{build, cli, fail, load, plane};
 
 /// Starts the gateway and stays until it is told to stop.
 pub(crate) fn start(args: &cli::Start) -> ExitCode {
@@ -30,24 +30,24 @@ pub(crate) fn start(args: &cli::Start) -> ExitCode {
         return fail(&format!("the demo's certificate can't be written: {e}"));
     }
     let Some(snapshot) = build(&config) else { return ExitCode::FAILURE };
-    if let Err(e) = logging::init(&config.server, args.log_level.as_deref()) {
-        return fail(&format!("the log can't be opened: {e}"));
-    }
+    // Held to the end: dropped, it writes what it still holds.
+    let log = match logging::init(&config.server, args.log_level.as_deref()) {
+        Ok(log) => log,
+        Err(e) => return fail(&format!("the log can't be opened: {e}")),
+    };
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(e) => return fail(&format!("the control thread's runtime can't start: {e}")),
     };
-    runtime.block_on(run(&config, snapshot, args.demo))
+    runtime.block_on(run(&config, snapshot, args.demo, &log))
 }
 
 /// Ready when the process is told to end.
 pub(crate) async fn terminated() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
     tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+        () = signalled(SignalKind::terminate()) => {}
+        () = signalled(SignalKind::interrupt()) => {}
+        () = signalled(SignalKind::quit()) => {}
     }
 }
 
@@ -59,82 +59,112 @@ struct Control {
     _snapshot: watch::Sender<Arc<Snapshot>>,
 }
 
-async fn run(config: &Config, snapshot: Snapshot, demo: bool) -> ExitCode {
+async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log) -> ExitCode {
     let clusters: Arc<[String]> = snapshot.clusters.iter().map(|c| c.config.name.clone()).collect();
-    let workers = plane::worker_count(&config.dataplane);
-    let counters: Arc<[_]> = (0..workers).map(|_| Arc::new(WorkerCounters::new(clusters.len()))).collect();
+    let workers_max = plane::workers_max(&config.dataplane);
+    let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::new(clusters.len()))).collect();
     let (snapshot_tx, snapshot) = watch::channel(Arc::new(snapshot));
     let (stop_tx, stop) = watch::channel(Stop::No);
-    let (started, mut reports) = mpsc::unbounded_channel();
-    let conns_max = conns_max(config, workers);
+    let (started, reports) = mpsc::unbounded_channel();
+    let conns_max = conns_max(config, workers_max);
     let orders = Orders { snapshot, stop, started, counters: Arc::clone(&counters), conns_max };
+    let (state, state_rx) = watch::channel(State::Starting);
+    let control = Control { stop: stop_tx, state, _snapshot: snapshot_tx };
+    // Before the workers: what can't start must not have taken traffic from what runs already.
+    let report: Arc<OnceLock<plane::Report>> = Arc::default();
+    let admin = Admin::new(counters, clusters, state_rx, reporting(&report, log));
+    let admin = match serve_admin(admin, config.admin.as_ref()).await {
+        Ok(admin) => admin,
+        Err(e) => return fail(&e.to_string()),
+    };
     if demo {
         demo::start_origins(config, &KernelTransport::new());
     }
-    let (running, report) = match plane::start(&config.dataplane, orders) {
-        Ok(started) => started,
+    let running = match plane::start(&config.dataplane, orders) {
+        Ok((running, plane_report)) => {
+            // Set once: this is the only place.
+            let _ = report.set(plane_report);
+            running
+        }
         Err(e) => {
             eprintln!("ferrogate: {e}");
             return e.exit_code();
         }
     };
-    let (state, state_rx) = watch::channel(State::Starting);
-    let control = Control { stop: stop_tx, state, _snapshot: snapshot_tx };
-    let admin = Admin::new(counters, clusters, state_rx, report);
-    let up = match wait_for_workers(&mut reports, workers).await {
-        Ok(()) => serve_admin(admin, config.admin.as_ref()).await,
-        Err(e) => Err(e),
-    };
-    let failure = match up {
-        Ok(admin) => {
-            control.state.send_replace(State::Running);
-            announce(config, admin.as_ref(), demo);
-            control.wait_for_the_end().await;
-            None
-        }
-        Err(e) => {
-            control.stop.send_replace(Stop::Now);
-            Some(e)
-        }
-    };
+    let failure = control.serve(&running, reports, || announce(config, admin.as_ref(), demo)).await;
     let ended = spawn_blocking(move || running.join()).await;
     match (failure, ended) {
         (None, Ok(Ok(()))) => ExitCode::SUCCESS,
-        (Some(e), _) => fail(&e.to_string()),
+        (Some(e), _) => fail(&e),
         (None, Ok(Err(e))) => fail(&format!("a worker failed: {e}")),
         (None, Err(e)) => fail(&format!("the workers can't be waited for: {e}")),
     }
 }
 
+/// What the plane says of itself once there is one, and what the log has dropped.
+fn reporting(report: &Arc<OnceLock<plane::Report>>, log: &Log) -> plane::Report {
+    let (report, dropped) = (Arc::clone(report), log.dropped.clone());
+    Arc::new(move || {
+        let mut shown = report.get().map_or_else(PlaneReport::default, |report| report());
+        shown.numbers.push(Number {
+            name: "ferrogate_log_lines_dropped",
+            help: "Log lines dropped because the writer was behind",
+            grows: true,
+            labels: Vec::new(),
+            value: dropped.dropped_lines() as u64,
+        });
+        shown
+    })
+}
+
 impl Control {
+    /// Waits until the workers listen, then for the end; says what went wrong. The workers have been told to end when it returns.
+    async fn serve(
+        &self,
+        running: &plane::Running,
+        mut reports: mpsc::UnboundedReceiver<Result<(), ListenError>>,
+        announce: impl FnOnce(),
+    ) -> Option<String> {
+        let listening = async {
+            for _ in 0..running.workers() {
+                match reports.recv().await {
+                    Some(report) => report.map_err(|e| e.to_string())?,
+                    None => break,
+                }
+            }
+            Ok(())
+        };
+        let listening = tokio::select! {
+            // What a worker reported says more than that it has ended.
+            biased;
+            listening = listening => listening,
+            () = running.ended() => Err(WORKER_ENDED.to_owned()),
+        };
+        if let Err(e) = listening {
+            self.stop.send_replace(Stop::Now);
+            return Some(e);
+        }
+        self.state.send_replace(State::Running);
+        announce();
+        tokio::select! {
+            () = self.wait_for_the_end() => None,
+            () = running.ended() => {
+                self.stop.send_replace(Stop::Now);
+                Some(WORKER_ENDED.to_owned())
+            }
+        }
+    }
+
     /// TERM and QUIT let what runs finish, INT does not; a second signal is always at once.
     async fn wait_for_the_end(&self) {
-        let quit = async {
-            match signal(SignalKind::quit()) {
-                Ok(mut quit) => quit.recv().await,
-                Err(_) => std::future::pending().await,
-            }
-        };
-        let term = async {
-            match signal(SignalKind::terminate()) {
-                Ok(mut term) => term.recv().await,
-                Err(_) => std::future::pending().await,
-            }
-        };
-        let int = async {
-            match signal(SignalKind::interrupt()) {
-                Ok(mut int) => int.recv().await,
-                Err(_) => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            _ = int => {
+            () = signalled(SignalKind::interrupt()) => {
                 tracing::info!("interrupted: ending at once");
                 self.stop.send_replace(Stop::Now);
                 return;
             }
-            _ = term => {}
-            _ = quit => {}
+            () = signalled(SignalKind::terminate()) => {}
+            () = signalled(SignalKind::quit()) => {}
         }
         tracing::info!("draining: no new connections, running requests finish within graceful_timeout");
         self.state.send_replace(State::GracefulStopping);
@@ -147,18 +177,14 @@ impl Control {
     }
 }
 
-async fn wait_for_workers(
-    reports: &mut mpsc::UnboundedReceiver<Result<(), ListenError>>,
-    workers: usize,
-) -> Result<(), ListenError> {
-    for _ in 0..workers {
-        // A worker that ended without a word has been reported by its plane.
-        match reports.recv().await {
-            Some(report) => report?,
-            None => break,
+/// Ready when this signal arrives.
+async fn signalled(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signal) => {
+            signal.recv().await;
         }
+        Err(_) => std::future::pending().await,
     }
-    Ok(())
 }
 
 async fn serve_admin(admin: Admin, address: Option<&Address>) -> Result<Option<Address>, ListenError> {
@@ -191,27 +217,8 @@ fn announce(config: &Config, admin: Option<&Address>, demo: bool) {
     if !demo {
         return;
     }
-    println!("\nFerrogate is up; Ctrl-C ends it. To try:");
-    for listener in &config.server.listeners {
-        for address in reachable(config, &listener.address) {
-            match listener.tls.first().and_then(|t| t.cert_chain.as_ref()) {
-                Some(cert) => println!("  curl --cacert {cert:?} https://{address}/"),
-                None => println!("  curl http://{address}/"),
-            }
-        }
-    }
-    if let Some(admin) = admin {
-        println!("The admin API: http://{admin}/\n");
-    }
+    demo::print_what_to_try(config, admin);
 }
 
-/// Where clients reach a listener: on the DPDK plane at every address of the ports, from their network.
-fn reachable(config: &Config, listener: &Address) -> Vec<Address> {
-    match (config.dataplane.plane, listener.inet()) {
-        (Plane::Dpdk, Some(inet)) => {
-            let ports = config.dataplane.dpdk.ports.iter();
-            ports.map(|port| Address::Inet((port.address, inet.port()).into())).collect()
-        }
-        _ => vec![listener.clone()],
-    }
-}
+/// A worker ends only when it is told to, or by a defect of ours.
+const WORKER_ENDED: &str = "a worker ended by itself, which is a defect; the log before this may say more";

@@ -112,6 +112,12 @@ impl Running {
         self.wait()
     }
 
+    /// Whether a worker has ended. Before the workers are told to, that is a failure.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.lcores.iter().any(JoinHandle::is_finished)
+    }
+
     /// What the control thread shows of the plane. Outlives it.
     #[must_use]
     pub fn status(&self) -> Arc<Status> {

@@ -16,4 +16,5 @@ mod transport;
 pub use conn::KernelConn;
 pub use rlimit::open_files_max;
 pub use run::{Running, available_cores, run};
+pub use socket::probe;
 pub use transport::{KernelListener, KernelTransport, UnixSockets};

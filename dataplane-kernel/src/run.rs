@@ -60,10 +60,10 @@ impl Running {
         result
     }
 
-    /// Whether every worker has ended.
+    /// Whether a worker has ended. Before the workers are told to, that is a failure.
     #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+    pub fn has_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
     }
 }
 

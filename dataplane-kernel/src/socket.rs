@@ -8,7 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ferrogate_core::net::ListenOptions;
+use ferrogate_core::net::{Address, ListenOptions};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 /// A listening TCP socket, non-blocking.
@@ -26,6 +26,20 @@ pub(crate) fn listen_tcp(address: SocketAddr, options: &ListenOptions) -> io::Re
     socket.bind(&address.into())?;
     socket.listen(backlog(options))?;
     Ok(socket.into())
+}
+
+/// Whether another process listens on this address. With SO_REUSEPORT both could, and would share the traffic without a word.
+///
+/// # Errors
+/// What `bind(2)` answers, `AddrInUse` above all.
+pub fn probe(address: &Address) -> io::Result<()> {
+    let Some(inet) = address.inet() else { return Ok(()) };
+    let socket = Socket::new(Domain::for_address(inet), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if inet.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&inet.into())
 }
 
 /// A listening unix socket, non-blocking. A file that a crashed process left behind is replaced; one that somebody serves is not.

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use tokio::task::spawn_local;
 
+use crate::config::dataplane::Plane;
 use crate::config::schema::{Config, Pem, TlsConfig};
 use crate::net::{Address, Transport};
 use crate::origin::Origin;
@@ -37,6 +38,33 @@ pub fn start_origins<T: Transport>(config: &Config, transport: &T) {
                 tracing::warn!(%address, %error, "a demo origin can't listen; is something else there?");
             }
         });
+    }
+}
+
+/// Prints a line to try for each listener, and where the admin API is.
+pub fn print_what_to_try(config: &Config, admin: Option<&Address>) {
+    println!("\nFerrogate is up; Ctrl-C ends it. To try:");
+    for listener in &config.server.listeners {
+        for address in reachable(config, &listener.address) {
+            match listener.tls.first().and_then(|t| t.cert_chain.as_ref()) {
+                Some(cert) => println!("  curl --cacert {cert:?} https://{address}/"),
+                None => println!("  curl http://{address}/"),
+            }
+        }
+    }
+    if let Some(admin) = admin {
+        println!("The admin API: http://{admin}/\n");
+    }
+}
+
+/// Where clients reach a listener: on the DPDK plane at every address of the ports, from their network.
+fn reachable(config: &Config, listener: &Address) -> Vec<Address> {
+    match (config.dataplane.plane, listener.inet()) {
+        (Plane::Dpdk, Some(inet)) => {
+            let ports = config.dataplane.dpdk.ports.iter();
+            ports.map(|port| Address::Inet((port.address, inet.port()).into())).collect()
+        }
+        _ => vec![listener.clone()],
     }
 }
 

@@ -209,7 +209,7 @@ impl ConnectError {
     /// EMFILE, ENFILE, ENOBUFS and ENOMEM are ours, everything else the host's.
     fn of(error: io::Error) -> Self {
         match error.raw_os_error() {
-            Some(24 | 23 | 105 | 12) => Self::Exhausted(error),
+            Some(ENOMEM | ENFILE | EMFILE | ENOBUFS) => Self::Exhausted(error),
             _ => Self::Failed(error),
         }
     }
@@ -234,3 +234,9 @@ impl fmt::Display for ConnectError {
 }
 
 impl std::error::Error for ConnectError {}
+
+// Linux's numbers, on every architecture: the standard library gives these errors no kind of their own.
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOBUFS: i32 = 105;
