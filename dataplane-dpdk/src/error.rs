@@ -27,6 +27,8 @@ pub enum StartError {
         wanted_mib: u64,
         /// What is free.
         free_mib: u64,
+        /// The number of pages that the host needs in all.
+        pages: u64,
     },
     /// There is no device of this name.
     NoDevice {
@@ -126,10 +128,9 @@ impl fmt::Display for StartError {
                 write!(f, "dataplane.dpdk.ports is empty: name a port, such as a PCI address or net_af_xdp0,iface=eth1")
             }
             Self::Config { key, must } => write!(f, "dataplane.dpdk.{key} must be {must}"),
-            Self::NoHugepages { wanted_mib, free_mib } => write!(
+            Self::NoHugepages { wanted_mib, free_mib, pages } => write!(
                 f,
-                "{free_mib} MiB of hugepages are free and {wanted_mib} are wanted: as root, echo {} > /proc/sys/vm/nr_hugepages, or set dataplane.dpdk.hugepages: false",
-                wanted_mib.div_ceil(2) * 2
+                "{free_mib} MiB of hugepages are free and {wanted_mib} are wanted: as root, echo {pages} > /proc/sys/vm/nr_hugepages, or set dataplane.dpdk.hugepages: false",
             ),
             Self::NoDevice { device, errno } => write!(
                 f,
@@ -199,7 +200,7 @@ mod tests {
             StartError::NotBuilt,
             StartError::NoPorts,
             StartError::Config { key: "rx_ring_bytes", must: "a power of two" },
-            StartError::NoHugepages { wanted_mib: 255, free_mib: 2 },
+            StartError::NoHugepages { wanted_mib: 255, free_mib: 2, pages: 128 },
             StartError::NoDevice { device: device(), errno: libc::ENODEV },
             StartError::NoInterface { device: device(), interface: "eth9".to_owned() },
             StartError::Rights { device: device(), missing: vec!["CAP_NET_RAW", "CAP_NET_ADMIN"] },
@@ -215,7 +216,7 @@ mod tests {
             let text = error.to_string();
             assert!(!text.contains('\n') && text.len() > 30, "{text}");
         }
-        let text = StartError::NoHugepages { wanted_mib: 255, free_mib: 2 }.to_string();
-        assert!(text.contains("echo 256 >"), "{text}");
+        let text = StartError::NoHugepages { wanted_mib: 255, free_mib: 2, pages: 128 }.to_string();
+        assert!(text.contains("echo 128 >"), "{text}");
     }
 }

@@ -31,9 +31,8 @@ pub(crate) fn check(config: &Dpdk) -> Result<(), StartError> {
     }
     if config.hugepages {
         let wanted_mib = u64::from(config.memory_mib);
-        match free_hugepages_mib() {
-            Some(free_mib) if free_mib < wanted_mib => return Err(StartError::NoHugepages { wanted_mib, free_mib }),
-            _ => {}
+        if let Some((free_mib, pages)) = lacking_hugepages(wanted_mib) {
+            return Err(StartError::NoHugepages { wanted_mib, free_mib, pages });
         }
     }
     Ok(())
@@ -95,11 +94,14 @@ fn missing_capabilities(needed: &[Capability]) -> Vec<&'static str> {
     needed.iter().filter(|(bit, _)| mask >> bit & 1 == 0).map(|(_, name)| *name).collect()
 }
 
-fn free_hugepages_mib() -> Option<u64> {
+/// When fewer hugepages are free than wanted: what is free in MiB, and how many pages the host needs in all.
+fn lacking_hugepages(wanted_mib: u64) -> Option<(u64, u64)> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-    let free: u64 = field(&meminfo, "HugePages_Free:")?.parse().ok()?;
-    let size_kib: u64 = field(&meminfo, "Hugepagesize:")?.split(' ').next()?.parse().ok()?;
-    Some(free * size_kib / 1024)
+    let number = |name| field(&meminfo, name)?.split(' ').next()?.parse::<u64>().ok();
+    let (total, free) = (number("HugePages_Total:")?, number("HugePages_Free:")?);
+    let size_kib = number("Hugepagesize:").filter(|&kib| kib > 0)?;
+    let wanted = (wanted_mib * 1024).div_ceil(size_kib);
+    (free < wanted).then(|| (free * size_kib / 1024, total - free.min(total) + wanted))
 }
 
 /// The value of a line of a file under `/proc`.

@@ -146,7 +146,7 @@ fn two_hundred_kernel_clients_at_once() {
                 assert!(back == noise(5000, n as u64), "connection {n}");
             }
         });
-        let lcore = std::sync::Arc::clone(&running.status().lcores[0]);
+        let lcore = Arc::clone(&running.status().lcores[0]);
         wait_for("the flows to end", || lcore.flows.get() == 0);
     });
 }
@@ -265,7 +265,7 @@ fn a_connection_that_nobody_answers_is_refused_or_unreachable() {
         }
     };
     on_each_driver("a_connection_that_nobody_answers_is_refused_or_unreachable", worker, |_, _| {
-        let mut next = || told.recv_timeout(Duration::from_secs(10));
+        let next = || told.recv_timeout(Duration::from_secs(10));
         assert_eq!(next(), Ok(ErrorKind::ConnectionRefused));
         assert_eq!(next(), Ok(ErrorKind::HostUnreachable));
     });

@@ -51,14 +51,17 @@ impl Stack {
             }
         });
         self.table.expire(self.now);
-        let time_waits = self.table.time_waits();
-        if time_waits != self.time_waits {
-            self.nic.counters.time_waits.add((time_waits as u64).wrapping_sub(self.time_waits as u64));
-            self.time_waits = time_waits;
-        }
+        self.count_time_waits();
         if self.arp.is_asking() {
             self.ask_neighbours();
         }
+    }
+
+    /// The counter is shared by the stacks of an lcore: it gets the difference.
+    fn count_time_waits(&mut self) {
+        let time_waits = self.table.time_waits() as u64;
+        self.nic.counters.time_waits.add(time_waits.wrapping_sub(self.time_waits));
+        self.time_waits = time_waits;
     }
 
     fn ask_neighbours(&mut self) {
@@ -209,6 +212,7 @@ impl Stack {
         let (key, heard) = (flow.key, flow.heard);
         self.unmap(id);
         self.table.wait(key, heard, self.now);
+        self.count_time_waits();
         self.end(id);
     }
 

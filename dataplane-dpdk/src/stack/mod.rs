@@ -21,6 +21,11 @@ mod packet;
 mod sockets;
 mod timer_wheel;
 
+#[cfg(test)]
+mod smoltcp_tests;
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -110,7 +115,7 @@ pub struct Stack {
     /// A poller that rests until something is written.
     resting: Option<Waker>,
     /// Connections in TIME-WAIT as they were last counted.
-    time_waits: usize,
+    time_waits: u64,
 }
 
 impl Stack {
