@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** built on the same stream layer as the gateway, so that it works on every plane.
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -17,7 +18,8 @@ use crate::stream::server::serve;
 use crate::stream::{Refusal, ReplyTo, Service};
 
 /// What the origin answers:
-/// `/` a line with its name, `/bytes/N` a body of N bytes, `/echo` the request's own body, `/headers` the request's own head.
+/// `/` a line with its name, `/bytes/N` a body of N bytes, `/echo` the request's own body, `/sink` how many bytes that had, `/headers` the
+/// request's own head.
 #[derive(Clone)]
 pub struct Origin {
     greeting: Bytes,
@@ -48,7 +50,7 @@ impl Origin {
                 tokio::time::sleep(limits.accept_pause).await;
                 continue;
             };
-            spawn_local(serve(conn, false, self.clone(), Rc::clone(&limits), Rc::default()));
+            spawn_local(serve(conn, false, self.clone(), Rc::clone(&limits), Rc::default(), ()));
         }
     }
 
@@ -78,9 +80,15 @@ impl Service for Origin {
         {
             return;
         }
+        let answer = match x.request.head.http().map(HttpHead::path) {
+            Some(b"/sink") => sink(std::mem::take(&mut x.request.body)).await,
+            _ => self.answer(x),
+        };
         // A client that is gone needs no answer.
         let _ = reply.response(x, answer).await;
     }
+
+    fn ended(&self, _: &Exchange, _: bool) {}
 
     fn refuse(&self, refusal: Refusal) -> Response {
         local_reply(refusal.status())
@@ -142,6 +150,24 @@ fn echo(body: Body) -> Response {
         whole => whole,
     };
     response
+}
+
+/// Takes a body in and says how long it was.
+async fn sink(body: Body) -> Response {
+    let mut taken = 0;
+    match body {
+        Body::Empty => {}
+        Body::Full(bytes) => taken = bytes.len() as u64,
+        Body::Streaming(mut source) => loop {
+            match poll_fn(|cx| source.poll_chunk(cx)).await {
+                Ok(Some(Chunk::Data(bytes))) => taken += bytes.len() as u64,
+                Ok(Some(Chunk::Trailers(_))) => {}
+                Ok(None) => break,
+                Err(_) => return local_reply(400),
+            }
+        },
+    }
+    with_body(200, "text/plain", Bytes::from(format!("{taken}\n")))
 }
 
 fn generated(left: u64) -> Response {

@@ -14,6 +14,7 @@ pub use tls_offload::{ClientTls, ServerTls};
 use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, RouterConfig, TlsConfig};
 use crate::config::{Diagnostic, Limits, Origin};
 use crate::router::Router;
+use crate::upstream::ClusterShared;
 
 /// One generation.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub struct ClusterConfig {
     pub config: Cluster,
     /// How to talk TLS to its hosts; None: plain text.
     pub tls: Option<Arc<ClientTls>>,
+    /// What the workers share of it; the same as in the generation before.
+    pub shared: Arc<ClusterShared>,
 }
 
 /// What the file says of the server as a whole.
@@ -165,7 +168,11 @@ fn clusters(
             }
         };
         let kept = old.filter(|o| o.config == *cluster && same(o.tls.as_ref(), made.as_ref()));
-        out.push(kept.cloned().unwrap_or_else(|| Arc::new(ClusterConfig { config: cluster.clone(), tls: made })));
+        let anew = || {
+            let shared = old.map(|o| Arc::clone(&o.shared)).unwrap_or_default();
+            Arc::new(ClusterConfig { config: cluster.clone(), tls: made, shared })
+        };
+        out.push(kept.cloned().unwrap_or_else(anew));
     }
     out
 }

@@ -94,6 +94,8 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         counters,
         conns: RefCell::default(),
         emptied: Notify::new(),
+        room: Notify::new(),
+        swept: Cell::new(0),
         conns_max: orders.conns_max,
         draining: Cell::new(false),
     });
@@ -124,6 +126,10 @@ struct Worker<T: Transport> {
     counters: Arc<WorkerCounters>,
     conns: RefCell<Slab<(Rc<ConnState>, Rc<Limits>)>>,
     emptied: Notify,
+    /// A connection has gone while the worker had all it may have.
+    room: Notify,
+    /// Where the next sweep begins.
+    swept: Cell<usize>,
     conns_max: usize,
     draining: Cell<bool>,
 }
@@ -208,11 +214,16 @@ impl<T: Transport> Worker<T> {
     /// Closes connections that have waited for a request, and upstream ones that have lain idle, for too long.
     fn sweep(&self) {
         let now = Instant::now();
-        for (_, (state, limits)) in &*self.conns.borrow() {
+        let conns = self.conns.borrow();
+        // So many a turn, so that a turn is short; the next one goes on from here.
+        let start = if self.swept.get() < conns.capacity() { self.swept.get() } else { 0 };
+        for key in start..start + SWEEP_CONNS_MAX {
+            let Some((state, limits)) = conns.get(key) else { continue };
             if let Some(before) = now.checked_sub(limits.idle_timeout) {
                 state.close_if_idle(before);
             }
         }
+        self.swept.set(start + SWEEP_CONNS_MAX);
         for cluster in self.current.get().clusters() {
             for host in cluster.hosts() {
                 host.sweep();
@@ -238,7 +249,11 @@ struct Present<T: Transport> {
 impl<T: Transport> Drop for Present<T> {
     fn drop(&mut self) {
         let worker = &self.worker;
+        let was_full = worker.conns.borrow().len() >= worker.conns_max;
         worker.conns.borrow_mut().remove(self.key);
+        if was_full {
+            worker.room.notify_waiters();
+        }
         worker.counters.downstream.connection_active.dec();
         if std::thread::panicking() {
             worker.counters.downstream.panicked.inc();
@@ -270,13 +285,16 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
     let worker = &entrance.worker;
     let counters = &worker.counters.downstream;
     loop {
+        while worker.conns.borrow().len() >= worker.conns_max {
+            // Left in the kernel's queue, where another worker or a moment's patience may serve it.
+            counters.accept_limited.inc();
+            worker.room.notified().await;
+        }
         match listener.accept().await {
-            Ok(conn) if worker.conns.borrow().len() < worker.conns_max => {
+            Ok(conn) => {
                 let (state, present) = worker.enter(&entrance.limits);
                 admit(&entrance, conn, state, present);
             }
-            // Closed at once rather than left to wait: the client can try elsewhere.
-            Ok(_) => counters.connection_refused.inc(),
             Err(e) => pause(&e, counters, &entrance.limits).await,
         }
     }
@@ -310,13 +328,9 @@ fn admit<T: Transport>(entrance: &Rc<Entrance<T>>, conn: T::Conn, state: Rc<Conn
 
 /// Serves a connection, in a task of its own, until it is closed.
 fn start<T: Transport>(entrance: &Rc<Entrance<T>>, conn: MaybeTls<T::Conn>, state: Rc<ConnState>, present: Present<T>) {
-    let served = serve(conn, entrance.tls.is_some(), entrance.proxy.clone(), Rc::clone(&entrance.limits), state);
-    spawn_local(async move {
-        if let Err(error) = served.await {
-            tracing::debug!(%error, "a connection broke");
-        }
-        drop(present);
-    });
+    let (proxy, limits) = (entrance.proxy.clone(), Rc::clone(&entrance.limits));
+    // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
+    spawn_local(serve(conn, entrance.tls.is_some(), proxy, limits, state, present));
 }
 
 async fn handshake<T: Transport>(conn: T::Conn, tls: &ServerTls, entrance: &Entrance<T>) -> Option<MaybeTls<T::Conn>> {
@@ -341,4 +355,7 @@ async fn sweep<T: Transport>(worker: Rc<Worker<T>>) {
 }
 
 /// How often idle connections are looked at.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Downstream connections that one sweep looks at.
+const SWEEP_CONNS_MAX: usize = 4096;

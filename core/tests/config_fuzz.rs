@@ -1,5 +1,7 @@
 //! Arbitrary texts as configuration files: each is taken or refused, soon, and nothing panics.
 
+#![allow(clippy::disallowed_types, reason = "bounds the real time of a parse; no worker runs here")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 

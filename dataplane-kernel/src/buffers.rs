@@ -8,7 +8,8 @@ use std::cell::RefCell;
 pub(crate) struct Buffers {
     /// Where sockets are read into. Borrowed only within one call of a connection.
     pub(crate) scratch: RefCell<Box<[u8]>>,
-    free: RefCell<Vec<Vec<u8>>>,
+    #[allow(clippy::vec_box, reason = "the box is what moves between this list and a connection")]
+    free: RefCell<Vec<Box<Kept>>>,
 }
 
 impl Buffers {
@@ -17,62 +18,67 @@ impl Buffers {
     }
 
     /// An empty buffer, used before if there is one.
-    fn take(&self) -> Vec<u8> {
-        self.free.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(KEPT_BYTES))
+    fn take(&self) -> Box<Kept> {
+        let free = self.free.borrow_mut().pop();
+        free.unwrap_or_else(|| Box::new(Kept { bytes: Vec::with_capacity(KEPT_BYTES), start: 0 }))
     }
 
     /// Gives a buffer back, unless it has grown or the list is full.
-    fn give(&self, mut buffer: Vec<u8>) {
+    fn give(&self, mut kept: Box<Kept>) {
         let mut free = self.free.borrow_mut();
-        if buffer.capacity() == KEPT_BYTES && free.len() < FREE_BUFFERS_MAX {
-            buffer.clear();
-            free.push(buffer);
+        if kept.bytes.capacity() == KEPT_BYTES && free.len() < FREE_BUFFERS_MAX {
+            kept.bytes.clear();
+            kept.start = 0;
+            free.push(kept);
         }
     }
 }
 
-/// Bytes that a connection holds for a while. Owns no memory while it is empty.
+/// Bytes that a connection holds for a while. Owns no memory while it is empty, and is a pointer wide: there are two to a connection.
 #[derive(Default)]
-pub(crate) struct Held {
-    buffer: Vec<u8>,
+pub(crate) struct Held(Option<Box<Kept>>);
+
+/// A buffer of which the first `start` bytes are used up.
+struct Kept {
+    bytes: Vec<u8>,
     start: usize,
 }
 
 impl Held {
     pub(crate) fn len(&self) -> usize {
-        self.buffer.len() - self.start
+        self.bytes().len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.bytes().is_empty()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..]
+        self.0.as_ref().map_or(&[], |kept| &kept.bytes[kept.start..])
     }
 
     /// Removes the first `n` bytes; the memory goes back with the last.
     pub(crate) fn consume(&mut self, n: usize, buffers: &Buffers) {
-        self.start += n;
-        debug_assert!(self.start <= self.buffer.len(), "a reader used more than it was shown");
-        if self.start >= self.buffer.len() {
+        let Some(kept) = &mut self.0 else { return };
+        kept.start += n;
+        debug_assert!(kept.start <= kept.bytes.len(), "a reader used more than it was shown");
+        if kept.start >= kept.bytes.len() {
             self.release(buffers);
         }
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8], buffers: &Buffers) {
-        self.prepare(buffers);
-        self.buffer.extend_from_slice(bytes);
+        self.prepare(buffers).extend_from_slice(bytes);
     }
 
     /// Lends `len` bytes of room behind what is held; `f` says how many it filled.
     pub(crate) fn fill<R>(&mut self, len: usize, buffers: &Buffers, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
-        self.prepare(buffers);
-        let end = self.buffer.len();
-        self.buffer.resize(end + len, 0);
-        let (used, result) = f(&mut self.buffer[end..]);
+        let room = self.prepare(buffers);
+        let end = room.len();
+        room.resize(end + len, 0);
+        let (used, result) = f(&mut room[end..]);
         debug_assert!(used <= len, "a writer used more room than it was lent");
-        self.buffer.truncate(end + used.min(len));
+        room.truncate(end + used.min(len));
         if self.is_empty() {
             self.release(buffers);
         }
@@ -81,19 +87,18 @@ impl Held {
 
     /// Gives the memory back, and with it whatever was held.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
-        self.start = 0;
-        if self.buffer.capacity() > 0 {
-            buffers.give(std::mem::take(&mut self.buffer));
+        if let Some(kept) = self.0.take() {
+            buffers.give(kept);
         }
     }
 
-    fn prepare(&mut self, buffers: &Buffers) {
-        if self.buffer.capacity() == 0 {
-            self.buffer = buffers.take();
-        } else if self.start > self.buffer.len() / 2 {
-            self.buffer.drain(..self.start);
-            self.start = 0;
+    fn prepare(&mut self, buffers: &Buffers) -> &mut Vec<u8> {
+        let kept = self.0.get_or_insert_with(|| buffers.take());
+        if kept.start > kept.bytes.len() / 2 {
+            kept.bytes.drain(..kept.start);
+            kept.start = 0;
         }
+        &mut kept.bytes
     }
 }
 
@@ -125,6 +130,6 @@ mod tests {
         assert_eq!(held.bytes(), b"cdefg");
         held.consume(5, &buffers);
         assert!(held.is_empty());
-        assert_eq!((held.buffer.capacity(), buffers.free.borrow().len()), (0, 1));
+        assert_eq!((held.0.is_none(), buffers.free.borrow().len()), (true, 1));
     }
 }

@@ -31,6 +31,7 @@ pub struct KernelListener {
     io: Io,
     local: Rc<Address>,
     buffers: Rc<Buffers>,
+    unix: Option<UnixSockets>,
 }
 
 enum Io {
@@ -41,7 +42,7 @@ enum Io {
 /// The unix sockets that the workers of one process listen on together.
 #[derive(Clone, Default)]
 #[allow(clippy::disallowed_types, reason = "taken when a worker starts to listen, never on a request's path")]
-pub struct UnixSockets(Arc<std::sync::Mutex<HashMap<PathBuf, StdUnixListener>>>);
+pub struct UnixSockets(Arc<std::sync::Mutex<HashMap<PathBuf, (StdUnixListener, usize)>>>);
 
 impl KernelTransport {
     /// A transport whose unix sockets nobody else shares. Needs a tokio runtime with its I/O driver on when used.
@@ -80,11 +81,16 @@ impl Transport for KernelTransport {
             Address::Inet(inet) => {
                 let io = TcpListener::from_std(socket::listen_tcp(*inet, options)?)?;
                 let local = Rc::new(io.local_addr()?.into());
-                Ok(KernelListener { io: Io::Tcp(io), local, buffers })
+                Ok(KernelListener { io: Io::Tcp(io), local, buffers, unix: None })
             }
             Address::Unix(path) => {
                 let io = UnixListener::from_std(self.unix.listen(path, options)?)?;
-                Ok(KernelListener { io: Io::Unix(io), local: Rc::new(address.clone()), buffers })
+                Ok(KernelListener {
+                    io: Io::Unix(io),
+                    local: Rc::new(address.clone()),
+                    buffers,
+                    unix: Some(self.unix.clone()),
+                })
             }
         }
     }
@@ -126,22 +132,32 @@ impl Listener for KernelListener {
 impl UnixSockets {
     fn listen(&self, path: &Path, options: &ListenOptions) -> io::Result<StdUnixListener> {
         let mut bound = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(listener) = bound.get(path).filter(|_| options.reuse_port) {
-            return listener.try_clone();
+        if let Some((listener, users)) = bound.get_mut(path).filter(|_| options.reuse_port) {
+            let listener = listener.try_clone()?;
+            *users += 1;
+            return Ok(listener);
         }
         let listener = socket::listen_unix(path, options)?;
-        bound.insert(path.to_owned(), listener.try_clone()?);
+        bound.insert(path.to_owned(), (listener.try_clone()?, 1));
         Ok(listener)
+    }
+
+    /// One worker listens no more; with the last the socket goes, and its file.
+    fn leave(&self, path: &Path) {
+        let mut bound = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some((_, users)) = bound.get_mut(path) else { return };
+        *users -= 1;
+        if *users == 0 {
+            bound.remove(path);
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
-impl Drop for UnixSockets {
+impl Drop for KernelListener {
     fn drop(&mut self) {
-        // The last worker takes the files away; nobody could connect to them any more.
-        if let Some(bound) = Arc::get_mut(&mut self.0) {
-            for path in bound.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).keys() {
-                let _ = std::fs::remove_file(path);
-            }
+        if let (Some(sockets), Address::Unix(path)) = (&self.unix, &*self.local) {
+            sockets.leave(path);
         }
     }
 }

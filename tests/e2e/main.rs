@@ -1,6 +1,7 @@
 //! End to end: the real binary between real clients and origins, by topic, on both planes where the topic touches traffic.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(clippy::disallowed_types, reason = "the tests watch another process: their clock is the real one")]
 
 mod admin;
 mod bodies;

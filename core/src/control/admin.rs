@@ -102,11 +102,7 @@ impl Admin {
                 Ok(conn) if open.get() < ADMIN_CONNS_MAX => {
                     let slot = Slot::take(&open);
                     let (admin, limits) = (self.clone(), Rc::clone(&limits));
-                    spawn_local(async move {
-                        // A client that is gone needs no answer.
-                        let _ = serve(conn, false, admin, limits, Rc::default()).await;
-                        drop(slot);
-                    });
+                    spawn_local(serve(conn, false, admin, limits, Rc::default(), slot));
                 }
                 Ok(_) => {}
                 Err(_) => tokio::time::sleep(limits.accept_pause).await,
@@ -143,6 +139,8 @@ impl Service for Admin {
         // A client that is gone needs no answer.
         let _ = reply.response(x, answer).await;
     }
+
+    fn ended(&self, _: &Exchange, _: bool) {}
 
     fn refuse(&self, refusal: Refusal) -> Response {
         local_reply(refusal.status())

@@ -44,8 +44,12 @@ fn make_certificate(context: &TlsConfig) -> io::Result<()> {
     let (Some(Pem::Path(cert)), Some(Pem::Path(key))) = (&context.cert_chain, &context.private_key) else {
         return Ok(());
     };
-    if cert.exists() && key.exists() {
-        return Ok(());
+    match (cert.exists(), key.exists()) {
+        (true, true) => return Ok(()),
+        (false, false) => {}
+        // One of them alone is somebody's: a new pair would destroy it.
+        (true, false) => return Err(half_a_pair(cert, key)),
+        (false, true) => return Err(half_a_pair(key, cert)),
     }
     let names = ["localhost", "127.0.0.1", "::1"];
     let (cert_pem, key_pem) = tls_offload::self_signed(names).map_err(io::Error::other)?;
@@ -53,10 +57,18 @@ fn make_certificate(context: &TlsConfig) -> io::Result<()> {
     write_private(cert, &cert_pem)
 }
 
+fn half_a_pair(there: &Path, missing: &Path) -> io::Error {
+    io::Error::other(format!(
+        "{} is there but {} is not: name both files, or remove the one that is left over",
+        there.display(),
+        missing.display()
+    ))
+}
+
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
 }

@@ -70,7 +70,13 @@ impl Error {
 
 impl From<ConnectError> for Error {
     fn from(e: ConnectError) -> Self {
-        Self { kind: ErrorKind::Connect(e), side: Side::Upstream, retry: Retry::Always }
+        let (side, retry) = match e {
+            // Another host of the cluster may have an idle connection.
+            ConnectError::Overflow => (Side::Local, Retry::Always),
+            ConnectError::Exhausted(_) => (Side::Local, Retry::Never),
+            _ => (Side::Upstream, Retry::Always),
+        };
+        Self { kind: ErrorKind::Connect(e), side, retry }
     }
 }
 
@@ -92,7 +98,7 @@ impl Error {
         match &self.kind {
             ErrorKind::NoRoute => 404,
             ErrorKind::Connect(ConnectError::Timeout) | ErrorKind::Send(SendError::Timeout) => 504,
-            ErrorKind::NoHost => 503,
+            ErrorKind::NoHost | ErrorKind::Connect(ConnectError::Overflow | ConnectError::Exhausted(_)) => 503,
             ErrorKind::Send(SendError::RequestBody(e)) => match e {
                 BodyError::TooLarge => 413,
                 BodyError::Timeout => 408,

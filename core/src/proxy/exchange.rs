@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::error::{Error, Retry};
+use super::error::{Error, Retry, Side};
 use super::reply::{direct_reply, local_reply};
 use super::{Current, Generation};
 use crate::config::schema::ClusterId;
@@ -79,6 +79,10 @@ impl<T: Transport> Proxy<T> {
                     host.counters().request_retry.inc();
                     fresh |= e.retry == Retry::Idempotent;
                     replay.restore(x);
+                }
+                Err(e) if e.side == Side::Downstream => {
+                    tracing::debug!(peer = %x.downstream.peer, error = %e, status = e.status(), "the client's request broke off");
+                    return Err(e);
                 }
                 Err(e) => {
                     tracing::warn!(cluster = %cluster.name(), host = %host.name(), error = %e, status = e.status(),
@@ -172,6 +176,13 @@ impl<T: Transport> Service for Proxy<T> {
             // Whether the client hears of it or is gone, the request is over.
             let _ = self.respond(x, reply, local_reply(e.status())).await;
         }
+    }
+
+    fn ended(&self, x: &Exchange, whole: bool) {
+        if !whole {
+            self.counters.downstream.request_reset.inc();
+            tracing::debug!(peer = %x.downstream.peer, "the client left before its answer was complete");
+        }
         self.filters.on_log(x);
     }
 
@@ -202,7 +213,7 @@ async fn await_answer<T: crate::net::Conn>(
                 }
             }
             Answer::Response(response) => return Ok(Final::Response(response)),
-            Answer::Upgraded(response, conn) => return Ok(Final::Upgraded(response, Tunnel(conn))),
+            Answer::Upgraded(response, tunnel) => return Ok(Final::Upgraded(response, tunnel)),
         }
     }
 }

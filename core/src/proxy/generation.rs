@@ -13,7 +13,7 @@ use crate::net::Transport;
 use crate::router::Router;
 use crate::snapshot::{ClusterConfig, Snapshot};
 use crate::telemetry::metrics::{UpstreamCounters, WorkerCounters};
-use crate::upstream::{Cluster, HostPool, Times, Tls};
+use crate::upstream::{Cluster, HostPool, HostSettings, Tls};
 
 /// One generation of one worker.
 pub struct Generation<T: Transport> {
@@ -106,10 +106,12 @@ fn make_cluster<T: Transport>(
     counters: &Arc<UpstreamCounters>,
     worker: usize,
 ) -> Cluster<T> {
-    let times = Times {
+    let settings = HostSettings {
         connect_timeout: config.config.connect_timeout.unwrap_or(limits.connect_timeout),
         idle_timeout: config.config.idle_timeout.unwrap_or(limits.upstream_idle_timeout),
+        conns_max: config.config.conns_max,
     };
+    let shared = &config.shared;
     let hosts = config.config.hosts.iter().map(|host| {
         // A name to verify: the context's own (kept by the TLS configuration itself), else the host's, else its address.
         let tls = config.tls.as_deref().map(|client| Tls {
@@ -120,7 +122,8 @@ fn make_cluster<T: Transport>(
             },
         });
         let address = host.address.clone();
-        Rc::new(HostPool::new(transport.clone(), address, tls, times, Rc::clone(limits), Arc::clone(counters)))
+        let (limits, counters, shared) = (Rc::clone(limits), Arc::clone(counters), Arc::clone(shared));
+        Rc::new(HostPool::new(transport.clone(), address, tls, settings, limits, counters, shared))
     });
     Cluster::new(config.config.name.clone(), hosts.collect(), worker)
 }

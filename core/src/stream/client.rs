@@ -3,15 +3,17 @@
 //! **Invariant:** a connection goes back to its pool only when the request was sent whole, the answer was read to its exact end, and not
 //! one byte came behind it.
 
-use std::any::Any;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::coop::unconstrained;
 
+use super::Tunnel;
 use super::pump::{Pump, PumpError, Put};
 use super::response_body::ResponseBody;
 use super::timer::Timer;
@@ -66,7 +68,7 @@ pub enum Answer {
     /// The answer.
     Response(Response),
     /// The answer that makes the connection a tunnel, and the connection.
-    Upgraded(Response, Box<dyn Any>),
+    Upgraded(Response, Tunnel),
 }
 
 /// Why there is no answer.
@@ -119,7 +121,9 @@ impl<C: Conn> ClientConn<C> {
     /// Whether an idle connection can still be used: open, and nothing came on it unasked.
     pub fn is_usable(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.conn.poll_read_with(&mut cx, 0, |_| (0, ())).is_pending()
+        // Outside the task's budget: without that, a spent budget would look like a silent connection.
+        let look = unconstrained(poll_fn(|cx| Poll::Ready(self.conn.poll_read_with(cx, 0, |_| (0, ())).is_pending())));
+        pin!(look).poll(&mut cx) == Poll::Ready(true)
     }
 }
 
@@ -144,6 +148,15 @@ impl<C> Lease<C> {
     }
 }
 
+/// A connection that left its pool for good but is still open.
+struct Away<C>(Rc<dyn Home<C>>);
+
+impl<C> Drop for Away<C> {
+    fn drop(&mut self) {
+        self.0.gone();
+    }
+}
+
 impl<C> Drop for Lease<C> {
     fn drop(&mut self) {
         if self.conn.is_some() {
@@ -153,11 +166,10 @@ impl<C> Drop for Lease<C> {
 }
 
 impl<C: Conn> Lease<C> {
-    /// Takes the connection out for a tunnel.
-    fn into_conn(mut self) -> Option<C> {
+    /// Takes the connection out for a tunnel. It counts as open until what comes with it is dropped.
+    fn into_conn(mut self) -> Option<(C, Away<C>)> {
         let conn = self.conn.take()?;
-        self.home.gone();
-        Some(conn.conn)
+        Some((conn.conn, Away(Rc::clone(&self.home))))
     }
 
     /// Writes the head of `request`, takes its body, and lets both leave while the answer is awaited.
@@ -176,7 +188,7 @@ impl<C: Conn> Lease<C> {
         let conn = self.conn();
         conn.exchanges += 1;
         conn.decoder.expect_response(asked.method);
-        conn.timer.set(conn.limits.body_idle_timeout);
+        conn.timer.set(conn.limits.body_idle_timeout + STALL_SLACK);
         let reused = conn.exchanges > 1;
         let mut put = Put::new(encoder.head_len());
         poll_fn(|cx| {
@@ -221,11 +233,18 @@ impl<C: Conn> Flight<C> {
                     if self.interims > max {
                         return Poll::Ready(Err(SendError::Unexpected));
                     }
+                    if self.pump.is_some()
+                        && let Some(lease) = &mut self.lease
+                    {
+                        // A client that waited for this one starts its body's clock now.
+                        let conn = lease.conn();
+                        conn.timer.set(conn.limits.body_idle_timeout + STALL_SLACK);
+                    }
                     return Poll::Ready(Ok(Answer::Interim(head)));
                 }
                 Look::Head { head, length, options, in_hand, exact } => {
                     self.reusable &= options.keep_alive;
-                    return Poll::Ready(self.finish(head, length, in_hand, exact));
+                    return Poll::Ready(self.finish(options.upgrade, head, length, in_hand, exact));
                 }
             }
         }
@@ -254,7 +273,7 @@ impl<C: Conn> Flight<C> {
             }
             Poll::Pending => {
                 if pump.sent() != before {
-                    conn.timer.set(conn.limits.body_idle_timeout);
+                    conn.timer.set(conn.limits.body_idle_timeout + STALL_SLACK);
                 }
                 Poll::Pending
             }
@@ -287,6 +306,7 @@ impl<C: Conn> Flight<C> {
 
     fn finish(
         &mut self,
+        upgrade: bool,
         head: HttpHead,
         length: BodyLength,
         in_hand: Option<Bytes>,
@@ -296,12 +316,12 @@ impl<C: Conn> Flight<C> {
         let lease = self.lease.take().expect("held until the answer");
         let tunnel = status == 101 || (self.asked.method == Method::Connect && (200..300).contains(&status));
         if tunnel {
-            if self.pump.is_some() || (status == 101 && !self.asked.upgrade) {
+            if self.pump.is_some() || (status == 101 && !(self.asked.upgrade && upgrade)) {
                 return Err(SendError::Unexpected);
             }
-            let conn = lease.into_conn().ok_or(SendError::Unexpected)?;
+            let (conn, away) = lease.into_conn().ok_or(SendError::Unexpected)?;
             let response = Response { head: Head::Http(head), body: Body::Empty };
-            return Ok(Answer::Upgraded(response, Box::new(conn)));
+            return Ok(Answer::Upgraded(response, Tunnel { conn: Box::new(conn), guard: Box::new(away) }));
         }
         let body = match (length, in_hand) {
             (BodyLength::None, _) if self.pump.is_none() => Body::Empty,
@@ -378,3 +398,6 @@ fn look(decoder: &mut ResponseDecoder, bytes: &[u8], in_hand_max: usize) -> Look
 fn is_interim(status: u16) -> bool {
     (100..200).contains(&status) && status != 101
 }
+
+/// While a request's body is on its way, its source's clock goes first: a client that stalls is told from an origin that does.
+const STALL_SLACK: Duration = Duration::from_millis(500);

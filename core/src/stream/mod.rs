@@ -31,6 +31,9 @@ pub trait Service: Clone + 'static {
     /// Answers one request through `reply`. Returning without an answer closes the connection.
     fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> impl Future<Output = ()>;
 
+    /// The request is over, whatever became of it; `whole` is false when the client left before its answer was complete.
+    fn ended(&self, x: &Exchange, whole: bool);
+
     /// The answer to bytes that are no request, or that came too slowly: sent, then the connection is closed.
     fn refuse(&self, refusal: Refusal) -> Response;
 }
@@ -81,8 +84,13 @@ pub trait ReplyTo {
     ) -> impl Future<Output = Result<(), ReplyError>>;
 }
 
-/// The far side of a tunnel: a connection of the same kind as the one the request came on.
-pub struct Tunnel(pub Box<dyn Any>);
+/// The far side of a tunnel.
+pub struct Tunnel {
+    /// A connection of the same kind as the one the request came on.
+    pub conn: Box<dyn Any>,
+    /// Lives as long as the tunnel.
+    pub guard: Box<dyn Any>,
+}
 
 /// Why an answer did not arrive whole.
 #[derive(Debug)]

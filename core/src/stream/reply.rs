@@ -14,7 +14,7 @@ use crate::message::{BodyLength, Exchange, Head, HttpHead, Method, Response, Ver
 use crate::net::Conn;
 
 /// The answer to one request on an HTTP/1 connection.
-pub(super) struct Http1Reply<'a, C> {
+pub(super) struct Http1Reply<'a, C: Conn> {
     io: SharedIo<C>,
     state: Option<&'a ConnState>,
     asked: Asked,
@@ -64,7 +64,8 @@ impl<'a, C: Conn> Http1Reply<'a, C> {
         let asked = Asked {
             method: head.method(),
             version: head.version(),
-            keep_alive: options.keep_alive,
+            // What a client sends behind a CONNECT is for the tunnel, not for us: after a refusal nothing of it may be read as a request.
+            keep_alive: options.keep_alive && head.method() != Method::Connect,
             expects_continue: options.expect_continue,
         };
         Self { io, state: Some(state), asked, outcome: Outcome::Unanswered }
@@ -77,8 +78,8 @@ impl<'a, C: Conn> Http1Reply<'a, C> {
         Self { io, state: None, asked, outcome: Outcome::Unanswered }
     }
 
-    pub(super) fn into_outcome(self) -> Outcome {
-        self.outcome
+    pub(super) fn into_outcome(mut self) -> Outcome {
+        std::mem::replace(&mut self.outcome, Outcome::Close)
     }
 
     /// Whether the connection can carry another request after this answer.
@@ -92,6 +93,9 @@ impl<'a, C: Conn> Http1Reply<'a, C> {
         let io = self.io.borrow();
         if io.decoder.is_body_done() {
             return true;
+        }
+        if io.body_broken {
+            return false;
         }
         let small = io.decoder.body_left().is_some_and(|left| left <= io.limits.drain_bytes_max);
         small && !self.asked.expects_continue
@@ -151,6 +155,17 @@ impl<'a, C: Conn> Http1Reply<'a, C> {
         let mut io = self.io.borrow_mut();
         let idle = io.limits.body_idle_timeout;
         io.timer.set(idle);
+    }
+}
+
+impl<C: Conn> Drop for Http1Reply<'_, C> {
+    fn drop(&mut self) {
+        // The task was dropped in the middle of an answer. An orderly end would pass for the answer's own.
+        if matches!(self.outcome, Outcome::Broken)
+            && let Ok(mut io) = self.io.try_borrow_mut()
+        {
+            io.conn.abort();
+        }
     }
 }
 

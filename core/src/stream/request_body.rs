@@ -33,7 +33,11 @@ impl<C: Conn> BodySource for RequestBody<C> {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
         // Borrowed only when a service sends a request's body straight back where it came from: see `BodySource::poll_beside`.
         let Ok(mut io) = self.io.try_borrow_mut() else { return Poll::Ready(Err(BodyError::Sink)) };
-        self.puller.poll(&mut io, cx)
+        let chunk = self.puller.poll(&mut io, cx);
+        // While the chunk is on its way to its receiver, the sender's clock stands still.
+        self.puller.timed = false;
+        io.body_broken |= matches!(chunk, Poll::Ready(Err(_)));
+        chunk
     }
 
     fn poll_relay(&mut self, cx: &mut Context<'_>, to: &mut dyn Any) -> Poll<Result<Relay, BodyError>> {
@@ -47,14 +51,32 @@ impl<C: Conn> BodySource for RequestBody<C> {
         };
         let limit = usize::try_from(left).unwrap_or(usize::MAX);
         match io.conn.poll_relay(to, cx, limit) {
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(BodyError::Truncated)),
+            Poll::Ready(Ok(0)) => {
+                io.body_broken = true;
+                Poll::Ready(Err(BodyError::Truncated))
+            }
             Poll::Ready(Ok(n)) => {
                 io.decoder.advance_body(n as u64);
                 self.puller.progress(io);
                 Poll::Ready(Ok(Relay::Moved(n as u64)))
             }
-            Poll::Ready(Err(_)) => Poll::Ready(Err(BodyError::Sink)),
-            Poll::Pending => self.puller.poll_stalled(io, cx).map(Err),
+            Poll::Ready(Err(_)) => {
+                // The error does not say whose it is; a connection that broke says so again, as an error or as its end.
+                let ended = io.conn.poll_read_with(cx, 0, |bytes| (0, bytes.is_empty()));
+                io.body_broken = matches!(ended, Poll::Ready(Err(_) | Ok(true)));
+                Poll::Ready(Err(if io.body_broken { BodyError::Truncated } else { BodyError::Sink }))
+            }
+            Poll::Pending => {
+                let stalled = ready!(self.puller.poll_stalled(io, cx));
+                // Bytes are there: it is the receiver that takes none, and its own clock will say so.
+                let readable = io.conn.poll_read_with(cx, 0, |bytes| (0, !bytes.is_empty()));
+                if matches!(readable, Poll::Ready(Ok(true))) {
+                    self.puller.progress(io);
+                    return Poll::Pending;
+                }
+                io.body_broken = true;
+                Poll::Ready(Err(stalled))
+            }
         }
     }
 }

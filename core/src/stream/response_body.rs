@@ -24,13 +24,15 @@ pub(super) struct ResponseBody<C> {
     length: BodyLength,
     /// Whether the connection may carry another exchange after this one.
     reusable: bool,
+    /// Whether the origin's clock runs: not while a piece is on its way to the client.
+    timed: bool,
 }
 
 impl<C: Conn> ResponseBody<C> {
     pub(super) fn new(mut lease: Lease<C>, pump: Option<Pump>, length: BodyLength, reusable: bool) -> Self {
         let conn = lease.conn();
         conn.timer.set(conn.limits.body_idle_timeout);
-        Self { lease: Some(lease), pump, length, reusable }
+        Self { lease: Some(lease), pump, length, reusable, timed: false }
     }
 
     /// The body is complete: the connection goes home if it can carry another exchange.
@@ -51,7 +53,8 @@ impl<C: Conn> ResponseBody<C> {
                 self.finish();
                 return Poll::Ready(Ok(None));
             }
-            if let Some(chunk) = ready!(poll_step(conn, cx))? {
+            if let Some(chunk) = ready!(poll_step(conn, cx, &mut self.timed))? {
+                self.timed = false;
                 return Poll::Ready(Ok(Some(chunk)));
             }
         }
@@ -106,7 +109,15 @@ impl<C: Conn> BodySource for ResponseBody<C> {
     }
 }
 
-fn poll_step<C: Conn>(conn: &mut ClientConn<C>, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
+fn poll_step<C: Conn>(
+    conn: &mut ClientConn<C>,
+    cx: &mut Context<'_>,
+    timed: &mut bool,
+) -> Poll<Result<Option<Chunk>, BodyError>> {
+    if !*timed {
+        *timed = true;
+        conn.timer.set(conn.limits.body_idle_timeout);
+    }
     let (known, decoder) = (conn.known, &mut conn.decoder);
     let read = conn.conn.poll_read_with(cx, known, |bytes| {
         if bytes.len() <= known {

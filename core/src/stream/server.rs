@@ -29,12 +29,14 @@ pub(super) struct ServerIo<C> {
     pub(super) timer: Timer,
     /// Unused bytes that the decoder has seen and found too few.
     pub(super) known: usize,
+    /// Whether the request's body broke off: what follows it on the connection is nobody's.
+    pub(super) body_broken: bool,
     pub(super) limits: Rc<Limits>,
 }
 
 pub(super) type SharedIo<C> = Rc<RefCell<ServerIo<C>>>;
 
-/// Serves HTTP/1 on `conn` until it is closed or handed over.
+/// Serves HTTP/1 on `conn` until it is closed or handed over. `guard` lives as long as the connection.
 ///
 /// # Errors
 /// When the connection breaks; its peer sees no more of us then.
@@ -44,12 +46,14 @@ pub fn serve<C: Conn, S: Service>(
     service: S,
     limits: Rc<Limits>,
     state: Rc<ConnState>,
+    guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
     // Not in the future itself: an async function would keep room for the connection beside the place it is moved to.
     let downstream = Rc::new(Downstream { peer: conn.peer_addr().clone(), local: conn.local_addr().clone(), is_tls });
     let decoder = RequestDecoder::new(CodecLimits::from(&*limits));
-    let io = Rc::new(RefCell::new(ServerIo { conn, decoder, timer: Timer::new(), known: 0, limits }));
-    serve_all(io, downstream, service, state)
+    let io =
+        Rc::new(RefCell::new(ServerIo { conn, decoder, timer: Timer::new(), known: 0, body_broken: false, limits }));
+    serve_all(io, downstream, service, state, guard)
 }
 
 async fn serve_all<C: Conn, S: Service>(
@@ -57,6 +61,7 @@ async fn serve_all<C: Conn, S: Service>(
     downstream: Rc<Downstream>,
     service: S,
     state: Rc<ConnState>,
+    _guard: impl Sized,
 ) -> io::Result<Ended<C>> {
     let mut requests = 0u64;
     loop {
@@ -71,6 +76,7 @@ async fn serve_all<C: Conn, S: Service>(
         match after {
             After::Stay if state.wish() == Wish::Stay => {}
             After::Stay if state.wish() == Wish::Handover => return Ok(hand_over(io)),
+            After::Stay if requests > 0 => return Ok(linger(&io).await),
             After::Stay | After::Ended => return Ok(finish(&io).await),
             After::Close => return Ok(linger(&io).await),
             After::Tunnel(peer) => {
@@ -264,6 +270,7 @@ async fn exchange<C: Conn, S: Service>(
         })
         .await
     };
+    service.ended(&x, whole);
     drop(x);
     if !whole {
         return After::Cut;
@@ -278,7 +285,8 @@ async fn exchange<C: Conn, S: Service>(
 
 /// Joins the connection to the far side of its tunnel.
 async fn run_tunnel<C: Conn>(io: SharedIo<C>, peer: Tunnel) {
-    let Ok(mut peer) = peer.0.downcast::<C>() else { return };
+    let Tunnel { conn, guard: _guard } = peer;
+    let Ok(mut peer) = conn.downcast::<C>() else { return };
     // The request is over and its body source gone: nobody else holds the connection.
     let Ok(io) = Rc::try_unwrap(io) else { return };
     let ServerIo { mut conn, limits, .. } = io.into_inner();
@@ -338,7 +346,7 @@ async fn finish<C: Conn>(io: &SharedIo<C>) -> Ended<C> {
 /// Ends our direction and takes what still comes for a moment: a reset would reach the client before it has read our answer.
 async fn linger<C: Conn>(io: &SharedIo<C>) -> Ended<C> {
     start_linger(io);
-    let (mut shut, mut left) = (false, io.borrow().limits.drain_bytes_max);
+    let (mut shut, mut left) = (false, LINGER_BYTES_MAX);
     poll_fn(|cx| {
         let mut io = io.borrow_mut();
         if !shut {
@@ -376,3 +384,6 @@ fn hand_over<C: Conn>(io: SharedIo<C>) -> Ended<C> {
 fn is_last(limits: &Limits, requests: u64) -> bool {
     limits.requests_per_conn_max > 0 && requests >= limits.requests_per_conn_max
 }
+
+/// What a connection that was told to close may still send before it is cut, in bytes; `linger_timeout` bounds the time.
+const LINGER_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -49,6 +49,13 @@ pub async fn tunnel<C: Conn>(a: &mut C, b: &mut C, idle_timeout: Duration) -> (M
     })
     .await;
     if end != TunnelEnd::Closed {
+        // What one side sent before it broke still belongs to the other.
+        timer.set(LAST_BYTES_TIMEOUT);
+        poll_fn(|cx| {
+            let (one, two) = (a.poll_flush(cx), b.poll_flush(cx));
+            if one.is_ready() && two.is_ready() { Poll::Ready(()) } else { timer.poll_expired(cx) }
+        })
+        .await;
         a.abort();
         b.abort();
     }
@@ -89,6 +96,9 @@ impl Direction {
         Ok(*self)
     }
 }
+
+/// A broken tunnel's last bytes are given this long to leave.
+const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What one relay step moves at most, in bytes.
 const RELAY_BYTES: usize = 1 << 20;

@@ -76,7 +76,7 @@ counters! {
     DownstreamCounters {
         connection_total: Counter, "downstream_connection", "Connections accepted";
         connection_active: Gauge, "downstream_connection_active", "Connections open now";
-        connection_refused: Counter, "ferrogate_downstream_connection_refused", "Connections closed at once because downstream_conns_max was reached";
+        accept_limited: Counter, "ferrogate_accept_limited", "Times that accepting waited because downstream_conns_max connections were open";
         accept_paused: Counter, "ferrogate_accept_paused", "Times that accepting paused because the process had no descriptor or memory left";
         handshake_failed: Counter, "ferrogate_tls_handshake_failed", "TLS handshakes of clients that failed or timed out";
         panicked: Counter, "ferrogate_connection_panicked", "Connections ended by a defect of ours; the others of the worker live on";
@@ -104,6 +104,7 @@ counters! {
         request_total: Counter, "upstream_request", "Requests sent";
         request_active: Gauge, "upstream_request_active", "Requests in progress now";
         request_retry: Counter, "upstream_request_retry", "Requests sent again, to another host or on a fresh connection";
+        request_pending_overflow: Counter, "upstream_request_pending_overflow", "Requests refused because the cluster has max_connections connections";
         request_timeout: Counter, "upstream_request_timeout", "Requests that were not answered in time";
         request_reset: Counter, "upstream_request_remote_reset", "Requests whose answer did not come or was malformed";
     }

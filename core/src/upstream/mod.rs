@@ -1,11 +1,14 @@
 //! Who can answer, which of them will, and the connections to them.
 //!
-//! **Invariant:** everything here belongs to one worker; nothing is shared but the configuration and counters with one writer.
+//! **Invariant:** everything here belongs to one worker; nothing is shared but the configuration, counters with one
+//! writer, and [`ClusterShared`].
 
 mod balancer;
 mod cluster;
 mod pool;
+mod shared;
 
 pub use balancer::Balancer;
 pub use cluster::Cluster;
-pub use pool::{ConnectError, HostPool, Times, Tls};
+pub use pool::{ConnectError, HostPool, HostSettings, Tls};
+pub use shared::ClusterShared;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tls_offload::{ClientTls, SessionError};
 use tokio::time::{Instant, timeout};
 
+use super::shared::ClusterShared;
 use crate::config::Limits;
 use crate::net::{Address, Transport};
 use crate::stream::client::{ClientConn, Home, Lease};
@@ -24,9 +25,10 @@ pub struct HostPool<T: Transport> {
     address: Address,
     tls: Option<Tls>,
     transport: T,
-    times: Times,
+    settings: HostSettings,
     limits: Rc<Limits>,
     counters: Arc<UpstreamCounters>,
+    shared: Arc<ClusterShared>,
     idle: RefCell<Vec<Idle<MaybeTls<T::Conn>>>>,
 }
 
@@ -41,11 +43,13 @@ pub struct Tls {
 
 /// What a host's connections may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
+pub struct HostSettings {
     /// To open one, TLS included.
     pub connect_timeout: Duration,
     /// To lie idle.
     pub idle_timeout: Duration,
+    /// Connections to the whole cluster, on all workers together, at most; `None` is no bound.
+    pub conns_max: Option<u32>,
 }
 
 /// Why no connection could be had.
@@ -55,10 +59,23 @@ pub enum ConnectError {
     Failed(io::Error),
     /// It did not answer within `connect_timeout`.
     Timeout,
+    /// This process has no descriptor or memory left.
+    Exhausted(io::Error),
+    /// The cluster has as many connections as it may have, and none is idle.
+    Overflow,
     /// The TLS handshake failed: the wrong certificate, name, version or no TLS at all.
     Tls(HandshakeError),
     /// The host's name is no name that a certificate could carry.
     Name(SessionError),
+}
+
+/// A place that was taken for a connection; given back if the connection is not opened.
+struct Place<'a>(&'a ClusterShared);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 struct Idle<C> {
@@ -72,12 +89,13 @@ impl<T: Transport> HostPool<T> {
         transport: T,
         address: Address,
         tls: Option<Tls>,
-        times: Times,
+        settings: HostSettings,
         limits: Rc<Limits>,
         counters: Arc<UpstreamCounters>,
+        shared: Arc<ClusterShared>,
     ) -> Self {
         let name = address.to_string().into();
-        Self { name, address, tls, transport, times, limits, counters, idle: RefCell::default() }
+        Self { name, address, tls, transport, settings, limits, counters, shared, idle: RefCell::default() }
     }
 
     /// The host's address as text, for logs.
@@ -100,8 +118,14 @@ impl<T: Transport> HostPool<T> {
         if !fresh && let Some(conn) = self.take_idle() {
             return Ok(self.lease(conn));
         }
-        match timeout(self.times.connect_timeout, self.open()).await.unwrap_or(Err(ConnectError::Timeout)) {
+        if !self.shared.open(self.settings.conns_max) {
+            self.counters.request_pending_overflow.inc();
+            return Err(ConnectError::Overflow);
+        }
+        let place = Place(&self.shared);
+        match timeout(self.settings.connect_timeout, self.open()).await.unwrap_or(Err(ConnectError::Timeout)) {
             Ok(conn) => {
+                std::mem::forget(place);
                 self.counters.connection_total.inc();
                 self.counters.connection_active.inc();
                 Ok(self.lease(Box::new(ClientConn::new(conn, Rc::clone(&self.limits)))))
@@ -117,7 +141,9 @@ impl<T: Transport> HostPool<T> {
     pub fn sweep(&self) {
         let now = Instant::now();
         self.idle.borrow_mut().retain_mut(|idle| {
-            let keep = now.duration_since(idle.since) < self.times.idle_timeout && idle.conn.is_usable();
+            let keep = !self.shared.is_wanted()
+                && now.duration_since(idle.since) < self.settings.idle_timeout
+                && idle.conn.is_usable();
             if !keep {
                 self.gone();
             }
@@ -147,7 +173,7 @@ impl<T: Transport> HostPool<T> {
     }
 
     async fn open(&self) -> Result<MaybeTls<T::Conn>, ConnectError> {
-        let conn = self.transport.connect(&self.address).await.map_err(ConnectError::Failed)?;
+        let conn = self.transport.connect(&self.address).await.map_err(ConnectError::of)?;
         let Some(tls) = &self.tls else { return Ok(MaybeTls::Plain(conn)) };
         let session = tls.client.session(&tls.server_name).map_err(ConnectError::Name)?;
         MaybeTls::connect(conn, session).await.map_err(ConnectError::Tls)
@@ -157,7 +183,7 @@ impl<T: Transport> HostPool<T> {
 impl<T: Transport> Home<MaybeTls<T::Conn>> for HostPool<T> {
     fn give_back(&self, conn: Box<ClientConn<MaybeTls<T::Conn>>>) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.limits.idle_conns_per_host_max {
+        if idle.len() < self.limits.idle_conns_per_host_max && !self.shared.is_wanted() {
             idle.push(Idle { conn, since: Instant::now() });
         } else {
             self.gone();
@@ -167,14 +193,24 @@ impl<T: Transport> Home<MaybeTls<T::Conn>> for HostPool<T> {
     fn gone(&self) {
         self.counters.connection_active.dec();
         self.counters.connection_close.inc();
+        self.shared.close();
     }
 }
 
 impl<T: Transport> Drop for HostPool<T> {
     fn drop(&mut self) {
-        for _ in self.idle.get_mut().drain(..) {
-            self.counters.connection_active.dec();
-            self.counters.connection_close.inc();
+        for _ in 0..self.idle.get_mut().len() {
+            self.gone();
+        }
+    }
+}
+
+impl ConnectError {
+    /// EMFILE, ENFILE, ENOBUFS and ENOMEM are ours, everything else the host's.
+    fn of(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(24 | 23 | 105 | 12) => Self::Exhausted(error),
+            _ => Self::Failed(error),
         }
     }
 }
@@ -183,6 +219,13 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(e) => write!(f, "the connection could not be opened: {e}"),
+            Self::Exhausted(e) => {
+                write!(
+                    f,
+                    "no connection can be opened: {e}: raise LimitNOFILE (ulimit -n) or lower limits.downstream_conns_max"
+                )
+            }
+            Self::Overflow => f.write_str("the cluster has max_connections connections and none is idle"),
             Self::Timeout => f.write_str("the connection could not be opened within connect_timeout"),
             Self::Name(e) => write!(f, "TLS to the host needs a name to verify: set tls_context.server_name: {e}"),
             Self::Tls(e) => write!(f, "the TLS handshake with the host failed: {e}"),

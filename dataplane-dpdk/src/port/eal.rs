@@ -3,9 +3,11 @@
 //! **Invariant:** starting EAL leaves the calling thread where it was allowed to run before; only an lcore's own thread is pinned.
 
 use std::ffi::{CString, c_char, c_int};
+use std::fs;
 use std::marker::PhantomData;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, RwLock, Weak};
 
 use dpdk_sys as sys;
 
@@ -18,6 +20,8 @@ pub struct Eal {
     _args: Vec<CString>,
     /// A memory pool still had frames out when its port closed: EAL's memory must stay mapped.
     pinned: AtomicBool,
+    /// The ports that are open. Locked while one is being opened or closed.
+    pub(super) ports: RwLock<Vec<u16>>,
 }
 
 /// DPDK can't be initialised twice in a process, not even after its clean-up.
@@ -59,7 +63,7 @@ impl Eal {
         if ret < 0 {
             return Err(PortError::Eal { errno: -ret });
         }
-        Ok(Self { _args: args, pinned: AtomicBool::new(false) })
+        Ok(Self { _args: args, pinned: AtomicBool::new(false), ports: RwLock::default() })
     }
 
     /// A pool with frames out stays, and EAL with it.
@@ -78,6 +82,31 @@ impl Drop for Eal {
         let ret = unsafe { sys::fg_eal_cleanup() };
         if ret != 0 {
             tracing::warn!(errno = -ret, "EAL did not clean up");
+        }
+        release_segments();
+    }
+}
+
+/// EAL's end makes every pointer into its memory void, but with `--in-memory` it leaves the pages mapped and their descriptors open, so
+/// that they would stay taken until the process ends. This gives them back.
+fn release_segments() {
+    let is_segment = |name: &str| name.starts_with("/memfd:seg_");
+    for line in fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some(name)) = (words.next(), words.nth(4)) else { continue };
+        let Some((from, to)) = range.split_once('-').filter(|_| is_segment(name)) else { continue };
+        if let (Ok(from), Ok(to)) = (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)) {
+            // SAFETY: EAL mapped this range under this name and has ended; by its contract nothing refers to it any more.
+            unsafe { libc::munmap(std::ptr::without_provenance_mut(from), to - from) };
+        }
+    }
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
+    for entry in entries.flatten() {
+        let segment = fs::read_link(entry.path()).is_ok_and(|to| is_segment(&to.to_string_lossy()));
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok()).filter(|_| segment);
+        if let Some(fd) = number {
+            // SAFETY: EAL made the memfd under this name and has ended, so nobody else will use or close the descriptor.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod eal;
 mod mbuf;
+mod xdp;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
@@ -11,7 +12,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use dpdk_sys as sys;
 
@@ -36,12 +37,14 @@ impl Port {
     /// # Errors
     /// Each step has its own [`PortError`]; a port that failed half-way is closed again.
     pub fn open(eal: &Arc<Eal>, options: &PortOptions) -> Result<(Self, Vec<Queue>), PortError> {
+        let interface = options.device.argument("iface").filter(|_| options.device.is_vdev("net_af_xdp"));
+        interface.map_or(Ok(()), clear_xdp)?;
         let core = PortCore::probe(eal, options)?;
         let info = core.info()?;
         if options.queues > info.queues_max {
             return Err(PortError::Queues { max: info.queues_max });
         }
-        let pool = core.pool.0.as_ptr();
+        let pool = core.pool.get_or_init(|| Pool::new(options)).as_ref().ok_or(PortError::NoMemory)?.0.as_ptr();
         // SAFETY: the port exists and is not started; the pool is alive and its frames hold the MTU.
         let ret = unsafe { sys::fg_port_configure(core.id, options.queues, DESCRIPTORS, options.mtu, pool) };
         if ret != 0 {
@@ -135,8 +138,9 @@ impl PacketQueue for Queue {
     fn alloc_burst(&mut self, into: &mut FrameVec) {
         let mut raw = [const { MaybeUninit::<sys::Frame>::uninit() }; BURST];
         let n = burst_of(into.room());
+        let Some(Some(pool)) = self.port.pool.get() else { return };
         // SAFETY: `raw` has place for BURST >= n records, and the pool lives as long as the port.
-        let ret = unsafe { sys::fg_alloc_bulk(self.port.pool.0.as_ptr(), raw.as_mut_ptr().cast(), n) };
+        let ret = unsafe { sys::fg_alloc_bulk(pool.0.as_ptr(), raw.as_mut_ptr().cast(), n) };
         if ret == 0 {
             for raw in &raw[..usize::from(n)] {
                 // SAFETY: for 0 the shim has written n records and hands each mbuf to us alone.
@@ -150,22 +154,28 @@ impl PacketQueue for Queue {
 #[derive(Debug)]
 struct PortCore {
     id: u16,
-    pool: Pool,
+    /// Made once the number of queues is known to be right. `Some(None)`: there was no memory for it.
+    pool: OnceLock<Option<Pool>>,
     eal: Arc<Eal>,
 }
 
 impl PortCore {
     fn probe(eal: &Arc<Eal>, options: &PortOptions) -> Result<Self, PortError> {
-        let (pool, mut id) = (Pool::new(options)?, 0);
         let text = |s: &str| CString::new(s).map_err(|_| PortError::NoDevice { errno: libc::EINVAL });
         let (args, name) = (text(options.device.as_str())?, text(options.device.name())?);
+        let mut taken = eal.ports.write().expect("nobody panics while he opens or closes a port");
+        let mut id = 0;
         // SAFETY: EAL runs, both texts end with a zero byte, `id` is ours.
         let ret = unsafe { sys::fg_dev_probe(args.as_ptr(), name.as_ptr(), &mut id) };
         if ret != 0 {
-            pool.free();
             return Err(PortError::NoDevice { errno: -ret });
         }
-        Ok(Self { id, pool, eal: Arc::clone(eal) })
+        // DPDK finds a device that is there already, whoever uses it.
+        if taken.contains(&id) {
+            return Err(PortError::NoDevice { errno: libc::EEXIST });
+        }
+        taken.push(id);
+        Ok(Self { id, pool: OnceLock::new(), eal: Arc::clone(eal) })
     }
 
     fn info(&self) -> Result<PortInfo, PortError> {
@@ -191,12 +201,16 @@ impl PortCore {
 
 impl Drop for PortCore {
     fn drop(&mut self) {
+        let mut taken = self.eal.ports.write().expect("nobody panics while he opens or closes a port");
         // SAFETY: the last handle is going, so nobody polls the port.
         let ret = unsafe { sys::fg_port_close(self.id) };
         if ret != 0 {
             tracing::warn!(port = self.id, errno = -ret, "the port did not close");
         }
-        if !self.pool.free() {
+        taken.retain(|id| *id != self.id);
+        if let Some(Some(pool)) = self.pool.get()
+            && !pool.free()
+        {
             self.eal.pin();
         }
     }
@@ -212,7 +226,7 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    fn new(options: &PortOptions) -> Result<Self, PortError> {
+    fn new(options: &PortOptions) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("frames{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let name = CString::new(name).expect("no zero byte in a name made of letters and digits");
@@ -220,7 +234,7 @@ impl Pool {
         let room = HEADROOM_BYTES + FRAME_BYTES_MIN.max(options.mtu.saturating_add(ETHERNET_BYTES));
         // SAFETY: EAL runs (the caller holds it), the name ends with a zero byte and is copied.
         let pool = unsafe { sys::fg_pool_create(name.as_ptr(), frames, CACHE_FRAMES, room) };
-        NonNull::new(pool).map(Self).ok_or(PortError::NoMemory)
+        NonNull::new(pool).map(Self)
     }
 
     /// Gives the memory back, unless a frame is still out somewhere.
@@ -232,6 +246,17 @@ impl Pool {
         // SAFETY: no frame is out and none can be taken, so nothing refers to the pool. Called once, by the end of its owner.
         unsafe { sys::fg_pool_free(self.0.as_ptr()) };
         true
+    }
+}
+
+/// A process that died on net_af_xdp leaves its XDP program behind. Somebody else's program is left alone, and must be seen before the
+/// driver is: that takes any program off the interface when it fails.
+fn clear_xdp(interface: &str) -> Result<(), PortError> {
+    match xdp::attached(interface) {
+        Ok(Some(program)) if program.is_leftover() && xdp::detach(interface, &program).is_ok() => Ok(()),
+        Ok(Some(program)) => Err(PortError::XdpBusy { interface: interface.to_owned(), program: program.name }),
+        // Nothing there, or not to be found out: the driver has the last word.
+        Ok(None) | Err(_) => Ok(()),
     }
 }
 

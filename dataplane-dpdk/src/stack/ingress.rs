@@ -86,6 +86,11 @@ impl Stack {
         {
             return self.challenge(segment, last);
         }
+        let only_fin = matches!(state, State::FinWait1 | State::Closing) && flow.socket().send_queue() == 0;
+        if only_fin && segment.is_bare_ack() && segment.acked == flow.heard.sent {
+            // smoltcp 0.14 would count it towards a fast retransmit, find no data to send, and never send the FIN again.
+            return;
+        }
         let mut link = self.nic.link(segment.from, Some(&frame.bytes()[segment.ip.clone()]));
         self.iface.poll_ingress_single(self.now, &mut link, flow.sockets());
         if let Some(emitted) = link.emitted {

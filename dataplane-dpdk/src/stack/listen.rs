@@ -82,7 +82,7 @@ impl Stack {
     }
 
     /// The next connection to accept.
-    pub(crate) fn poll_accept(&mut self, listener: u32, cx: &mut Context<'_>) -> Poll<FlowId> {
+    pub(crate) fn poll_accept(&mut self, listener: u32, cx: &Context<'_>) -> Poll<FlowId> {
         let listener = &mut self.listeners.all[listener as usize];
         if let Some(flow) = listener.queue.pop_front() {
             return Poll::Ready(FlowId(flow));

@@ -83,6 +83,10 @@ pub struct Stack {
     table: FlowTable,
     flows: Slab<Box<Flow>>,
     /// Flows that ended, with their rings, for the next ones.
+    #[allow(
+        clippy::vec_box,
+        reason = "flows go in and out of the slab, which holds them boxed so that it grows cheaply"
+    )]
     pool: Vec<Box<Flow>>,
     /// Flows that may have something to send.
     dirty: Vec<u32>,
@@ -163,7 +167,7 @@ impl Stack {
     }
 
     /// Whether it has something to do without a frame coming in: at once, or at the time answered.
-    pub(crate) fn due(&mut self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         if !self.dirty.is_empty() || self.nic.is_backed_up() {
             return Some(self.now);
         }

@@ -45,6 +45,11 @@ impl Segment {
     pub(super) fn opens(&self) -> bool {
         self.syn && !self.ack && !self.rst
     }
+
+    /// Whether it acknowledges and does nothing else.
+    pub(super) fn is_bare_ack(&self) -> bool {
+        self.ack && !self.rst && self.end == self.seq
+    }
 }
 
 /// Finds out what `frame` is to the station `mac` with the address `ip`.

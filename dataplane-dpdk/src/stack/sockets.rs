@@ -49,7 +49,7 @@ impl Stack {
     }
 
     /// Waits for the handshake of [`connect`](Self::connect).
-    pub(crate) fn poll_connected(&mut self, id: FlowId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_connected(&mut self, id: FlowId, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let flow = &mut self.flows[id.0 as usize];
         match flow.socket().state() {
             State::SynSent | State::SynReceived => {

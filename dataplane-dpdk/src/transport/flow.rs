@@ -42,7 +42,7 @@ impl FlowConn {
     }
 
     /// Waits for the end of the handshake that [`Stack::connect`] began.
-    pub(super) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_connected(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         self.stack.borrow_mut().poll_connected(self.id, cx)
     }
 
@@ -56,12 +56,14 @@ impl FlowConn {
         let Self { stack, id, held, .. } = self;
         let mut stack = stack.borrow_mut();
         let incoming = stack.incoming(*id)?;
-        if held.len() + incoming.queued <= known && !incoming.ended {
-            if known >= HELD_BYTES_MAX {
-                // More than anyone is to be shown in one piece.
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-            }
-            // The caller has seen all there is, and the peer may be out of room: a message that is longer than the ring.
+        let seen_all = held.len() + incoming.queued <= known;
+        let in_place = held.len() == 0 && incoming.contiguous > known;
+        if known >= HELD_BYTES_MAX && !in_place && !(seen_all && incoming.ended) {
+            // More than anyone is shown in one piece.
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        if seen_all && !incoming.ended {
+            // The peer may be out of room, and its message longer than the ring.
             if known > 0 && incoming.tight {
                 held.take_from(&mut stack, *id);
             }
@@ -74,7 +76,7 @@ impl FlowConn {
 
     pub(super) fn poll_write_with<R>(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         wish: usize,
         f: impl FnOnce(&mut [u8]) -> (usize, R),
     ) -> Poll<io::Result<R>> {
@@ -131,12 +133,12 @@ impl FlowConn {
         Poll::Ready(Ok(moved))
     }
 
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_pending(cx))?;
         Poll::Ready(self.stack.borrow().check(self.id))
     }
 
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_shutdown(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
         let mut stack = self.stack.borrow_mut();
         stack.socket(self.id).close();
@@ -158,7 +160,7 @@ impl FlowConn {
     }
 
     /// Waits for something to read. Says how much there is; 0 is the end of the stream.
-    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_readable(&self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         let mut stack = self.stack.borrow_mut();
         let incoming = stack.incoming(self.id)?;
         let available = self.held.len() + incoming.queued;
@@ -170,7 +172,7 @@ impl FlowConn {
     }
 
     /// Waits for room in the send ring, behind what waits in front of it. Says how much there is.
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_room(&mut self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         ready!(self.poll_pending(cx))?;
         let mut stack = self.stack.borrow_mut();
         let room = stack.room(self.id)?;
@@ -196,7 +198,7 @@ impl FlowConn {
     }
 
     /// Copies `bytes` into the send ring, which has room for them.
-    pub(super) fn put(&mut self, bytes: &[u8]) {
+    pub(super) fn put(&self, bytes: &[u8]) {
         let mut stack = self.stack.borrow_mut();
         let sent = stack.socket(self.id).send_slice(bytes);
         debug_assert_eq!(sent, Ok(bytes.len()), "the caller made sure of the room");
@@ -204,7 +206,7 @@ impl FlowConn {
     }
 
     /// Moves what waits in front of the send ring into it. Ready when nothing waits.
-    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_pending(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if self.pending.len() == 0 {
             return Poll::Ready(Ok(()));
         }

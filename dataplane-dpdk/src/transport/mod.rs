@@ -119,7 +119,7 @@ impl<K: Transport> Transport for DpdkTransport<K> {
         let stack = self.stack_to(ip).ok_or(io::ErrorKind::NetworkUnreachable)?;
         let id = stack.borrow_mut().connect(SocketAddrV4::new(ip, inet.port()))?;
         // From here on a dropped future drops the flow with it.
-        let mut conn = FlowConn::new(stack, id);
+        let conn = FlowConn::new(stack, id);
         poll_fn(|cx| conn.poll_connected(cx)).await?;
         Ok(DpdkConn::Flow(conn))
     }

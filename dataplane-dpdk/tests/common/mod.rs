@@ -1,6 +1,9 @@
 //! What the tests of this crate share: two stacks on a wire, and calls on a connection as futures.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
+pub mod kernel;
+pub mod veth;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;

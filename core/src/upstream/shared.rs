@@ -1,0 +1,80 @@
+//! What the workers share of a cluster: numbers that a user configures once for all of them.
+//!
+//! **Invariant:** a bound given here holds across all workers exactly, at every moment.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The shared state of one cluster. Kept by name from one generation to the next.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct ClusterShared {
+    conns: AtomicUsize,
+    wanted: AtomicUsize,
+}
+
+impl ClusterShared {
+    /// Takes a place for one more connection, of at most `conns_max`; says whether there was one. After a refusal the idle connections
+    /// of the other workers are closed rather than kept, so that a place comes free.
+    #[must_use]
+    pub fn open(&self, conns_max: Option<u32>) -> bool {
+        let max = conns_max.map_or(usize::MAX, |max| max as usize);
+        let more = |conns| (conns < max).then_some(conns + 1);
+        let opened = self.conns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        if !opened {
+            // Bounded by the places there are: more can't come free.
+            let one_more = |wanted| (wanted < max).then_some(wanted + 1);
+            let _ = self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        }
+        opened
+    }
+
+    /// Gives a place back.
+    pub fn close(&self) {
+        self.conns.fetch_sub(1, Ordering::Relaxed);
+        let _ = self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |wanted: usize| wanted.checked_sub(1));
+    }
+
+    /// Whether more were refused a place than have come free since.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) > 0
+    }
+
+    /// Connections open now, on all workers.
+    #[must_use]
+    pub fn conns(&self) -> usize {
+        self.conns.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_bound_holds_across_threads() {
+        let shared = Arc::new(ClusterShared::default());
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || {
+                    for _ in 0..10_000 {
+                        if shared.open(Some(2)) {
+                            assert!(shared.conns() <= 2);
+                            shared.close();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(shared.conns(), 0);
+        assert!(shared.open(Some(1)) && !shared.open(Some(1)) && shared.is_wanted());
+        shared.close();
+        assert!(!shared.is_wanted() && shared.open(None));
+    }
+}

@@ -1,0 +1,202 @@
+//! The whole plane on a net_ring port without hugepages: what it sends comes back, so that the stack talks to itself. Needs no rights.
+
+mod common;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use common::kernel::TestKernel;
+use common::*;
+use dataplane_dpdk::port::{Eal, Port};
+use dataplane_dpdk::queue::PacketQueue;
+use dataplane_dpdk::{BURST, Device, DpdkTransport, FrameVec, PortError, PortOptions, StartError, run};
+use ferrogate_core::config::dataplane::{Dpdk, Port as PortConfig};
+use ferrogate_core::net::{ListenOptions, Listener, Transport};
+use tokio::task::spawn_local;
+
+/// One EAL for all tests of this process: it can be started once.
+fn eal() -> &'static Arc<Eal> {
+    static EAL: OnceLock<Arc<Eal>> = OnceLock::new();
+    EAL.get_or_init(|| {
+        let args = "--no-huge --no-shconf -m 256 --no-pci --no-telemetry --log-level=4";
+        let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+        Eal::start(&args).expect("EAL starts without hugepages")
+    })
+}
+
+fn config(device: &str) -> Dpdk {
+    let port = PortConfig {
+        device: device.to_owned(),
+        address: [10, 0, 0, 1].into(),
+        prefix_len: 24,
+        gateway: None,
+        mtu: 1500,
+    };
+    Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() }
+}
+
+/// Runs a worker on a port to its end.
+fn work<Fut: Future<Output = ()>>(
+    device: &str,
+    worker: impl Fn(usize, DpdkTransport<TestKernel>) -> Fut + Send + Clone + 'static,
+) {
+    let _eal = eal();
+    run(&config(device), 1, |_| TestKernel, worker).expect("the plane starts").join().expect("no panic");
+}
+
+#[test]
+fn the_calling_thread_keeps_its_cpus() {
+    let cpus = || {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        status.lines().find(|l| l.starts_with("Cpus_allowed_list")).unwrap().to_owned()
+    };
+    let before = cpus();
+    work("net_ring_cpus", |_, _| async {});
+    assert_eq!(cpus(), before);
+}
+
+#[test]
+fn a_stack_talks_to_itself_over_a_ring() {
+    work("net_ring_talk", |_, transport| async move {
+        let options = ListenOptions::default();
+        let mut listener = transport.listen(&address("10.0.0.1:80"), &options).await.unwrap();
+        let server = spawn_local(async move {
+            let mut conn = listener.accept().await.unwrap();
+            let all = read_all(&mut conn).await.unwrap();
+            write_all(&mut conn, &all).await.unwrap();
+        });
+        let data = noise(50_000, 1);
+        let mut conn = transport.connect(&address("10.0.0.1:80")).await.unwrap();
+        write_all(&mut conn, &data).await.unwrap();
+        shutdown(&mut conn).await.unwrap();
+        assert!(read_all(&mut conn).await.unwrap() == data);
+        server.await.unwrap();
+    });
+}
+
+#[test]
+fn the_kernel_is_beside_the_port_and_bytes_go_across() {
+    work("net_ring_mixed", |_, transport| async move {
+        let options = ListenOptions::default();
+        // A wildcard listener: on the port, and on the kernel's loopback.
+        let mut front = transport.listen(&address("0.0.0.0:0"), &options).await.unwrap();
+        let port = front.local_addr().inet().unwrap().port();
+        let mut origin = transport.listen(&address("127.0.0.1:0"), &options).await.unwrap();
+        let upstream = origin.local_addr().clone();
+        let echo = spawn_local(async move {
+            let mut conn = origin.accept().await.unwrap();
+            let all = read_all(&mut conn).await.unwrap();
+            write_all(&mut conn, &all).await.unwrap();
+        });
+        let gateway = transport.clone();
+        let relay = spawn_local(async move {
+            let mut client = front.accept().await.unwrap();
+            let mut origin = gateway.connect(&upstream).await.unwrap();
+            relay_all(&mut client, &mut origin).await.unwrap();
+            relay_all(&mut origin, &mut client).await.unwrap();
+            let mut local = front.accept().await.unwrap();
+            write_all(&mut local, b"over the kernel").await.unwrap();
+        });
+        let data = noise(60_000, 2);
+        let mut conn = transport.connect(&address(&format!("10.0.0.1:{port}"))).await.unwrap();
+        write_all(&mut conn, &data).await.unwrap();
+        shutdown(&mut conn).await.unwrap();
+        assert!(read_all(&mut conn).await.unwrap() == data);
+        echo.await.unwrap();
+        let mut local = transport.connect(&address(&format!("127.0.0.1:{port}"))).await.unwrap();
+        assert_eq!(read_all(&mut local).await.unwrap(), b"over the kernel");
+        relay.await.unwrap();
+    });
+}
+
+#[test]
+fn stop_ends_a_worker_that_would_go_on_for_ever_and_the_counters_outlive_it() {
+    let _eal = eal();
+    let forever = |_, transport: DpdkTransport<TestKernel>| async move {
+        let mut listener = transport.listen(&address("10.0.0.1:80"), &ListenOptions::default()).await.unwrap();
+        let held = transport.connect(&address("10.0.0.1:80")).await.unwrap();
+        let _accepted = listener.accept().await.unwrap();
+        spawn_local(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        std::future::pending().await
+    };
+    let running = run(&config("net_ring_stop"), 1, |_| TestKernel, forever).unwrap();
+    let status = running.status();
+    let (lcore, port) = (&status.lcores[0], &status.ports[0]);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while lcore.flows_accepted.get() == 0 && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!((port.info.driver.as_str(), lcore.flows.get()), ("net_ring", 2));
+    assert!(port.stats().is_some_and(|s| s.rx_packets >= 3 && s.tx_packets >= 3), "{:?}", port.stats());
+    running.stop();
+    running.join().unwrap();
+    assert_eq!(port.stats(), None, "the port is closed");
+    assert!(lcore.turns.get() > 0 && lcore.busy_ns.get() > 0 && lcore.idle_ns.get() > 0);
+}
+
+#[test]
+fn an_lcore_that_panics_is_told() {
+    let _eal = eal();
+    let running = run(&config("net_ring_panic"), 1, |_| TestKernel, |_, _| async { panic!("as it should") }).unwrap();
+    assert_eq!(running.join().unwrap_err().lcore, 0);
+}
+
+#[test]
+fn what_keeps_it_from_starting_has_a_name() {
+    let _eal = eal();
+    let start = |config: &Dpdk, workers| run(config, workers, |_| TestKernel, |_, _| async {}).map(|_| ());
+    assert!(matches!(start(&config("net_nosuch0"), 1), Err(StartError::NoDevice { .. })));
+    let wide = start(&config("net_ring_wide"), 999);
+    assert!(matches!(wide, Err(StartError::Queues { max: 16, .. })), "{wide:?}");
+    start(&config("net_ring_wide"), 1).expect("the failed port was closed again");
+}
+
+#[test]
+fn several_lcores_share_a_port() {
+    let _eal = eal();
+    let running = run(&config("net_ring_pair"), 2, |_| TestKernel, |_, _| async {}).unwrap();
+    assert_eq!(running.status().lcores.len(), 2);
+    running.join().unwrap();
+}
+
+#[test]
+fn frames_go_round_and_come_home() {
+    let options = PortOptions { device: Device::new("net_ring_frames"), queues: 1, mtu: 1500 };
+    let (port, mut queues) = Port::open(eal(), &options).unwrap();
+    let queue = &mut queues[0];
+    let mut burst = FrameVec::new(BURST);
+    for round in 0..1000_usize {
+        queue.alloc_burst(&mut burst);
+        assert_eq!(burst.len(), BURST, "round {round}: every frame came back to the pool");
+        let mut filled = FrameVec::new(BURST);
+        while let Some(mut frame) = burst.pop() {
+            frame.set_len(60 + round);
+            frame.bytes_mut()[0] = u8::try_from(round % 256).unwrap();
+            filled.push(frame);
+        }
+        queue.tx_burst(&mut filled);
+        assert!(filled.is_empty());
+        queue.rx_burst(&mut burst);
+        assert_eq!(burst.len(), BURST);
+        for frame in burst.take_front(BURST) {
+            assert_eq!((frame.bytes().len(), usize::from(frame.bytes()[0])), (60 + round, round % 256));
+        }
+    }
+    // A frame that outlives its port keeps the memory alive.
+    queue.alloc_burst(&mut burst);
+    let frame = burst.pop().unwrap();
+    drop((burst, queues, port));
+    assert_eq!(frame.bytes().len(), 0);
+}
+
+#[test]
+fn a_name_is_taken_once() {
+    let options = PortOptions { device: Device::new("net_ring_twice"), queues: 1, mtu: 1500 };
+    let open = Port::open(eal(), &options).unwrap();
+    assert!(matches!(Port::open(eal(), &options), Err(PortError::NoDevice { errno: libc::EEXIST })));
+    drop(open);
+    drop(Port::open(eal(), &options).unwrap());
+}

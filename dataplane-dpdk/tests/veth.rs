@@ -1,0 +1,293 @@
+//! The plane over a veth pair, with the kernel's TCP as its peer, through net_af_packet and net_af_xdp. Needs root.
+
+mod common;
+
+use std::future::poll_fn;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::Duration;
+
+use common::veth::{OURS, THEIRS, Veth, skipped};
+use common::*;
+use dataplane_dpdk::port::Eal;
+use dataplane_dpdk::{DpdkConn, DpdkTransport, NoKernel, Running, StartError, run};
+use ferrogate_core::config::dataplane::{Dpdk, Port};
+use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
+use tokio::task::spawn_local;
+
+type FlowConn = DpdkConn<<NoKernel as Transport>::Conn>;
+
+/// One EAL for all tests of this process: it can be started once.
+fn eal() -> &'static Arc<Eal> {
+    static EAL: OnceLock<Arc<Eal>> = OnceLock::new();
+    EAL.get_or_init(|| {
+        let args = "--no-huge --no-shconf -m 256 --no-pci --no-telemetry --log-level=4";
+        let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+        Eal::start(&args).expect("EAL starts without hugepages")
+    })
+}
+
+/// The two ways to a veth.
+const DRIVERS: [&str; 2] = ["net_af_packet", "net_af_xdp"];
+
+/// Runs `scene` once over each driver, with a veth pair of its own and a plane that serves it by `worker`.
+fn on_each_driver<Fut: Future<Output = ()>>(
+    test: &str,
+    worker: impl Fn(usize, DpdkTransport<NoKernel>) -> Fut + Send + Clone + 'static,
+    scene: impl Fn(&Veth, &Running),
+) {
+    for driver in DRIVERS {
+        let veth = match Veth::new() {
+            Ok(veth) => veth,
+            Err(reason) => return skipped(&format!("{test} ({driver})"), &reason),
+        };
+        let _eal = eal();
+        // Several tests at once: each has a device of its own.
+        let number = veth.interface.bytes().filter(u8::is_ascii_digit).map(char::from).collect::<String>();
+        let port = Port {
+            device: format!("{driver}{number},iface={}", veth.interface),
+            address: OURS,
+            prefix_len: 24,
+            gateway: None,
+            mtu: 1500,
+        };
+        let config = Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() };
+        let running = match run(&config, 1, |_| NoKernel, worker.clone()) {
+            Ok(running) => running,
+            Err(e @ StartError::Rights { .. }) => return skipped(&format!("{test} ({driver})"), &e.to_string()),
+            Err(e) => panic!("{driver}: {e}"),
+        };
+        assert_eq!(running.status().ports[0].info.driver, driver);
+        scene(&veth, &running);
+        running.stop();
+        running.join().expect("no panic");
+    }
+}
+
+/// A worker that serves port 80.
+fn serve<Fut: Future<Output = ()> + 'static>(
+    each: impl Fn(FlowConn) -> Fut + Send + Clone + 'static,
+) -> impl Fn(usize, DpdkTransport<NoKernel>) -> std::pin::Pin<Box<dyn Future<Output = ()>>> + Send + Clone + 'static {
+    move |_, transport| {
+        let each = each.clone();
+        Box::pin(async move {
+            let mut listener = transport.listen(&address("0.0.0.0:80"), &ListenOptions::default()).await.unwrap();
+            loop {
+                let conn = listener.accept().await.unwrap();
+                spawn_local(each(conn));
+            }
+        })
+    }
+}
+
+/// Echoes by relaying to itself through a held buffer of one read.
+async fn echo(mut conn: FlowConn) {
+    loop {
+        let Ok(part) = read(&mut conn).await else { return };
+        if part.is_empty() {
+            let _ = shutdown(&mut conn).await;
+            return;
+        }
+        if write_all(&mut conn, &part).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn dial(port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::from((OURS, port)), Duration::from_secs(10))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(20)))?;
+    Ok(stream)
+}
+
+/// Sends `data` and reads the answer at the same time, to its end.
+fn round_trip(mut stream: TcpStream, data: Vec<u8>) -> Vec<u8> {
+    let mut writer = stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        writer.write_all(&data).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).unwrap();
+    sender.join().unwrap();
+    back
+}
+
+#[test]
+fn a_kernel_client_gets_back_what_it_sends() {
+    on_each_driver("a_kernel_client_gets_back_what_it_sends", serve(echo), |veth, running| {
+        for len in [1, 1460, 100_000, 3_000_000] {
+            let data = noise(len, 1);
+            let sent = data.clone();
+            let back = veth.inside(move || round_trip(dial(80).unwrap(), sent));
+            assert!(back == data, "{} of {len} bytes came back", back.len());
+        }
+        let refused = veth.inside(|| dial(81).unwrap_err().kind());
+        assert_eq!(refused, ErrorKind::ConnectionRefused);
+        let status = running.status();
+        assert_eq!(status.lcores[0].flows_accepted.get(), 4);
+        assert!(status.ports[0].stats().is_some_and(|s| s.rx_packets > 0 && s.tx_packets > 0));
+    });
+}
+
+#[test]
+fn two_hundred_kernel_clients_at_once() {
+    on_each_driver("two_hundred_kernel_clients_at_once", serve(echo), |veth, running| {
+        veth.inside(|| {
+            let conns: Vec<TcpStream> = (0..200).map(|_| dial(80).unwrap()).collect();
+            for (n, mut conn) in conns.iter().enumerate() {
+                conn.write_all(&noise(5000, n as u64)).unwrap();
+            }
+            for (n, mut conn) in conns.iter().enumerate() {
+                let mut back = vec![0; 5000];
+                conn.read_exact(&mut back).unwrap();
+                assert!(back == noise(5000, n as u64), "connection {n}");
+            }
+        });
+        let lcore = std::sync::Arc::clone(&running.status().lcores[0]);
+        wait_for("the flows to end", || lcore.flows.get() == 0);
+    });
+}
+
+#[test]
+fn a_gateway_relays_to_a_kernel_origin() {
+    let worker = |_, transport: DpdkTransport<NoKernel>| async move {
+        let mut listener = transport.listen(&address("0.0.0.0:80"), &ListenOptions::default()).await.unwrap();
+        loop {
+            let mut client = listener.accept().await.unwrap();
+            let gateway = transport.clone();
+            spawn_local(async move {
+                let mut origin = gateway.connect(&address(&format!("{THEIRS}:9000"))).await.unwrap();
+                relay_all(&mut client, &mut origin).await.unwrap();
+                relay_all(&mut origin, &mut client).await.unwrap();
+            });
+        }
+    };
+    on_each_driver("a_gateway_relays_to_a_kernel_origin", worker, |veth, _| {
+        let listener = veth.inside(|| TcpListener::bind("0.0.0.0:9000").unwrap());
+        let origin = std::thread::spawn(move || {
+            let (mut conn, _) = listener.accept().unwrap();
+            let mut all = Vec::new();
+            conn.read_to_end(&mut all).unwrap();
+            conn.write_all(&all).unwrap();
+        });
+        let data = noise(2_000_000, 7);
+        let sent = data.clone();
+        assert!(veth.inside(move || round_trip(dial(80).unwrap(), sent)) == data);
+        origin.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reset_is_seen_on_both_sides() {
+    let (tell, told) = mpsc::channel();
+    let worker = serve(move |mut conn: FlowConn| {
+        let tell = tell.clone();
+        async move {
+            match read(&mut conn).await.unwrap().as_slice() {
+                b"abort" => conn.abort(),
+                _ => tell.send(read(&mut conn).await.unwrap_err().kind()).unwrap(),
+            }
+        }
+    });
+    on_each_driver("a_reset_is_seen_on_both_sides", worker, |veth, _| {
+        let ours = veth.inside(|| {
+            let mut conn = dial(80).unwrap();
+            conn.write_all(b"abort").unwrap();
+            conn.read(&mut [0; 10]).unwrap_err().kind()
+        });
+        assert_eq!(ours, ErrorKind::ConnectionReset);
+        veth.inside(|| {
+            let mut conn = dial(80).unwrap();
+            conn.write_all(b"hello").unwrap();
+            // Let it be read first; then an RST instead of a FIN.
+            std::thread::sleep(Duration::from_millis(50));
+            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+            let size = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap();
+            // SAFETY: the option's value is a `linger` of that size.
+            let ret = unsafe {
+                use std::os::fd::AsRawFd;
+                let linger = (&raw const linger).cast();
+                libc::setsockopt(conn.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, linger, size)
+            };
+            assert_eq!(ret, 0);
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(ErrorKind::ConnectionReset));
+    });
+}
+
+#[test]
+fn a_reader_that_does_not_read_stops_the_kernel() {
+    let (go, wait) = tokio::sync::watch::channel(false);
+    let worker = serve(move |mut conn: FlowConn| {
+        let mut wait = wait.clone();
+        async move {
+            wait.wait_for(|go| *go).await.unwrap();
+            let all = read_all(&mut conn).await.unwrap();
+            write_all(&mut conn, &u64::try_from(all.len()).unwrap().to_be_bytes()).await.unwrap();
+        }
+    });
+    on_each_driver("a_reader_that_does_not_read_stops_the_kernel", worker, |veth, _| {
+        go.send_replace(false);
+        let (mut conn, sent) = veth.inside(|| {
+            let mut conn = dial(80).unwrap();
+            conn.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+            let (block, mut sent) = (noise(64 * 1024, 5), 0_u64);
+            loop {
+                match conn.write(&block) {
+                    Ok(n) => sent += n as u64,
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => return (conn, sent),
+                    Err(e) => panic!("{e}"),
+                }
+                assert!(sent < 100_000_000, "somebody reads, or nobody bounds");
+            }
+        });
+        go.send_replace(true);
+        conn.shutdown(Shutdown::Write).unwrap();
+        let mut count = [0; 8];
+        conn.read_exact(&mut count).unwrap();
+        assert_eq!(u64::from_be_bytes(count), sent);
+    });
+}
+
+#[test]
+fn a_connection_that_nobody_answers_is_refused_or_unreachable() {
+    let (tell, told) = mpsc::channel();
+    let worker = move |_, transport: DpdkTransport<NoKernel>| {
+        let tell = tell.clone();
+        async move {
+            for target in [format!("{THEIRS}:1"), "10.98.0.77:1".to_owned()] {
+                let error = transport.connect(&address(&target)).await.unwrap_err();
+                tell.send(error.kind()).unwrap();
+            }
+        }
+    };
+    on_each_driver("a_connection_that_nobody_answers_is_refused_or_unreachable", worker, |_, _| {
+        let mut next = || told.recv_timeout(Duration::from_secs(10));
+        assert_eq!(next(), Ok(ErrorKind::ConnectionRefused));
+        assert_eq!(next(), Ok(ErrorKind::HostUnreachable));
+    });
+}
+
+#[test]
+fn a_half_closed_connection_still_carries_the_answer() {
+    let worker = serve(|mut conn: FlowConn| async move {
+        let all = read_all(&mut conn).await.unwrap();
+        poll_fn(|cx| conn.poll_flush(cx)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        write_all(&mut conn, &all).await.unwrap();
+    });
+    on_each_driver("a_half_closed_connection_still_carries_the_answer", worker, |veth, _| {
+        assert_eq!(veth.inside(|| round_trip(dial(80).unwrap(), b"late".to_vec())), b"late");
+    });
+}
+
+fn wait_for(what: &str, done: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
