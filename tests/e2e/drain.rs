@@ -1,9 +1,10 @@
 //! TERM: no new connections, what runs is finished, and an end within the time that was set.
 
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use test_support::{Config, Origin, wait_until};
+use tokio::time::Instant;
 
 use crate::stage::{Plane, on_both_planes};
 

@@ -12,6 +12,7 @@ on_both_planes! {
     nothing_is_tunnelled_before_the_101,
     a_refused_upgrade_stays_http,
     much_goes_through_a_tunnel,
+    a_full_direction_does_not_starve_the_other,
     an_idle_tunnel_is_closed,
     other_upgrades_are_not_offered,
 }
@@ -95,6 +96,21 @@ fn much_goes_through_a_tunnel(plane: Plane) {
     let echoed = client.take(total).expect("all of it comes back");
     assert!(pattern::matches(0, &echoed));
     sending.join().expect("sent");
+}
+
+fn a_full_direction_does_not_starve_the_other(plane: Plane) {
+    let origin = Origin::start("one");
+    let Some(stage) = plane.front_of(&origin) else { return };
+    let mut client = stage.client();
+    assert_eq!(open(&mut client, "/upgrade-flood"), 101);
+    let mut flooded = client.try_clone().expect("a live socket");
+    let reading = thread::spawn(move || while flooded.take_some().is_ok_and(|bytes| !bytes.is_empty()) {});
+    for n in 1..=50 {
+        client.send(b".").unwrap();
+        wait_until("a byte gets through against the flood", || origin.body_bytes() == n);
+    }
+    client.half_close();
+    reading.join().expect("the flood ends with the tunnel");
 }
 
 fn an_idle_tunnel_is_closed(plane: Plane) {

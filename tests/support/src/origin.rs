@@ -34,6 +34,7 @@ use crate::wire::{Head, Length, Wire};
 /// | `/http10` | an HTTP/1.0 answer that ends with the connection |
 /// | `/chunked` | 200 in chunks, with trailers |
 /// | `/upgrade`, and CONNECT | 101 (200), then echoes bytes to the end |
+/// | `/upgrade-flood` | 101, then sends the pattern without end and counts what it reads |
 /// | `/refuse-upgrade` | 200 |
 #[derive(Debug)]
 pub struct Origin {
@@ -299,6 +300,7 @@ impl Shared {
             "/upgrade" => {
                 tunnel(wire, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
             }
+            "/upgrade-flood" => self.flood(wire),
             "/refuse-upgrade" => self.reply_after_body(head, wire, b"refused"),
             _ => self.reply_after_body(head, wire, self.name.as_bytes()),
         }
@@ -363,6 +365,24 @@ impl Shared {
             self.body_bytes.fetch_add(n as u64, Ordering::SeqCst);
         }
         if chunked { send(wire, "0\r\n\r\n", After::Keep) } else { Ok(After::Keep) }
+    }
+
+    fn flood(&self, wire: &mut Wire) -> io::Result<After> {
+        wire.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+        let mut flooding = wire.try_clone()?;
+        let writer = thread::spawn(move || {
+            let piece = pattern::bytes(PIECE_BYTES);
+            while flooding.send(&piece).is_ok() {}
+        });
+        loop {
+            let n = wire.take_some().map_or(0, |bytes| bytes.len());
+            self.body_bytes.fetch_add(n as u64, Ordering::SeqCst);
+            if n == 0 {
+                let _ = wire.socket().shutdown(std::net::Shutdown::Both);
+                let _ = writer.join();
+                return Ok(After::Close);
+            }
+        }
     }
 
     fn hold_body(&self, wire: &mut Wire) -> io::Result<After> {

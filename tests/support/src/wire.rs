@@ -69,6 +69,18 @@ impl Wire {
         wire
     }
 
+    /// A second handle on the connection, for another thread. What was read too far stays with the first.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let stream = match &self.stream {
+            Stream::Tcp(s) => Stream::Tcp(s.try_clone()?),
+            Stream::Unix(s) => Stream::Unix(s.try_clone()?),
+        };
+        Ok(Self { stream, unread: Vec::new() })
+    }
+
     /// How long reads and writes wait before they fail with `WouldBlock`.
     ///
     /// # Panics
