@@ -1,5 +1,7 @@
 //! The whole plane on a net_ring port without hugepages: what it sends comes back, so that the stack talks to itself. Needs no rights.
 
+#![allow(clippy::disallowed_types, reason = "the port runs on threads of its own: their clock is the real one")]
+
 mod common;
 
 use std::sync::{Arc, OnceLock};

@@ -2,6 +2,11 @@
 //!
 //! **Invariant:** starting EAL leaves the calling thread where it was allowed to run before; only an lcore's own thread is pinned.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "the lock is taken when a port opens or closes and by the control thread, never by a poll"
+)]
+
 use std::ffi::{CString, c_char, c_int};
 use std::fs;
 use std::marker::PhantomData;
@@ -21,6 +26,10 @@ pub struct Eal {
     /// A memory pool still had frames out when its port closed: EAL's memory must stay mapped.
     pinned: AtomicBool,
     /// The ports that are open. Locked while one is being opened or closed.
+    #[allow(
+        clippy::disallowed_types,
+        reason = "taken when a port opens or closes, and by the control thread; never by a poll"
+    )]
     pub(super) ports: RwLock<Vec<u16>>,
 }
 
