@@ -5,7 +5,7 @@
 
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
-use smoltcp::time::{Duration, Instant};
+use smoltcp::time::Instant;
 
 use super::Stack;
 use super::arp::Neighbour;
@@ -40,14 +40,11 @@ impl Stack {
 
     fn fire_timers(&mut self) {
         let Self { wheel, flows, dirty, .. } = self;
-        wheel.advance(self.now, |id, tick| {
-            // An entry that the flow no longer waits for is void.
-            if let Some(flow) = flows.get_mut(id as usize).filter(|f| f.waiting == tick) {
-                flow.waiting = 0;
-                if !flow.dirty {
-                    flow.dirty = true;
-                    dirty.push(id);
-                }
+        wheel.advance(self.now, |id| {
+            let flow = &mut flows[id as usize];
+            if !flow.dirty {
+                flow.dirty = true;
+                dirty.push(id);
             }
         });
         self.table.expire(self.now);
@@ -239,7 +236,7 @@ impl Stack {
         }
         // Due now: it is dirty, and the next turn sees to it.
         if let Some(deadline) = deadline.filter(|&d| d > self.now || !flow.dirty) {
-            flow.waiting = self.wheel.arm(id, flow.waiting, deadline.max(self.now + Duration::from_millis(1)));
+            self.wheel.arm(id, deadline);
         }
     }
 }

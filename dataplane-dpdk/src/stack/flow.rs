@@ -12,7 +12,6 @@ use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 
 use super::flow_table::{FlowKey, TimeWait};
 use super::nic::Emitted;
-use super::timer_wheel::Tick;
 use crate::device::Mac;
 
 /// A connection and its place in the life of one.
@@ -27,8 +26,6 @@ pub(super) struct Flow {
     pub(super) mapped: bool,
     /// On the dirty list.
     pub(super) dirty: bool,
-    /// The tick it waits for in the timer wheel, 0 for none.
-    pub(super) waiting: Tick,
     /// When it is given up, once nobody holds it.
     pub(super) given_up_at: Instant,
     pub(super) fault: Option<Fault>,
@@ -78,7 +75,6 @@ impl Flow {
             peer_mac: None,
             mapped: false,
             dirty: false,
-            waiting: 0,
             given_up_at: NEVER,
             fault: None,
             heard: TimeWait::default(),

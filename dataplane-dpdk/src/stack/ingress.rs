@@ -19,17 +19,18 @@ impl Stack {
     /// Takes one burst from the port. Answers how many frames came.
     pub fn ingress(&mut self, now: Instant) -> usize {
         self.now = now;
+        self.nic.rx_burst(&mut self.rx);
+        if self.rx.is_empty() {
+            return 0;
+        }
         let mut rx = std::mem::replace(&mut self.rx, FrameVec::new(0));
-        self.nic.rx_burst(&mut rx);
         let frames = rx.len();
         for frame in rx.take_front(frames) {
             self.receive(frame);
         }
         self.rx = rx;
-        if frames > 0 {
-            // Answers that could not wait for the next turn: RST, ARP, echo.
-            self.nic.flush();
-        }
+        // Answers that could not wait for the next turn: RST, ARP, echo.
+        self.nic.flush();
         frames
     }
 

@@ -213,7 +213,7 @@ impl Stack {
 
     /// Puts a flow into the slab and the table.
     fn map(&mut self, mut flow: Box<Flow>) -> u32 {
-        (flow.mapped, flow.dirty, flow.waiting) = (true, false, 0);
+        (flow.mapped, flow.dirty) = (true, false);
         let key = flow.key;
         let id = u32::try_from(self.flows.insert(flow)).expect("fewer flows than 2^32");
         self.table.insert(key, id);
@@ -227,6 +227,7 @@ impl Stack {
         if flow.mapped {
             flow.mapped = false;
             self.table.remove(&flow.key);
+            self.wheel.cancel(id);
         }
     }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use smoltcp::socket::tcp::{Socket, State};
 
 use super::flow::{Fault, Stage};
-use super::flow_table::FlowKey;
+use super::flow_table::{FlowKey, Holder};
 use super::{ORPHAN_TIMEOUT, ORPHAN_TOTAL, Stack};
 
 /// A flow that somebody holds: it stays in its place until [`Stack::let_go`].
@@ -36,9 +36,13 @@ impl Stack {
         let local = self.config.address;
         self.next_hop(*to.ip()).ok_or(io::ErrorKind::NetworkUnreachable)?;
         let key = |port| FlowKey { peer: *to.ip(), local, peer_port: to.port(), local_port: port };
+        let usable = |p: &u16| self.listeners.find(*p).is_none();
+        let free = |p: &u16| usable(p) && self.table.get(&key(*p)).is_none();
+        // When every port was used within a minute: we closed first, so the peer has forgotten the connection.
+        let ended = |p: &u16| usable(p) && matches!(self.table.get(&key(*p)), Some(Holder::TimeWait(_)));
         let mut ports = self.ephemeral_ports_to(to);
-        let free = |p: &u16| self.listeners.find(*p).is_none() && self.table.get(&key(*p)).is_none();
-        let port = ports.find(free).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let port = ports.find(free).or_else(|| self.ephemeral_ports_to(to).find(ended));
+        let port = port.ok_or(io::ErrorKind::AddrNotAvailable)?;
         // As accept(2) at its limit: try again later.
         let mut flow = self.take_flow(key(port)).ok_or(io::ErrorKind::OutOfMemory)?;
         flow.connect(key(port), &mut self.iface).map_err(|_| io::ErrorKind::InvalidInput)?;

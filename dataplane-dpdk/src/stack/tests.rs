@@ -346,6 +346,20 @@ fn one_flow_leaves_the_turn_to_others() {
 }
 
 #[test]
+fn a_port_in_time_wait_is_used_again_when_there_is_no_other() {
+    let mut bench = Bench::new();
+    let origin = std::net::SocketAddrV4::new(PEER, 443);
+    let key = |local_port| FlowKey { peer: PEER, local: OURS, peer_port: 443, local_port };
+    for port in 32_768..=u16::MAX {
+        bench.stack.table.wait(key(port), Default::default(), bench.now);
+    }
+    let first = bench.stack.connect(origin).unwrap();
+    let second = bench.stack.connect(origin).unwrap();
+    assert_ne!(bench.stack.addresses(first).1, bench.stack.addresses(second).1);
+    assert_eq!(bench.stack.table.time_waits(), 32_766);
+}
+
+#[test]
 fn arp_is_answered_and_echo_too() {
     let mut bench = Bench::new();
     let mut request = [&[0xff; 6][..], &PEER_MAC.0, ETHER_ARP, &[0; arp::ARP_BYTES]].concat();

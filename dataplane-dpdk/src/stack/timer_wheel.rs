@@ -1,67 +1,100 @@
 //! A lazy timer wheel with slots of 1 ms.
 //!
-//! A flow is in the wheel at most once *in force*: it remembers the tick it waits for. A deadline that moves out leaves the entry where
-//! it is (the flow is looked at when it fires, and put back), one that moves in adds an entry and makes the old one void. So a busy flow
-//! costs no wheel operation per packet.
+//! Each flow has one entry, linked into the slot of its tick. A deadline that moves out leaves the entry where it is: it fires early, the
+//! flow is looked at, and put back. Only a deadline that moves in moves the entry. So a busy flow costs hardly a wheel operation per
+//! packet.
 //!
-//! **Invariant:** an entry never fires before its tick, and advancing is bounded by the number of slots, however far the clock jumped.
+//! **Invariant:** an entry never fires before its tick, there is never more than one for a flow, and advancing is bounded by the number of
+//! slots and entries, however far the clock jumped.
 
 use smoltcp::time::Instant;
 
 /// Milliseconds since the stack's epoch. 0 is "not waiting".
-pub(super) type Tick = u64;
+type Tick = u64;
 
 /// The wheel of one lcore.
 #[derive(Debug)]
 pub(super) struct TimerWheel {
-    slots: Box<[Vec<(u32, Tick)>]>,
+    /// The first flow of each slot.
+    slots: Box<[u32]>,
+    /// By flow. Grows to the largest id there ever was, so that a turn allocates nothing.
+    entries: Vec<Entry>,
     now: Tick,
-    entries: usize,
+    waiting: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    tick: Tick,
+    next: u32,
+    prev: u32,
 }
 
 impl TimerWheel {
     /// An empty wheel at `now`.
     pub(super) fn new(now: Instant) -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), now: floor(now), entries: 0 }
+        Self { slots: vec![NONE; SLOTS].into(), entries: Vec::new(), now: floor(now), waiting: 0 }
     }
 
-    /// Sees to it that `flow`, which waits for `waiting` already (0 for not at all), fires at `deadline` or earlier. Answers the tick
-    /// that the flow is to remember.
-    pub(super) fn arm(&mut self, flow: u32, waiting: Tick, deadline: Instant) -> Tick {
+    /// Sees to it that `flow` fires at `deadline` or earlier.
+    pub(super) fn arm(&mut self, flow: u32, deadline: Instant) {
         // Never now: the slot of this tick was emptied. Never further than the wheel is round: what fires early is armed again.
         let tick = ceil(deadline).clamp(self.now + 1, self.now + SLOTS as Tick - 1);
-        if waiting > self.now && waiting <= tick {
-            return waiting;
+        if flow as usize >= self.entries.len() {
+            self.entries.resize(flow as usize + 1, Entry { tick: 0, next: NONE, prev: NONE });
         }
-        self.slots[slot(tick)].push((flow, tick));
-        self.entries += 1;
-        tick
+        match self.entries[flow as usize].tick {
+            0 => {}
+            waiting if waiting <= tick => return,
+            _ => self.cancel(flow),
+        }
+        let first = std::mem::replace(&mut self.slots[slot(tick)], flow);
+        if let Some(first) = self.entries.get_mut(first as usize) {
+            first.prev = flow;
+        }
+        self.entries[flow as usize] = Entry { tick, next: first, prev: NONE };
+        self.waiting += 1;
     }
 
-    /// Moves on to `now` and hands out what fired: the flow and the tick it fired for. Void entries are handed out too.
-    pub(super) fn advance(&mut self, now: Instant, mut fired: impl FnMut(u32, Tick)) {
-        let now = floor(now);
-        if self.entries == 0 {
-            self.now = self.now.max(now);
+    /// The flow waits for nothing any more.
+    pub(super) fn cancel(&mut self, flow: u32) {
+        let Some(Entry { tick, next, prev }) = self.entries.get(flow as usize).copied().filter(|e| e.tick != 0) else {
             return;
+        };
+        match self.entries.get_mut(prev as usize) {
+            Some(prev) => prev.next = next,
+            None => self.slots[slot(tick)] = next,
         }
-        let from = self.now + 1;
-        let until = now.min(self.now + SLOTS as Tick);
-        for tick in from..=until {
-            for (flow, at) in self.slots[slot(tick)].drain(..) {
-                self.entries -= 1;
-                fired(flow, at);
+        if let Some(next) = self.entries.get_mut(next as usize) {
+            next.prev = prev;
+        }
+        self.entries[flow as usize].tick = 0;
+        self.waiting -= 1;
+    }
+
+    /// Moves on to `now` and hands out the flows that fired. They wait for nothing then.
+    pub(super) fn advance(&mut self, now: Instant, mut fired: impl FnMut(u32)) {
+        let now = floor(now);
+        if self.waiting > 0 {
+            for tick in self.now + 1..=now.min(self.now + SLOTS as Tick) {
+                let mut flow = std::mem::replace(&mut self.slots[slot(tick)], NONE);
+                while let Some(entry) = self.entries.get_mut(flow as usize) {
+                    entry.tick = 0;
+                    self.waiting -= 1;
+                    fired(flow);
+                    flow = entry.next;
+                }
             }
         }
         self.now = self.now.max(now);
     }
 
-    /// When the next entry fires, void ones included. Walks the slots: for a poller that is about to rest, not for each turn.
+    /// When the next flow fires. Walks the slots: for a poller that is about to rest, not for each turn.
     pub(super) fn next(&self) -> Option<Instant> {
-        if self.entries == 0 {
+        if self.waiting == 0 {
             return None;
         }
-        let tick = (self.now + 1..=self.now + SLOTS as Tick).find(|&t| !self.slots[slot(t)].is_empty())?;
+        let tick = (self.now + 1..=self.now + SLOTS as Tick).find(|&t| self.slots[slot(t)] != NONE)?;
         i64::try_from(tick).ok().map(Instant::from_millis)
     }
 }
@@ -78,6 +111,8 @@ fn slot(tick: Tick) -> usize {
     usize::try_from(tick % SLOTS as Tick).expect("less than the number of slots")
 }
 
+/// No flow.
+const NONE: u32 = u32::MAX;
 /// Slots, and so the milliseconds that the wheel is round. A power of two.
 const SLOTS: usize = 8192;
 
@@ -89,38 +124,86 @@ mod tests {
         Instant::from_millis(ms)
     }
 
-    fn fired(wheel: &mut TimerWheel, at: i64) -> Vec<(u32, Tick)> {
+    fn fired(wheel: &mut TimerWheel, at: i64) -> Vec<u32> {
         let mut all = Vec::new();
-        wheel.advance(ms(at), |flow, tick| all.push((flow, tick)));
+        wheel.advance(ms(at), |flow| all.push(flow));
         all
     }
 
     #[test]
     fn fires_at_its_tick_and_never_before() {
         let mut wheel = TimerWheel::new(ms(1000));
-        assert_eq!(wheel.arm(7, 0, Instant::from_micros(1_004_001)), 1005);
+        wheel.arm(7, Instant::from_micros(1_004_001));
         assert_eq!(wheel.next(), Some(ms(1005)));
-        assert_eq!(fired(&mut wheel, 1004), []);
-        assert_eq!(fired(&mut wheel, 1005), [(7, 1005)]);
+        assert!(fired(&mut wheel, 1004).is_empty());
+        assert_eq!(fired(&mut wheel, 1005), [7]);
         assert_eq!((fired(&mut wheel, 9000), wheel.next()), (vec![], None));
     }
 
     #[test]
-    fn a_later_deadline_keeps_the_entry_and_an_earlier_one_adds_one() {
+    fn a_later_deadline_keeps_the_entry_and_an_earlier_one_moves_it() {
         let mut wheel = TimerWheel::new(ms(0));
-        let first = wheel.arm(1, 0, ms(50));
-        assert_eq!(wheel.arm(1, first, ms(80)), 50, "lazy");
-        assert_eq!(wheel.entries, 1);
-        assert_eq!(wheel.arm(1, first, ms(20)), 20);
-        assert_eq!(fired(&mut wheel, 100), [(1, 20), (1, 50)], "the second is void: the flow remembers 20");
+        wheel.arm(1, ms(50));
+        wheel.arm(1, ms(80));
+        assert_eq!(wheel.next(), Some(ms(50)), "lazy");
+        wheel.arm(1, ms(20));
+        assert_eq!((wheel.next(), wheel.waiting), (Some(ms(20)), 1));
+        assert_eq!(fired(&mut wheel, 100), [1]);
+    }
+
+    #[test]
+    fn flows_of_one_slot_come_and_go_one_by_one() {
+        for gone in 0..4 {
+            let mut wheel = TimerWheel::new(ms(0));
+            (0..4).for_each(|flow| wheel.arm(flow, ms(10)));
+            wheel.cancel(gone);
+            wheel.cancel(gone);
+            wheel.cancel(99);
+            let mut all = fired(&mut wheel, 10);
+            all.sort_unstable();
+            assert_eq!(all, (0..4).filter(|f| *f != gone).collect::<Vec<_>>());
+            assert_eq!(wheel.waiting, 0);
+        }
+    }
+
+    #[test]
+    fn it_agrees_with_a_list_over_a_long_run() {
+        let (mut wheel, mut list) = (TimerWheel::new(ms(0)), [0_i64; 20]);
+        let (mut x, mut now) = (12345_u32, 0_i64);
+        for _ in 0..50_000 {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (flow, delay) = (x >> 8 & 15, i64::from(x >> 16 & 127));
+            let due = &mut list[flow as usize];
+            match x >> 28 {
+                0 => {
+                    wheel.cancel(flow);
+                    *due = 0;
+                }
+                1..4 => {
+                    now += delay / 8;
+                    let mut got = fired(&mut wheel, now);
+                    got.sort_unstable();
+                    let all = list.iter_mut().enumerate().filter(|(_, due)| **due != 0 && **due <= now);
+                    let expected: Vec<_> =
+                        all.map(|(f, due)| (std::mem::take(due), u32::try_from(f).unwrap()).1).collect();
+                    assert_eq!(got, expected);
+                }
+                _ => {
+                    wheel.arm(flow, ms(now + delay));
+                    let tick = (now + delay).max(now + 1);
+                    *due = if *due == 0 { tick } else { tick.min(*due) };
+                }
+            }
+        }
     }
 
     #[test]
     fn far_deadlines_and_clock_jumps_are_bounded_by_the_slots() {
         let mut wheel = TimerWheel::new(ms(0));
-        let tick = wheel.arm(1, 0, ms(60_000));
-        assert_eq!(tick, SLOTS as Tick - 1, "fires early, and is armed again");
-        assert_eq!(fired(&mut wheel, 10_000_000), [(1, tick)]);
-        assert_eq!(wheel.arm(1, tick, ms(5)), 10_000_001, "a deadline in the past fires at the next tick");
+        wheel.arm(1, ms(60_000));
+        assert_eq!(wheel.next(), Some(ms(SLOTS as i64 - 1)), "fires early, and is armed again");
+        assert_eq!(fired(&mut wheel, 10_000_000), [1]);
+        wheel.arm(1, ms(5));
+        assert_eq!(wheel.next(), Some(ms(10_000_001)), "a deadline in the past fires at the next tick");
     }
 }
