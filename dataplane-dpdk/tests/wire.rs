@@ -3,11 +3,13 @@
 mod common;
 
 use std::io::ErrorKind;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use common::*;
-use dataplane_dpdk::DropReason;
-use dataplane_dpdk::queue::wire::WireOptions;
+use dataplane_dpdk::queue::PacketQueue;
+use dataplane_dpdk::queue::wire::{self, WireOptions, WireQueue};
+use dataplane_dpdk::{DropReason, Frame, FrameVec};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
@@ -185,6 +187,58 @@ fn a_reset_is_told_to_the_peer_and_to_its_owner() {
         sleep(Duration::from_millis(10)).await;
         assert_eq!((a.stack.borrow().flows(), b.stack.borrow().flows()), (0, 0));
     });
+}
+
+#[test]
+fn a_lost_fin_comes_again_though_duplicate_acks_come_before_its_timer() {
+    simulate(async {
+        let latency = Duration::from_millis(10);
+        let (left, right) = wire::pair(18, &WireOptions { latency, ..WireOptions::default() });
+        let cutter = right.cutter();
+        let (a, b) = (host(Stutter(left), config(1)), host(right, config(2)));
+        let mut listener = a.transport.listen(&address(HERE), &ListenOptions::default()).await.unwrap();
+        let mut conn = b.transport.connect(&address(HERE)).await.unwrap();
+        let mut server = listener.accept().await.unwrap();
+        write_all(&mut conn, b"all there is").await.unwrap();
+        sleep(Duration::from_millis(1)).await;
+        cutter.set_loss(1.0);
+        shutdown(&mut conn).await.unwrap();
+        sleep(Duration::from_millis(1)).await;
+        cutter.set_loss(0.0);
+        let all = tokio::time::timeout(Duration::from_secs(10), read_all(&mut server)).await;
+        assert_eq!(all.expect("the FIN is sent again").unwrap(), b"all there is");
+    });
+}
+
+/// Sends every frame five times, as a receiver does that answers five copies.
+struct Stutter(WireQueue);
+
+impl PacketQueue for Stutter {
+    fn rx_burst(&mut self, into: &mut FrameVec) {
+        self.0.rx_burst(into);
+    }
+
+    fn tx_burst(&mut self, from: &mut FrameVec) {
+        let frames = from.len();
+        for frame in from.take_front(frames) {
+            let mut copies = FrameVec::new(5);
+            for _ in 0..5 {
+                let mut copy = Frame::heap(frame.bytes().len());
+                copy.set_len(frame.bytes().len());
+                copy.bytes_mut().copy_from_slice(frame.bytes());
+                copies.push(copy);
+            }
+            self.0.tx_burst(&mut copies);
+        }
+    }
+
+    fn alloc_burst(&mut self, into: &mut FrameVec) {
+        self.0.alloc_burst(into);
+    }
+
+    fn poll_rx(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_rx(cx)
+    }
 }
 
 #[test]
