@@ -1,5 +1,10 @@
 //! The plane over a veth pair, with the kernel's TCP as its peer, through net_af_packet and net_af_xdp. Needs root.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "the peer is the kernel, on a thread of its own: the clock is the real one"
+)]
+
 mod common;
 
 use std::future::poll_fn;
@@ -7,6 +12,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
+
+use socket2::SockRef;
 
 use common::veth::{OURS, THEIRS, Veth, skipped};
 use common::*;
@@ -204,15 +211,7 @@ fn a_reset_is_seen_on_both_sides() {
             conn.write_all(b"hello").unwrap();
             // Let it be read first; then an RST instead of a FIN.
             std::thread::sleep(Duration::from_millis(50));
-            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-            let size = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap();
-            // SAFETY: the option's value is a `linger` of that size.
-            let ret = unsafe {
-                use std::os::fd::AsRawFd;
-                let linger = (&raw const linger).cast();
-                libc::setsockopt(conn.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, linger, size)
-            };
-            assert_eq!(ret, 0);
+            SockRef::from(&conn).set_linger(Some(Duration::ZERO)).unwrap();
         });
         assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(ErrorKind::ConnectionReset));
     });

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+
+use nix::sched::{CloneFlags, setns};
 
 /// Our address, on the end that a port is opened on.
 pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
@@ -43,9 +44,8 @@ impl Veth {
     pub fn inside<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> R {
         let namespace = File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace is there");
         let thread = thread::spawn(move || {
-            // SAFETY: takes a descriptor and a flag, and moves this thread only.
-            let ret = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
-            assert_eq!(ret, 0, "setns: {}", std::io::Error::last_os_error());
+            // Moves this thread only.
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
             f()
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
