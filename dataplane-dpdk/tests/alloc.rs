@@ -2,42 +2,18 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::alloc::System;
 use std::future::poll_fn;
 
 use common::address;
 use dataplane_dpdk::{DpdkTransport, NoKernel, run};
 use ferrogate_core::config::dataplane::{Dpdk, Port};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-/// Counts the allocations of each thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    /// # Safety
-    /// That of [`GlobalAlloc::alloc`].
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|n| n.set(n.get() + 1));
-        // SAFETY: the caller's promise is handed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    /// # Safety
-    /// That of [`GlobalAlloc::dealloc`].
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is handed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
+/// Counts for the whole process: the other threads wait.
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// One byte there and back.
 async fn ping<C: Conn>(a: &mut C, b: &mut C) {
@@ -61,17 +37,20 @@ fn a_request_allocates_nothing() {
     };
     let config = Dpdk { ports: vec![port], hugepages: false, memory_mib: 64, ..Dpdk::default() };
     let worker = |_, transport: DpdkTransport<NoKernel>| async move {
+        let start = Region::new(ALLOCATOR);
         let mut listener = transport.listen(&address("10.0.0.1:80"), &ListenOptions::default()).await.unwrap();
         let mut client = transport.connect(&address("10.0.0.1:80")).await.unwrap();
         let mut server = listener.accept().await.unwrap();
         for _ in 0..2000 {
             ping(&mut client, &mut server).await;
         }
-        let before = ALLOCATIONS.get();
+        let region = Region::new(ALLOCATOR);
         for _ in 0..10_000 {
             ping(&mut client, &mut server).await;
         }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "allocations in 20 000 messages");
+        let change = region.change();
+        assert_eq!((change.allocations, change.reallocations), (0, 0), "in 20 000 messages");
+        assert!(start.change().allocations > 0, "it counts");
     };
     run(&config, 1, |_| NoKernel, worker).unwrap().join().unwrap();
 }

@@ -1,26 +1,20 @@
 //! The plane over a veth pair, with the kernel's TCP as its peer, through net_af_packet and net_af_xdp. Needs root.
 
-#![allow(
-    clippy::disallowed_types,
-    reason = "the peer is the kernel, on a thread of its own: the clock is the real one"
-)]
-
 mod common;
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
-use socket2::SockRef;
-
-use common::veth::{OURS, THEIRS, Veth, skipped};
+use common::veth::inside;
 use common::*;
 use dataplane_dpdk::port::Eal;
 use dataplane_dpdk::{DpdkConn, DpdkTransport, NoKernel, Running, StartError, run};
 use ferrogate_core::config::dataplane::{Dpdk, Port};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
+use test_support::{Veth, record_skip, wait_until};
 use tokio::task::spawn_local;
 
 type FlowConn = DpdkConn<<NoKernel as Transport>::Conn>;
@@ -35,6 +29,9 @@ fn eal() -> &'static Arc<Eal> {
     })
 }
 
+/// The addresses of every pair: ours on the port, and the kernel's inside the namespace.
+const OURS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+const THEIRS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 /// The two ways to a veth.
 const DRIVERS: [&str; 2] = ["net_af_packet", "net_af_xdp"];
 
@@ -47,22 +44,22 @@ fn on_each_driver<Fut: Future<Output = ()>>(
     for driver in DRIVERS {
         let veth = match Veth::new() {
             Ok(veth) => veth,
-            Err(reason) => return skipped(&format!("{test} ({driver})"), &reason),
+            Err(reason) => return record_skip(&format!("dpdk/{driver}/{test}"), &reason),
         };
         let _eal = eal();
         // Several tests at once: each has a device of its own.
-        let number = veth.interface.bytes().filter(u8::is_ascii_digit).map(char::from).collect::<String>();
+        let number = veth.port.bytes().filter(u8::is_ascii_digit).map(char::from).collect::<String>();
         let port = Port {
-            device: format!("{driver}{number},iface={}", veth.interface),
-            address: OURS,
-            prefix_len: 24,
+            device: format!("{driver}{number},iface={}", veth.port),
+            address: veth.port_address,
+            prefix_len: Veth::PREFIX_LEN,
             gateway: None,
             mtu: 1500,
         };
         let config = Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() };
         let running = match run(&config, 1, |_| NoKernel, worker.clone()) {
             Ok(running) => running,
-            Err(e @ StartError::Rights { .. }) => return skipped(&format!("{test} ({driver})"), &e.to_string()),
+            Err(e @ StartError::Rights { .. }) => return record_skip(&format!("dpdk/{driver}/{test}"), &e.to_string()),
             Err(e) => panic!("{driver}: {e}"),
         };
         assert_eq!(running.status().ports[0].info.driver, driver);
@@ -128,10 +125,10 @@ fn a_kernel_client_gets_back_what_it_sends() {
         for len in [1, 1460, 100_000, 3_000_000] {
             let data = noise(len, 1);
             let sent = data.clone();
-            let back = veth.inside(move || round_trip(dial(80).unwrap(), sent));
+            let back = inside(veth, move || round_trip(dial(80).unwrap(), sent));
             assert!(back == data, "{} of {len} bytes came back", back.len());
         }
-        let refused = veth.inside(|| dial(81).unwrap_err().kind());
+        let refused = inside(veth, || dial(81).unwrap_err().kind());
         assert_eq!(refused, ErrorKind::ConnectionRefused);
         let status = running.status();
         assert_eq!(status.lcores[0].flows_accepted.get(), 4);
@@ -142,7 +139,7 @@ fn a_kernel_client_gets_back_what_it_sends() {
 #[test]
 fn two_hundred_kernel_clients_at_once() {
     on_each_driver("two_hundred_kernel_clients_at_once", serve(echo), |veth, running| {
-        veth.inside(|| {
+        inside(veth, || {
             let conns: Vec<TcpStream> = (0..200).map(|_| dial(80).unwrap()).collect();
             for (n, mut conn) in conns.iter().enumerate() {
                 conn.write_all(&noise(5000, n as u64)).unwrap();
@@ -154,7 +151,7 @@ fn two_hundred_kernel_clients_at_once() {
             }
         });
         let lcore = Arc::clone(&running.status().lcores[0]);
-        wait_for("the flows to end", || lcore.flows.get() == 0);
+        wait_until("the flows have ended", || lcore.flows.get() == 0);
     });
 }
 
@@ -173,7 +170,7 @@ fn a_gateway_relays_to_a_kernel_origin() {
         }
     };
     on_each_driver("a_gateway_relays_to_a_kernel_origin", worker, |veth, _| {
-        let listener = veth.inside(|| TcpListener::bind("0.0.0.0:9000").unwrap());
+        let listener = inside(veth, || TcpListener::bind("0.0.0.0:9000").unwrap());
         let origin = std::thread::spawn(move || {
             let (mut conn, _) = listener.accept().unwrap();
             let mut all = Vec::new();
@@ -182,7 +179,7 @@ fn a_gateway_relays_to_a_kernel_origin() {
         });
         let data = noise(2_000_000, 7);
         let sent = data.clone();
-        assert!(veth.inside(move || round_trip(dial(80).unwrap(), sent)) == data);
+        assert!(inside(veth, move || round_trip(dial(80).unwrap(), sent)) == data);
         origin.join().unwrap();
     });
 }
@@ -200,18 +197,18 @@ fn a_reset_is_seen_on_both_sides() {
         }
     });
     on_each_driver("a_reset_is_seen_on_both_sides", worker, |veth, _| {
-        let ours = veth.inside(|| {
+        let ours = inside(veth, || {
             let mut conn = dial(80).unwrap();
             conn.write_all(b"abort").unwrap();
             conn.read(&mut [0; 10]).unwrap_err().kind()
         });
         assert_eq!(ours, ErrorKind::ConnectionReset);
-        veth.inside(|| {
+        inside(veth, || {
             let mut conn = dial(80).unwrap();
             conn.write_all(b"hello").unwrap();
             // Let it be read first; then an RST instead of a FIN.
             std::thread::sleep(Duration::from_millis(50));
-            SockRef::from(&conn).set_linger(Some(Duration::ZERO)).unwrap();
+            socket2::SockRef::from(&conn).set_linger(Some(Duration::ZERO)).unwrap();
         });
         assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(ErrorKind::ConnectionReset));
     });
@@ -230,7 +227,7 @@ fn a_reader_that_does_not_read_stops_the_kernel() {
     });
     on_each_driver("a_reader_that_does_not_read_stops_the_kernel", worker, |veth, _| {
         go.send_replace(false);
-        let (mut conn, sent) = veth.inside(|| {
+        let (mut conn, sent) = inside(veth, || {
             let mut conn = dial(80).unwrap();
             conn.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
             let (block, mut sent) = (noise(64 * 1024, 5), 0_u64);
@@ -257,7 +254,7 @@ fn a_connection_that_nobody_answers_is_refused_or_unreachable() {
     let worker = move |_, transport: DpdkTransport<NoKernel>| {
         let tell = tell.clone();
         async move {
-            for target in [format!("{THEIRS}:1"), "10.98.0.77:1".to_owned()] {
+            for target in [format!("{THEIRS}:1"), "198.18.0.77:1".to_owned()] {
                 let error = transport.connect(&address(&target)).await.unwrap_err();
                 tell.send(error.kind()).unwrap();
             }
@@ -279,14 +276,6 @@ fn a_half_closed_connection_still_carries_the_answer() {
         write_all(&mut conn, &all).await.unwrap();
     });
     on_each_driver("a_half_closed_connection_still_carries_the_answer", worker, |veth, _| {
-        assert_eq!(veth.inside(|| round_trip(dial(80).unwrap(), b"late".to_vec())), b"late");
+        assert_eq!(inside(veth, || round_trip(dial(80).unwrap(), b"late".to_vec())), b"late");
     });
-}
-
-fn wait_for(what: &str, done: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

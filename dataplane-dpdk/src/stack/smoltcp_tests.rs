@@ -1,6 +1,6 @@
 //! What the stack takes for granted about the inside of smoltcp 0.14. One of these fails when a new release changes it.
 //!
-//! **Invariant:** each assumption that the stack makes of smoltcp has a test here, by what it breaks.
+//! **Invariant:** one assumption for each test, and none that the stack does not rely on.
 
 use smoltcp::iface::{Config, Interface, PollResult};
 use smoltcp::phy::{Device, TxToken};

@@ -1,6 +1,6 @@
 //! The stack against a peer that is written by hand, segment by segment.
 //!
-//! **Invariant:** the clock is an argument: nothing here waits.
+//! **Invariant:** a test sees what is on the wire and in the counters, as a peer and an operator would.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

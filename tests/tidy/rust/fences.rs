@@ -145,8 +145,6 @@ const UNSAFE_PLACES: &[&str] = &[
     "dataplane-dpdk/src/stack/arena.rs",
     "dataplane-dpdk/sys/",
     "tls-offload/src/openssl/",
-    // An allocator that counts can't be written otherwise.
-    "dataplane-dpdk/tests/alloc.rs",
 ];
 
 /// A feature, the one file that may look at it, and the part that makes the look necessary.
