@@ -1,10 +1,8 @@
 //! Hugepages are taken at the start and given back at the end. One test, because EAL starts once in a process.
 
-mod common;
-
-use common::veth::skipped;
 use dataplane_dpdk::{NoKernel, StartError, run};
 use ferrogate_core::config::dataplane::{Dpdk, Port};
+use test_support::skip;
 
 #[test]
 fn a_clean_stop_gives_the_hugepages_back() {
@@ -20,7 +18,7 @@ fn a_clean_stop_gives_the_hugepages_back() {
     let running = match run(&config, 1, |_| NoKernel, |_, _| std::future::pending()) {
         Ok(running) => running,
         Err(e @ StartError::NoHugepages { .. }) => {
-            return skipped("a_clean_stop_gives_the_hugepages_back", &e.to_string());
+            return skip!("a_clean_stop_gives_the_hugepages_back", "{e}");
         }
         Err(e) => panic!("{e}"),
     };

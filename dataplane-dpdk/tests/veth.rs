@@ -8,12 +8,13 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
-use common::veth::{OURS, THEIRS, Veth, skipped};
 use common::*;
 use dataplane_dpdk::port::Eal;
 use dataplane_dpdk::{DpdkConn, DpdkTransport, NoKernel, Running, StartError, run};
 use ferrogate_core::config::dataplane::{Dpdk, Port};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
+use socket2::SockRef;
+use test_support::{Veth, skip, wait_until};
 use tokio::task::spawn_local;
 
 type FlowConn = DpdkConn<<NoKernel as Transport>::Conn>;
@@ -40,14 +41,14 @@ fn on_each_driver<Fut: Future<Output = ()>>(
     for driver in DRIVERS {
         let veth = match Veth::new() {
             Ok(veth) => veth,
-            Err(reason) => return skipped(&format!("{test} ({driver})"), &reason),
+            Err(reason) => return skip!(&format!("{test}-{driver}"), "{reason}"),
         };
         let _eal = eal();
         // Several tests at once: each has a device of its own.
-        let number = veth.interface.bytes().filter(u8::is_ascii_digit).map(char::from).collect::<String>();
+        let number = veth.port.bytes().filter(u8::is_ascii_digit).map(char::from).collect::<String>();
         let port = Port {
-            device: format!("{driver}{number},iface={}", veth.interface),
-            address: OURS,
+            device: format!("{driver}{number},iface={}", veth.port),
+            address: Veth::PORT_ADDRESS,
             prefix_len: 24,
             gateway: None,
             mtu: 1500,
@@ -55,7 +56,7 @@ fn on_each_driver<Fut: Future<Output = ()>>(
         let config = Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() };
         let running = match run(&config, 1, |_| NoKernel, worker.clone()) {
             Ok(running) => running,
-            Err(e @ StartError::Rights { .. }) => return skipped(&format!("{test} ({driver})"), &e.to_string()),
+            Err(e @ StartError::Rights { .. }) => return skip!(&format!("{test}-{driver}"), "{e}"),
             Err(e) => panic!("{driver}: {e}"),
         };
         assert_eq!(running.status().ports[0].info.driver, driver);
@@ -96,7 +97,7 @@ async fn echo(mut conn: FlowConn) {
 }
 
 fn dial(port: u16) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&SocketAddr::from((OURS, port)), Duration::from_secs(10))?;
+    let stream = TcpStream::connect_timeout(&SocketAddr::from((Veth::PORT_ADDRESS, port)), Duration::from_secs(10))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     stream.set_write_timeout(Some(Duration::from_secs(20)))?;
     Ok(stream)
@@ -147,7 +148,7 @@ fn two_hundred_kernel_clients_at_once() {
             }
         });
         let lcore = Arc::clone(&running.status().lcores[0]);
-        wait_for("the flows to end", || lcore.flows.get() == 0);
+        wait_until("the flows to end", || lcore.flows.get() == 0);
     });
 }
 
@@ -159,7 +160,7 @@ fn a_gateway_relays_to_a_kernel_origin() {
             let mut client = listener.accept().await.unwrap();
             let gateway = transport.clone();
             spawn_local(async move {
-                let mut origin = gateway.connect(&address(&format!("{THEIRS}:9000"))).await.unwrap();
+                let mut origin = gateway.connect(&address(&format!("{}:9000", Veth::PEER_ADDRESS))).await.unwrap();
                 relay_all(&mut client, &mut origin).await.unwrap();
                 relay_all(&mut origin, &mut client).await.unwrap();
             });
@@ -204,15 +205,7 @@ fn a_reset_is_seen_on_both_sides() {
             conn.write_all(b"hello").unwrap();
             // Let it be read first; then an RST instead of a FIN.
             std::thread::sleep(Duration::from_millis(50));
-            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-            let size = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap();
-            // SAFETY: the option's value is a `linger` of that size.
-            let ret = unsafe {
-                use std::os::fd::AsRawFd;
-                let linger = (&raw const linger).cast();
-                libc::setsockopt(conn.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, linger, size)
-            };
-            assert_eq!(ret, 0);
+            SockRef::from(&conn).set_linger(Some(Duration::ZERO)).unwrap();
         });
         assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(ErrorKind::ConnectionReset));
     });
@@ -258,7 +251,7 @@ fn a_connection_that_nobody_answers_is_refused_or_unreachable() {
     let worker = move |_, transport: DpdkTransport<NoKernel>| {
         let tell = tell.clone();
         async move {
-            for target in [format!("{THEIRS}:1"), "10.98.0.77:1".to_owned()] {
+            for target in [format!("{}:1", Veth::PEER_ADDRESS), "198.18.0.77:1".to_owned()] {
                 let error = transport.connect(&address(&target)).await.unwrap_err();
                 tell.send(error.kind()).unwrap();
             }
@@ -282,12 +275,4 @@ fn a_half_closed_connection_still_carries_the_answer() {
     on_each_driver("a_half_closed_connection_still_carries_the_answer", worker, |veth, _| {
         assert_eq!(veth.inside(|| round_trip(dial(80).unwrap(), b"late".to_vec())), b"late");
     });
-}
-
-fn wait_for(what: &str, done: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
