@@ -73,11 +73,8 @@ impl Origin {
 impl Service for Origin {
     async fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) {
         let expects = x.request.head.http().is_some_and(|h| h.get("expect").is_some());
-        let answer = self.answer(x);
-        if expects
-            && matches!(answer.body, Body::Streaming(_))
-            && reply.informational(HttpHead::response(100)).await.is_err()
-        {
+        let wants_body = x.request.head.http().is_some_and(|h| matches!(h.path(), b"/echo" | b"/sink"));
+        if expects && wants_body && reply.informational(HttpHead::response(100)).await.is_err() {
             return;
         }
         let answer = match x.request.head.http().map(HttpHead::path) {

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::{Limits, schema as config};
 use crate::filter::Filters;
+use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
+use crate::message::Downstream;
 use crate::net::{Address, Conn, ListenOptions, Listener, Transport};
 use crate::proxy::{Current, Generation, Proxy};
 use crate::snapshot::Snapshot;
@@ -140,6 +143,7 @@ struct Entrance<T: Transport> {
     proxy: Proxy<T>,
     tls: Option<ServerTls>,
     limits: Rc<Limits>,
+    filters: ConnectionFilters,
 }
 
 impl<T: Transport> Worker<T> {
@@ -164,6 +168,7 @@ impl<T: Transport> Worker<T> {
                 proxy: Proxy::new(Rc::clone(&self.current), index, filters, Arc::clone(&self.counters)),
                 tls: config.tls.as_deref().cloned(),
                 limits: Rc::new(listener_limits(generation.limits(), &config.config)),
+                filters: ConnectionFilters::default(),
             });
             spawn_local(accept(entrance, listener))
         };
@@ -236,7 +241,7 @@ impl<T: Transport> Worker<T> {
         let key = self.conns.borrow_mut().insert((Rc::clone(&state), Rc::clone(limits)));
         self.counters.downstream.connection_total.inc();
         self.counters.downstream.connection_active.inc();
-        (state, Present { worker: Rc::clone(self), key })
+        (state, Present { worker: Rc::clone(self), key, watched: None })
     }
 }
 
@@ -244,10 +249,15 @@ impl<T: Transport> Worker<T> {
 struct Present<T: Transport> {
     worker: Rc<Worker<T>>,
     key: usize,
+    /// Network filters that want to hear of its end.
+    watched: Option<Box<(ConnectionFilters, Downstream)>>,
 }
 
 impl<T: Transport> Drop for Present<T> {
     fn drop(&mut self) {
+        if let Some(watched) = &self.watched {
+            watched.0.on_event(&watched.1, Event::Closed);
+        }
         let worker = &self.worker;
         let was_full = worker.conns.borrow().len() >= worker.conns_max;
         worker.conns.borrow_mut().remove(self.key);
@@ -312,18 +322,67 @@ async fn pause(error: &io::Error, counters: &DownstreamCounters, limits: &Limits
 
 /// Starts the task of a connection that was accepted.
 fn admit<T: Transport>(entrance: &Rc<Entrance<T>>, conn: T::Conn, state: Rc<ConnState>, present: Present<T>) {
-    if entrance.tls.is_none() {
+    if entrance.tls.is_none() && entrance.filters.is_empty() {
         start(entrance, MaybeTls::Plain(conn), state, present);
         return;
     }
-    // A task of its own for the handshake: it is far larger than what an idle connection should hold.
+    // A task of its own for what comes before the first request: it is far larger than what an idle connection should hold.
     let entrance = Rc::clone(entrance);
     spawn_local(async move {
-        let Some(tls) = &entrance.tls else { return };
-        if let Some(conn) = handshake(conn, tls, &entrance).await {
+        let (mut conn, mut present) = (conn, present);
+        if !entrance.filters.is_empty() && !screen(&mut conn, &entrance, &mut present).await {
+            return;
+        }
+        let conn = match &entrance.tls {
+            None => Some(MaybeTls::Plain(conn)),
+            Some(tls) => handshake(conn, tls, &entrance).await,
+        };
+        if let Some(conn) = conn {
             start(&entrance, conn, state, present);
         }
     });
+}
+
+/// Shows a connection to the filters that come before the codec; says whether it may go on.
+async fn screen<T: Transport>(conn: &mut T::Conn, entrance: &Entrance<T>, present: &mut Present<T>) -> bool {
+    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
+    let mut downstream = Downstream { peer, local, is_tls: entrance.tls.is_some() };
+    let first_bytes = look_at_first_bytes(conn, &entrance.filters, &mut downstream, entrance.limits.head_bytes_max);
+    let passed = timeout(entrance.limits.head_timeout, first_bytes).await.unwrap_or(false);
+    if !passed || entrance.filters.on_connection(&downstream) == Flow::Stop {
+        return false;
+    }
+    entrance.filters.on_event(&downstream, Event::Accepted);
+    present.watched = Some(Box::new((entrance.filters.clone(), downstream)));
+    true
+}
+
+async fn look_at_first_bytes<C: Conn>(
+    conn: &mut C,
+    filters: &ConnectionFilters,
+    downstream: &mut Downstream,
+    bytes_max: usize,
+) -> bool {
+    for filter in &filters.listener {
+        let mut known = 0;
+        loop {
+            let look = poll_fn(|cx| {
+                conn.poll_read_with(cx, known, |bytes| match filter.on_bytes(downstream, bytes) {
+                    Look::Done(used) => (used, Some(None)),
+                    // No more will come, or more than a listener filter may ask for.
+                    Look::More if bytes.len() <= known || bytes.len() >= bytes_max => (0, None),
+                    Look::More => (0, Some(Some(bytes.len()))),
+                    Look::Refuse => (0, None),
+                })
+            });
+            match look.await {
+                Ok(Some(Some(seen))) => known = seen,
+                Ok(Some(None)) => break,
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+    true
 }
 
 /// Serves a connection, in a task of its own, until it is closed.

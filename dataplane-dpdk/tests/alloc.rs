@@ -20,12 +20,16 @@ thread_local! {
 
 // SAFETY: everything is left to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
+    /// # Safety
+    /// That of [`GlobalAlloc::alloc`].
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|n| n.set(n.get() + 1));
         // SAFETY: the caller's promise is handed on.
         unsafe { System.alloc(layout) }
     }
 
+    /// # Safety
+    /// That of [`GlobalAlloc::dealloc`].
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise is handed on.
         unsafe { System.dealloc(at, layout) }

@@ -6,6 +6,7 @@
 
 mod calls;
 mod cases;
+mod filters;
 mod harness;
 mod planes;
 

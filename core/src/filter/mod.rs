@@ -1,13 +1,21 @@
-//! Stream filters: what looks at a request and its answer on their way, in phases, in the order of the configuration.
+//! Filters: what looks at connections and requests on their way, in phases, in the order of the configuration.
+//!
+//! Before the codec there are listener filters, which see a connection's first bytes, and network filters, which let it in or not
+//! ([`network`]). Behind it there are stream filters, one round per phase of a request ([`Filter`]).
 //!
 //! **Invariant:** a filter is plain code over an [`Exchange`]: it never touches a connection, and a request without filters pays nothing
 //! for them.
 
+mod body;
+pub mod network;
+
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 
 use crate::config::schema::ClusterId;
-use crate::message::{Exchange, Request, Response};
+use crate::message::{Body, Chunk, Exchange, Request, Response};
 use crate::router::Route;
 
 /// One stream filter, made when a configuration is loaded.
@@ -22,6 +30,17 @@ pub trait Filter {
     fn on_response(&self, x: &mut Exchange, response: &mut Response) -> Verdict {
         let _ = (x, response);
         Verdict::Continue
+    }
+
+    /// Whether the filter wants to see bodies that go this way. A body that a filter sees can't cross from connection to connection unseen.
+    fn wants_data(&self, direction: Direction) -> bool {
+        let _ = direction;
+        false
+    }
+
+    /// Looks at a piece of a body, and may change it. An empty piece is not passed on.
+    fn on_data(&self, direction: Direction, chunk: &mut Chunk) {
+        let _ = (direction, chunk);
     }
 
     /// The request is over, whatever became of it.
@@ -41,12 +60,25 @@ pub enum Phase {
     AfterChooseHost,
 }
 
+/// Which way a body goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To the origin.
+    Request,
+    /// To the client.
+    Response,
+}
+
 /// What a filter decides.
 pub enum Verdict {
     /// Go on.
     Continue,
     /// Answer this instead.
     Reply(Response),
+    /// The request has changed: find its route again. Counts once the route is known, at most [`REMATCHES_MAX`] times.
+    ReMatchRoute,
+    /// Take another host. Counts once the host is known, as one of the hosts that a request may try.
+    ReChooseHost,
     /// The filter has to wait for something first.
     Defer(Deferred),
 }
@@ -54,18 +86,31 @@ pub enum Verdict {
 /// A verdict that is still to come.
 pub type Deferred = Pin<Box<dyn Future<Output = Verdict>>>;
 
+/// What a round of the filters came to.
+pub enum Round {
+    /// All of them let it pass.
+    Passed,
+    /// One of them answers instead.
+    Reply(Response),
+    /// The route is to be found again.
+    ReMatchRoute,
+    /// Another host is to be taken.
+    ReChooseHost,
+}
+
 /// A request of a filter's own, to a cluster of the configuration: authorization, rate limits, keys.
 pub trait Callout {
-    /// Why there was no answer.
-    type Error;
-
     /// Sends `request` to `cluster`.
     fn call(
         &self,
         cluster: ClusterId,
         request: Request,
-    ) -> Pin<Box<dyn Future<Output = Result<Response, Self::Error>>>>;
+    ) -> Pin<Box<dyn Future<Output = Result<Response, CalloutError>>>>;
 }
+
+/// There was no answer to a callout. Holds the status that a client would have been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CalloutError(pub u16);
 
 /// The filters of one listener, in order.
 #[derive(Default)]
@@ -78,22 +123,33 @@ impl Filters {
         Self(filters)
     }
 
-    /// Asks each filter in turn; the first that answers ends the round.
-    pub async fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Option<Response> {
+    /// Asks each filter in turn; the first that does not let the request pass ends the round.
+    pub async fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Round {
         for filter in &self.0 {
-            if let Some(reply) = settle(filter.on_request(at, x, route)).await {
-                return Some(reply);
+            match settle(filter.on_request(at, x, route)).await {
+                Round::Passed => {}
+                other => return other,
             }
         }
-        None
+        Round::Passed
     }
 
     /// Shows each filter the answer, last filter first; an answer that a filter gives instead takes its place.
     pub async fn on_response(&self, x: &mut Exchange, response: &mut Response) {
         for filter in self.0.iter().rev() {
-            if let Some(reply) = settle(filter.on_response(x, response)).await {
+            if let Round::Reply(reply) = settle(filter.on_response(x, response)).await {
                 *response = reply;
             }
+        }
+    }
+
+    /// The body as the filters let it pass.
+    #[must_use]
+    pub fn on_body(self: &Rc<Self>, direction: Direction, body: Body) -> Body {
+        if self.0.iter().any(|filter| filter.wants_data(direction)) {
+            body::filtered(Rc::clone(self), direction, body)
+        } else {
+            body
         }
     }
 
@@ -103,14 +159,33 @@ impl Filters {
             filter.on_log(x);
         }
     }
+
+    fn on_data(&self, direction: Direction, chunk: &mut Chunk) {
+        for filter in self.0.iter().filter(|filter| filter.wants_data(direction)) {
+            filter.on_data(direction, chunk);
+        }
+    }
 }
 
-async fn settle(mut verdict: Verdict) -> Option<Response> {
+impl fmt::Display for CalloutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a callout was not answered: a client would have been told {}", self.0)
+    }
+}
+
+impl std::error::Error for CalloutError {}
+
+async fn settle(mut verdict: Verdict) -> Round {
     loop {
         match verdict {
-            Verdict::Continue => return None,
-            Verdict::Reply(response) => return Some(response),
+            Verdict::Continue => return Round::Passed,
+            Verdict::Reply(response) => return Round::Reply(response),
+            Verdict::ReMatchRoute => return Round::ReMatchRoute,
+            Verdict::ReChooseHost => return Round::ReChooseHost,
             Verdict::Defer(later) => verdict = later.await,
         }
     }
 }
+
+/// How often the route of one request may be found again.
+pub const REMATCHES_MAX: u32 = 4;

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a client gets exactly one answer, its own; after the first byte of it nothing is tried again.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,8 +13,8 @@ use super::error::{Error, Retry, Side};
 use super::reply::{direct_reply, local_reply};
 use super::{Current, Generation};
 use crate::config::schema::ClusterId;
-use crate::filter::{Filters, Phase};
-use crate::message::{Body, Exchange, Response};
+use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
+use crate::message::{Body, Exchange, Request, Response};
 use crate::net::Transport;
 use crate::router::{Route, RouteAction};
 use crate::stream::client::{Answer, Flight, SendError, SendOptions};
@@ -37,17 +39,25 @@ impl<T: Transport> Proxy<T> {
     }
 
     async fn exchange(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> Result<(), Error> {
-        if let Some(answer) = self.filters.on_request(Phase::BeforeRoute, x, None).await {
+        if let Round::Reply(answer) = self.filters.on_request(Phase::BeforeRoute, x, None).await {
             return self.respond(x, reply, answer).await;
         }
         let generation = self.current.get();
-        let route = self.route(&generation, x)?;
-        if let Some(answer) = self.filters.on_request(Phase::AfterRoute, x, Some(&route)).await {
-            return self.respond(x, reply, answer).await;
+        let mut route = self.route(&generation, x)?;
+        for _ in 0..=REMATCHES_MAX {
+            match self.filters.on_request(Phase::AfterRoute, x, Some(&route)).await {
+                Round::Reply(answer) => return self.respond(x, reply, answer).await,
+                Round::ReMatchRoute => route = self.route(&generation, x)?,
+                Round::Passed | Round::ReChooseHost => break,
+            }
         }
         match &route.action {
             RouteAction::Direct { status, body } => self.respond(x, reply, direct_reply(*status, body)).await,
-            RouteAction::Cluster(cluster) => self.forward(&generation, *cluster, &route, x, reply).await,
+            RouteAction::Cluster(cluster) => {
+                let body = std::mem::take(&mut x.request.body);
+                x.request.body = self.filters.on_body(Direction::Request, body);
+                self.forward(&generation, *cluster, &route, x, reply).await
+            }
         }
     }
 
@@ -73,6 +83,11 @@ impl<T: Transport> Proxy<T> {
         loop {
             x.attempts += 1;
             let host = cluster.pick().ok_or_else(Error::no_host)?;
+            match self.filters.on_request(Phase::AfterChooseHost, x, Some(route)).await {
+                Round::Reply(answer) => return self.respond(x, reply, answer).await,
+                Round::ReChooseHost if x.attempts < ATTEMPTS_MAX => continue,
+                Round::Passed | Round::ReMatchRoute | Round::ReChooseHost => {}
+            }
             match self.attempt(host, fresh, options, x, reply).await {
                 Err(e) if x.attempts < attempts_max(&cluster) && replay.allows(e.retry, x) => {
                     tracing::debug!(host = %host.name(), error = %e, "the request is tried again");
@@ -116,6 +131,7 @@ impl<T: Transport> Proxy<T> {
         match answered {
             Ok(Final::Response(mut response)) => {
                 self.filters.on_response(x, &mut response).await;
+                response.body = self.filters.on_body(Direction::Response, response.body);
                 self.respond(x, reply, response).await
             }
             Ok(Final::Upgraded(response, tunnel)) => {
@@ -191,6 +207,36 @@ impl<T: Transport> Service for Proxy<T> {
         self.counters.downstream.status(refusal.status());
         tracing::debug!(reason = %refusal, status = refusal.status(), "a request was refused");
         local_reply(refusal.status())
+    }
+}
+
+impl<T: Transport> Callout for Proxy<T> {
+    fn call(
+        &self,
+        cluster: ClusterId,
+        mut request: Request,
+    ) -> Pin<Box<dyn Future<Output = Result<Response, CalloutError>>>> {
+        let generation = self.current.get();
+        Box::pin(async move {
+            let cluster = generation.cluster(cluster);
+            let timeout = Some(generation.limits().request_timeout);
+            let answered = async {
+                let host = cluster.pick().ok_or_else(Error::no_host)?;
+                let lease = host.checkout(false).await?;
+                host.counters().request_total.inc();
+                let _active = Active::new(&host.counters().request_active);
+                let options = SendOptions { timeout, upgrade: false, te_trailers: false };
+                let mut flight = lease.send(&mut request, options).await?;
+                loop {
+                    match flight.answer().await? {
+                        Answer::Interim(_) => {}
+                        Answer::Response(response) => return Ok(response),
+                        Answer::Upgraded(..) => return Err(Error::from(SendError::Unexpected)),
+                    }
+                }
+            };
+            answered.await.map_err(|e| CalloutError(e.status()))
+        })
     }
 }
 

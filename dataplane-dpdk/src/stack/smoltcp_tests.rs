@@ -1,4 +1,6 @@
 //! What the stack takes for granted about the inside of smoltcp 0.14. One of these fails when a new release changes it.
+//!
+//! **Invariant:** each assumption that the stack makes of smoltcp has a test here, by what it breaks.
 
 use smoltcp::iface::{Config, Interface, PollResult};
 use smoltcp::phy::{Device, TxToken};

@@ -1,4 +1,6 @@
 //! The stack against a peer that is written by hand, segment by segment.
+//!
+//! **Invariant:** the clock is an argument: nothing here waits.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
