@@ -16,8 +16,7 @@ readonly state=.ferrogate/dpdk
 readonly config=$state/demo.yaml
 readonly lock=/run/fgdemo.lock
 readonly memory_mib=256
-readonly hugepages_file=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
-readonly hugepages_free=/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages
+hugepages=false
 # The gateway's exit code for "the plane can't start".
 readonly plane_failed=3
 
@@ -31,7 +30,11 @@ main() {
     mkdir -p "$state"
     trap take_away EXIT
     make_link
-    take_hugepages
+    if take_hugepages $((memory_mib + 32)) "$state/hugepages"; then
+        hugepages=true
+    else
+        say "no hugepages of 2 MiB to be had: running without (slower)"
+    fi
     say "try:  ip netns exec $namespace curl -i http://$port_address:8080/"
     say "and:  ip netns exec $namespace curl -ik https://$port_address:8443/"
     if run_on "net_af_xdp0,iface=$port" "$binary"; then
@@ -61,24 +64,6 @@ make_link() {
     for end in "ethtool -K $port" "ip netns exec $namespace ethtool -K $peer"; do
         $end tx off rx off gso off tso off gro off >/dev/null || die "offloads can't be turned off: $end"
     done
-}
-
-# Enough free 2 MiB pages for EAL, or a run without.
-hugepages=false
-take_hugepages() {
-    local wanted=$((memory_mib / 2 + 16)) free
-    [ -r "$hugepages_free" ] || return 0
-    free=$(cat "$hugepages_free")
-    if [ "$free" -lt "$wanted" ]; then
-        cat "$hugepages_file" >"$state/hugepages"
-        echo $(($(cat "$hugepages_file") + wanted - free)) >"$hugepages_file" 2>/dev/null || true
-        free=$(cat "$hugepages_free")
-    fi
-    if [ "$free" -ge "$wanted" ]; then
-        hugepages=true
-    else
-        say "no $wanted free hugepages of 2 MiB to be had: running without (slower)"
-    fi
 }
 
 # write_config DEVICE: the demo's file with its dataplane section changed.
@@ -135,9 +120,7 @@ take_away() {
     if ip netns list | grep -q "^$namespace\b"; then
         ip netns delete "$namespace" || true
     fi
-    if [ -s "$state/hugepages" ]; then
-        cat "$state/hugepages" >"$hugepages_file" 2>/dev/null || true
-    fi
+    give_back_hugepages "$state/hugepages"
     rm -rf "$state"
     trap - INT TERM HUP
 }

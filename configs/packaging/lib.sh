@@ -225,6 +225,28 @@ security_sources() {
     printf 'deb %s-security %s-security main\n' "${uri%/}" "$release" >"$1/ferrogate-security.list"
 }
 
+readonly hugepages_total=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+readonly hugepages_free=/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages
+
+# take_hugepages MIB FILE: sees to it that so much is free in pages of 2 MiB (status 1 when it can't be had). The count that was there
+# before goes into FILE, for give_back_hugepages.
+take_hugepages() {
+    local wanted=$(($1 / 2)) free
+    [ -r "$hugepages_free" ] || return 1
+    free=$(cat "$hugepages_free")
+    [ "$free" -lt "$wanted" ] || return 0
+    [ -w "$hugepages_total" ] || return 1
+    cat "$hugepages_total" >"$2"
+    echo $(($(cat "$hugepages_total") + wanted - free)) >"$hugepages_total" || return 1
+    [ "$(cat "$hugepages_free")" -ge "$wanted" ]
+}
+
+# give_back_hugepages FILE: as they were before take_hugepages.
+give_back_hugepages() {
+    [ ! -s "$1" ] || cat "$1" >"$hugepages_total" 2>/dev/null || true
+    rm -f "$1"
+}
+
 # The folder of cargo's results.
 target_dir() {
     echo "${CARGO_TARGET_DIR:-target}"

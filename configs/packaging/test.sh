@@ -34,11 +34,13 @@ main() {
 run_tests() {
     ensure curl:curl nginx:nginx wrk:wrk openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux
     results=$(mktemp -d)
-    trap 'rm -rf "$results"' EXIT
+    trap 'give_back_hugepages "$results/hugepages"; rm -rf "$results"' EXIT
     : >"$results/skipped"
     run_checks
     step "tests" cargo_test plain
     if [ -n "$features" ]; then
+        # What can't be had is told by the rows that need it.
+        take_hugepages 320 "$results/hugepages" || true
         step "tests with dpdk" cargo_test dpdk --workspace
         step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --features dpdk
         ! compgen -G 'bench/benches/*.rs' >/dev/null || step "benches, once each" cargo_test benches --workspace --bench '*'

@@ -2,6 +2,7 @@
 
 use dataplane_dpdk::{NoKernel, StartError, run};
 use ferrogate_core::config::dataplane::{Dpdk, Port};
+use test_support::skip;
 
 #[test]
 fn a_clean_stop_gives_the_hugepages_back() {
@@ -17,7 +18,7 @@ fn a_clean_stop_gives_the_hugepages_back() {
     let running = match run(&config, 1, |_| NoKernel, |_, _| std::future::pending()) {
         Ok(running) => running,
         Err(e @ StartError::NoHugepages { .. }) => {
-            return test_support::record_skip("dpdk/hugepages", &e.to_string());
+            return skip!("a_clean_stop_gives_the_hugepages_back", "{e}");
         }
         Err(e) => panic!("{e}"),
     };

@@ -4,17 +4,17 @@ mod common;
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
-use common::veth::inside;
 use common::*;
 use dataplane_dpdk::port::Eal;
 use dataplane_dpdk::{DpdkConn, DpdkTransport, NoKernel, Running, StartError, run};
 use ferrogate_core::config::dataplane::{Dpdk, Port};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
-use test_support::{Veth, record_skip, wait_until};
+use socket2::SockRef;
+use test_support::{Veth, skip, wait_until};
 use tokio::task::spawn_local;
 
 type FlowConn = DpdkConn<<NoKernel as Transport>::Conn>;
@@ -29,9 +29,6 @@ fn eal() -> &'static Arc<Eal> {
     })
 }
 
-/// The addresses of every pair: ours on the port, and the kernel's inside the namespace.
-const OURS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
-const THEIRS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 /// The two ways to a veth.
 const DRIVERS: [&str; 2] = ["net_af_packet", "net_af_xdp"];
 
@@ -44,22 +41,22 @@ fn on_each_driver<Fut: Future<Output = ()>>(
     for driver in DRIVERS {
         let veth = match Veth::new() {
             Ok(veth) => veth,
-            Err(reason) => return record_skip(&format!("dpdk/{driver}/{test}"), &reason),
+            Err(reason) => return skip!(&format!("{test}-{driver}"), "{reason}"),
         };
         let _eal = eal();
         // Several tests at once: each has a device of its own.
         let number = veth.port.bytes().filter(u8::is_ascii_digit).map(char::from).collect::<String>();
         let port = Port {
             device: format!("{driver}{number},iface={}", veth.port),
-            address: veth.port_address,
-            prefix_len: Veth::PREFIX_LEN,
+            address: Veth::PORT_ADDRESS,
+            prefix_len: 24,
             gateway: None,
             mtu: 1500,
         };
         let config = Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() };
         let running = match run(&config, 1, |_| NoKernel, worker.clone()) {
             Ok(running) => running,
-            Err(e @ StartError::Rights { .. }) => return record_skip(&format!("dpdk/{driver}/{test}"), &e.to_string()),
+            Err(e @ StartError::Rights { .. }) => return skip!(&format!("{test}-{driver}"), "{e}"),
             Err(e) => panic!("{driver}: {e}"),
         };
         assert_eq!(running.status().ports[0].info.driver, driver);
@@ -100,7 +97,7 @@ async fn echo(mut conn: FlowConn) {
 }
 
 fn dial(port: u16) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&SocketAddr::from((OURS, port)), Duration::from_secs(10))?;
+    let stream = TcpStream::connect_timeout(&SocketAddr::from((Veth::PORT_ADDRESS, port)), Duration::from_secs(10))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     stream.set_write_timeout(Some(Duration::from_secs(20)))?;
     Ok(stream)
@@ -125,10 +122,10 @@ fn a_kernel_client_gets_back_what_it_sends() {
         for len in [1, 1460, 100_000, 3_000_000] {
             let data = noise(len, 1);
             let sent = data.clone();
-            let back = inside(veth, move || round_trip(dial(80).unwrap(), sent));
+            let back = veth.inside(move || round_trip(dial(80).unwrap(), sent));
             assert!(back == data, "{} of {len} bytes came back", back.len());
         }
-        let refused = inside(veth, || dial(81).unwrap_err().kind());
+        let refused = veth.inside(|| dial(81).unwrap_err().kind());
         assert_eq!(refused, ErrorKind::ConnectionRefused);
         let status = running.status();
         assert_eq!(status.lcores[0].flows_accepted.get(), 4);
@@ -139,7 +136,7 @@ fn a_kernel_client_gets_back_what_it_sends() {
 #[test]
 fn two_hundred_kernel_clients_at_once() {
     on_each_driver("two_hundred_kernel_clients_at_once", serve(echo), |veth, running| {
-        inside(veth, || {
+        veth.inside(|| {
             let conns: Vec<TcpStream> = (0..200).map(|_| dial(80).unwrap()).collect();
             for (n, mut conn) in conns.iter().enumerate() {
                 conn.write_all(&noise(5000, n as u64)).unwrap();
@@ -151,7 +148,7 @@ fn two_hundred_kernel_clients_at_once() {
             }
         });
         let lcore = Arc::clone(&running.status().lcores[0]);
-        wait_until("the flows have ended", || lcore.flows.get() == 0);
+        wait_until("the flows to end", || lcore.flows.get() == 0);
     });
 }
 
@@ -163,14 +160,14 @@ fn a_gateway_relays_to_a_kernel_origin() {
             let mut client = listener.accept().await.unwrap();
             let gateway = transport.clone();
             spawn_local(async move {
-                let mut origin = gateway.connect(&address(&format!("{THEIRS}:9000"))).await.unwrap();
+                let mut origin = gateway.connect(&address(&format!("{}:9000", Veth::PEER_ADDRESS))).await.unwrap();
                 relay_all(&mut client, &mut origin).await.unwrap();
                 relay_all(&mut origin, &mut client).await.unwrap();
             });
         }
     };
     on_each_driver("a_gateway_relays_to_a_kernel_origin", worker, |veth, _| {
-        let listener = inside(veth, || TcpListener::bind("0.0.0.0:9000").unwrap());
+        let listener = veth.inside(|| TcpListener::bind("0.0.0.0:9000").unwrap());
         let origin = std::thread::spawn(move || {
             let (mut conn, _) = listener.accept().unwrap();
             let mut all = Vec::new();
@@ -179,7 +176,7 @@ fn a_gateway_relays_to_a_kernel_origin() {
         });
         let data = noise(2_000_000, 7);
         let sent = data.clone();
-        assert!(inside(veth, move || round_trip(dial(80).unwrap(), sent)) == data);
+        assert!(veth.inside(move || round_trip(dial(80).unwrap(), sent)) == data);
         origin.join().unwrap();
     });
 }
@@ -197,18 +194,18 @@ fn a_reset_is_seen_on_both_sides() {
         }
     });
     on_each_driver("a_reset_is_seen_on_both_sides", worker, |veth, _| {
-        let ours = inside(veth, || {
+        let ours = veth.inside(|| {
             let mut conn = dial(80).unwrap();
             conn.write_all(b"abort").unwrap();
             conn.read(&mut [0; 10]).unwrap_err().kind()
         });
         assert_eq!(ours, ErrorKind::ConnectionReset);
-        inside(veth, || {
+        veth.inside(|| {
             let mut conn = dial(80).unwrap();
             conn.write_all(b"hello").unwrap();
             // Let it be read first; then an RST instead of a FIN.
             std::thread::sleep(Duration::from_millis(50));
-            socket2::SockRef::from(&conn).set_linger(Some(Duration::ZERO)).unwrap();
+            SockRef::from(&conn).set_linger(Some(Duration::ZERO)).unwrap();
         });
         assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(ErrorKind::ConnectionReset));
     });
@@ -227,7 +224,7 @@ fn a_reader_that_does_not_read_stops_the_kernel() {
     });
     on_each_driver("a_reader_that_does_not_read_stops_the_kernel", worker, |veth, _| {
         go.send_replace(false);
-        let (mut conn, sent) = inside(veth, || {
+        let (mut conn, sent) = veth.inside(|| {
             let mut conn = dial(80).unwrap();
             conn.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
             let (block, mut sent) = (noise(64 * 1024, 5), 0_u64);
@@ -254,7 +251,7 @@ fn a_connection_that_nobody_answers_is_refused_or_unreachable() {
     let worker = move |_, transport: DpdkTransport<NoKernel>| {
         let tell = tell.clone();
         async move {
-            for target in [format!("{THEIRS}:1"), "198.18.0.77:1".to_owned()] {
+            for target in [format!("{}:1", Veth::PEER_ADDRESS), "198.18.0.77:1".to_owned()] {
                 let error = transport.connect(&address(&target)).await.unwrap_err();
                 tell.send(error.kind()).unwrap();
             }
@@ -276,6 +273,6 @@ fn a_half_closed_connection_still_carries_the_answer() {
         write_all(&mut conn, &all).await.unwrap();
     });
     on_each_driver("a_half_closed_connection_still_carries_the_answer", worker, |veth, _| {
-        assert_eq!(inside(veth, || round_trip(dial(80).unwrap(), b"late".to_vec())), b"late");
+        assert_eq!(veth.inside(|| round_trip(dial(80).unwrap(), b"late".to_vec())), b"late");
     });
 }

@@ -115,11 +115,11 @@ fn start_on_port(device: &str, config: Config) -> Result<Stage, String> {
         address: {address}/{prefix}
 ",
         port = veth.port,
-        address = veth.port_address,
+        address = Veth::PORT_ADDRESS,
         prefix = Veth::PREFIX_LEN,
     );
     // The listener's loopback address is served on the port's own.
-    let address = SocketAddr::from((veth.port_address, config.listen.port()));
+    let address = SocketAddr::from((Veth::PORT_ADDRESS, config.listen.port()));
     match Gateway::launch(&mut Command::new(binary()), &config.dataplane(&dataplane)) {
         Ok(gateway) => Ok(Stage { gateway, address, veth: Some(veth) }),
         Err(exited) if exited.status.code() == Some(PLANE_UNAVAILABLE) => {

@@ -32,6 +32,7 @@ impl Tree {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let mut tree = Self { rust: Vec::new(), text: Vec::new() };
         tree.collect(&root, &root);
+        tree.mark_test_files();
         tree
     }
 
@@ -39,7 +40,19 @@ impl Tree {
     pub fn of(files: &[(&str, &str)]) -> Self {
         let text: Vec<_> = files.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect();
         let rust = text.iter().filter(|(p, _)| p.ends_with(".rs")).map(|(p, t)| Source::parse(p, t)).collect();
-        Self { rust, text }
+        let mut tree = Self { rust, text };
+        tree.mark_test_files();
+        tree
+    }
+
+    /// A file that its parent declares as `#[cfg(test)] mod name;` is a test from its first line on.
+    fn mark_test_files(&mut self) {
+        let declared: Vec<String> = self.rust.iter().flat_map(Source::test_modules).collect();
+        for source in &mut self.rust {
+            if declared.contains(&source.path) {
+                source.test_spans = vec![(1, usize::MAX)];
+            }
+        }
     }
 
     fn collect(&mut self, root: &Path, folder: &Path) {
@@ -82,6 +95,23 @@ impl Source {
     /// Whether only tests see this line.
     pub fn is_test_line(&self, line: usize) -> bool {
         self.test_spans.iter().any(|&(first, last)| (first..=last).contains(&line))
+    }
+
+    /// Whether only tests see the whole file.
+    pub fn is_test_file(&self) -> bool {
+        self.test_spans.contains(&(1, usize::MAX))
+    }
+
+    /// The files that it declares as modules of its tests: both places where such a file may be.
+    fn test_modules(&self) -> Vec<String> {
+        let (folder, file) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let stem = file.strip_suffix(".rs").unwrap_or(file);
+        let own = if ["mod", "lib", "main"].contains(&stem) { folder.to_owned() } else { format!("{folder}/{stem}") };
+        let modules = self.file.items.iter().filter_map(|item| match item {
+            syn::Item::Mod(m) if m.content.is_none() && is_test_only(&m.attrs) => Some(m.ident.to_string()),
+            _ => None,
+        });
+        modules.flat_map(|name| [format!("{own}/{name}.rs"), format!("{own}/{name}/mod.rs")]).collect()
     }
 
     /// The package it belongs to, by its folder: `core`, `dataplane-dpdk/sys`, `.` for the binary.
@@ -156,6 +186,18 @@ fn packages_are_those_of_the_workspace() {
     let named: Vec<_> = members.split('"').skip(1).step_by(2).collect();
     let missing: Vec<_> = named.iter().filter(|m| !PACKAGES.contains(m)).collect();
     assert!(missing.is_empty(), "tests/tidy/tree.rs does not know {missing:?}");
+}
+
+#[test]
+fn test_files_are_told_from_others() {
+    let tree = Tree::of(&[
+        ("core/src/a/mod.rs", "#[cfg(test)]\nmod tests;\nmod other;\n"),
+        ("core/src/a/tests.rs", "fn a() {}\n"),
+        ("core/src/a/other.rs", "#[cfg(test)]\nmod deep;\n"),
+        ("core/src/a/other/deep.rs", "fn b() {}\n"),
+    ]);
+    let tests: Vec<_> = tree.rust.iter().filter(|s| s.is_test_file()).map(|s| s.path.as_str()).collect();
+    assert_eq!(tests, ["core/src/a/tests.rs", "core/src/a/other/deep.rs"]);
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn run(program: &str, arguments: &[&str]) -> Option<Output> {
     match Command::new(program).args(arguments).stdin(Stdio::null()).output() {
         Ok(output) => Some(output),
         Err(error) if error.kind() == io::ErrorKind::NotFound && std::env::var_os("CI").is_none() => {
-            eprintln!("skipped: {program} is not installed");
+            test_support::skip!(&format!("tls-{program}"), "{program} is not installed");
             None
         }
         Err(error) => panic!("{program}: {error}"),

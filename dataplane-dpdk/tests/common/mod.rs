@@ -2,7 +2,6 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of this module")]
 
 pub mod kernel;
-pub mod veth;
 
 use std::cell::RefCell;
 use std::future::poll_fn;

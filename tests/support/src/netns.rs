@@ -21,10 +21,6 @@ pub struct Veth {
     pub port: String,
     /// The end in the namespace.
     pub peer: String,
-    /// The address that the port is meant to have.
-    pub port_address: Ipv4Addr,
-    /// The address of the namespace's end.
-    pub peer_address: Ipv4Addr,
 }
 
 impl Veth {
@@ -37,16 +33,16 @@ impl Veth {
         remove_leftovers();
         // Process id and number: unique, and within the 15 bytes of an interface's name.
         let tag = format!("{PREFIX}{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let veth = Self {
-            namespace: tag.clone(),
-            port: format!("{tag}a"),
-            peer: format!("{tag}b"),
-            port_address: Ipv4Addr::new(198, 18, 0, 1),
-            peer_address: Ipv4Addr::new(198, 18, 0, 2),
-        };
+        let veth = Self { namespace: tag.clone(), port: format!("{tag}a"), peer: format!("{tag}b") };
         veth.make()?;
         Ok(veth)
     }
+
+    /// The address that the port is meant to have: one for tests between devices (RFC 2544), so that no real network is hidden.
+    pub const PORT_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+
+    /// The address of the namespace's end.
+    pub const PEER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 
     /// The length of their network's prefix.
     pub const PREFIX_LEN: u8 = 24;
@@ -59,7 +55,21 @@ impl Veth {
         command
     }
 
-    /// Connects from within the namespace. The connection may then be used anywhere.
+    /// Runs `f` on a thread inside the namespace. A socket stays in the namespace that it was opened in, wherever it is used.
+    ///
+    /// # Panics
+    /// When the namespace can't be entered, and as `f` does.
+    pub fn inside<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> R {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace is there");
+        // A thread of its own enters it, so that no other is moved.
+        let inside = thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+            f()
+        });
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Connects from within the namespace.
     ///
     /// # Errors
     /// Those of `connect`.
@@ -67,18 +77,12 @@ impl Veth {
     /// # Panics
     /// When the namespace can't be entered.
     pub fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let namespace = File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace is there");
-        // A thread of its own enters it, so that no other is moved.
-        let connecting = thread::spawn(move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
-            TcpStream::connect_timeout(&address, PATIENCE)
-        });
-        connecting.join().expect("the thread does not panic")
+        self.inside(move || TcpStream::connect_timeout(&address, PATIENCE))
     }
 
     fn make(&self) -> Result<(), String> {
         let (namespace, port, peer) = (self.namespace.as_str(), self.port.as_str(), self.peer.as_str());
-        let address = format!("{}/{}", self.peer_address, Self::PREFIX_LEN);
+        let address = format!("{}/{}", Self::PEER_ADDRESS, Self::PREFIX_LEN);
         ip(&["netns", "add", namespace])?;
         ip(&["link", "add", port, "type", "veth", "peer", "name", peer, "netns", namespace])?;
         // No IPv6 address of its own, so that the kernel sends nothing there; a kernel without IPv6 knows no such setting.

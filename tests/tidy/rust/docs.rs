@@ -9,7 +9,7 @@ pub fn openings(tree: &Tree) -> Vec<String> {
         let doc = module_doc(source);
         if !source.text.starts_with("//!") {
             found.push(format!("{}:1: does not open with //!", source.path));
-        } else if source.is_library() && source.package() != "tests/support" && !doc.contains(INVARIANT) {
+        } else if source.is_product() && source.is_library() && !source.is_test_file() && !doc.contains(INVARIANT) {
             found.push(format!("{}:1: its //! names no {INVARIANT}", source.path));
         }
     }

@@ -69,10 +69,14 @@ struct Unsafe {
 }
 
 fn unsafe_lines(source: &Source) -> Vec<Unsafe> {
-    struct Finder(Vec<Unsafe>);
+    struct Finder {
+        found: Vec<Unsafe>,
+        /// What the methods of a trait ask of their caller stands at the trait.
+        in_trait_impl: bool,
+    }
     impl Finder {
         fn add(&mut self, kind: &'static str, line: usize, is_declaration: bool) {
-            self.0.push(Unsafe { kind, line, is_declaration });
+            self.found.push(Unsafe { kind, line, is_declaration });
         }
     }
     impl<'a> Visit<'a> for Finder {
@@ -84,11 +88,13 @@ fn unsafe_lines(source: &Source) -> Vec<Unsafe> {
             if let Some(token) = &i.unsafety {
                 self.add("unsafe impl", lines_of(token).0, false);
             }
+            let outer = std::mem::replace(&mut self.in_trait_impl, i.trait_.is_some());
             visit::visit_item_impl(self, i);
+            self.in_trait_impl = outer;
         }
         fn visit_signature(&mut self, s: &'a syn::Signature) {
             if let Some(token) = &s.unsafety {
-                self.add(FUNCTION, lines_of(token).0, false);
+                self.add(FUNCTION, lines_of(token).0, self.in_trait_impl);
             }
             visit::visit_signature(self, s);
         }
@@ -102,9 +108,9 @@ fn unsafe_lines(source: &Source) -> Vec<Unsafe> {
             }
         }
     }
-    let mut finder = Finder(Vec::new());
+    let mut finder = Finder { found: Vec::new(), in_trait_impl: false };
     finder.visit_file(&source.file);
-    finder.0
+    finder.found
 }
 
 /// Whether the comment lines right above the statement of `line` hold `wanted`.
@@ -172,12 +178,15 @@ fn h() {
 /// Argued.
 #[inline]
 unsafe fn i() {}
+impl T for A {
+    unsafe fn j() {}
+}
 ";
     let tree = Tree::of(&[("core/src/a.rs", text), ("dataplane-dpdk/src/port/b.rs", text)]);
     let lines = |v: Vec<String>| {
         v.iter().filter(|l| l.starts_with("core")).map(|l| l.split(':').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(lines(places(&tree)), ["3", "4", "5", "7", "12", "17"]);
+    assert_eq!(lines(places(&tree)), ["3", "4", "5", "7", "12", "17", "19"]);
     assert_eq!(lines(notes(&tree)), ["3", "5", "7"]);
     assert_eq!(places(&tree).iter().filter(|l| l.starts_with("dataplane")).count(), 0);
     assert_eq!(forbids(&tree).len(), 2);
