@@ -61,6 +61,10 @@ pub struct LcoreCounters {
     pub flows_reset: Counter,
     /// Connections that ended because the peer fell silent.
     pub flows_timed_out: Counter,
+    /// Body bytes copied from one connection's ring straight into another's: the one copy that relaying takes.
+    pub relayed_bytes: Counter,
+    /// Bytes copied out of a ring first, because what was to be shown in one piece wrapped around it or was longer.
+    pub joined_bytes: Counter,
     drops: [Counter; DropReason::ALL.len()],
 }
 

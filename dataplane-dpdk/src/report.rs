@@ -77,6 +77,10 @@ const LCORE_NUMBERS: &[LcoreNumber] = &[
     ("ferrogate_dpdk_lcore_idle_nanoseconds", "Time spent in turns that found nothing to do", true, |c| {
         c.idle_ns.get()
     }),
+    ("ferrogate_dpdk_lcore_relayed_bytes", "Body bytes copied from ring to ring", true, |c| c.relayed_bytes.get()),
+    ("ferrogate_dpdk_lcore_joined_bytes", "Bytes copied out of a ring to be shown in one piece", true, |c| {
+        c.joined_bytes.get()
+    }),
     ("ferrogate_dpdk_lcore_flows", "TCP flows open now", false, |c| c.flows.get()),
     ("ferrogate_dpdk_lcore_flows_accepted", "Flows that clients opened", true, |c| c.flows_accepted.get()),
     ("ferrogate_dpdk_lcore_flows_connected", "Flows opened to hosts", true, |c| c.flows_connected.get()),

@@ -143,6 +143,7 @@ impl Stack {
         let flows = self.flows.get2_mut(from.0 as usize, to.0 as usize);
         let (source, sink) = flows.expect("both flows are held, and two connections are two flows");
         let copied = copy(source.socket(), sink.socket(), limit);
+        self.counters().relayed_bytes.add(copied as u64);
         self.mark(from.0);
         self.mark(to.0);
         copied

@@ -126,6 +126,7 @@ impl FlowConn {
         } else {
             let (mut source, mut sink) = (self.stack.borrow_mut(), to.stack.borrow_mut());
             let moved = copy(source.socket(self.id), sink.socket(to.id), limit);
+            source.counters().relayed_bytes.add(moved as u64);
             source.touch(self.id);
             sink.touch(to.id);
             moved
@@ -295,6 +296,7 @@ impl Held {
     fn take_from(&mut self, stack: &mut Stack, id: FlowId) {
         self.bytes.drain(..self.used);
         self.used = 0;
+        let before = self.bytes.len();
         // Twice: a ring shows its two parts one after the other.
         for _ in 0..2 {
             let room = HELD_BYTES_MAX.saturating_sub(self.bytes.len());
@@ -304,6 +306,7 @@ impl Held {
                 (part.len(), ())
             });
         }
+        stack.counters().joined_bytes.add((self.bytes.len() - before) as u64);
         stack.touch(id);
     }
 
