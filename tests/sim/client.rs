@@ -1,5 +1,6 @@
 //! A client of the simulation: a random plan of requests on one connection, and a strict look at each answer.
 
+use std::iter;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -231,7 +232,7 @@ impl Client {
             line.half_close = matches!(plan.leave, Leave::HalfClose) && pushed == plan.requests.len();
             let (answer, closes) = match self.answer(line, ask).await {
                 Ok(answer) => answer,
-                Err(broken) => return self.judge_break(ask, &broken),
+                Err(broken) => return self.judge_break(ask, &plan.requests[n + 1..pushed], &broken),
             };
             match answer {
                 Answer::Done => tally.done += 1,
@@ -321,13 +322,15 @@ impl Client {
         }
     }
 
-    fn judge_break(&self, ask: &Ask, broken: &Broken) {
+    /// `behind` are the requests that were pipelined behind this one. When the answer to one of those breaks off, the reset takes along
+    /// what of ours was still on its way.
+    fn judge_break(&self, ask: &Ask, behind: &[Ask], broken: &Broken) {
         self.ledger.note("client", ask.id, broken);
         let excused = match broken {
             Broken::Malformed(_) => false,
             Broken::Silent if self.rules.lossless => false,
             _ if !self.rules.steady => true,
-            _ => !self.rules.faultless && !self.is_served(ask),
+            _ => !self.rules.faultless && iter::once(ask).chain(behind).any(|a| !self.is_served(a)),
         };
         if !excused {
             self.ledger.violation(format!("request {:x} got no whole answer: {broken:?}", ask.id));
