@@ -1,5 +1,6 @@
 //! A client of the simulation: a random plan of requests on one connection, and a strict look at each answer.
 
+use std::iter;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct Tally {
     pub done: usize,
     /// Answered with an error, whole.
     pub refused: usize,
+    /// Not wanted any more: the client had left.
+    pub left: usize,
     /// Not answered, or visibly broken off.
     pub broken: usize,
 }
@@ -53,6 +56,8 @@ struct Ask {
     old: bool,
     close: bool,
     expects: bool,
+    /// For the origin that comes with the gateway: it knows no ids, and has no faults.
+    builtin: bool,
     think: Duration,
 }
 
@@ -127,7 +132,8 @@ impl Ask {
         let old = kind != Kind::EchoChunked && draw.chance(0.03);
         let think = if draw.chance(0.15) { draw.millis(0..=4000) } else { Duration::ZERO };
         let expects = !old && matches!(kind, Kind::Echo | Kind::EchoChunked) && draw.chance(0.1);
-        Self { id, kind, len, pad, old, close: draw.chance(0.05), expects, think }
+        let builtin = matches!(kind, Kind::Echo | Kind::EchoChunked) && draw.chance(0.15);
+        Self { id, kind, len, pad, old, close: draw.chance(0.05), expects, builtin, think }
     }
 
     fn push(&self, line: &mut Line, draw: &mut Draw) {
@@ -141,7 +147,8 @@ impl Ask {
             _ => ("POST", "echo"),
         };
         let version = u8::from(!self.old);
-        let mut head = format!("{method} /{what}/{}/{:x} HTTP/1.{version}\r\nhost: sim\r\n", self.len, self.id);
+        let target = if self.builtin { "/echo".to_owned() } else { format!("/{what}/{}/{:x}", self.len, self.id) };
+        let mut head = format!("{method} {target} HTTP/1.{version}\r\nhost: sim\r\n");
         if self.close {
             head += "connection: close\r\n";
         }
@@ -200,14 +207,17 @@ impl Client {
                     Leave::Drop(at) | Leave::Abort(at) => at,
                 };
                 let left = timeout(leaves, self.converse(&mut line, &plan, &mut tally)).await.is_err();
-                if left && matches!(plan.leave, Leave::Abort(_)) {
-                    line.conn.abort();
+                if left {
+                    tally.left = tally.asked - tally.done - tally.refused;
+                    if matches!(plan.leave, Leave::Abort(_)) {
+                        line.conn.abort();
+                    }
                 }
             }
             Err(e) if self.rules.steady => self.ledger.violation(format!("a client can't connect: {e}")),
             Err(_) => {}
         }
-        tally.broken = tally.asked - tally.done - tally.refused;
+        tally.broken = tally.asked - tally.done - tally.refused - tally.left;
         tally
     }
 
@@ -222,7 +232,7 @@ impl Client {
             line.half_close = matches!(plan.leave, Leave::HalfClose) && pushed == plan.requests.len();
             let (answer, closes) = match self.answer(line, ask).await {
                 Ok(answer) => answer,
-                Err(broken) => return self.judge_break(ask, &broken),
+                Err(broken) => return self.judge_break(ask, &plan.requests[n + 1..pushed], &broken),
             };
             match answer {
                 Answer::Done => tally.done += 1,
@@ -285,7 +295,8 @@ impl Client {
                 let wanted = ask.expected();
                 let whole = if read.is_ok() { got == wanted } else { wanted.starts_with(got) };
                 let empty = ask.kind == Kind::None;
-                head.get("x-id") == Some(own.as_str()) && whole && empty == (status == 204) && ask.kind != Kind::Garbage
+                let named = head.get("x-id") == (!ask.builtin).then_some(own.as_str());
+                named && whole && empty == (status == 204) && ask.kind != Kind::Garbage
             }
             503 if head.get("x-early").is_some() => b"early".starts_with(got),
             502..=504 => head.get("x-id").is_none() && (ask.kind == Kind::Head || starts_with_status(got, status)),
@@ -298,22 +309,28 @@ impl Client {
         }
     }
 
+    fn is_served(&self, ask: &Ask) -> bool {
+        ask.builtin || self.ledger.is_served(ask.id)
+    }
+
     fn judge_refusal(&self, ask: &Ask, status: u16) {
         if ask.kind == Kind::Garbage || !self.rules.steady {
             return;
         }
-        if self.rules.faultless || self.ledger.is_served(ask.id) {
+        if self.rules.faultless || self.is_served(ask) {
             self.ledger.violation(format!("request {:x} was served, and answered with {status}", ask.id));
         }
     }
 
-    fn judge_break(&self, ask: &Ask, broken: &Broken) {
+    /// `behind` are the requests that were pipelined behind this one. When the answer to one of those breaks off, the reset takes along
+    /// what of ours was still on its way.
+    fn judge_break(&self, ask: &Ask, behind: &[Ask], broken: &Broken) {
         self.ledger.note("client", ask.id, broken);
         let excused = match broken {
             Broken::Malformed(_) => false,
             Broken::Silent if self.rules.lossless => false,
             _ if !self.rules.steady => true,
-            _ => !self.rules.faultless && !self.ledger.is_served(ask.id),
+            _ => !self.rules.faultless && iter::once(ask).chain(behind).any(|a| !self.is_served(a)),
         };
         if !excused {
             self.ledger.violation(format!("request {:x} got no whole answer: {broken:?}", ask.id));

@@ -44,6 +44,9 @@ fn every_seed_holds() {
     };
     let (reports, failures) = run_all(seeds);
     println!("{}", sum(&reports));
+    // A simulation in which nothing happens proves nothing.
+    let seen = |what: fn(&Report) -> usize| reports.iter().filter(|r| what(r) > 0).count() * 20 > reports.len();
+    assert!(seen(|r| r.tally.done) && seen(|r| r.tally.refused) && seen(|r| r.tally.broken) && seen(|r| r.faults));
     assert!(failures.is_empty(), "{} seed(s) failed:\n  {}\n", failures.len(), failures.join("\n  "));
 }
 
@@ -119,10 +122,11 @@ fn sum(reports: &[Report]) -> String {
     let frames: u64 = reports.iter().map(|r| r.frames).sum();
     let hours = reports.iter().map(|r| r.took).sum::<Duration>().as_secs() / 3600;
     let (asked, done) = (add(|r| r.tally.asked), add(|r| r.tally.done));
-    let (refused, broken) = (add(|r| r.tally.refused), add(|r| r.tally.broken));
+    let (refused, left, broken) = (add(|r| r.tally.refused), add(|r| r.tally.left), add(|r| r.tally.broken));
     let (faults, drained) = (add(|r| r.faults), add(|r| usize::from(r.drained)));
     format!(
-        "{} seeds, {drained} of them drained: {asked} requests, {done} answered whole, {refused} refused, {broken} broken off; \
+        "{} seeds, {drained} of them drained: {asked} requests, {done} answered whole, {refused} refused, {left} left behind, \
+         {broken} broken off; \
          {faults} faults of origins, {frames} frames, {hours} hours",
         reports.len()
     )

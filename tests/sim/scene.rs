@@ -11,8 +11,9 @@ use dataplane_dpdk::queue::wire::{self, WireOptions};
 use dataplane_dpdk::{Clock, ClockIdle, LcoreCounters, Mac, NoKernel, Poller, SharedStack, Stack, StackConfig};
 use ferrogate_core::config::Config;
 use ferrogate_core::control::Certificates;
+use ferrogate_core::origin::Origin as Builtin;
 use ferrogate_core::snapshot::Snapshot;
-use ferrogate_core::telemetry::metrics::WorkerCounters;
+use ferrogate_core::telemetry::metrics::{UpstreamCounters, WorkerCounters};
 use ferrogate_core::worker::{self, Orders, Stop};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_local};
@@ -110,6 +111,7 @@ impl Scene {
         for port in ORIGIN_PORTS {
             self.origins.listen(&self.origin.transport, &format!("10.0.0.{ORIGIN}:{port}")).await;
         }
+        self.start_builtin();
         let gateway = Gateway::start(&self.gateway).await?;
         let tally = self.run_clients(&gateway).await?;
         let took = start.elapsed();
@@ -122,6 +124,17 @@ impl Scene {
         }
         let frames = self.gateway.counters.rx_packets.get() + self.gateway.counters.tx_packets.get();
         Ok(Report { tally, faults, frames, took, drained: self.drain_at.is_some() })
+    }
+
+    /// The origin that comes with the gateway.
+    fn start_builtin(&self) {
+        let transport = self.origin.transport.clone();
+        let task = spawn_local(async move {
+            let address = format!("10.0.0.{ORIGIN}:{BUILTIN_PORT}").parse().expect("an address");
+            let served = Builtin::new("sim").run(transport, &address, |_| {}).await;
+            served.expect("a free port");
+        });
+        self.origins.tasks.borrow_mut().push(task);
     }
 
     async fn run_clients(&mut self, gateway: &Gateway) -> Result<Tally, String> {
@@ -143,6 +156,7 @@ impl Scene {
             all.asked += tally.asked;
             all.done += tally.done;
             all.refused += tally.refused;
+            all.left += tally.left;
             all.broken += tally.broken;
         }
         Ok(all)
@@ -220,8 +234,10 @@ impl Gateway {
 
     /// The clients have left: the gateway comes to rest by itself, and ends when it is told to.
     async fn settle(mut self) -> Result<(), String> {
-        let (down, up) = (&self.counters.downstream, &self.counters.upstream[0]);
-        let active = || [down.connection_active.get(), down.request_active.get(), up.request_active.get()];
+        let (down, up) = (&self.counters.downstream, &self.counters.upstream);
+        let of_all = |f: fn(&UpstreamCounters) -> u64| up.iter().map(|u| f(u)).sum::<u64>();
+        let up_requests = || of_all(|u| u.request_active.get());
+        let active = || [down.connection_active.get(), down.request_active.get(), up_requests()];
         until(|| active() == [0; 3])
             .await
             .map_err(|()| format!("clients are gone, but connections and requests stay active: {:?}", active()))?;
@@ -230,8 +246,8 @@ impl Gateway {
             Ok(Ok(Ok(()))) => {}
             ended => return Err(format!("the worker did not end in order: {ended:?}")),
         }
-        let left = [down.panicked.get(), up.connection_active.get()];
-        let (opened, closed) = (up.connection_total.get(), up.connection_close.get());
+        let left = [down.panicked.get(), of_all(|u| u.connection_active.get())];
+        let (opened, closed) = (of_all(|u| u.connection_total.get()), of_all(|u| u.connection_close.get()));
         if left != [0; 2] || opened != closed {
             return Err(format!("panics, upstream connections left: {left:?}; {opened} opened, {closed} closed"));
         }
@@ -288,6 +304,7 @@ const GATEWAY: u8 = 1;
 const ORIGIN: u8 = 2;
 const CLIENT: u8 = 3;
 const ORIGIN_PORTS: [u16; 2] = [9001, 9002];
+const BUILTIN_PORT: u16 = 9003;
 
 /// Up to this loss, four lost SYNs in a row are no accident any more.
 const STEADY_LOSS: f64 = 0.005;
@@ -309,6 +326,8 @@ servers:
           - name: all
             domains: ["*"]
             routers:
+              - match: {path: /echo}
+                route: {cluster_name: builtin}
               - match: {prefix: /}
                 route: {cluster_name: origins}
 cluster_manager:
@@ -319,6 +338,9 @@ cluster_manager:
       hosts:
         - address: 10.0.0.2:9001
         - address: 10.0.0.2:9002
+    - name: builtin
+      hosts:
+        - address: 10.0.0.2:9003
 limits:
   connect_timeout: 20s
   request_timeout: 30s
