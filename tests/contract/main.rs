@@ -9,6 +9,7 @@ mod cases;
 mod filters;
 mod harness;
 mod planes;
+mod ports;
 
 /// Makes a module of tests for each back end: `name: expression` of a future for its harness, or for the reason of a skipped row.
 macro_rules! rows {
@@ -58,4 +59,7 @@ rows! {
     kernel_unix: crate::planes::Kernel::unix();
     stack_on_wire: crate::planes::Wire::clean();
     stack_on_lossy_wire: crate::planes::Wire::lossy();
+    dpdk_net_ring: crate::ports::Ring::open();
+    dpdk_net_af_packet: crate::ports::Link::open("net_af_packet");
+    dpdk_net_af_xdp: crate::ports::Link::open("net_af_xdp");
 }

@@ -47,6 +47,15 @@ impl Veth {
     /// The length of their network's prefix.
     pub const PREFIX_LEN: u8 = 24;
 
+    /// Moves the calling thread, and no other, into the namespace for good.
+    ///
+    /// # Panics
+    /// When the namespace can't be entered.
+    pub fn enter(&self) {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace is there");
+        setns(namespace, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+    }
+
     /// A command that runs in the namespace.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
