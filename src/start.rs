@@ -9,6 +9,7 @@ use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::schema::Config;
 use ferrogate_core::control::admin::{Admin, Number, PlaneReport, State};
 use ferrogate_core::control::demo;
+use ferrogate_core::control::review::Review;
 use ferrogate_core::net::Address;
 use ferrogate_core::snapshot::Snapshot;
 use ferrogate_core::telemetry::metrics::WorkerCounters;
@@ -19,17 +20,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{spawn_blocking, spawn_local};
 
 use crate::logging::{self, Log};
-use crate::{build, cli, fail, load, plane};
+use crate::{cli, fail, plane};
 
 /// Starts the gateway and stays until it is told to stop.
 pub(crate) fn start(args: &cli::Start) -> ExitCode {
-    let Some(config) = load(&args.config, false) else { return ExitCode::FAILURE };
     if args.demo
+        && let Ok((config, _)) = Config::load(&args.config)
         && let Err(e) = demo::make_certificates(&config)
     {
         return fail(&format!("the demo's certificate can't be written: {e}"));
     }
-    let Some(snapshot) = build(&config) else { return ExitCode::FAILURE };
+    let review = Review::of(&args.config);
+    review.print(false);
+    let Some((config, snapshot)) = review.good else { return ExitCode::FAILURE };
     // Held to the end: dropped, it writes what it still holds.
     let log = match logging::init(&config.server, args.log_level.as_deref()) {
         Ok(log) => log,

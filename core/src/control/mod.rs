@@ -6,5 +6,6 @@ pub mod admin;
 mod certificates;
 pub mod demo;
 mod exposition;
+pub mod review;
 
 pub use certificates::Certificates;
