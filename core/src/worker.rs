@@ -230,9 +230,7 @@ impl<T: Transport> Worker<T> {
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
         for cluster in self.current.get().clusters() {
-            for host in cluster.hosts() {
-                host.sweep();
-            }
+            cluster.sweep();
         }
     }
 

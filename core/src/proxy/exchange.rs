@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::error::{Error, Retry, Side};
 use super::reply::{direct_reply, local_reply};
@@ -21,7 +22,7 @@ use crate::stream::client::{Answer, Flight, SendError, SendOptions};
 use crate::stream::{Refusal, ReplyTo, Service, Tunnel};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::tls::MaybeTls;
-use crate::upstream::{Cluster, HostPool};
+use crate::upstream::{Cluster, HostPool, Outcome, Wish};
 
 /// The proxy of one listener on one worker.
 pub struct Proxy<T: Transport> {
@@ -80,17 +81,25 @@ impl<T: Transport> Proxy<T> {
         let options = SendOptions { timeout: route.timeout, upgrade: x.upgrade, te_trailers: x.te_trailers };
         let replay = Replay::of(x);
         let mut fresh = false;
+        let (mut tried, mut permit) = (Vec::new(), None);
         loop {
             x.attempts += 1;
-            let host = cluster.pick().ok_or_else(Error::no_host)?;
+            let host = cluster.pick(&Wish { tried: &tried, ..Wish::default() })?;
             match self.filters.on_request(Phase::AfterChooseHost, x, Some(route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
                 Round::ReChooseHost if x.attempts < ATTEMPTS_MAX => continue,
                 Round::Passed | Round::ReMatchRoute | Round::ReChooseHost => {}
             }
-            match self.attempt(host, fresh, options, x, reply).await {
+            match self.attempt(&host, fresh, options, x, reply).await {
                 Err(e) if x.attempts < attempts_max(&cluster) && replay.allows(e.retry, x) => {
+                    // The one before is over: it must not stand in the way of this one.
+                    drop(permit.take());
+                    permit = cluster.retry();
+                    if permit.is_none() {
+                        return Err(e);
+                    }
                     tracing::debug!(host = %host.name(), error = %e, "the request is tried again");
+                    tried.push(host.id());
                     host.counters().request_retry.inc();
                     fresh |= e.retry == Retry::Idempotent;
                     replay.restore(x);
@@ -119,6 +128,7 @@ impl<T: Transport> Proxy<T> {
     ) -> Result<(), Error> {
         let counters = host.counters();
         let lease = host.checkout(fresh).await?;
+        let sent = Instant::now();
         x.upstream_host = Some(Rc::clone(host.name()));
         counters.request_total.inc();
         let _active = Active::new(&counters.request_active);
@@ -130,11 +140,14 @@ impl<T: Transport> Proxy<T> {
         .await;
         match answered {
             Ok(Final::Response(mut response)) => {
+                let status = response.head.http().map_or(0, crate::message::HttpHead::status);
+                host.report(Outcome::Answered { status, took: sent.elapsed() });
                 self.filters.on_response(x, &mut response).await;
                 response.body = self.filters.on_body(Direction::Response, response.body);
                 self.respond(x, reply, response).await
             }
             Ok(Final::Upgraded(response, tunnel)) => {
+                host.report(Outcome::Answered { status: 101, took: sent.elapsed() });
                 self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
                 if reply.upgrade(x, response, tunnel).await.is_err() {
                     self.counters.downstream.request_reset.inc();
@@ -144,11 +157,11 @@ impl<T: Transport> Proxy<T> {
             // The client is gone: there is nobody to answer.
             Ok(Final::Gone) => Ok(()),
             Err(e) => {
-                match e {
-                    SendError::Timeout => counters.request_timeout.inc(),
-                    SendError::RequestBody(_) => {}
-                    _ => counters.request_reset.inc(),
-                }
+                host.report(match e {
+                    SendError::Timeout => Outcome::Timeout,
+                    SendError::RequestBody(_) | SendError::Unwritable(_) => Outcome::Abandoned,
+                    _ => Outcome::Reset,
+                });
                 Err(e.into())
             }
         }
@@ -221,7 +234,7 @@ impl<T: Transport> Callout for Proxy<T> {
             let cluster = generation.cluster(cluster);
             let timeout = Some(generation.limits().request_timeout);
             let answered = async {
-                let host = cluster.pick().ok_or_else(Error::no_host)?;
+                let host = cluster.pick(&Wish::default())?;
                 let lease = host.checkout(false).await?;
                 host.counters().request_total.inc();
                 let _active = Active::new(&host.counters().request_active);
@@ -314,7 +327,7 @@ impl Drop for Active<'_> {
 
 /// Hosts that one request may try, the first included (MOSN: three).
 fn attempts_max<T: Transport>(cluster: &Cluster<T>) -> u32 {
-    let hosts = u32::try_from(cluster.hosts().len()).unwrap_or(u32::MAX);
+    let hosts = u32::try_from(cluster.hosts_len()).unwrap_or(u32::MAX);
     // One host alone gets a second try too: its idle connection may just have been closed.
     hosts.clamp(2, ATTEMPTS_MAX)
 }
