@@ -10,7 +10,7 @@ use crate::net::Transport;
 
 /// A cluster of one worker.
 pub struct Cluster<T: Transport> {
-    name: String,
+    name: Rc<str>,
     hosts: Vec<Rc<HostPool<T>>>,
     balancer: Balancer,
 }
@@ -18,13 +18,13 @@ pub struct Cluster<T: Transport> {
 impl<T: Transport> Cluster<T> {
     /// A cluster called `name` over `hosts`; `start` is where its round begins.
     #[must_use]
-    pub fn new(name: String, hosts: Vec<Rc<HostPool<T>>>, start: usize) -> Self {
-        Self { name, hosts, balancer: Balancer::round_robin(start) }
+    pub fn new(name: &str, hosts: Vec<Rc<HostPool<T>>>, start: usize) -> Self {
+        Self { name: name.into(), hosts, balancer: Balancer::round_robin(start) }
     }
 
     /// Its name in the configuration.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Rc<str> {
         &self.name
     }
 
