@@ -175,9 +175,7 @@ impl<T: Transport> Worker<T> {
         self.swept.set(start + SWEEP_CONNS_MAX);
         self.current.get().flush_logs();
         for cluster in self.current.get().clusters() {
-            for host in cluster.hosts() {
-                host.sweep();
-            }
+            cluster.sweep();
         }
     }
 

@@ -40,8 +40,6 @@ pub struct Exchange {
     pub response_received: Option<Instant>,
     /// What went wrong, or was done to the request on purpose.
     pub flags: ResponseFlags,
-    /// The cluster it went to.
-    pub upstream_cluster: Option<Rc<str>>,
     /// The upstream connection it went on; 0: none.
     pub upstream_conn: u64,
     /// What a log has asked for that is gone by the time its line is written.
@@ -54,7 +52,7 @@ pub struct Exchange {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a question of its own, and all are small")]
 pub struct Wanted {
-    /// The name of the route.
+    /// The names of the route and of its cluster.
     pub route: bool,
     /// The address that the upstream connection is from.
     pub upstream_local: bool,
@@ -69,6 +67,8 @@ pub struct Wanted {
 pub struct Notes {
     /// The name of the route.
     pub route: String,
+    /// The name of the cluster.
+    pub cluster: String,
     /// The address that the upstream connection is from.
     pub upstream_local: Option<Address>,
     /// Those of the response that was sent.
@@ -166,7 +166,6 @@ impl Exchange {
             request_sent: None,
             response_received: None,
             flags: ResponseFlags::default(),
-            upstream_cluster: None,
             upstream_conn: 0,
             wanted: Wanted::default(),
             notes: None,

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::message::{BodyError, ResponseFlags};
 use crate::stream::client::SendError;
-use crate::upstream::ConnectError;
+use crate::upstream::{ConnectError, NoHost};
 
 /// A failed request.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// No virtual host or route takes the request.
     NoRoute,
-    /// The cluster has no host.
-    NoHost,
+    /// No host of the cluster can take the request.
+    NoHost(NoHost),
     /// No connection to a host.
     Connect(ConnectError),
     /// No answer, or a bad one.
@@ -60,11 +60,11 @@ impl Error {
     pub fn no_route() -> Self {
         Self { kind: ErrorKind::NoRoute, side: Side::Local, retry: Retry::Never }
     }
+}
 
-    /// No host.
-    #[must_use]
-    pub fn no_host() -> Self {
-        Self { kind: ErrorKind::NoHost, side: Side::Local, retry: Retry::Never }
+impl From<NoHost> for Error {
+    fn from(e: NoHost) -> Self {
+        Self { kind: ErrorKind::NoHost(e), side: Side::Local, retry: Retry::Never }
     }
 }
 
@@ -98,7 +98,7 @@ impl Error {
         match &self.kind {
             ErrorKind::NoRoute => 404,
             ErrorKind::Connect(ConnectError::Timeout) | ErrorKind::Send(SendError::Timeout) => 504,
-            ErrorKind::NoHost | ErrorKind::Connect(ConnectError::Overflow | ConnectError::Exhausted(_)) => 503,
+            ErrorKind::NoHost(_) | ErrorKind::Connect(ConnectError::Overflow | ConnectError::Exhausted(_)) => 503,
             ErrorKind::Send(SendError::RequestBody(e)) => match e {
                 BodyError::TooLarge => 413,
                 BodyError::Timeout => 408,
@@ -115,7 +115,7 @@ impl Error {
     pub fn flags(&self) -> ResponseFlags {
         match &self.kind {
             ErrorKind::NoRoute => ResponseFlags::NO_ROUTE,
-            ErrorKind::NoHost => ResponseFlags::NO_HEALTHY_UPSTREAM,
+            ErrorKind::NoHost(_) => ResponseFlags::NO_HEALTHY_UPSTREAM,
             ErrorKind::Connect(ConnectError::Overflow) => ResponseFlags::OVERFLOW,
             ErrorKind::Connect(_) => ResponseFlags::CONNECT_FAILURE,
             ErrorKind::Send(SendError::Timeout) => ResponseFlags::UPSTREAM_TIMEOUT,
@@ -141,7 +141,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ErrorKind::NoRoute => f.write_str("no virtual host or route takes the request"),
-            ErrorKind::NoHost => f.write_str("the cluster has no host"),
+            ErrorKind::NoHost(e) => e.fmt(f),
             ErrorKind::Connect(e) => e.fmt(f),
             ErrorKind::Send(e) => e.fmt(f),
         }

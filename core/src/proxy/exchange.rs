@@ -22,7 +22,7 @@ use crate::stream::client::{Answer, Flight, SendError, SendOptions};
 use crate::stream::{Refusal, ReplyTo, Service, Tunnel};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::tls::MaybeTls;
-use crate::upstream::{Cluster, HostPool};
+use crate::upstream::{Cluster, HostPool, Outcome, Wish};
 
 /// The proxy of one listener on one worker.
 pub struct Proxy<T: Transport> {
@@ -81,24 +81,33 @@ impl<T: Transport> Proxy<T> {
         reply: &mut impl ReplyTo,
     ) -> Result<(), Error> {
         let cluster = generation.cluster(cluster);
-        x.upstream_cluster = Some(Rc::clone(cluster.name()));
         if x.wanted.route {
-            x.notes_mut().route.clone_from(&route.name);
+            let notes = x.notes_mut();
+            notes.route.clone_from(&route.name);
+            cluster.name().clone_into(&mut notes.cluster);
         }
         let options = SendOptions { timeout: route.timeout, upgrade: x.upgrade, te_trailers: x.te_trailers };
         let replay = Replay::of(x);
         let mut fresh = false;
+        let (mut tried, mut permit) = (Vec::new(), None);
         loop {
             x.attempts += 1;
-            let host = cluster.pick().ok_or_else(Error::no_host)?;
+            let host = cluster.pick(&Wish { tried: &tried, ..Wish::default() })?;
             match self.filters.on_request(Phase::AfterChooseHost, x, Some(route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
                 Round::ReChooseHost if x.attempts < ATTEMPTS_MAX => continue,
                 Round::Passed | Round::ReMatchRoute | Round::ReChooseHost => {}
             }
-            match self.attempt(host, fresh, options, x, reply).await {
+            match self.attempt(&host, fresh, options, x, reply).await {
                 Err(e) if x.attempts < attempts_max(&cluster) && replay.allows(e.retry, x) => {
+                    // The one before is over: it must not stand in the way of this one.
+                    drop(permit.take());
+                    permit = cluster.retry();
+                    if permit.is_none() {
+                        return Err(e);
+                    }
                     tracing::debug!(host = %host.name(), error = %e, "the request is tried again");
+                    tried.push(host.id());
                     host.counters().request_retry.inc();
                     fresh |= e.retry == Retry::Idempotent;
                     replay.restore(x);
@@ -127,6 +136,7 @@ impl<T: Transport> Proxy<T> {
     ) -> Result<(), Error> {
         let counters = host.counters();
         let lease = host.checkout(fresh).await?;
+        let sent = Instant::now();
         x.upstream_host = Some(Rc::clone(host.name()));
         x.upstream_conn = lease.id();
         if x.wanted.upstream_local {
@@ -144,11 +154,14 @@ impl<T: Transport> Proxy<T> {
         .await;
         match answered {
             Ok(Final::Response(mut response)) => {
+                let status = response.head.http().map_or(0, crate::message::HttpHead::status);
+                host.report(Outcome::Answered { status, took: sent.elapsed() });
                 self.filters.on_response(x, &mut response).await;
                 response.body = self.filters.on_body(Direction::Response, response.body);
                 self.respond(x, reply, response).await
             }
             Ok(Final::Upgraded(response, tunnel)) => {
+                host.report(Outcome::Answered { status: 101, took: sent.elapsed() });
                 self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
                 self.note_response(x, &response);
                 if reply.upgrade(x, response, tunnel).await.is_err() {
@@ -159,11 +172,11 @@ impl<T: Transport> Proxy<T> {
             // The client is gone: there is nobody to answer.
             Ok(Final::Gone) => Ok(()),
             Err(e) => {
-                match e {
-                    SendError::Timeout => counters.request_timeout.inc(),
-                    SendError::RequestBody(_) => {}
-                    _ => counters.request_reset.inc(),
-                }
+                host.report(match e {
+                    SendError::Timeout => Outcome::Timeout,
+                    SendError::RequestBody(_) | SendError::Unwritable(_) => Outcome::Abandoned,
+                    _ => Outcome::Reset,
+                });
                 Err(e.into())
             }
         }
@@ -263,7 +276,7 @@ impl<T: Transport> Callout for Proxy<T> {
             let cluster = generation.cluster(cluster);
             let timeout = Some(generation.limits().request_timeout);
             let answered = async {
-                let host = cluster.pick().ok_or_else(Error::no_host)?;
+                let host = cluster.pick(&Wish::default())?;
                 let lease = host.checkout(false).await?;
                 host.counters().request_total.inc();
                 let _active = Active::new(&host.counters().request_active);
@@ -356,7 +369,7 @@ impl Drop for Active<'_> {
 
 /// Hosts that one request may try, the first included (MOSN: three).
 fn attempts_max<T: Transport>(cluster: &Cluster<T>) -> u32 {
-    let hosts = u32::try_from(cluster.hosts().len()).unwrap_or(u32::MAX);
+    let hosts = u32::try_from(cluster.hosts_len()).unwrap_or(u32::MAX);
     // One host alone gets a second try too: its idle connection may just have been closed.
     hosts.clamp(2, ATTEMPTS_MAX)
 }

@@ -130,7 +130,7 @@ fn make_cluster<T: Transport>(
     let settings = HostSettings {
         connect_timeout: config.config.connect_timeout.unwrap_or(limits.connect_timeout),
         idle_timeout: config.config.idle_timeout.unwrap_or(limits.upstream_idle_timeout),
-        conns_max: config.config.conns_max,
+        conns_max: config.config.breakers.conns_max,
     };
     let shared = &config.shared;
     let hosts = config.config.hosts.iter().map(|host| {
@@ -146,5 +146,6 @@ fn make_cluster<T: Transport>(
         let (limits, counters, shared) = (Rc::clone(limits), Arc::clone(counters), Arc::clone(shared));
         Rc::new(HostPool::new(transport.clone(), address, tls, settings, limits, counters, shared))
     });
-    Cluster::new(&config.config.name, hosts.collect(), worker)
+    let hosts = hosts.collect();
+    Cluster::new(config.config.clone(), hosts, worker, Arc::clone(shared), Arc::clone(counters))
 }

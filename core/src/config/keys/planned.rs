@@ -145,7 +145,6 @@ pub(crate) const PLANNED: &[Planned] = &[
 
     row("circuit_breaker", "max_pending_requests", Warning, "waiting requests are not counted; in MOSN the key has no effect either"),
     row("circuit_breaker", "max_requests", Warning, "running requests are not bounded"),
-    row("circuit_breaker", "max_retries", Warning, "there are no retries to bound"),
 
     row("host", "metadata", Warning, "no subset is made of it"),
     row("host", "tls_disable", Error, "the host would be asked with TLS if its cluster has it"),

@@ -244,8 +244,10 @@ const CLUSTER: &[Key] = &[
     key("hosts", Maps("host"), "", "Its hosts."),
 ];
 
-const CIRCUIT_BREAKER: &[Key] =
-    &[key("max_connections", Number, "0", "Connections to the cluster, at most; 0 is no limit.")];
+const CIRCUIT_BREAKER: &[Key] = &[
+    key("max_connections", Number, "0", "Connections to the cluster, at most; 0 is no limit."),
+    key("max_retries", Number, "0", "Retries in progress at a time, at most; 0 is no limit."),
+];
 
 const HOST: &[Key] = &[
     key("address", Address, "", "`IP:PORT`, `[IPv6]:PORT` or `unix:/PATH`. Required."),

@@ -7,7 +7,7 @@ mod listener;
 mod route;
 mod tls;
 
-pub use cluster::{Balancing, Cluster, ClusterId, Host};
+pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
 pub use listener::{AccessLog, Listener, Proxy};
 pub(crate) use route::{DOMAIN_BYTES_MAX, split_port};
 pub use route::{

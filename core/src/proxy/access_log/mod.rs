@@ -93,7 +93,7 @@ impl LogBuffers {
             logs,
             clock: Rc::clone(&self.clock),
             wanted: Wanted {
-                route: any(&Variable::RouteName),
+                route: any(&Variable::RouteName) || any(&Variable::UpstreamCluster),
                 upstream_local: any(&Variable::UpstreamLocalAddress),
                 response: !fields.is_empty(),
                 failure: any(&Variable::UpstreamTransportFailureReason),
