@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 mod cli;
-mod logging;
 mod plane;
 mod start;
 
@@ -13,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dataplane_kernel::KernelTransport;
+use ferrogate_core::control::process::terminated;
 use ferrogate_core::control::review;
 use ferrogate_core::net::Address;
 use ferrogate_core::origin::Origin;
@@ -60,7 +60,7 @@ fn origin(args: &cli::Origin) -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => fail(&format!("the origin can't listen on {address}: {e}")),
             },
-            () = start::terminated() => ExitCode::SUCCESS,
+            () = terminated() => ExitCode::SUCCESS,
         }
     })
 }

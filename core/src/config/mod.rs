@@ -16,6 +16,8 @@ mod document;
 mod json;
 mod keys;
 pub mod limits;
+pub mod log_format;
+mod log_roller;
 pub mod plan;
 mod read;
 mod reader;
@@ -30,6 +32,7 @@ pub use diagnostic::{Diagnostic, Origin, Place, Severity};
 pub use document::Document;
 pub use keys::{json_schema, reference_page};
 pub use limits::Limits;
+pub use log_roller::LogRoller;
 pub use schema::Config;
 
 impl Config {
