@@ -10,16 +10,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::error::{Error, Retry, Side};
-use super::reply::{direct_reply, local_reply};
+use super::error::{Error, ErrorKind, Retry, Side};
+use super::reply::{busy_reply, direct_reply, local_reply};
 use super::{Current, Generation};
 use crate::config::schema::ClusterId;
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
-use crate::message::{Body, Exchange, Request, Response, ResponseFlags};
+use crate::message::{Body, BodyError, Exchange, Request, Response, ResponseFlags};
 use crate::net::Transport;
 use crate::router::{Route, RouteAction};
 use crate::stream::client::{Answer, Flight, SendError, SendOptions};
-use crate::stream::{Refusal, ReplyTo, Service, Tunnel};
+use crate::stream::{Refusal, ReplyError, ReplyTo, Service, Tunnel};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::tls::MaybeTls;
 use crate::upstream::{Cluster, HostPool, Outcome, Wish};
@@ -189,6 +189,7 @@ impl<T: Transport> Proxy<T> {
         if let Err(e) = reply.response(x, response).await {
             tracing::debug!(peer = %x.downstream.peer, error = %e, "the answer did not arrive whole");
             self.counters.downstream.request_reset.inc();
+            self.counters.downstream.reply_stalled.add(u64::from(matches!(e, ReplyError::Stalled)));
         }
         self.counters.downstream.bytes_write.add(x.bytes_sent);
         Ok(())
@@ -234,6 +235,11 @@ impl<T: Transport> Service for Proxy<T> {
         let _active = Active::new(&counters.request_active);
         if let Err(e) = self.exchange(x, reply).await {
             counters.request_failed.inc();
+            match &e.kind {
+                ErrorKind::Send(SendError::RequestBody(BodyError::Timeout)) => counters.body_timeout.inc(),
+                ErrorKind::Send(SendError::RequestBody(BodyError::TooSlow)) => counters.body_too_slow.inc(),
+                _ => {}
+            }
             x.flags.add(e.flags());
             if x.wanted.failure {
                 x.notes_mut().failure = e.transport_failure();
@@ -257,6 +263,11 @@ impl<T: Transport> Service for Proxy<T> {
         self.counters.downstream.request_refused.inc();
         self.counters.downstream.status(refusal.status());
         tracing::debug!(reason = %refusal, status = refusal.status(), "a request was refused");
+        match refusal {
+            Refusal::Overload(_) => return busy_reply(),
+            Refusal::HeadTimeout => self.counters.downstream.head_timeout.inc(),
+            Refusal::Malformed(_) => {}
+        }
         local_reply(refusal.status())
     }
 
