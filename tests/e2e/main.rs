@@ -11,6 +11,7 @@ mod drain;
 mod faults;
 mod http1;
 mod limits;
+mod overload;
 mod peers;
 mod refusals;
 mod stage;

@@ -81,9 +81,43 @@ fn tell(worker: usize, beat: Beat, milliseconds: u64) {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::mpsc;
+
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::config::Config;
+    use crate::control::Certificates;
     use crate::telemetry::pulse::Pulse;
+
+    /// A worker that does not come back is seen from outside, while it is still at it, and learns of it when it is done.
+    #[tokio::test]
+    async fn a_stalled_thread_is_seen() {
+        let file = "servers: [{listeners: []}]\nlimits: {stall_timeout: 40ms}";
+        let (config, _) = Config::parse(file, "t").unwrap();
+        let snapshot = Snapshot::build(&config, None, &mut Certificates::default()).unwrap();
+        let (_snapshot, orders) = watch::channel(Arc::new(snapshot));
+        let counters = Arc::new(WorkerCounters::default());
+        let (release, released) = mpsc::channel::<()>();
+        let worker = Arc::clone(&counters);
+        let thread = std::thread::spawn(move || {
+            let running = worker.pulse.enter(&Cell::new(0), Work::Connection, 5);
+            released.recv().unwrap();
+            running.stalled()
+        });
+        let seen = async {
+            while counters.pulse.stalls() == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = watch_over(Arc::from([Arc::clone(&counters)]), orders) => {}
+            seen = timeout(Duration::from_secs(30), seen) => seen.expect("it is told of"),
+        }
+        release.send(()).unwrap();
+        assert!(thread.join().unwrap().is_some_and(|milliseconds| milliseconds >= 40));
+        assert_eq!(counters.pulse.stalls(), 1);
+    }
 
     #[test]
     fn a_stall_is_told_once_and_again_when_it_is_ten_times_as_long() {
