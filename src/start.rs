@@ -64,6 +64,7 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log) -> Exit
     let workers_max = plane::workers_max(&config.dataplane);
     let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::new(clusters.len()))).collect();
     let (snapshot_tx, snapshot) = watch::channel(Arc::new(snapshot));
+    let shown = snapshot.clone();
     let (stop_tx, stop) = watch::channel(Stop::No);
     let (started, reports) = mpsc::unbounded_channel();
     let conns_max = conns_max(config, workers_max);
@@ -72,7 +73,7 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log) -> Exit
     let control = Control { stop: stop_tx, state, _snapshot: snapshot_tx };
     // Before the workers: what can't start must not have taken traffic from what runs already.
     let report: Arc<OnceLock<plane::Report>> = Arc::default();
-    let admin = Admin::new(counters, clusters, state_rx, reporting(&report, log));
+    let admin = Admin::new(counters, clusters, state_rx, reporting(&report, log, shown));
     let admin = match serve_admin(admin, config.admin.as_ref()).await {
         Ok(admin) => admin,
         Err(e) => return fail(&e.to_string()),
@@ -101,11 +102,16 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log) -> Exit
     }
 }
 
-/// What the plane says of itself once there is one, and what the log has dropped.
-fn reporting(report: &Arc<OnceLock<plane::Report>>, log: &Log) -> plane::Report {
+/// What the plane says of itself once there is one, what the filters count, and what the log has dropped.
+fn reporting(
+    report: &Arc<OnceLock<plane::Report>>,
+    log: &Log,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+) -> plane::Report {
     let (report, dropped) = (Arc::clone(report), log.dropped.clone());
     Arc::new(move || {
         let mut shown = report.get().map_or_else(PlaneReport::default, |report| report());
+        shown.numbers.extend(Number::of_filters(&snapshot.borrow()));
         shown.numbers.push(Number {
             name: "ferrogate_log_lines_dropped",
             help: "Log lines dropped because the writer was behind",

@@ -5,6 +5,7 @@
 mod admin;
 mod cluster;
 mod dataplane;
+mod filter;
 mod limits;
 mod listener;
 mod route;
