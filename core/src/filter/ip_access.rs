@@ -16,7 +16,7 @@ use crate::net::Address;
 use crate::router::Route;
 
 /// The filter.
-pub(super) struct IpAccess {
+pub(super) struct IpAccessFilter {
     settings: PerRoute<Settings>,
     denied: Arc<Tally>,
 }
@@ -30,7 +30,7 @@ struct Settings {
 /// Addresses as ranges, sorted and apart from each other. IPv4 addresses are those of `::ffff:0:0/96`.
 struct Ranges(Vec<(u128, u128)>);
 
-impl IpAccess {
+impl IpAccessFilter {
     pub(super) fn new(config: &schema::IpAccess, ground: &Ground<'_>) -> Self {
         let settings = PerRoute::new(config, ground.router, |config, _| Settings::new(config));
         let denied = ground.tally("ferrogate_filter_ip_access_denied", "Requests refused by ip_access", &[]);
@@ -38,7 +38,7 @@ impl IpAccess {
     }
 }
 
-impl Filter for IpAccess {
+impl Filter for IpAccessFilter {
     fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
         let decides = if self.settings.is_by_route() { Phase::AfterRoute } else { Phase::BeforeRoute };
         if at != decides || self.settings.of(route).allows(&x.downstream.peer, x.request.head.http()) {

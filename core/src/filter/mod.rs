@@ -7,10 +7,13 @@
 //! for them.
 
 mod body;
+mod fault;
+mod fields;
 mod ip_access;
 pub mod network;
 mod per_route;
 mod set;
+mod share;
 
 use std::fmt;
 use std::future::Future;

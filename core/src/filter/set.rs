@@ -134,6 +134,7 @@ impl Tally {
 
 fn make(config: &FilterConfig, ground: &Ground<'_>) -> Arc<dyn Filter + Send + Sync> {
     match config {
-        FilterConfig::IpAccess(config) => Arc::new(super::ip_access::IpAccess::new(config, ground)),
+        FilterConfig::Fault(config) => Arc::new(super::fault::FaultFilter::new(config, ground)),
+        FilterConfig::IpAccess(config) => Arc::new(super::ip_access::IpAccessFilter::new(config, ground)),
     }
 }

@@ -1,5 +1,6 @@
 //! Stream filters as users write them: each alone in front of an origin, and for one route only.
 
+mod fault;
 mod ip_access;
 
 use test_support::{Config, Gateway, Origin};
@@ -9,10 +10,7 @@ use crate::stage::{Plane, Stage};
 /// In front of `origin`, with these stream filters (a list of YAML) and, before the route to the origin, these others.
 fn config(origin: &Origin, filters: &str, routes: &[&str]) -> Config {
     let config = Config::proxy_to(&[origin.address()]).listener(&format!("stream_filters: {filters}"));
-    let last = "              - {match: {prefix: /}";
-    let before: String = routes.iter().map(|route| format!("              - {route}\n")).collect();
-    let text = config.text().replace(last, &format!("{before}{last}"));
-    config.verbatim(&text)
+    routes.iter().fold(config, |config, route| config.route(route))
 }
 
 fn start(origin: &Origin, filters: &str, routes: &[&str]) -> Stage {

@@ -4,10 +4,31 @@
 
 use super::working::key;
 use super::{Key, Kind};
-use Kind::{Choice, Maps, Text, Texts};
+use Kind::{Bool, Choice, Duration, Map, Maps, Number, Text, Texts};
 
 pub(super) const PER_FILTER_CONFIG: &str = "Settings of stream filters for these requests: the type of a filter, and its configuration, which takes \
                                              the place of the listener's as a whole. A filter runs only where the listener has it.";
+
+pub(super) const FAULT: &[Key] = &[
+    key("delay", Map("fault_delay"), "", "Lets requests wait before they go on, or fail."),
+    key("abort", Map("fault_abort"), "", "Answers requests with a status instead of an origin."),
+    key("upstream_cluster", Text, "", "Only requests whose route goes to this cluster. Absent: all."),
+    key("headers", Maps("filter_header"), "", "Only requests with all of these fields."),
+];
+
+pub(super) const FAULT_DELAY: &[Key] =
+    &[key("fixed_delay", Duration, "", "How long. Required."), key("percentage", Number, "0", PERCENTAGE)];
+
+pub(super) const FAULT_ABORT: &[Key] =
+    &[key("status", Number, "", "The status, 200 to 599. Required."), key("percentage", Number, "0", PERCENTAGE)];
+
+const PERCENTAGE: &str = "How many of a hundred requests, 0 to 100, drawn for each.";
+
+pub(super) const HEADER: &[Key] = &[
+    key("name", Text, "", "The field. Required."),
+    key("value", Text, "", "What the first field of that name must be. Absent: anything."),
+    key("regex", Bool, "false", "Whether `value` is a regular expression (RE2), found anywhere in the field."),
+];
 
 pub(super) const IP_ACCESS: &[Key] = &[
     key(

@@ -4,8 +4,10 @@
 
 use crate::config::diagnostic::Place;
 use crate::config::keys::{self, STREAM_FILTERS};
-use crate::config::reader::{Reader, did_you_mean};
-use crate::config::schema::{FilterConfig, IpAccess, IpNetwork, IpRule};
+use crate::config::reader::{Fields, Reader, did_you_mean};
+use crate::config::schema::{
+    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, IpAccess, IpNetwork, IpRule, Pattern,
+};
 use crate::config::tree::{Node, Value};
 
 /// One entry of `stream_filters`.
@@ -50,6 +52,48 @@ fn not_here(r: &mut Reader, place: Place, kind: &str) {
     r.error(place, format!("there is no stream filter `{kind}`"), did_you_mean(nearest));
 }
 
+fn fault(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "fault")?;
+    let delay = fields.with(r, "delay", |r, node| {
+        let fields = r.map(node, "fault_delay")?;
+        let percent = percent(r, &fields);
+        Some(Delay { time: fields.duration(r, "fixed_delay")?, percent })
+    });
+    let abort = fields.with(r, "abort", |r, node| {
+        let fields = r.map(node, "fault_abort")?;
+        let percent = percent(r, &fields);
+        if fields.get("status").is_none() {
+            fields.missing(r, "status");
+        }
+        Some(Abort { status: fields.number(r, "status", 200..=599)?, percent })
+    });
+    let cluster = fields.text(r, "upstream_cluster");
+    Some(FilterConfig::Fault(Fault { delay, abort, cluster, fields: fields.list(r, "headers", field_rule) }))
+}
+
+fn percent(r: &mut Reader, fields: &Fields<'_>) -> u8 {
+    fields.number(r, "percentage", 0..=100).unwrap_or(0)
+}
+
+/// What a field of a request must be.
+fn field_rule(r: &mut Reader, node: &Node) -> Option<FieldRule> {
+    let fields = r.map(node, "filter_header")?;
+    let name = fields.required(r, "name")?;
+    let is_regex = fields.boolean(r, "regex").unwrap_or(false);
+    let value = match fields.text(r, "value") {
+        None => FieldValue::Present,
+        Some(text) if !is_regex => FieldValue::Exact(text),
+        Some(text) => fields.with(r, "value", |r, node| match Pattern::new(&text) {
+            Ok(pattern) => Some(FieldValue::Regex(pattern)),
+            Err(error) => {
+                r.error(node.place, format!("`{text}` {error}"), "");
+                None
+            }
+        })?,
+    };
+    Some(FieldRule { name, value })
+}
+
 fn ip_access(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
     let fields = r.map(node, "ip_access")?;
     if fields.get("default_action").is_none() {
@@ -83,6 +127,6 @@ fn ip_access(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
 type Read = fn(&mut Reader, &Node) -> Option<FilterConfig>;
 
 /// The filters that there are.
-const READERS: &[(&str, Read)] = &[("ip_access", ip_access)];
+const READERS: &[(&str, Read)] = &[("fault", fault), ("ip_access", ip_access)];
 
 const ACTIONS: &[(&str, bool)] = &[("allow", true), ("deny", false)];

@@ -3,6 +3,9 @@
 //! **Invariant:** plain data that compares by content; a number in here is within its bounds.
 
 use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Pattern;
 
 /// Declares the filters that there are.
 macro_rules! filters {
@@ -17,7 +20,6 @@ macro_rules! filters {
             fn of(config: &FilterConfig) -> Option<&Self> {
                 match config {
                     FilterConfig::$name(settings) => Some(settings),
-                    #[allow(unreachable_patterns, reason = "while there is one filter only")]
                     _ => None,
                 }
             }
@@ -26,6 +28,7 @@ macro_rules! filters {
 }
 
 filters! {
+    "fault" => Fault;
     "ip_access" => IpAccess;
 }
 
@@ -33,6 +36,57 @@ filters! {
 pub trait FilterSettings: Sized {
     /// These settings, when they are of this type.
     fn of(config: &FilterConfig) -> Option<&Self>;
+}
+
+/// `fault`: requests that wait, or fail, on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Fault {
+    /// `delay`.
+    pub delay: Option<Delay>,
+    /// `abort`.
+    pub abort: Option<Abort>,
+    /// `upstream_cluster`: only requests that go there.
+    pub cluster: Option<String>,
+    /// `headers`: only requests with all of these.
+    pub fields: Vec<FieldRule>,
+}
+
+/// `fault.delay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay {
+    /// `fixed_delay`.
+    pub time: Duration,
+    /// `percentage`: of a hundred requests.
+    pub percent: u8,
+}
+
+/// `fault.abort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abort {
+    /// `status`.
+    pub status: u16,
+    /// `percentage`: of a hundred requests.
+    pub percent: u8,
+}
+
+/// What a field of a request must be. A request without the field does not match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldRule {
+    /// `name`.
+    pub name: String,
+    /// `value`.
+    pub value: FieldValue,
+}
+
+/// What the value of a field must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldValue {
+    /// This.
+    Exact(String),
+    /// Anything: no value is named.
+    Present,
+    /// Something in which this is found.
+    Regex(Pattern),
 }
 
 /// `ip_access`: who is let in.

@@ -10,7 +10,9 @@ mod route;
 mod tls;
 
 pub use cluster::{Balancing, Cluster, ClusterId, Host};
-pub use filter::{FilterConfig, FilterSettings, IpAccess, IpNetwork, IpRule};
+pub use filter::{
+    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, FilterSettings, IpAccess, IpNetwork, IpRule,
+};
 pub use listener::{AccessLog, Listener, Proxy};
 pub use pattern::{Pattern, PatternError};
 pub(crate) use route::{DOMAIN_BYTES_MAX, split_port};
