@@ -13,7 +13,7 @@ use super::set::{Ground, Tally};
 use super::share::Share;
 use super::{Filter, Phase, Verdict};
 use crate::config::schema::{Abort, ClusterId, Delay, Fault, FieldRule};
-use crate::message::Exchange;
+use crate::message::{Exchange, ResponseFlags};
 use crate::router::{Route, RouteAction};
 
 /// The filter.
@@ -61,11 +61,13 @@ impl Filter for FaultFilter {
             None => Verdict::Continue,
             Some((abort, _)) => {
                 self.aborted.inc();
+                x.flags.add(ResponseFlags::FAULT_INJECTED);
                 Verdict::Refuse { status: abort.status, body: Bytes::new() }
             }
         };
         let Some((delay, _)) = delay else { return after };
         self.delayed.inc();
+        x.flags.add(ResponseFlags::DELAY_INJECTED);
         let time = delay.time;
         Verdict::Defer(Box::pin(async move {
             sleep(time).await;

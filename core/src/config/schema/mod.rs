@@ -9,7 +9,7 @@ mod pattern;
 mod route;
 mod tls;
 
-pub use cluster::{Balancing, Cluster, ClusterId, Host};
+pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
 pub use filter::{
     Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, FilterSettings, IpAccess, IpNetwork, IpRule,
 };
@@ -24,7 +24,7 @@ pub use tls::{Pem, TlsBackend, TlsConfig, TlsVersion};
 
 use super::dataplane::Dataplane;
 use super::limits::Limits;
-use crate::config::Address;
+use crate::config::{Address, LogRoller};
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Server {
     pub log_path: String,
     /// `default_log_level`.
     pub log_level: LogLevel,
+    /// `global_log_roller`: of the log, and of access logs without one of their own.
+    pub log_roller: LogRoller,
     /// `listeners`.
     pub listeners: Vec<Listener>,
     /// `routers`, and behind them one for each listener that has its routes inline.
