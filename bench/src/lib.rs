@@ -1,14 +1,19 @@
-//! Measurement: runs of the gateway beside its peers, their reports, and benches of the parts that every request passes (`benches/`).
+//! Measurement: runs of the gateway beside its peers and their reports, a load generator and an origin, and benches of the parts that every
+//! request passes (`benches/`).
 //!
 //! **Invariant:** measures, never decides: no speed is a gate.
 
-#![allow(clippy::disallowed_types, reason = "a measuring program has no worker: it waits, and it reads the real clock")]
-
 pub mod backend;
 pub mod error;
+pub mod load;
 pub mod machine;
+pub mod origin;
 pub mod results;
+#[allow(clippy::disallowed_types, reason = "it has no worker: it waits for processes, by the real clock")]
 pub mod run;
 pub mod scenario;
+#[allow(clippy::disallowed_types, reason = "it has no worker: it waits for processes, by the real clock")]
 pub mod stage;
 pub mod stats;
+pub mod summary;
+pub mod wire;

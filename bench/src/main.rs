@@ -2,10 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ferrogate_bench::run;
+use ferrogate_bench::{load, origin, run};
 
 #[derive(Parser)]
 #[command(name = "ferrogate-bench", version, about = "Measures Ferrogate beside its peers")]
@@ -18,17 +19,27 @@ struct Cli {
 enum Verb {
     /// Runs scenarios on all backends and writes what it finds as JSON lines.
     Run(run::RunArgs),
+    /// Sends requests from one thread and prints what came back as one line of JSON.
+    Load(load::LoadArgs),
+    /// Answers requests from one thread.
+    Origin(origin::OriginArgs),
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().verb {
-        Verb::Run(args) => run::run(&args).map(|out| println!("{}", out.display())),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match perform(Cli::parse().verb) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("ferrogate-bench: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn perform(verb: Verb) -> Result<ExitCode, Box<dyn Error>> {
+    match verb {
+        Verb::Run(args) => println!("{}", run::run(&args)?.display()),
+        Verb::Load(args) => load::run(&args)?,
+        Verb::Origin(args) => origin::run(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
