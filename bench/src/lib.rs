@@ -4,10 +4,13 @@
 //! **Invariant:** measures, never decides: no speed is a gate.
 
 pub mod backend;
+pub mod compare;
 pub mod error;
 pub mod load;
 pub mod machine;
 pub mod origin;
+pub mod profile;
+pub mod report;
 pub mod results;
 #[allow(clippy::disallowed_types, reason = "it has no worker: it waits for processes, by the real clock")]
 pub mod run;

@@ -278,19 +278,33 @@ impl Results {
     /// # Errors
     /// At the first line that is none of ours, and for a file without a session.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
-        let (mut session, mut absent, mut cells, mut counts) = (None, Vec::new(), Vec::new(), Vec::new());
+        let mut results: Option<Self> = None;
         for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-            match serde_json::from_str(line).map_err(|e| (number + 1, e.to_string()))? {
-                Line::Session(s) => session = Some(*s),
-                Line::Absent(a) => absent.push(a),
-                Line::Cell(c) => cells.push(*c),
-                Line::Counts(c) => counts.push(c),
+            match (serde_json::from_str(line).map_err(|e| (number + 1, e.to_string()))?, &mut results) {
+                (Line::Session(s), _) if s.format != FORMAT => {
+                    return Err((number + 1, format!("format {}, this program reads {FORMAT}", s.format)));
+                }
+                (Line::Session(s), none @ None) => *none = Some(Self::of(*s)),
+                (line, Some(results)) => results.add(line),
+                (_, None) => return Err((number + 1, NO_SESSION.to_owned())),
             }
         }
-        match session {
-            Some(session) if session.format == FORMAT => Ok(Self { session, absent, cells, counts }),
-            Some(session) => Err((1, format!("format {}, this program reads {FORMAT}", session.format))),
-            None => Err((1, "no line of kind \"session\"".to_owned())),
+        results.ok_or_else(|| (1, NO_SESSION.to_owned()))
+    }
+
+    /// Of a session that has measured nothing yet.
+    #[must_use]
+    pub fn of(session: Session) -> Self {
+        Self { session, absent: Vec::new(), cells: Vec::new(), counts: Vec::new() }
+    }
+
+    /// Adds a line. A further session changes nothing.
+    pub fn add(&mut self, line: Line) {
+        match line {
+            Line::Session(_) => {}
+            Line::Absent(a) => self.absent.push(a),
+            Line::Cell(c) => self.cells.push(*c),
+            Line::Counts(c) => self.counts.push(c),
         }
     }
 }
@@ -337,6 +351,8 @@ impl Writer {
 
 /// The format of the lines; a change that old readers can't cope with counts it up.
 pub const FORMAT: u32 = 1;
+
+const NO_SESSION: &str = "the first line is not of kind \"session\"";
 
 #[cfg(test)]
 mod tests {

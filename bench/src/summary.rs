@@ -222,7 +222,9 @@ fn count_rows(results: &Results) -> Vec<Row> {
 /// The saturation of the same backend in the same round, which a part of the capacity is a part of.
 fn saturation<'a>(results: &'a Results, cell: &Cell) -> Option<&'a Cell> {
     results.cells.iter().find(|c| {
-        (c.level == Level::Saturation && c.scenario == cell.scenario) && c.backend == cell.backend && c.round == cell.round
+        (c.level == Level::Saturation && c.scenario == cell.scenario)
+            && c.backend == cell.backend
+            && c.round == cell.round
     })
 }
 
@@ -294,7 +296,9 @@ const fn metric(
 }
 
 static METRICS: [Metric; 11] = [
-    metric(("CPU per request", "us"), true, WORK_LEVELS, true, |c, _| per_request(c, c.usage.work_ns()).map(|n| n / 1e3)),
+    metric(("CPU per request", "us"), true, WORK_LEVELS, true, |c, _| {
+        per_request(c, c.usage.work_ns()).map(|n| n / 1e3)
+    }),
     metric(("requests", "/s"), false, &[Level::Saturation], true, |c, _| Some(rate(c))),
     metric(("whole core per request", "us"), true, WORK_LEVELS, false, |c, _| match c.usage.busy_ns {
         // A core that polls is never idle.

@@ -15,6 +15,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::ValueEnum;
+
 use crate::error::BenchError;
 use crate::machine::version_of;
 use crate::scenario::{Scenario, Wires};
@@ -50,7 +52,8 @@ pub enum Kind {
 }
 
 /// Ferrogate's planes and packet backends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub enum Plane {
     /// The kernel's sockets.
     Kernel,

@@ -64,12 +64,35 @@ pub struct RunArgs {
 }
 
 /// How client and origin are reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Wire {
+    #[default]
     /// Veth pairs into a network namespace; needs root.
     Veth,
     /// 127.0.0.1; without af_xdp and af_packet.
     Loopback,
+}
+
+impl Default for RunArgs {
+    fn default() -> Self {
+        Self {
+            quick: false,
+            scenario: Vec::new(),
+            backend: Vec::new(),
+            rounds: None,
+            seconds: None,
+            warmup: None,
+            wire: Wire::default(),
+            out: None,
+            ferrogate: None,
+            envoy: None,
+            mosn: None,
+            proxy_core: 0,
+            load_core: 1,
+            steer: false,
+            no_counts: false,
+        }
+    }
 }
 
 /// What the flags come to.
