@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::schema::Config;
-use ferrogate_core::control::admin::{Admin, PlaneReport, State};
+use ferrogate_core::control::admin::{Admin, Number, PlaneReport, State};
 use ferrogate_core::control::demo;
 use ferrogate_core::control::log::{Log, LogKnobs, lost_lines};
 use ferrogate_core::control::process::{self, Process};
@@ -60,6 +60,7 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
     let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::new(clusters.len()))).collect();
     // Held so that the workers see an open channel.
     let (_snapshot, snapshot) = watch::channel(Arc::new(snapshot));
+    let shown = snapshot.clone();
     let (stop_to, stop) = watch::channel(Stop::No);
     let (started, reports) = mpsc::unbounded_channel();
     let conns_max = conns_max(config, workers_max);
@@ -71,7 +72,8 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
     let process = Process { stop: stop_to, state, access_logs: access_logs.queue(), log: log.knobs() };
     // Before the workers: what can't start must not have taken traffic from what runs already.
     let report: Arc<OnceLock<plane::Report>> = Arc::default();
-    let admin = Admin::new(counters, clusters, state_rx, reporting(&report, log.knobs(), access_logs.queue()));
+    let reporting = reporting(&report, shown, log.knobs(), access_logs.queue());
+    let admin = Admin::new(counters, clusters, state_rx, reporting);
     let admin = match serve_admin(admin, config.admin.as_ref()).await {
         Ok(admin) => admin,
         Err(e) => return fail(&e.to_string()),
@@ -102,11 +104,17 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
     }
 }
 
-/// What the plane says of itself once there is one, and what the logs have lost.
-fn reporting(report: &Arc<OnceLock<plane::Report>>, log: LogKnobs, access_logs: LogQueue) -> plane::Report {
+/// What the plane says of itself once there is one, what the filters count, and what the logs have lost.
+fn reporting(
+    report: &Arc<OnceLock<plane::Report>>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    log: LogKnobs,
+    access_logs: LogQueue,
+) -> plane::Report {
     let report = Arc::clone(report);
     Arc::new(move || {
         let mut shown = report.get().map_or_else(PlaneReport::default, |report| report());
+        shown.numbers.extend(Number::of_filters(&snapshot.borrow()));
         shown.numbers.extend(lost_lines(&log, &access_logs));
         shown
     })
