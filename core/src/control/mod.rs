@@ -6,5 +6,8 @@ pub mod admin;
 mod certificates;
 pub mod demo;
 mod exposition;
+pub mod log;
+pub mod process;
+pub mod review;
 
 pub use certificates::Certificates;

@@ -4,9 +4,9 @@
 
 use std::fmt;
 
-use crate::message::BodyError;
+use crate::message::{BodyError, ResponseFlags};
 use crate::stream::client::SendError;
-use crate::upstream::ConnectError;
+use crate::upstream::{ConnectError, NoHost};
 
 /// A failed request.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// No virtual host or route takes the request.
     NoRoute,
-    /// The cluster has no host.
-    NoHost,
+    /// No host of the cluster can take the request.
+    NoHost(NoHost),
     /// No connection to a host.
     Connect(ConnectError),
     /// No answer, or a bad one.
@@ -60,11 +60,11 @@ impl Error {
     pub fn no_route() -> Self {
         Self { kind: ErrorKind::NoRoute, side: Side::Local, retry: Retry::Never }
     }
+}
 
-    /// No host.
-    #[must_use]
-    pub fn no_host() -> Self {
-        Self { kind: ErrorKind::NoHost, side: Side::Local, retry: Retry::Never }
+impl From<NoHost> for Error {
+    fn from(e: NoHost) -> Self {
+        Self { kind: ErrorKind::NoHost(e), side: Side::Local, retry: Retry::Never }
     }
 }
 
@@ -98,7 +98,7 @@ impl Error {
         match &self.kind {
             ErrorKind::NoRoute => 404,
             ErrorKind::Connect(ConnectError::Timeout) | ErrorKind::Send(SendError::Timeout) => 504,
-            ErrorKind::NoHost | ErrorKind::Connect(ConnectError::Overflow | ConnectError::Exhausted(_)) => 503,
+            ErrorKind::NoHost(_) | ErrorKind::Connect(ConnectError::Overflow | ConnectError::Exhausted(_)) => 503,
             ErrorKind::Send(SendError::RequestBody(e)) => match e {
                 BodyError::TooLarge => 413,
                 BodyError::Timeout => 408,
@@ -109,11 +109,39 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What an access log says of it.
+    #[must_use]
+    pub fn flags(&self) -> ResponseFlags {
+        match &self.kind {
+            ErrorKind::NoRoute => ResponseFlags::NO_ROUTE,
+            ErrorKind::NoHost(_) => ResponseFlags::NO_HEALTHY_UPSTREAM,
+            ErrorKind::Connect(ConnectError::Overflow) => ResponseFlags::OVERFLOW,
+            ErrorKind::Connect(_) => ResponseFlags::CONNECT_FAILURE,
+            ErrorKind::Send(SendError::Timeout) => ResponseFlags::UPSTREAM_TIMEOUT,
+            ErrorKind::Send(SendError::Closed { .. } | SendError::Truncated) => ResponseFlags::CONNECTION_TERMINATED,
+            ErrorKind::Send(SendError::Malformed(_) | SendError::Unexpected) => ResponseFlags::REMOTE_RESET,
+            ErrorKind::Send(SendError::RequestBody(BodyError::TooLarge)) => ResponseFlags::BODY_TOO_LARGE,
+            ErrorKind::Send(SendError::RequestBody(_)) => ResponseFlags::DOWNSTREAM_TERMINATED,
+            ErrorKind::Send(SendError::Unwritable(_)) => ResponseFlags::LOCAL_RESET,
+        }
+    }
+
+    /// Why no connection could be opened; empty when that was not it.
+    #[must_use]
+    pub fn transport_failure(&self) -> String {
+        match &self.kind {
+            ErrorKind::Connect(e) => e.to_string(),
+            _ => String::new(),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ErrorKind::NoRoute => f.write_str("no virtual host or route takes the request"),
-            ErrorKind::NoHost => f.write_str("the cluster has no host"),
+            ErrorKind::NoHost(e) => e.fmt(f),
             ErrorKind::Connect(e) => e.fmt(f),
             ErrorKind::Send(e) => e.fmt(f),
         }

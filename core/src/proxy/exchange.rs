@@ -8,20 +8,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::error::{Error, Retry, Side};
 use super::reply::{direct_reply, local_reply};
 use super::{Current, Generation};
 use crate::config::schema::ClusterId;
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
-use crate::message::{Body, Exchange, Request, Response};
+use crate::message::{Body, Exchange, Request, Response, ResponseFlags};
 use crate::net::Transport;
 use crate::router::{Route, RouteAction};
 use crate::stream::client::{Answer, Flight, SendError, SendOptions};
 use crate::stream::{Refusal, ReplyTo, Service, Tunnel};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::tls::MaybeTls;
-use crate::upstream::{Cluster, HostPool};
+use crate::upstream::{Cluster, HostPool, Outcome, Wish};
 
 /// The proxy of one listener on one worker.
 pub struct Proxy<T: Transport> {
@@ -39,6 +40,9 @@ impl<T: Transport> Proxy<T> {
     }
 
     async fn exchange(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> Result<(), Error> {
+        if let Some(logs) = self.current.get().logs(self.listener) {
+            x.wanted = logs.wanted();
+        }
         if let Round::Reply(answer) = self.filters.on_request(Phase::BeforeRoute, x, None).await {
             return self.respond(x, reply, answer).await;
         }
@@ -77,20 +81,33 @@ impl<T: Transport> Proxy<T> {
         reply: &mut impl ReplyTo,
     ) -> Result<(), Error> {
         let cluster = generation.cluster(cluster);
+        if x.wanted.route {
+            let notes = x.notes_mut();
+            notes.route.clone_from(&route.name);
+            cluster.name().clone_into(&mut notes.cluster);
+        }
         let options = SendOptions { timeout: route.timeout, upgrade: x.upgrade, te_trailers: x.te_trailers };
         let replay = Replay::of(x);
         let mut fresh = false;
+        let (mut tried, mut permit) = (Vec::new(), None);
         loop {
             x.attempts += 1;
-            let host = cluster.pick().ok_or_else(Error::no_host)?;
+            let host = cluster.pick(&Wish { tried: &tried, ..Wish::default() })?;
             match self.filters.on_request(Phase::AfterChooseHost, x, Some(route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
                 Round::ReChooseHost if x.attempts < ATTEMPTS_MAX => continue,
                 Round::Passed | Round::ReMatchRoute | Round::ReChooseHost => {}
             }
-            match self.attempt(host, fresh, options, x, reply).await {
+            match self.attempt(&host, fresh, options, x, reply).await {
                 Err(e) if x.attempts < attempts_max(&cluster) && replay.allows(e.retry, x) => {
+                    // The one before is over: it must not stand in the way of this one.
+                    drop(permit.take());
+                    permit = cluster.retry();
+                    if permit.is_none() {
+                        return Err(e);
+                    }
                     tracing::debug!(host = %host.name(), error = %e, "the request is tried again");
+                    tried.push(host.id());
                     host.counters().request_retry.inc();
                     fresh |= e.retry == Retry::Idempotent;
                     replay.restore(x);
@@ -119,23 +136,34 @@ impl<T: Transport> Proxy<T> {
     ) -> Result<(), Error> {
         let counters = host.counters();
         let lease = host.checkout(fresh).await?;
+        let sent = Instant::now();
         x.upstream_host = Some(Rc::clone(host.name()));
+        x.upstream_conn = lease.id();
+        if x.wanted.upstream_local {
+            x.notes_mut().upstream_local = lease.local_addr().cloned();
+        }
         counters.request_total.inc();
         let _active = Active::new(&counters.request_active);
         let answered = async {
             let mut flight = lease.send(&mut x.request, options).await?;
+            x.request_sent = Some(Instant::now());
             let answer = await_answer(&mut flight, reply).await?;
+            x.response_received = Some(Instant::now());
             Ok::<_, SendError>(answer)
         }
         .await;
         match answered {
             Ok(Final::Response(mut response)) => {
+                let status = response.head.http().map_or(0, crate::message::HttpHead::status);
+                host.report(Outcome::Answered { status, took: sent.elapsed() });
                 self.filters.on_response(x, &mut response).await;
                 response.body = self.filters.on_body(Direction::Response, response.body);
                 self.respond(x, reply, response).await
             }
             Ok(Final::Upgraded(response, tunnel)) => {
+                host.report(Outcome::Answered { status: 101, took: sent.elapsed() });
                 self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
+                self.note_response(x, &response);
                 if reply.upgrade(x, response, tunnel).await.is_err() {
                     self.counters.downstream.request_reset.inc();
                 }
@@ -144,11 +172,11 @@ impl<T: Transport> Proxy<T> {
             // The client is gone: there is nobody to answer.
             Ok(Final::Gone) => Ok(()),
             Err(e) => {
-                match e {
-                    SendError::Timeout => counters.request_timeout.inc(),
-                    SendError::RequestBody(_) => {}
-                    _ => counters.request_reset.inc(),
-                }
+                host.report(match e {
+                    SendError::Timeout => Outcome::Timeout,
+                    SendError::RequestBody(_) | SendError::Unwritable(_) => Outcome::Abandoned,
+                    _ => Outcome::Reset,
+                });
                 Err(e.into())
             }
         }
@@ -157,12 +185,29 @@ impl<T: Transport> Proxy<T> {
     /// Sends an answer. From here on there is no other: what goes wrong now cuts the connection.
     async fn respond(&self, x: &mut Exchange, reply: &mut impl ReplyTo, response: Response) -> Result<(), Error> {
         self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
+        self.note_response(x, &response);
         if let Err(e) = reply.response(x, response).await {
             tracing::debug!(peer = %x.downstream.peer, error = %e, "the answer did not arrive whole");
             self.counters.downstream.request_reset.inc();
         }
         self.counters.downstream.bytes_write.add(x.bytes_sent);
         Ok(())
+    }
+
+    /// Writes the lines of the access logs.
+    fn log(&self, x: &Exchange) {
+        if let Some(logs) = self.current.get().logs(self.listener) {
+            logs.write(x, Instant::now());
+        }
+    }
+
+    /// Keeps what an access log wants of the response.
+    fn note_response(&self, x: &mut Exchange, response: &Response) {
+        if x.wanted.response
+            && let (Some(head), Some(logs)) = (response.head.http(), self.current.get().logs(self.listener))
+        {
+            logs.note_response(x, head);
+        }
     }
 
     fn count_reply(&self, x: &mut Exchange, status: u16) {
@@ -189,17 +234,23 @@ impl<T: Transport> Service for Proxy<T> {
         let _active = Active::new(&counters.request_active);
         if let Err(e) = self.exchange(x, reply).await {
             counters.request_failed.inc();
+            x.flags.add(e.flags());
+            if x.wanted.failure {
+                x.notes_mut().failure = e.transport_failure();
+            }
             // Whether the client hears of it or is gone, the request is over.
             let _ = self.respond(x, reply, local_reply(e.status())).await;
         }
     }
 
-    fn ended(&self, x: &Exchange, whole: bool) {
+    fn ended(&self, x: &mut Exchange, whole: bool) {
         if !whole {
+            x.flags.add(ResponseFlags::DOWNSTREAM_TERMINATED);
             self.counters.downstream.request_reset.inc();
             tracing::debug!(peer = %x.downstream.peer, "the client left before its answer was complete");
         }
         self.filters.on_log(x);
+        self.log(x);
     }
 
     fn refuse(&self, refusal: Refusal) -> Response {
@@ -207,6 +258,10 @@ impl<T: Transport> Service for Proxy<T> {
         self.counters.downstream.status(refusal.status());
         tracing::debug!(reason = %refusal, status = refusal.status(), "a request was refused");
         local_reply(refusal.status())
+    }
+
+    fn refused(&self, x: &Exchange) {
+        self.log(x);
     }
 }
 
@@ -221,7 +276,7 @@ impl<T: Transport> Callout for Proxy<T> {
             let cluster = generation.cluster(cluster);
             let timeout = Some(generation.limits().request_timeout);
             let answered = async {
-                let host = cluster.pick().ok_or_else(Error::no_host)?;
+                let host = cluster.pick(&Wish::default())?;
                 let lease = host.checkout(false).await?;
                 host.counters().request_total.inc();
                 let _active = Active::new(&host.counters().request_active);
@@ -314,7 +369,7 @@ impl Drop for Active<'_> {
 
 /// Hosts that one request may try, the first included (MOSN: three).
 fn attempts_max<T: Transport>(cluster: &Cluster<T>) -> u32 {
-    let hosts = u32::try_from(cluster.hosts().len()).unwrap_or(u32::MAX);
+    let hosts = u32::try_from(cluster.hosts_len()).unwrap_or(u32::MAX);
     // One host alone gets a second try too: its idle connection may just have been closed.
     hosts.clamp(2, ATTEMPTS_MAX)
 }

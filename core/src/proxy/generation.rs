@@ -7,11 +7,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::access_log::{AccessLogs, LogBuffers};
 use crate::config::Limits;
 use crate::config::schema::ClusterId;
 use crate::net::Transport;
 use crate::router::Router;
 use crate::snapshot::{ClusterConfig, Snapshot};
+use crate::telemetry::log_thread::LogQueue;
 use crate::telemetry::metrics::{UpstreamCounters, WorkerCounters};
 use crate::upstream::{Cluster, HostPool, HostSettings, Tls};
 
@@ -20,6 +22,9 @@ pub struct Generation<T: Transport> {
     snapshot: Arc<Snapshot>,
     clusters: Vec<Rc<Cluster<T>>>,
     limits: Rc<Limits>,
+    buffers: LogBuffers,
+    /// The access logs of each listener.
+    logs: Vec<Option<Rc<AccessLogs>>>,
 }
 
 /// The generation in force. A request takes it once, at its start.
@@ -32,6 +37,7 @@ impl<T: Transport> Generation<T> {
         previous: Option<&Self>,
         transport: &T,
         counters: &WorkerCounters,
+        queue: &LogQueue,
         worker: usize,
     ) -> Self {
         let limits = Rc::new(Limits::clone(&snapshot.limits));
@@ -46,7 +52,11 @@ impl<T: Transport> Generation<T> {
                 Rc::new(make_cluster(config, transport, &limits, &counters, worker))
             })
         });
-        Self { clusters: clusters.collect(), limits, snapshot: Arc::clone(&snapshot) }
+        let access_logs = snapshot.listeners.iter().flat_map(|l| &l.config.access_logs);
+        let bytes_max = limits.access_log_queue_bytes_max;
+        let buffers = LogBuffers::derive(queue, previous.map(|p| &p.buffers), access_logs, bytes_max);
+        let logs = snapshot.listeners.iter().map(|l| buffers.logs_of(&l.config)).collect();
+        Self { clusters: clusters.collect(), limits, buffers, logs, snapshot: Arc::clone(&snapshot) }
     }
 
     /// What it was derived from.
@@ -65,6 +75,17 @@ impl<T: Transport> Generation<T> {
     #[must_use]
     pub fn router(&self, listener: usize) -> &Arc<Router> {
         self.snapshot.router(self.snapshot.listeners[listener].router)
+    }
+
+    /// The access logs of the listener with this index, if it has any.
+    #[must_use]
+    pub fn logs(&self, listener: usize) -> Option<&Rc<AccessLogs>> {
+        self.logs.get(listener)?.as_ref()
+    }
+
+    /// Hands what was gathered for the logs to their thread. To be called now and then.
+    pub fn flush_logs(&self) {
+        self.buffers.flush();
     }
 
     /// The cluster with this id.
@@ -109,7 +130,7 @@ fn make_cluster<T: Transport>(
     let settings = HostSettings {
         connect_timeout: config.config.connect_timeout.unwrap_or(limits.connect_timeout),
         idle_timeout: config.config.idle_timeout.unwrap_or(limits.upstream_idle_timeout),
-        conns_max: config.config.conns_max,
+        conns_max: config.config.breakers.conns_max,
     };
     let shared = &config.shared;
     let hosts = config.config.hosts.iter().map(|host| {
@@ -125,5 +146,6 @@ fn make_cluster<T: Transport>(
         let (limits, counters, shared) = (Rc::clone(limits), Arc::clone(counters), Arc::clone(shared));
         Rc::new(HostPool::new(transport.clone(), address, tls, settings, limits, counters, shared))
     });
-    Cluster::new(config.config.name.clone(), hosts.collect(), worker)
+    let hosts = hosts.collect();
+    Cluster::new(config.config.clone(), hosts, worker, Arc::clone(shared), Arc::clone(counters))
 }

@@ -105,6 +105,9 @@ counters! {
         request_active: Gauge, "upstream_request_active", "Requests in progress now";
         request_retry: Counter, "upstream_request_retry", "Requests sent again, to another host or on a fresh connection";
         request_pending_overflow: Counter, "upstream_request_pending_overflow", "Requests refused because the cluster has max_connections connections";
+        request_retry_overflow: Counter, "upstream_request_retry_overflow", "Requests that were not tried again because the cluster has max_retries retries in progress";
+        response_success: Counter, "upstream_response_success", "Answers with a status below 500";
+        response_failed: Counter, "upstream_response_failed", "Answers with a status of 500 or more";
         request_timeout: Counter, "upstream_request_timeout", "Requests that were not answered in time";
         request_reset: Counter, "upstream_request_remote_reset", "Requests whose answer did not come or was malformed";
     }

@@ -5,10 +5,12 @@
 
 mod balancer;
 mod cluster;
+mod pick;
 mod pool;
 mod shared;
 
 pub use balancer::Balancer;
 pub use cluster::Cluster;
+pub use pick::{HostId, NoHost, Outcome, Wish};
 pub use pool::{ConnectError, HostPool, HostSettings, Tls};
-pub use shared::ClusterShared;
+pub use shared::{ClusterShared, RetryPermit};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tls_offload::{ClientTls, SessionError};
 use tokio::time::{Instant, timeout};
 
+use super::pick::{HostId, Outcome};
 use super::shared::ClusterShared;
 use crate::config::Limits;
 use crate::net::{Address, Transport};
@@ -21,6 +22,7 @@ use crate::tls::{HandshakeError, MaybeTls};
 
 /// One host, and this worker's connections to it.
 pub struct HostPool<T: Transport> {
+    id: HostId,
     name: Rc<str>,
     address: Address,
     tls: Option<Tls>,
@@ -95,7 +97,36 @@ impl<T: Transport> HostPool<T> {
         shared: Arc<ClusterShared>,
     ) -> Self {
         let name = address.to_string().into();
-        Self { name, address, tls, transport, settings, limits, counters, shared, idle: RefCell::default() }
+        Self {
+            id: HostId::unique(),
+            name,
+            address,
+            tls,
+            transport,
+            settings,
+            limits,
+            counters,
+            shared,
+            idle: RefCell::default(),
+        }
+    }
+
+    /// The host's identity.
+    #[must_use]
+    pub fn id(&self) -> HostId {
+        self.id
+    }
+
+    /// Says what became of a request at this host. Once for each connection that was checked out.
+    pub fn report(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Answered { status, .. } if status < 500 => self.counters.response_success.inc(),
+            Outcome::Answered { .. } => self.counters.response_failed.inc(),
+            Outcome::Timeout => self.counters.request_timeout.inc(),
+            Outcome::Reset => self.counters.request_reset.inc(),
+            Outcome::Unreachable => self.counters.connection_con_fail.inc(),
+            Outcome::Abandoned => {}
+        }
     }
 
     /// The host's address as text, for logs.
@@ -131,7 +162,7 @@ impl<T: Transport> HostPool<T> {
                 Ok(self.lease(Box::new(ClientConn::new(conn, Rc::clone(&self.limits)))))
             }
             Err(e) => {
-                self.counters.connection_con_fail.inc();
+                self.report(Outcome::Unreachable);
                 Err(e)
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a bound given here holds across all workers exactly, at every moment.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The shared state of one cluster. Kept by name from one generation to the next.
@@ -10,6 +11,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct ClusterShared {
     conns: AtomicUsize,
     wanted: AtomicUsize,
+    retries: AtomicUsize,
+}
+
+/// A retry in progress, counted while this lives.
+#[derive(Debug)]
+pub struct RetryPermit(Arc<ClusterShared>);
+
+impl Drop for RetryPermit {
+    fn drop(&mut self) {
+        self.0.retries.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl ClusterShared {
@@ -40,6 +52,15 @@ impl ClusterShared {
         self.wanted.load(Ordering::Relaxed) > 0
     }
 
+    /// Begins a retry, of at most `retries_max` at a time; None when there are as many.
+    #[must_use]
+    pub fn retry(self: &Arc<Self>, retries_max: Option<u32>) -> Option<RetryPermit> {
+        let max = retries_max.map_or(usize::MAX, |max| max as usize);
+        let more = |retries| (retries < max).then_some(retries + 1);
+        self.retries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(RetryPermit(Arc::clone(self)))
+    }
+
     /// Connections open now, on all workers.
     #[must_use]
     pub fn conns(&self) -> usize {
@@ -49,8 +70,6 @@ impl ClusterShared {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]
@@ -76,5 +95,14 @@ mod tests {
         assert!(shared.open(Some(1)) && !shared.open(Some(1)) && shared.is_wanted());
         shared.close();
         assert!(!shared.is_wanted() && shared.open(None));
+    }
+
+    #[test]
+    fn a_retry_counts_while_its_permit_lives() {
+        let shared = Arc::new(ClusterShared::default());
+        let first = shared.retry(Some(1));
+        assert!(first.is_some() && shared.retry(Some(1)).is_none() && shared.retry(None).is_some());
+        drop(first);
+        assert!(shared.retry(Some(1)).is_some());
     }
 }

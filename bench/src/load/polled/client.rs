@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-use super::super::args::Mode;
+use super::super::args::{LoadArgs, Mode};
 use super::super::response::{Outcome, Reader};
 use super::super::slot::Fault;
 use super::super::tls::Client;
@@ -29,6 +29,18 @@ pub(super) fn start<T: Transport>(transport: &T, shared: &Rc<Shared>) {
         let task = Task { transport: transport.clone(), shared: Rc::clone(shared), i, is_first: true };
         spawn_local(task.run(Rc::clone(&opening)));
     }
+}
+
+/// Waits until the server can be reached: what is sent while a link comes up is lost, and sent again only much later.
+pub(super) async fn probe<T: Transport>(transport: &T, args: &LoadArgs) {
+    let Some(&to) = args.to.first() else { return };
+    let reached = async {
+        while !matches!(timeout(PROBE_TIMEOUT, transport.connect(&Address::Inet(to))).await, Ok(Ok(_))) {
+            sleep(REST).await;
+        }
+    };
+    // In vain: then that is what the load finds.
+    let _ = timeout(Duration::from_secs_f64(args.timeout), reached).await;
 }
 
 struct Task<T> {
@@ -261,5 +273,7 @@ fn late<R>(shared: &Shared, station: &Station) -> Poll<io::Result<R>> {
 
 /// Connections that are being opened at a time.
 const OPENING_MAX: usize = 256;
+/// How long one attempt to reach the server takes at most.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long a connection's task rests after a failure.
 const REST: Duration = Duration::from_millis(10);

@@ -59,6 +59,7 @@ pub(super) fn run(args: &LoadArgs, socket: &Path) -> Result<(), LoadError> {
 async fn load<T: Transport>(transport: T, args: LoadArgs, meter: Meter) -> Result<LoadResult, LoadError> {
     let at = Address::Inet((Ipv4Addr::UNSPECIFIED, args.memif.origin_port).into());
     origin::start(&transport, &at).await?;
+    client::probe(&transport, &args).await;
     let shared = Shared::new(args, meter)?;
     client::start(&transport, &shared);
     Ok(director::run(&shared).await)

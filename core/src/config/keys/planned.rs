@@ -42,7 +42,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("file", "disable_upgrade", Warning, "there is no hot upgrade to disable"),
     row("file", "inherit_old_mosnconfig", Warning, "there is no hot upgrade: the file alone counts"),
 
-    row("server", "global_log_roller", Warning, "log files are not rotated"),
     row("server", "use_netpoll_mode", Warning, "every worker polls its own sockets; there is no other mode"),
 
     row("listener", "type", Warning, "logs and metrics do not tell ingress from egress"),
@@ -51,8 +50,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("listener", "listener_filters", Error, "what these filters find out about a connection would be missing"),
     row("listener", "inspector", Error, "clients without TLS would be turned away"),
     row("listener", "default_read_buffer_size", Warning, "an idle connection holds no buffer at all"),
-
-    row("access_log", "log_roller", Warning, "the file is not rotated"),
 
     row("filter_chain", "match", Error, "every connection would take this chain"),
     row("stream_filter", "go_plugin_config", Error, "the filter would be missing"),
@@ -78,7 +75,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("proxy_http1", "enable_bolt_goaway", Warning, "the protocol is not served"),
     row("proxy_http1", "sub_protocol", Error, "the protocol is not served"),
 
-    row("router", "router_configs", Error, "the virtual hosts of the directory would be missing"),
     deep("router", "request_headers_to_add", Error, "origins would get the client's own fields of these names, or none", "header_add"),
     row("router", "request_headers_to_remove", Error, "origins would get fields that are meant to be taken away"),
     deep("router", "response_headers_to_add", Warning, "responses lack these fields", "header_add"),
@@ -124,7 +120,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     deep("route_action", "response_headers_to_add", Warning, "responses lack these fields", "header_add"),
     row("route_action", "response_headers_to_remove", Warning, "responses keep these fields"),
 
-    row("cluster_manager", "clusters_configs", Error, "the clusters of the directory would be missing"),
     row("cluster_manager", "cluster_pool_enable", Warning, "every cluster has pools of its own in any case"),
 
     row("cluster", "sub_type", Warning, "nothing reads it; in MOSN the key has no effect either"),
@@ -148,7 +143,6 @@ pub(crate) const PLANNED: &[Planned] = &[
 
     row("circuit_breaker", "max_pending_requests", Warning, "waiting requests are not counted; in MOSN the key has no effect either"),
     row("circuit_breaker", "max_requests", Warning, "running requests are not bounded"),
-    row("circuit_breaker", "max_retries", Warning, "there are no retries to bound"),
 
     row("host", "metadata", Warning, "no subset is made of it"),
     row("host", "tls_disable", Error, "the host would be asked with TLS if its cluster has it"),

@@ -56,6 +56,7 @@ const FILE: &[Key] = &[
 const SERVER: &[Key] = &[
     key("mosn_server_name", Text, "", "A name for this gateway, in logs."),
     key("default_log_path", Text, "stderr", "Where the log goes: `stdout`, `stderr` or a file."),
+    key("global_log_roller", Text, ROLLER, "When log files are put aside: see `log_roller` of an access log."),
     key("default_log_level", Choice(LEVELS), "INFO", "The least grave entries that are logged. `FATAL` is `ERROR`."),
     key(
         "graceful_timeout",
@@ -114,8 +115,19 @@ const STREAM_FILTER: &[Key] =
 
 const ACCESS_LOG: &[Key] = &[
     key("log_path", Text, "stdout", "`stdout`, `stderr` or a file."),
-    key("log_format", Text, "the default format", "The line, with `%variable%`s."),
+    key("log_format", Text, "MOSN's default", "The line, with `%variable%`s: docs/operating/access-log.md lists them."),
+    key("json", Bool, "false", "Ferrogate's own: a JSON object a line, with the fields that are used most."),
+    key("json_format", Any, "", "Ferrogate's own: a JSON object a line; a map of names to texts with `%variable%`s."),
+    key(
+        "log_roller",
+        Text,
+        "global_log_roller",
+        "When the file is put aside, as in MOSN: `time` in hours, `size` in MB; `age` in days and `keep` say what is kept of old files; \
+         `compress=on` packs them. `off`: never.",
+    ),
 ];
+
+const ROLLER: &str = "time=24 size=1000 age=7 keep=10 compress=off";
 
 const FILTER_CHAIN: &[Key] = &[
     key("tls_context", Map("tls_server"), "", "TLS with one certificate."),
@@ -167,6 +179,12 @@ const PROXY_HTTP1: &[Key] = &[
 const ROUTER: &[Key] = &[
     key("router_config_name", Text, "", "Its name. No two alike. Required."),
     key("virtual_hosts", Maps("virtual_host"), "", "At least one."),
+    key(
+        "router_configs",
+        Text,
+        "",
+        "A directory with a file (`.json`, `.yaml`, `.yml`) for each virtual host, instead of `virtual_hosts`. A relative path starts at the working directory.",
+    ),
 ];
 
 const VIRTUAL_HOST: &[Key] = &[
@@ -198,7 +216,7 @@ const MATCH: &[Key] = &[
 ];
 
 const ROUTE_ACTION: &[Key] = &[
-    key("cluster_name", Text, "", "The cluster. Required."),
+    key("cluster_name", Text, "", "The cluster. Required, unless another key names one."),
     key(
         "timeout",
         Duration,
@@ -212,6 +230,12 @@ const DIRECT_RESPONSE: &[Key] =
 
 const CLUSTER_MANAGER: &[Key] = &[
     key("clusters", Maps("cluster"), "", "Groups of hosts that serve the same."),
+    key(
+        "clusters_configs",
+        Text,
+        "",
+        "A directory with a file (`.json`, `.yaml`, `.yml`) for each cluster, instead of `clusters`. A relative path starts at the working directory.",
+    ),
     key("tls_context", Map("tls_client"), "", "TLS for the clusters that say `cluster_manager_tls`."),
 ];
 
@@ -232,8 +256,10 @@ const CLUSTER: &[Key] = &[
     key("hosts", Maps("host"), "", "Its hosts."),
 ];
 
-const CIRCUIT_BREAKER: &[Key] =
-    &[key("max_connections", Number, "0", "Connections to the cluster, at most; 0 is no limit.")];
+const CIRCUIT_BREAKER: &[Key] = &[
+    key("max_connections", Number, "0", "Connections to the cluster, at most; 0 is no limit."),
+    key("max_retries", Number, "0", "Retries in progress at a time, at most; 0 is no limit."),
+];
 
 const HOST: &[Key] = &[
     key("address", Address, "", "`IP:PORT`, `[IPv6]:PORT` or `unix:/PATH`. Required."),
@@ -243,8 +269,13 @@ const HOST: &[Key] = &[
 
 const TLS_SERVER: &[Key] = &[
     key("status", Bool, "true with a certificate", "Whether TLS is on. (MOSN's default is false.)"),
-    key("cert_chain", Pem, "", "The certificate and those between it and the root: a file or PEM text. Required."),
-    key("private_key", Pem, "", "Its key: a file or PEM text. Required."),
+    key(
+        "cert_chain",
+        Pem,
+        "",
+        "The certificate and those between it and the root: a file or PEM text. Required where TLS is on.",
+    ),
+    key("private_key", Pem, "", "Its key: a file or PEM text. Required where TLS is on."),
     key("alpn", Text, "", "Protocols to negotiate, with commas between them. `http/1.1` is the only one yet."),
     key(
         "min_version",
@@ -372,6 +403,12 @@ const LIMITS: &[Key] = &[
         Size,
         "64KiB",
         "Bytes of a request's body that are read and thrown away to keep a connection whose request was answered early, at most.",
+    ),
+    key(
+        "access_log_queue_bytes_max",
+        Size,
+        "16MiB",
+        "Bytes of access log lines that wait to be written, of all workers together, at most; further lines are dropped and counted.",
     ),
     key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
     key("idle_timeout", Duration, "90s", "Between two requests of a connection."),

@@ -7,7 +7,7 @@ use crate::config::Address;
 use crate::config::diagnostic::Place;
 use crate::config::keys::{BALANCERS, CLUSTER_TYPES};
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{Balancing, Cluster, Host, TlsConfig};
+use crate::config::schema::{Balancing, Breakers, Cluster, Host, TlsConfig};
 use crate::config::tree::Node;
 
 pub(super) fn cluster_manager(r: &mut Reader, node: &Node) -> Option<Vec<Cluster>> {
@@ -30,7 +30,7 @@ fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsConfig>) -> Option<Cl
         balancing,
         connect_timeout: fields.duration(r, "connect_timeout"),
         idle_timeout: fields.duration(r, "idle_timeout"),
-        conns_max: conns_max(r, &fields),
+        breakers: breakers(r, &fields),
         tls: cluster_tls(r, &fields, shared),
         hosts: hosts.into_iter().map(|(host, _)| host).collect(),
         origin: r.origin(node.place),
@@ -68,15 +68,17 @@ fn equal_weights(r: &mut Reader, hosts: &[(Host, Place)]) {
     }
 }
 
-fn conns_max(r: &mut Reader, fields: &Fields<'_>) -> Option<u32> {
-    let breakers = fields.list(r, "circuit_breakers", |r, node| {
+fn breakers(r: &mut Reader, fields: &Fields<'_>) -> Breakers {
+    let found = fields.list(r, "circuit_breakers", |r, node| {
         let fields = r.map(node, "circuit_breaker")?;
-        Some((fields.number(r, "max_connections", 0..=u64::from(u32::MAX)), node.place))
+        // 0 is no limit, as in MOSN.
+        let mut max = |key| fields.number(r, key, 0..=u64::from(u32::MAX)).filter(|max| *max > 0);
+        Some((Breakers { conns_max: max("max_connections"), retries_max: max("max_retries") }, node.place))
     });
-    if let Some((_, place)) = breakers.get(1) {
+    if let Some((_, place)) = found.get(1) {
         r.at("circuit_breakers", |r| r.warn(*place, "only the first entry counts", ""));
     }
-    breakers.first().and_then(|(max, _)| *max).filter(|max| *max > 0)
+    found.first().map(|(breakers, _)| *breakers).unwrap_or_default()
 }
 
 fn cluster_tls(r: &mut Reader, fields: &Fields<'_>, shared: Option<&TlsConfig>) -> Option<TlsConfig> {

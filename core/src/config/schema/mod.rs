@@ -7,7 +7,7 @@ mod listener;
 mod route;
 mod tls;
 
-pub use cluster::{Balancing, Cluster, ClusterId, Host};
+pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
 pub use listener::{AccessLog, Listener, Proxy};
 pub(crate) use route::{DOMAIN_BYTES_MAX, split_port};
 pub use route::{
@@ -18,13 +18,13 @@ pub use tls::{Pem, TlsBackend, TlsConfig, TlsVersion};
 
 use super::dataplane::Dataplane;
 use super::limits::Limits;
-use crate::config::Address;
+use crate::config::{Address, LogRoller};
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The file's name, for reports about it.
-    pub file: String,
+    /// The file's name, and behind it those of the files of its directories, for reports about them.
+    pub files: Vec<String>,
     /// `servers[0]`.
     pub server: Server,
     /// `cluster_manager.clusters`.
@@ -48,6 +48,8 @@ pub struct Server {
     pub log_path: String,
     /// `default_log_level`.
     pub log_level: LogLevel,
+    /// `global_log_roller`: of the log, and of access logs without one of their own.
+    pub log_roller: LogRoller,
     /// `listeners`.
     pub listeners: Vec<Listener>,
     /// `routers`, and behind them one for each listener that has its routes inline.
