@@ -14,16 +14,16 @@ pub struct LoadArgs {
     #[arg(long, value_delimiter = ',', required_unless_present = "memif")]
     pub to: Vec<SocketAddr>,
     /// Connections held at a time.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
     /// Seconds that are measured.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub seconds: f64,
     /// Seconds of the same load before, not measured.
     #[arg(long, default_value_t = 1.0)]
     pub warmup: f64,
     /// Requests per second, sent on schedule whatever comes back; latency counts from the intended send. Without it: as fast as they are answered.
-    #[arg(long)]
+    #[arg(long, value_parser = positive)]
     pub rate: Option<f64>,
     /// Requests on one connection before it is closed; 0: no limit, 1: a new connection for each.
     #[arg(long, default_value_t = 0)]
@@ -62,7 +62,7 @@ pub struct LoadArgs {
     #[arg(long, value_delimiter = ',')]
     pub source: Vec<IpAddr>,
     /// Seconds until a connection or a request is given up.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub timeout: f64,
     /// Without a port of its own, the load is sent over kernel sockets.
     #[command(flatten)]
@@ -133,4 +133,9 @@ pub enum Mode {
     Idle,
     /// --body-bytes (64 by default) which the other side sends back.
     Tcp,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number: Result<f64, _> = text.parse();
+    number.ok().filter(|n| n.is_finite() && *n > 0.0).ok_or_else(|| "must be a number above 0".to_owned())
 }

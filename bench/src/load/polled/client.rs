@@ -20,7 +20,7 @@ use super::super::slot::Fault;
 use super::super::tls::Client;
 use super::shared::{Shared, Station};
 use super::stream::{Stream, cut_short};
-use crate::wire::clock::Nanos;
+use crate::wire::clock::{Nanos, seconds};
 
 /// Starts all connections. A bounded number is being opened at a time.
 pub(super) fn start<T: Transport>(transport: &T, shared: &Rc<Shared>) {
@@ -40,7 +40,7 @@ pub(super) async fn probe<T: Transport>(transport: &T, args: &LoadArgs) {
         }
     };
     // In vain: then that is what the load finds.
-    let _ = timeout(Duration::from_secs_f64(args.timeout), reached).await;
+    let _ = timeout(Duration::from_nanos(seconds(args.timeout)), reached).await;
 }
 
 struct Task<T> {
