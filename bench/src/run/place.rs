@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** the proxy has one core, client and origin another; nothing else of ours runs meanwhile.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -131,8 +132,11 @@ impl Place {
         for (name, value) in environment {
             command.env(name, value);
         }
-        if let Some(lane) = backend.lane() {
-            self.network.reset(lane);
+        match (&memif, backend.lane()) {
+            // A memif server that was killed leaves its socket.
+            (Some(socket), _) => drop(fs::remove_file(socket)),
+            (None, Some(lane)) => self.network.reset(lane),
+            (None, None) => {}
         }
         let mut process = Process::start(&backend.name, &command, &self.folder.path(&format!("{}.log", backend.name)))?;
         let (listen, admin) = (site.listen, site.admin);
