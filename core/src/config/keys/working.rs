@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** the default written here is the default in force; tests read both.
 
-use super::{Key, Kind, Section};
+use super::{Key, Kind, Section, filters};
 use Kind::{Address, Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
 
-const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { name, kind, default, meaning }
 }
 
@@ -16,6 +16,12 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "listener", path: "servers[0].listeners[]", keys: LISTENER },
     Section { name: "access_log", path: "servers[0].listeners[].access_logs[]", keys: ACCESS_LOG },
     Section { name: "stream_filter", path: "servers[0].listeners[].stream_filters[]", keys: STREAM_FILTER },
+    Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
+    Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
+    Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
+    Section { name: "filter_header", path: "headers[] of a filter", keys: filters::HEADER },
+    Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
+    Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
     Section { name: "filter", path: "servers[0].listeners[].filter_chains[0].filters[0]", keys: FILTER },
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[0].filters[0].config", keys: PROXY },
@@ -94,7 +100,7 @@ const LISTENER: &[Key] = &[
         "",
         "TLS and what happens to a connection. Exactly one chain, or none where the routes are inline.",
     ),
-    key("stream_filters", Maps("stream_filter"), "", "What happens to each request. None of MOSN's has function yet."),
+    key("stream_filters", Maps("stream_filter"), "", "What happens to each request, in this order."),
     key(
         "router_config_name",
         Text,
@@ -179,6 +185,12 @@ const PROXY_HTTP1: &[Key] = &[
 const ROUTER: &[Key] = &[
     key("router_config_name", Text, "", "Its name. No two alike. Required."),
     key("virtual_hosts", Maps("virtual_host"), "", "At least one."),
+    key(
+        "router_configs",
+        Text,
+        "",
+        "A directory with a file (`.json`, `.yaml`, `.yml`) for each virtual host, instead of `virtual_hosts`. A relative path starts at the working directory.",
+    ),
 ];
 
 const VIRTUAL_HOST: &[Key] = &[
@@ -190,6 +202,7 @@ const VIRTUAL_HOST: &[Key] = &[
         "Hosts: `a.com`, `a.com:8080`, `a.com:*`, `*.a.com`, `*.a.com:443`, `*:8080`, `*`. The most exact one wins. None twice in a router.",
     ),
     key("routers", Maps("route"), "", "Routes. The first that matches wins."),
+    key("per_filter_config", Any, "", filters::PER_FILTER_CONFIG),
 ];
 
 const ROUTE: &[Key] = &[
@@ -197,6 +210,7 @@ const ROUTE: &[Key] = &[
     key("match", Map("match"), "{prefix: /}", "Which requests."),
     key("route", Map("route_action"), "", "Send the request to a cluster. Exactly one of this and the other actions."),
     key("direct_response", Map("direct_response"), "", "Answer the request here."),
+    key("per_filter_config", Any, "", filters::PER_FILTER_CONFIG),
 ];
 
 const MATCH: &[Key] = &[
@@ -210,7 +224,7 @@ const MATCH: &[Key] = &[
 ];
 
 const ROUTE_ACTION: &[Key] = &[
-    key("cluster_name", Text, "", "The cluster. Required."),
+    key("cluster_name", Text, "", "The cluster. Required, unless another key names one."),
     key(
         "timeout",
         Duration,
@@ -224,6 +238,12 @@ const DIRECT_RESPONSE: &[Key] =
 
 const CLUSTER_MANAGER: &[Key] = &[
     key("clusters", Maps("cluster"), "", "Groups of hosts that serve the same."),
+    key(
+        "clusters_configs",
+        Text,
+        "",
+        "A directory with a file (`.json`, `.yaml`, `.yml`) for each cluster, instead of `clusters`. A relative path starts at the working directory.",
+    ),
     key("tls_context", Map("tls_client"), "", "TLS for the clusters that say `cluster_manager_tls`."),
 ];
 
@@ -257,8 +277,13 @@ const HOST: &[Key] = &[
 
 const TLS_SERVER: &[Key] = &[
     key("status", Bool, "true with a certificate", "Whether TLS is on. (MOSN's default is false.)"),
-    key("cert_chain", Pem, "", "The certificate and those between it and the root: a file or PEM text. Required."),
-    key("private_key", Pem, "", "Its key: a file or PEM text. Required."),
+    key(
+        "cert_chain",
+        Pem,
+        "",
+        "The certificate and those between it and the root: a file or PEM text. Required where TLS is on.",
+    ),
+    key("private_key", Pem, "", "Its key: a file or PEM text. Required where TLS is on."),
     key("alpn", Text, "", "Protocols to negotiate, with commas between them. `http/1.1` is the only one yet."),
     key(
         "min_version",

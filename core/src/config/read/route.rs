@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use super::filter;
 use crate::config::diagnostic::Place;
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
@@ -15,7 +16,7 @@ pub(super) fn router(r: &mut Reader, node: &Node) -> Option<RouterConfig> {
     let fields = r.map(node, "router")?;
     let name = fields.required(r, "router_config_name");
     let virtual_hosts = virtual_hosts(r, &fields);
-    if fields.get("virtual_hosts").is_none_or(Node::is_neutral) && node.get("router_configs").is_none() {
+    if fields.get("virtual_hosts").is_none_or(Node::is_neutral) && fields.get("router_configs").is_none() {
         r.error(node.place, "no virtual host", "write at least one under `virtual_hosts`");
     }
     Some(RouterConfig { name: name?, virtual_hosts, origin: r.origin(node.place) })
@@ -47,7 +48,8 @@ fn virtual_host(r: &mut Reader, node: &Node) -> Option<VirtualHost> {
     if fields.get("routers").is_none() {
         r.warn(node.place, "a virtual host without routes answers everything with 404", "");
     }
-    Some(VirtualHost { name, domains, routes })
+    let filters = fields.with(r, "per_filter_config", filter::per_filter).unwrap_or_default();
+    Some(VirtualHost { name, domains, routes, filters })
 }
 
 /// What `domains` is when it is absent.
@@ -77,7 +79,8 @@ pub(super) fn route(r: &mut Reader, node: &Node) -> Option<Route> {
     }
     let direct = fields.with(r, "direct_response", direct_response);
     let action = direct.or_else(|| fields.with(r, "route", route_action));
-    Some(Route { name, path: path?, action: action? })
+    let filters = fields.with(r, "per_filter_config", filter::per_filter).unwrap_or_default();
+    Some(Route { name, path: path?, action: action?, filters })
 }
 
 fn path_match(r: &mut Reader, node: &Node) -> Option<PathMatch> {
@@ -150,7 +153,7 @@ fn duplicate_domains(r: &mut Reader, fields: &Fields<'_>) {
                     domain.port = PortPattern::Absent;
                 }
                 if let Some(first) = seen.get(&domain) {
-                    let message = format!("the same domain stands in line {} already", first.line);
+                    let message = format!("the same domain stands {} already", r.line_of(*first));
                     r.at("domains", |r| r.error(place, message, "remove one of the two"));
                 } else {
                     seen.insert(domain, place);
