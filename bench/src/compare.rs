@@ -162,7 +162,11 @@ impl fmt::Display for Comparison {
             ]
         };
         let head = ["row", "metric", "B / A", "confidence", "verdict"].map(str::to_owned).to_vec();
-        f.write_str(&markdown(&[Block::Table(Table { text: vec![0, 1, 4], head, rows: self.rows.iter().map(line).collect() })]))
+        f.write_str(&markdown(&[Block::Table(Table {
+            text: vec![0, 1, 4],
+            head,
+            rows: self.rows.iter().map(line).collect(),
+        })]))
     }
 }
 

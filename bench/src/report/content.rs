@@ -81,7 +81,11 @@ impl Content<'_> {
         }
         pairs.sort_by_key(|(of, to)| (color(of), color(to)));
         let head = pairs.iter().map(|(of, to)| format!("{of} / {to}"));
-        let mut table = Table { text: vec![0], head: std::iter::once("scenario".to_owned()).chain(head).collect(), rows: Vec::new() };
+        let mut table = Table {
+            text: vec![0],
+            head: std::iter::once("scenario".to_owned()).chain(head).collect(),
+            rows: Vec::new(),
+        };
         let mut groups = Vec::new();
         for scenario in self.scenarios() {
             let found = |(of, to): &(&str, &str)| {

@@ -97,7 +97,8 @@ fn markdown_table(table: &Table) -> String {
     let line = |cells: &[String]| {
         format!("| {} |\n", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
     };
-    let rule: Vec<String> = (0..table.head.len()).map(|i| if table.text.contains(&i) { "---" } else { "---:" }.to_owned()).collect();
+    let rule: Vec<String> =
+        (0..table.head.len()).map(|i| if table.text.contains(&i) { "---" } else { "---:" }.to_owned()).collect();
     let rows: String = table.rows.iter().map(|r| line(r)).collect();
     format!("{}{}{rows}\n", line(&table.head), line(&rule))
 }
@@ -169,7 +170,11 @@ mod tests {
             Block::Heading(1, "A & B".to_owned()),
             Block::Text("see `x<y>`".to_owned()),
             Block::List(vec!["one".to_owned()]),
-            Block::Table(Table { text: vec![0], head: vec!["a".into(), "b".into()], rows: vec![vec!["c|d".into(), "1".into()]] }),
+            Block::Table(Table {
+                text: vec![0],
+                head: vec!["a".into(), "b".into()],
+                rows: vec![vec!["c|d".into(), "1".into()]],
+            }),
             Block::Plot { svg: "<svg></svg>".to_owned(), caption: "a plot".to_owned() },
         ];
         assert_eq!(markdown(&blocks), "# A & B\n\nsee `x<y>`\n\n- one\n\n| a | b |\n| --- | ---: |\n| c\\|d | 1 |\n");

@@ -203,7 +203,7 @@ impl<'a> Runner<'a> {
             (self.sink)(Line::Cell(Box::new(cell)))?;
             self.progress.done(self.plan.window_time(scenario));
         }
-        if let Some(proxy) = proxy {
+        if let Some(mut proxy) = proxy {
             proxy.stop();
         }
         Ok(())

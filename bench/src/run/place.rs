@@ -54,14 +54,27 @@ pub struct PlaceOptions {
 pub struct Proxy {
     process: Process,
     family: Vec<u32>,
-    /// Where clients reach it.
-    pub listen: SocketAddr,
-    /// The memif socket, if that is its wire.
-    pub memif: Option<PathBuf>,
+    /// Where clients reach it, in turn.
+    pub listeners: Vec<SocketAddr>,
+    /// How the load generator joins it, if its wire is memif.
+    pub memif: Option<Memif>,
     admin: SocketAddr,
     polls: bool,
     /// Proportional memory before the first connection.
     pub pss_before: u64,
+}
+
+/// The load generator's end of a memif link.
+#[derive(Clone, Debug)]
+pub struct Memif {
+    /// The socket.
+    pub socket: PathBuf,
+    /// Address and network.
+    pub address: String,
+    /// Where the origin is, there.
+    pub origin_port: u16,
+    /// Whether there are hugepages for it.
+    pub hugepages: bool,
 }
 
 impl Place {
@@ -149,7 +162,13 @@ impl Place {
         })?;
         let family = sample::family(process.id());
         let (_, pss_before) = sample::memory(&family);
-        Ok(Proxy { process, family, listen, memif, admin, polls: backend.polls(), pss_before })
+        let memif = memif.map(|socket| Memif {
+            socket,
+            address: format!("{MEMIF_PEER}/24"),
+            origin_port: site.origin.port(),
+            hugepages: site.hugepages,
+        });
+        Ok(Proxy { process, family, listeners: site.listeners(), memif, admin, polls: backend.polls(), pss_before })
     }
 
     /// What the backend's configuration for this scenario is about, and the memif socket if it has one.
@@ -264,7 +283,7 @@ impl Proxy {
     }
 
     /// Ends it in order.
-    pub fn stop(mut self) {
+    pub fn stop(&mut self) {
         self.process.stop();
     }
 }
