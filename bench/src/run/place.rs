@@ -20,6 +20,8 @@ use crate::stage::{Certs, Folder, Hugepages, Network, Process};
 pub struct Place {
     // Dropped in this order: who uses the network before the network.
     origins: Vec<Process>,
+    /// Ports of the origins: in clear, and with TLS.
+    origin_ports: (u16, u16),
     /// Client and origin, and the proxy, are reached over it.
     pub network: Network,
     hugepages: Option<Hugepages>,
@@ -78,20 +80,22 @@ pub struct Memif {
 }
 
 impl Place {
-    /// Makes it and starts the origins.
+    /// Makes it and starts the origins. `program` is this program.
     ///
     /// # Errors
     /// When something can't be made; what was made before is gone then.
-    pub fn make(options: PlaceOptions) -> Result<Self, BenchError> {
-        let program = std::env::current_exe().map_err(|e| BenchError::io("find this program", e))?;
+    pub fn make(options: PlaceOptions, program: PathBuf) -> Result<Self, BenchError> {
         let folder = Folder::new()?;
         let certs = Certs::make(&folder)?;
         let steering = Steering { proxy_core: options.proxy_core, load_core: options.load_core };
         let network =
             if options.loopback { Network::Loopback } else { Network::veth(options.steer.then_some(steering))? };
+        // On loopback we are not alone.
+        let origin_ports = if options.loopback { (free_port()?, free_port()?) } else { ORIGIN_PORTS };
         let hugepages = if options.dpdk { Hugepages::take(HUGEPAGES_MIB) } else { None };
         let mut place = Self {
             origins: Vec::new(),
+            origin_ports,
             network,
             hugepages,
             certs,
@@ -100,8 +104,8 @@ impl Place {
             proxy_core: options.proxy_core,
             load_core: options.load_core,
         };
-        place.start_origin(ORIGIN_PORT, false)?;
-        place.start_origin(ORIGIN_TLS_PORT, true)?;
+        place.start_origin(origin_ports.0, false)?;
+        place.start_origin(origin_ports.1, true)?;
         Ok(place)
     }
 
@@ -176,7 +180,7 @@ impl Place {
     /// # Errors
     /// When no free port can be found.
     pub fn site(&self, backend: &Backend, scenario: &Scenario) -> Result<(Site<'_>, Option<PathBuf>), BenchError> {
-        let origin_port = if scenario.origin_tls { ORIGIN_TLS_PORT } else { ORIGIN_PORT };
+        let origin_port = if scenario.origin_tls { self.origin_ports.1 } else { self.origin_ports.0 };
         let (proxy, peer) = backend
             .lane()
             .map_or((MEMIF_PROXY, MEMIF_PEER), |lane| (self.network.proxy(lane), self.network.peer(lane)));
@@ -295,8 +299,7 @@ fn free_port() -> Result<u16, BenchError> {
 }
 
 const LISTEN_PORT: u16 = 8080;
-const ORIGIN_PORT: u16 = 9080;
-const ORIGIN_TLS_PORT: u16 = 9443;
+const ORIGIN_PORTS: (u16, u16) = (9080, 9443);
 
 /// The two ends of the memif link.
 const MEMIF_PROXY: Ipv4Addr = Ipv4Addr::new(198, 18, 23, 1);
