@@ -27,6 +27,7 @@ pub struct Snapshot {
     pub routers: Vec<Arc<Router>>,
     /// The clusters, by [`ClusterId`].
     pub clusters: Vec<Arc<ClusterConfig>>,
+    names: HashMap<Box<str>, ClusterId>,
     /// The limits.
     pub limits: Arc<Limits>,
     /// The server itself.
@@ -120,6 +121,7 @@ impl Snapshot {
             generation: previous.map_or(1, |p| p.generation + 1),
             listeners,
             routers,
+            names: (0..).zip(&clusters).map(|(i, c)| (c.config.name.as_str().into(), ClusterId(i))).collect(),
             clusters,
             limits: kept_limits.unwrap_or_else(|| Arc::new(config.limits.clone())),
             server: ServerFacts {
@@ -134,6 +136,12 @@ impl Snapshot {
     #[must_use]
     pub fn router(&self, id: RouterId) -> &Arc<Router> {
         &self.routers[id.0 as usize]
+    }
+
+    /// The cluster of this name.
+    #[must_use]
+    pub fn cluster_id(&self, name: &str) -> Option<ClusterId> {
+        self.names.get(name).copied()
     }
 
     /// The cluster of a route of this generation.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use ferrogate_core::config::schema::{HostPattern, PathMatch, RouteAction};
+use ferrogate_core::config::schema::{ClusterChoice, HostPattern, PathMatch, RouteAction};
 use ferrogate_core::config::{Config, Diagnostic, Limits, reference_page};
 
 /// A file of the repository.
@@ -80,8 +80,9 @@ fn the_shortest_file_serves() {
     assert!(listener.bind_port && listener.tls.is_empty());
     let host = &router.virtual_hosts[0];
     assert_eq!(host.domains[0].host, HostPattern::Default);
-    assert_eq!(host.routes[0].path, PathMatch::Prefix("/".into()));
-    assert!(matches!(&host.routes[0].action, RouteAction::Cluster { name, .. } if name == "app"));
+    assert_eq!(host.routes[0].matching.path, PathMatch::Prefix("/".into()));
+    let RouteAction::Forward(forward) = &host.routes[0].action else { panic!("{host:?}") };
+    assert!(matches!(&forward.cluster, ClusterChoice::Name { name, .. } if name == "app"));
     assert_eq!((config.limits, config.admin), (Limits::default(), None));
 }
 

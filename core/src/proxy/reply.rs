@@ -24,6 +24,16 @@ pub fn direct_reply(status: u16, body: &Bytes) -> Response {
     with_body(status, "text/plain", body.clone())
 }
 
+/// The answer of a `redirect` route.
+#[must_use]
+pub fn redirect_reply(status: u16, location: &[u8]) -> Response {
+    let mut reply = with_body(status, "", Bytes::new());
+    if let Some(head) = reply.head.http_mut() {
+        head.append("location", location);
+    }
+    reply
+}
+
 /// An answer with `status`, a `Date` and a body of type `content_type`.
 #[must_use]
 pub fn with_body(status: u16, content_type: &str, body: Bytes) -> Response {

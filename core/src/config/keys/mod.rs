@@ -5,6 +5,7 @@
 
 mod page;
 mod planned;
+mod routing;
 mod working;
 
 pub use page::reference_page;

@@ -6,9 +6,12 @@ mod access_log;
 mod admin;
 mod cluster;
 mod dataplane;
+mod edits;
 mod limits;
 mod listener;
 mod route;
+mod route_action;
+mod route_match;
 mod server;
 mod tls;
 
