@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::schema::Config;
-use ferrogate_core::control::admin::{Admin, PlaneReport, State};
+use ferrogate_core::control::admin::{Admin, Number, PlaneReport, State};
 use ferrogate_core::control::demo;
 use ferrogate_core::control::log::{Log, LogKnobs, lost_lines};
 use ferrogate_core::control::process::{self, Process};
+use ferrogate_core::control::review::Review;
 use ferrogate_core::net::Address;
 use ferrogate_core::snapshot::Snapshot;
 use ferrogate_core::telemetry::log_thread::{LogQueue, LogThread};
@@ -20,17 +21,19 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{spawn_blocking, spawn_local};
 
-use crate::{build, cli, fail, load, plane};
+use crate::{cli, fail, plane};
 
 /// Starts the gateway and stays until it is told to stop.
 pub(crate) fn start(args: &cli::Start) -> ExitCode {
-    let Some(config) = load(&args.config, false) else { return ExitCode::FAILURE };
     if args.demo
+        && let Ok((config, _)) = Config::load(&args.config)
         && let Err(e) = demo::make_certificates(&config)
     {
         return fail(&format!("the demo's certificate can't be written: {e}"));
     }
-    let Some(snapshot) = build(&config) else { return ExitCode::FAILURE };
+    let review = Review::of(&args.config);
+    review.print(false);
+    let Some((config, snapshot)) = review.good else { return ExitCode::FAILURE };
     // Both are held to the end: dropped, they write what they still hold. Their threads start before a plane pins this one.
     let log = match Log::start(&config.server, args.log_level.as_deref()) {
         Ok(log) => log,
@@ -56,6 +59,7 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
     let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::new(clusters.len()))).collect();
     // Held so that the workers see an open channel.
     let (_snapshot, snapshot) = watch::channel(Arc::new(snapshot));
+    let shown = snapshot.clone();
     let (stop_to, stop) = watch::channel(Stop::No);
     let (started, reports) = mpsc::unbounded_channel();
     let conns_max = conns_max(config, workers_max);
@@ -65,7 +69,8 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
     let process = Process { stop: stop_to, state, access_logs: access_logs.queue(), log: log.knobs() };
     // Before the workers: what can't start must not have taken traffic from what runs already.
     let report: Arc<OnceLock<plane::Report>> = Arc::default();
-    let admin = Admin::new(counters, clusters, state_rx, reporting(&report, log.knobs(), access_logs.queue()));
+    let reporting = reporting(&report, shown, log.knobs(), access_logs.queue());
+    let admin = Admin::new(counters, clusters, state_rx, reporting);
     let admin = match serve_admin(admin, config.admin.as_ref()).await {
         Ok(admin) => admin,
         Err(e) => return fail(&e.to_string()),
@@ -95,11 +100,17 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
     }
 }
 
-/// What the plane says of itself once there is one, and what the logs have lost.
-fn reporting(report: &Arc<OnceLock<plane::Report>>, log: LogKnobs, access_logs: LogQueue) -> plane::Report {
+/// What the plane says of itself once there is one, what the filters count, and what the logs have lost.
+fn reporting(
+    report: &Arc<OnceLock<plane::Report>>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    log: LogKnobs,
+    access_logs: LogQueue,
+) -> plane::Report {
     let report = Arc::clone(report);
     Arc::new(move || {
         let mut shown = report.get().map_or_else(PlaneReport::default, |report| report());
+        shown.numbers.extend(Number::of_filters(&snapshot.borrow()));
         shown.numbers.extend(lost_lines(&log, &access_logs));
         shown
     })

@@ -16,7 +16,6 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::{Limits, schema as config};
-use crate::filter::Filters;
 use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
 use crate::message::Downstream;
 use crate::net::{Conn, ListenOptions, Listener, Transport};
@@ -105,10 +104,9 @@ impl<T: Transport> Worker<T> {
         }
         let accept = |(index, listener)| {
             let config = &generation.snapshot().listeners[index];
-            let filters = Rc::new(Filters::default());
             let entrance = Rc::new(Entrance {
                 worker: Rc::clone(self),
-                proxy: Proxy::new(Rc::clone(&self.current), index, filters, Arc::clone(&self.counters)),
+                proxy: Proxy::new(Rc::clone(&self.current), index, Arc::clone(&self.counters)),
                 tls: config.tls.as_deref().cloned(),
                 limits: Rc::new(listener_limits(generation.limits(), &config.config)),
                 filters: ConnectionFilters::default(),

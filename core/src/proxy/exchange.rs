@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::error::Error;
-use super::reply::{direct_reply, local_reply, redirect_reply};
+use super::reply::{direct_reply, local_reply, redirect_reply, refusal};
 use super::{Current, Generation};
 use crate::config::schema::ClusterId;
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
@@ -26,37 +26,37 @@ use crate::upstream::Wish;
 pub struct Proxy<T: Transport> {
     current: Rc<Current<T>>,
     listener: usize,
-    pub(super) filters: Rc<Filters>,
     counters: Arc<WorkerCounters>,
 }
 
 impl<T: Transport> Proxy<T> {
     /// The proxy behind the snapshot's listener of this index.
     #[must_use]
-    pub fn new(current: Rc<Current<T>>, listener: usize, filters: Rc<Filters>, counters: Arc<WorkerCounters>) -> Self {
-        Self { current, listener, filters, counters }
+    pub fn new(current: Rc<Current<T>>, listener: usize, counters: Arc<WorkerCounters>) -> Self {
+        Self { current, listener, counters }
     }
 
     async fn exchange(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> Result<(), Error> {
-        if let Some(logs) = self.current.get().logs(self.listener) {
+        let generation = self.current.get();
+        if let Some(logs) = generation.logs(self.listener) {
             x.wanted = logs.wanted();
         }
-        if let Round::Reply(answer) = self.filters.on_request(Phase::BeforeRoute, x, None).await {
+        let filters = generation.filters(self.listener);
+        if let Round::Reply(answer) = ask(filters, Phase::BeforeRoute, x, None).await {
             return self.respond(x, reply, answer).await;
         }
-        let generation = self.current.get();
         let mut route = self.route(&generation, x)?;
         for _ in 0..=REMATCHES_MAX {
-            match self.filters.on_request(Phase::AfterRoute, x, Some(&route)).await {
+            match ask(filters, Phase::AfterRoute, x, Some(&route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
                 Round::ReMatchRoute => route = self.route(&generation, x)?,
-                Round::Passed | Round::ReChooseHost => break,
+                Round::Passed | Round::Refuse(..) | Round::ReChooseHost => break,
             }
         }
         let mut answer = match &route.action {
             RouteAction::Forward(forward) => {
                 let body = std::mem::take(&mut x.request.body);
-                x.request.body = self.filters.on_body(Direction::Request, body);
+                x.request.body = filters.on_body(Direction::Request, body);
                 return self.forward(&generation, (&route, forward), x, reply).await;
             }
             RouteAction::Direct { status, body } => direct_reply(*status, body),
@@ -66,6 +66,11 @@ impl<T: Transport> Proxy<T> {
             route.edit_response(x, head);
         }
         self.respond(x, reply, answer).await
+    }
+
+    /// The filters of its listener.
+    pub(super) fn filters<'g>(&self, generation: &'g Generation<T>) -> &'g Rc<Filters> {
+        generation.filters(self.listener)
     }
 
     fn route(&self, generation: &Generation<T>, x: &Exchange) -> Result<Arc<Route>, Error> {
@@ -129,12 +134,7 @@ impl<T: Transport> Proxy<T> {
 
 impl<T: Transport> Clone for Proxy<T> {
     fn clone(&self) -> Self {
-        Self {
-            current: Rc::clone(&self.current),
-            listener: self.listener,
-            filters: Rc::clone(&self.filters),
-            counters: Arc::clone(&self.counters),
-        }
+        Self { current: Rc::clone(&self.current), listener: self.listener, counters: Arc::clone(&self.counters) }
     }
 }
 
@@ -160,7 +160,7 @@ impl<T: Transport> Service for Proxy<T> {
             self.counters.downstream.request_reset.inc();
             tracing::debug!(peer = %x.downstream.peer, "the client left before its answer was complete");
         }
-        self.filters.on_log(x);
+        self.current.get().filters(self.listener).on_log(x);
         self.log(x);
     }
 
@@ -203,6 +203,14 @@ impl<T: Transport> Callout for Proxy<T> {
             };
             answered.await.map_err(|e| CalloutError(e.status()))
         })
+    }
+}
+
+/// One round of the filters; what they refuse is answered here.
+pub(super) async fn ask(filters: &Filters, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Round {
+    match filters.on_request(at, x, route).await {
+        Round::Refuse(status, body) => Round::Reply(refusal(status, &body)),
+        round => round,
     }
 }
 

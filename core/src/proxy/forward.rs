@@ -8,12 +8,12 @@ use tokio::time::{Instant, sleep};
 
 use super::Generation;
 use super::error::{Error, ErrorKind, Side};
-use super::exchange::{Active, Proxy};
+use super::exchange::{Active, Proxy, ask};
 use super::mirror;
 use super::replay::Replay;
 use super::retry::{Again, HOSTS_MAX, Tries};
 use crate::config::schema::MetadataMatch;
-use crate::filter::{Direction, Phase, Round};
+use crate::filter::{Direction, Filters, Phase, Round};
 use crate::message::{Exchange, HttpHead, Response};
 use crate::net::{Conn, Transport};
 use crate::router::{Chosen, Forward, HashKey, Route};
@@ -70,10 +70,10 @@ impl<T: Transport> Proxy<T> {
             x.attempts += 1;
             let key = hash.as_ref().map_or_else(|| Forward::default_hash(x), |hash| hash.key);
             let host = cluster.pick(&Wish { hash: key, metadata, tried: &tried, ..Wish::default() })?;
-            match self.filters.on_request(Phase::AfterChooseHost, x, Some(route)).await {
+            match ask(self.filters(generation), Phase::AfterChooseHost, x, Some(route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
                 Round::ReChooseHost if x.attempts < HOSTS_MAX => continue,
-                Round::Passed | Round::ReMatchRoute | Round::ReChooseHost => {}
+                Round::Passed | Round::Refuse(..) | Round::ReMatchRoute | Round::ReChooseHost => {}
             }
             if forward.wants_upstream_host()
                 && let Some(head) = x.request.head.http_mut()
@@ -87,7 +87,7 @@ impl<T: Transport> Proxy<T> {
             match again {
                 None => {
                     let sent = sent.inspect_err(|error| log_failure(cluster.name(), &host, error, x))?;
-                    return self.finish((route, hash), sent, x, reply).await;
+                    return self.finish(self.filters(generation), (route, hash), sent, x, reply).await;
                 }
                 Some(again) => {
                     log_retry(&host, &sent);
@@ -151,6 +151,7 @@ impl<T: Transport> Proxy<T> {
     /// Tells the client what the last try came to.
     async fn finish(
         &self,
+        filters: &Rc<Filters>,
         (route, hash): (&Route, Option<HashKey>),
         sent: Sent<'_>,
         x: &mut Exchange,
@@ -158,8 +159,8 @@ impl<T: Transport> Proxy<T> {
     ) -> Result<(), Error> {
         match sent.answer {
             Final::Response(mut response) => {
-                self.filters.on_response(x, &mut response).await;
-                response.body = self.filters.on_body(Direction::Response, response.body);
+                filters.on_response(x, &mut response).await;
+                response.body = filters.on_body(Direction::Response, response.body);
                 if let Some(head) = response.head.http_mut() {
                     route.edit_response(x, head);
                     if let Some(cookie) = hash.and_then(|hash| hash.set_cookie) {

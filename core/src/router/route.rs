@@ -202,6 +202,15 @@ impl Forward {
         }
     }
 
+    /// The cluster, where every request goes to the same one.
+    #[must_use]
+    pub fn only_cluster(&self) -> Option<ClusterId> {
+        match &self.cluster {
+            ClusterChoice::One(id) => Some(*id),
+            ClusterChoice::Weighted(_) | ClusterChoice::Variable(_) => None,
+        }
+    }
+
     /// The hash of a request, where the route says how to make one.
     #[inline]
     #[must_use]

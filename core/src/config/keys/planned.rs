@@ -75,14 +75,10 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("proxy_http1", "enable_bolt_goaway", Warning, "the protocol is not served"),
     row("proxy_http1", "sub_protocol", Error, "the protocol is not served"),
 
-    row("router", "router_configs", Error, "the virtual hosts of the directory would be missing"),
-
     row("virtual_host", "require_tls", Warning, "requests without TLS are served too; in MOSN the key has no effect either"),
-    row("virtual_host", "per_filter_config", Warning, "none of these filters runs"),
 
     row("route", "metadata", Warning, "nothing reads it"),
     row("route", "decorator", Warning, "no trace is written"),
-    row("route", "per_filter_config", Warning, "none of these filters runs"),
 
     row("mirror", "trace_sampled", Warning, "no trace is written"),
     row("mirror", "amplification", Warning, "one copy of a request is sent"),
@@ -93,7 +89,6 @@ pub(crate) const PLANNED: &[Planned] = &[
 
     row("route_action", "upstream_protocol", Error, "origins would be asked in HTTP/1.1"),
 
-    row("cluster_manager", "clusters_configs", Error, "the clusters of the directory would be missing"),
     row("cluster_manager", "cluster_pool_enable", Warning, "every cluster has pools of its own in any case"),
 
     row("cluster", "sub_type", Warning, "nothing reads it; in MOSN the key has no effect either"),
@@ -193,17 +188,15 @@ const fn variant(name: &'static str, severity: Severity, effect: &'static str) -
     Variant { name, severity, effect }
 }
 
-/// The stream filters of MOSN (`stream_filters[].type`); none runs yet.
+/// The stream filters of MOSN (`stream_filters[].type`) that do not run yet.
 #[rustfmt::skip]
 pub(crate) const STREAM_FILTERS: &[Variant] = &[
     // tidy: table
-    variant("fault", Error, "requests that are meant to fail or wait would not"),
     variant("payload_limit", Error, "requests that are too large would be let through"),
     variant("gzip", Warning, "responses are not compressed"),
     variant("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
     variant("flowControlFilter", Error, "requests above the limit would be let through"),
     variant("header_to_metadata", Error, "requests would go to hosts outside their subset"),
-    variant("ip_access", Error, "clients that are meant to be kept out would be let in"),
     variant("dsl", Error, "requests would be neither changed nor refused"),
     variant("dubbo_stream", Error, "requests would not find their service"),
     variant("mirror", Warning, "no copy of a request is sent"),

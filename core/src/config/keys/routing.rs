@@ -2,13 +2,19 @@
 //!
 //! **Invariant:** as in [`working`](super::working): the default written here is the default in force.
 
-use super::Key;
 use super::Kind::{Any, Bool, Choice, Duration, Map, Maps, Number, Text, Texts};
 use super::working::key;
+use super::{Key, filters};
 
 pub(super) const ROUTER: &[Key] = &[
     key("router_config_name", Text, "", "Its name. No two alike. Required."),
     key("virtual_hosts", Maps("virtual_host"), "", "At least one."),
+    key(
+        "router_configs",
+        Text,
+        "",
+        "A directory with a file (`.json`, `.yaml`, `.yml`) for each virtual host, instead of `virtual_hosts`. A relative path starts at the working directory.",
+    ),
     key("request_headers_to_add", Maps("header_add"), "", "Behind those of the route and of the virtual host."),
     key("request_headers_to_remove", Texts, "", "Behind those of the route and of the virtual host."),
     key("response_headers_to_add", Maps("header_add"), "", "Behind those of the route and of the virtual host."),
@@ -28,6 +34,7 @@ pub(super) const VIRTUAL_HOST: &[Key] = &[
     key("request_headers_to_remove", Texts, "", "Behind those of the route."),
     key("response_headers_to_add", Maps("header_add"), "", "Behind those of the route."),
     key("response_headers_to_remove", Texts, "", "Behind those of the route."),
+    key("per_filter_config", Any, "", filters::PER_FILTER_CONFIG),
 ];
 
 pub(super) const ROUTE: &[Key] = &[
@@ -51,6 +58,7 @@ pub(super) const ROUTE: &[Key] = &[
         "Fields to add to answers, the gateway's own of this route included.",
     ),
     key("response_headers_to_remove", Texts, "", "Names of fields to take away from answers, after those to add."),
+    key("per_filter_config", Any, "", filters::PER_FILTER_CONFIG),
 ];
 
 pub(super) const HEADER_ADD: &[Key] = &[
@@ -161,7 +169,7 @@ pub(super) const FILTER_METADATA: &[Key] = &[key("mosn.lb", Any, "", "Keys and v
 pub(super) const RETRY_POLICY: &[Key] = &[
     key(
         "retry_on",
-        Text,
+        Any,
         "false",
         "`true`: an answer with a status of 500 and above (or of `status_codes`), a connection that breaks, a try that takes too long. Or some of `5xx, gateway-error, reset, per-try-timeout, retriable-4xx, retriable-status-codes`. A connection that can't be had is tried again in any case, on up to 3 hosts.",
     ),

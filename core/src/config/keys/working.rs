@@ -7,7 +7,7 @@ use super::routing::{
     METADATA_MATCH, MIRROR, PATTERN, REDIRECT, REGEX_REWRITE, RETRY_BACK_OFF, RETRY_BUDGET, RETRY_POLICY, ROUTE,
     ROUTE_ACTION, ROUTER, VARIABLE_MATCH, VIRTUAL_HOST, WEIGHTED, WEIGHTED_CLUSTER,
 };
-use super::{Key, Kind, Section};
+use super::{Key, Kind, Section, filters};
 use Kind::{Address, Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
 
 pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
@@ -21,6 +21,12 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "listener", path: "servers[0].listeners[]", keys: LISTENER },
     Section { name: "access_log", path: "servers[0].listeners[].access_logs[]", keys: ACCESS_LOG },
     Section { name: "stream_filter", path: "servers[0].listeners[].stream_filters[]", keys: STREAM_FILTER },
+    Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
+    Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
+    Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
+    Section { name: "filter_header", path: "headers[] of a filter", keys: filters::HEADER },
+    Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
+    Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
     Section { name: "filter", path: "servers[0].listeners[].filter_chains[0].filters[0]", keys: FILTER },
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[0].filters[0].config", keys: PROXY },
@@ -123,7 +129,7 @@ const LISTENER: &[Key] = &[
         "",
         "TLS and what happens to a connection. Exactly one chain, or none where the routes are inline.",
     ),
-    key("stream_filters", Maps("stream_filter"), "", "What happens to each request. None of MOSN's has function yet."),
+    key("stream_filters", Maps("stream_filter"), "", "What happens to each request, in this order."),
     key(
         "router_config_name",
         Text,
@@ -207,6 +213,12 @@ const PROXY_HTTP1: &[Key] = &[
 
 const CLUSTER_MANAGER: &[Key] = &[
     key("clusters", Maps("cluster"), "", "Groups of hosts that serve the same."),
+    key(
+        "clusters_configs",
+        Text,
+        "",
+        "A directory with a file (`.json`, `.yaml`, `.yml`) for each cluster, instead of `clusters`. A relative path starts at the working directory.",
+    ),
     key("tls_context", Map("tls_client"), "", "TLS for the clusters that say `cluster_manager_tls`."),
 ];
 
@@ -240,8 +252,13 @@ const HOST: &[Key] = &[
 
 const TLS_SERVER: &[Key] = &[
     key("status", Bool, "true with a certificate", "Whether TLS is on. (MOSN's default is false.)"),
-    key("cert_chain", Pem, "", "The certificate and those between it and the root: a file or PEM text. Required."),
-    key("private_key", Pem, "", "Its key: a file or PEM text. Required."),
+    key(
+        "cert_chain",
+        Pem,
+        "",
+        "The certificate and those between it and the root: a file or PEM text. Required where TLS is on.",
+    ),
+    key("private_key", Pem, "", "Its key: a file or PEM text. Required where TLS is on."),
     key("alpn", Text, "", "Protocols to negotiate, with commas between them. `http/1.1` is the only one yet."),
     key(
         "min_version",

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::edits::edits;
-use super::{route_action, route_match};
+use super::{filter, route_action, route_match};
 use crate::config::diagnostic::Place;
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
@@ -17,7 +17,7 @@ pub(super) fn router(r: &mut Reader, node: &Node) -> Option<RouterConfig> {
     let fields = r.map(node, "router")?;
     let name = fields.required(r, "router_config_name");
     let virtual_hosts = virtual_hosts(r, &fields);
-    if fields.get("virtual_hosts").is_none_or(Node::is_neutral) && node.get("router_configs").is_none() {
+    if fields.get("virtual_hosts").is_none_or(Node::is_neutral) && fields.get("router_configs").is_none() {
         r.error(node.place, "no virtual host", "write at least one under `virtual_hosts`");
     }
     let edits = edits(r, &fields);
@@ -50,7 +50,8 @@ fn virtual_host(r: &mut Reader, node: &Node) -> Option<VirtualHost> {
     if fields.get("routers").is_none() {
         r.warn(node.place, "a virtual host without routes answers everything with 404", "");
     }
-    Some(VirtualHost { name, domains, routes, edits: edits(r, &fields) })
+    let filters = fields.with(r, "per_filter_config", filter::per_filter).unwrap_or_default();
+    Some(VirtualHost { name, domains, routes, edits: edits(r, &fields), filters })
 }
 
 /// What `domains` is when it is absent.
@@ -94,7 +95,8 @@ pub(super) fn route(r: &mut Reader, node: &Node) -> Option<Route> {
     {
         r.warn(node.place, "`prefix_rewrite` has no effect: the route does not match by path", "use `regex_rewrite`");
     }
-    Some(Route { name, matching: matching?, action, edits, mirror })
+    let filters = fields.with(r, "per_filter_config", filter::per_filter).unwrap_or_default();
+    Some(Route { name, matching: matching?, action, edits, mirror, filters })
 }
 
 fn direct_response(r: &mut Reader, node: &Node) -> Option<RouteAction> {
@@ -125,7 +127,7 @@ fn duplicate_domains(r: &mut Reader, fields: &Fields<'_>) {
                     domain.port = PortPattern::Absent;
                 }
                 if let Some(first) = seen.get(&domain) {
-                    let message = format!("the same domain stands in line {} already", first.line);
+                    let message = format!("the same domain stands {} already", r.line_of(*first));
                     r.at("domains", |r| r.error(place, message, "remove one of the two"));
                 } else {
                     seen.insert(domain, place);

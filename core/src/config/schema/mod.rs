@@ -4,6 +4,7 @@
 
 mod cluster;
 mod domain;
+mod filter;
 mod listener;
 mod pattern;
 mod route;
@@ -14,6 +15,9 @@ mod tls;
 pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
 pub(crate) use domain::{DOMAIN_BYTES_MAX, split_port};
 pub use domain::{Domain, DomainError, HostPattern, PortPattern};
+pub use filter::{
+    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, FilterSettings, IpAccess, IpNetwork, IpRule,
+};
 pub use listener::{AccessLog, Listener, Proxy};
 pub use pattern::{Pattern, PatternError};
 pub use route::{
@@ -33,8 +37,8 @@ use crate::config::{Address, LogRoller};
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The file's name, for reports about it.
-    pub file: String,
+    /// The file's name, and behind it those of the files of its directories, for reports about them.
+    pub files: Vec<String>,
     /// `servers[0]`.
     pub server: Server,
     /// `cluster_manager.clusters`.

@@ -3,6 +3,7 @@
 //! **Invariant:** a [`Domain`] in here is in lower case; everything else stands as the file has it.
 
 use super::domain::Domain;
+use super::filter::FilterConfig;
 use super::pattern::Pattern;
 use super::route_action::{ClusterChoice, MirrorPolicy, RouteAction};
 use super::template::{Template, Variable};
@@ -32,6 +33,8 @@ pub struct VirtualHost {
     pub routes: Vec<Route>,
     /// What is done to the fields of its messages.
     pub edits: Edits,
+    /// `per_filter_config`.
+    pub filters: Vec<FilterConfig>,
 }
 
 /// One entry of a virtual host's `routers`.
@@ -47,6 +50,8 @@ pub struct Route {
     pub edits: Edits,
     /// `request_mirror_policies`.
     pub mirror: Option<MirrorPolicy>,
+    /// `per_filter_config`.
+    pub filters: Vec<FilterConfig>,
 }
 
 /// `match`: which requests. All of it must hold.
