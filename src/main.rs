@@ -44,8 +44,8 @@ fn load(path: &Path, strict: bool) -> Option<Config> {
 }
 
 /// Makes the first generation of a configuration; says what is wrong with its certificates.
-fn build(config: &Config) -> Option<Snapshot> {
-    match Snapshot::build(config, None, &mut Certificates::default()) {
+fn build(config: &Config, certificates: &mut Certificates) -> Option<Snapshot> {
+    match Snapshot::build(config, None, certificates) {
         Ok(snapshot) => Some(snapshot),
         Err(errors) => {
             for error in errors {
@@ -57,7 +57,7 @@ fn build(config: &Config) -> Option<Snapshot> {
 }
 
 fn check(path: &Path, strict: bool) -> ExitCode {
-    match load(path, strict).and_then(|config| build(&config)) {
+    match load(path, strict).and_then(|config| build(&config, &mut Certificates::default())) {
         Some(_) => {
             println!("{}: good", path.display());
             ExitCode::SUCCESS

@@ -11,6 +11,7 @@ use std::time::Duration;
 use dataplane_kernel::{KernelTransport, UnixSockets};
 use ferrogate_core::config::dataplane::{Dataplane, Fallback, Plane};
 use ferrogate_core::control::admin::PlaneReport;
+use ferrogate_core::control::reload::Probe;
 use ferrogate_core::worker::{self, ListenError, Orders};
 
 /// A plane that runs the workers.
@@ -104,6 +105,14 @@ impl Running {
     pub(crate) fn workers(&self) -> usize {
         match self {
             Self::Kernel(_, workers) | Self::Dpdk(_, workers) => *workers,
+        }
+    }
+
+    /// Whether an address can be listened on, where that can be told before.
+    pub(crate) fn probe(&self) -> Option<Probe> {
+        match self {
+            Self::Kernel(..) => Some(dataplane_kernel::probe),
+            Self::Dpdk(..) => None,
         }
     }
 

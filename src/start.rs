@@ -7,10 +7,12 @@ use std::sync::{Arc, OnceLock};
 
 use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::schema::Config;
+use ferrogate_core::control::Certificates;
 use ferrogate_core::control::admin::{Admin, PlaneReport, State};
 use ferrogate_core::control::demo;
 use ferrogate_core::control::log::{Log, LogKnobs, lost_lines};
 use ferrogate_core::control::process::{self, Process};
+use ferrogate_core::control::reload::{Reloader, Reloads};
 use ferrogate_core::net::Address;
 use ferrogate_core::snapshot::Snapshot;
 use ferrogate_core::telemetry::log_thread::{LogQueue, LogThread};
@@ -30,7 +32,8 @@ pub(crate) fn start(args: &cli::Start) -> ExitCode {
     {
         return fail(&format!("the demo's certificate can't be written: {e}"));
     }
-    let Some(snapshot) = build(&config) else { return ExitCode::FAILURE };
+    let mut certificates = Certificates::default();
+    let Some(snapshot) = build(&config, &mut certificates) else { return ExitCode::FAILURE };
     // Both are held to the end: dropped, they write what they still hold. Their threads start before a plane pins this one.
     let log = match Log::start(&config.server, args.log_level.as_deref()) {
         Ok(log) => log,
@@ -47,25 +50,32 @@ pub(crate) fn start(args: &cli::Start) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(&format!("the control thread's runtime can't start: {e}")),
     };
-    runtime.block_on(run(&config, snapshot, args.demo, &log, &access_logs))
+    let (sender, snapshot) = watch::channel(Arc::new(snapshot));
+    let reloader = Reloader::new(&args.config, config.clone(), certificates, sender, log.knobs());
+    runtime.block_on(run(&config, (snapshot, reloader), args.demo, &log, &access_logs))
 }
 
-async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_logs: &LogThread) -> ExitCode {
-    let clusters: Arc<[String]> = snapshot.clusters.iter().map(|c| c.config.name.clone()).collect();
+async fn run(
+    config: &Config,
+    (snapshot, (reloader, reloads)): (watch::Receiver<Arc<Snapshot>>, (Reloader, Reloads)),
+    demo: bool,
+    log: &Log,
+    access_logs: &LogThread,
+) -> ExitCode {
     let workers_max = plane::workers_max(&config.dataplane);
-    let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::new(clusters.len()))).collect();
-    // Held so that the workers see an open channel.
-    let (_snapshot, snapshot) = watch::channel(Arc::new(snapshot));
+    let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::default())).collect();
     let (stop_to, stop) = watch::channel(Stop::No);
     let (started, reports) = mpsc::unbounded_channel();
-    let conns_max = conns_max(config, workers_max);
+    let conns_max = conns_max(workers_max);
     let logs = access_logs.queue();
-    let orders = Orders { snapshot, stop, started, counters: Arc::clone(&counters), conns_max, logs };
+    let orders = Orders { snapshot: snapshot.clone(), stop, started, counters: Arc::clone(&counters), conns_max, logs };
     let (state, state_rx) = watch::channel(State::Starting);
-    let process = Process { stop: stop_to, state, access_logs: access_logs.queue(), log: log.knobs() };
+    let process =
+        Process { stop: stop_to, state, access_logs: access_logs.queue(), log: log.knobs(), reloads: reloads.clone() };
     // Before the workers: what can't start must not have taken traffic from what runs already.
     let report: Arc<OnceLock<plane::Report>> = Arc::default();
-    let admin = Admin::new(counters, clusters, state_rx, reporting(&report, log.knobs(), access_logs.queue()));
+    let reporting = reporting(&report, log.knobs(), access_logs.queue(), reloads.clone());
+    let admin = Admin::new(counters, snapshot, state_rx, reporting, reloads);
     let admin = match serve_admin(admin, config.admin.as_ref()).await {
         Ok(admin) => admin,
         Err(e) => return fail(&e.to_string()),
@@ -84,6 +94,7 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
             return e.exit_code();
         }
     };
+    spawn_local(reloader.serve(running.probe()));
     let failure =
         process.serve(running.workers(), running.ended(), reports, || announce(config, admin.as_ref(), demo)).await;
     let ended = spawn_blocking(move || running.join()).await;
@@ -96,11 +107,16 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
 }
 
 /// What the plane says of itself once there is one, and what the logs have lost.
-fn reporting(report: &Arc<OnceLock<plane::Report>>, log: LogKnobs, access_logs: LogQueue) -> plane::Report {
+fn reporting(
+    report: &Arc<OnceLock<plane::Report>>,
+    log: LogKnobs,
+    access_logs: LogQueue,
+    reloads: Reloads,
+) -> plane::Report {
     let report = Arc::clone(report);
     Arc::new(move || {
         let mut shown = report.get().map_or_else(PlaneReport::default, |report| report());
-        shown.numbers.extend(lost_lines(&log, &access_logs));
+        shown.numbers.extend(lost_lines(&log, &access_logs).into_iter().chain(reloads.numbers()));
         shown
     })
 }
@@ -116,13 +132,10 @@ async fn serve_admin(admin: Admin, address: Option<&Address>) -> Result<Option<A
     }
 }
 
-/// Downstream connections of one worker: what the file says, else three quarters of the descriptors that the process may open, shared
+/// Downstream connections of one worker where the file does not say: three quarters of the descriptors that the process may open, shared
 /// out; the rest is for connections to origins.
-fn conns_max(config: &Config, workers: usize) -> usize {
-    match config.limits.downstream_conns_max {
-        0 => (dataplane_kernel::open_files_max() * 3 / 4 / workers).max(1),
-        n => n,
-    }
+fn conns_max(workers: usize) -> usize {
+    (dataplane_kernel::open_files_max() * 3 / 4 / workers).max(1)
 }
 
 fn announce(config: &Config, admin: Option<&Address>, demo: bool) {

@@ -24,7 +24,7 @@ pub struct Orders {
     pub started: mpsc::UnboundedSender<Result<(), ListenError>>,
     /// The counters of each worker.
     pub counters: Arc<[Arc<WorkerCounters>]>,
-    /// Connections that one worker may have open.
+    /// Connections that one worker may have open where `limits.downstream_conns_max` does not say.
     pub conns_max: usize,
     /// The way to the thread that writes access logs.
     pub logs: LogQueue,

@@ -173,13 +173,14 @@ async fn start_gateway(transport: &KernelTransport, origin: &Address, seen: &See
     );
     let (config, _) = Config::parse(&text, "test").unwrap_or_else(|e| panic!("{e:?}"));
     let snapshot = Arc::new(Snapshot::build(&config, None, &mut Certificates::default()).unwrap());
-    let counters = Arc::new(WorkerCounters::new(1));
-    let generation = Generation::derive(snapshot, None, transport, &counters, &LogQueue::closed(), 0);
+    let counters = Arc::new(WorkerCounters::default());
+    let generation = Rc::new(Generation::derive(snapshot, None, transport, &LogQueue::closed(), 0));
+    let (slot, _) = generation.listeners().next().expect("there is one");
     let limits = Rc::clone(generation.limits());
     let current = Rc::new(Current::new(generation));
-    let bare = Proxy::new(Rc::clone(&current), 0, Rc::default(), Arc::clone(&counters));
+    let bare = Proxy::new(Rc::clone(&current), slot, Rc::default(), Arc::clone(&counters));
     let recorder = Recorder { seen: Rc::clone(seen), callout: Some(Rc::new(bare)) };
-    let proxy = Proxy::new(current, 0, Rc::new(Filters::new(vec![Box::new(recorder)])), counters);
+    let proxy = Proxy::new(current, slot, Rc::new(Filters::new(vec![Box::new(recorder)])), counters);
     let any = "127.0.0.1:0".parse().unwrap();
     let mut listener = transport.listen(&any, &ListenOptions::default()).await.unwrap();
     let address = listener.local_addr().clone();

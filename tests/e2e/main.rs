@@ -13,6 +13,7 @@ mod http1;
 mod limits;
 mod peers;
 mod refusals;
+mod reload;
 mod stage;
 mod tls;
 mod websocket;

@@ -220,7 +220,7 @@ impl Gateway {
     async fn start(host: &Host) -> Result<Self, String> {
         let (config, _) = Config::parse(CONFIG, "sim.yaml").map_err(|e| format!("the configuration: {e:?}"))?;
         let snapshot = Snapshot::build(&config, None, &mut Certificates::default()).map_err(|e| format!("{e:?}"))?;
-        let counters = Arc::new(WorkerCounters::new(snapshot.clusters.len()));
+        let counters = Arc::new(WorkerCounters::default());
         let (snapshot_tx, snapshot) = watch::channel(Arc::new(snapshot));
         let (stop, stop_rx) = watch::channel(Stop::No);
         let (started, mut reports) = mpsc::unbounded_channel();

@@ -8,5 +8,6 @@ pub mod demo;
 mod exposition;
 pub mod log;
 pub mod process;
+pub mod reload;
 
 pub use certificates::Certificates;

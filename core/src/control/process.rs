@@ -11,6 +11,7 @@ use tokio::task::spawn_local;
 
 use super::admin::State;
 use super::log::LogKnobs;
+use super::reload::Reloads;
 use crate::config::Config;
 use crate::orders::{ListenError, Stop};
 use crate::telemetry::log_file::{LogFile, Rotation};
@@ -26,6 +27,8 @@ pub struct Process {
     pub access_logs: LogQueue,
     /// The process's own log.
     pub log: LogKnobs,
+    /// The reloader.
+    pub reloads: Reloads,
 }
 
 impl Process {
@@ -69,7 +72,7 @@ impl Process {
         }
     }
 
-    /// TERM and QUIT let what runs finish, INT does not; a second signal is always at once. USR1 opens the logs again.
+    /// TERM and QUIT let what runs finish, INT does not; a second signal is always at once. HUP reloads, USR1 opens the logs again.
     async fn follow_signals(&self) {
         let Ok(mut signals) = Signals::new() else { return std::future::pending().await };
         loop {
@@ -80,6 +83,7 @@ impl Process {
                     return;
                 }
                 Signal::Terminate => break,
+                Signal::Reload => self.reloads.ask("HUP"),
                 Signal::Reopen => {
                     self.log.reopen();
                     self.access_logs.reopen();
@@ -92,7 +96,7 @@ impl Process {
         self.stop.send_replace(Stop::Drain);
         let stop = self.stop.clone();
         spawn_local(async move {
-            while signals.next().await == Signal::Reopen {}
+            while !matches!(signals.next().await, Signal::Interrupt | Signal::Terminate) {}
             stop.send_replace(Stop::Now);
         });
     }
@@ -103,6 +107,7 @@ impl Process {
 enum Signal {
     Interrupt,
     Terminate,
+    Reload,
     Reopen,
 }
 
@@ -111,6 +116,7 @@ struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     quit: unix::Signal,
+    reload: unix::Signal,
     reopen: unix::Signal,
 }
 
@@ -120,6 +126,7 @@ impl Signals {
             interrupt: unix::signal(SignalKind::interrupt())?,
             terminate: unix::signal(SignalKind::terminate())?,
             quit: unix::signal(SignalKind::quit())?,
+            reload: unix::signal(SignalKind::hangup())?,
             reopen: unix::signal(SignalKind::user_defined1())?,
         })
     }
@@ -130,6 +137,7 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.quit.recv() => Signal::Terminate,
+            _ = self.reload.recv() => Signal::Reload,
             _ = self.reopen.recv() => Signal::Reopen,
         }
     }

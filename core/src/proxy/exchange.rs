@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::error::{Error, Retry, Side};
 use super::reply::{direct_reply, local_reply};
-use super::{Current, Generation};
+use super::{Current, Generation, Slot};
 use crate::config::schema::ClusterId;
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
 use crate::message::{Body, Exchange, Request, Response, ResponseFlags};
@@ -27,15 +27,15 @@ use crate::upstream::{Cluster, HostPool, Outcome, Wish};
 /// The proxy of one listener on one worker.
 pub struct Proxy<T: Transport> {
     current: Rc<Current<T>>,
-    listener: usize,
+    listener: Slot,
     filters: Rc<Filters>,
     counters: Arc<WorkerCounters>,
 }
 
 impl<T: Transport> Proxy<T> {
-    /// The proxy behind the snapshot's listener of this index.
+    /// The proxy behind the listener in this slot.
     #[must_use]
-    pub fn new(current: Rc<Current<T>>, listener: usize, filters: Rc<Filters>, counters: Arc<WorkerCounters>) -> Self {
+    pub fn new(current: Rc<Current<T>>, listener: Slot, filters: Rc<Filters>, counters: Arc<WorkerCounters>) -> Self {
         Self { current, listener, filters, counters }
     }
 

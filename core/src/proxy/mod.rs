@@ -11,4 +11,5 @@ pub mod reply;
 pub use access_log::AccessLogs;
 pub use error::{Error, ErrorKind, Retry, Side};
 pub use exchange::Proxy;
-pub use generation::{Current, Generation};
+pub(crate) use generation::is_same_entrance;
+pub use generation::{Current, Generation, Slot};

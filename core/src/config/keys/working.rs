@@ -41,6 +41,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "dpdk_port", path: "dataplane.dpdk.ports[]", keys: DPDK_PORT },
     Section { name: "dpdk_idle", path: "dataplane.dpdk.idle", keys: DPDK_IDLE },
     Section { name: "tls_backend", path: "tls_backend", keys: TLS_BACKEND },
+    Section { name: "control", path: "control", keys: CONTROL },
     Section { name: "limits", path: "limits", keys: LIMITS },
 ];
 
@@ -49,9 +50,23 @@ const FILE: &[Key] = &[
     key("cluster_manager", Map("cluster_manager"), "", "Where requests go."),
     key("admin", Map("admin"), "", "The admin API. Absent: none."),
     key("dataplane", Map("dataplane"), "", "Ferrogate's own: which packet backend carries the traffic."),
+    key("control", Map("control"), "", "Ferrogate's own: what may change a running gateway."),
+    key(
+        "pid",
+        Text,
+        "",
+        "A file for the process id, which `ferrogate reload` and `ferrogate stop` look for. Absent: none is written.",
+    ),
     key("limits", Map("limits"), "", "Ferrogate's own: every limit by name."),
     key("tls_backend", Map("tls_backend"), "", "Ferrogate's own: who does the cryptography of TLS."),
 ];
+
+const CONTROL: &[Key] = &[key(
+    "watch_config",
+    Bool,
+    "false",
+    "Whether a change of the file is a reload, as HUP is. The file is looked at twice a second.",
+)];
 
 const SERVER: &[Key] = &[
     key("mosn_server_name", Text, "", "A name for this gateway, in logs."),

@@ -16,6 +16,8 @@ pub use route::{
 };
 pub use tls::{Pem, TlsBackend, TlsConfig, TlsVersion};
 
+use std::path::PathBuf;
+
 use super::dataplane::Dataplane;
 use super::limits::Limits;
 use crate::config::{Address, LogRoller};
@@ -37,6 +39,17 @@ pub struct Config {
     pub limits: Limits,
     /// `tls_backend.backend`.
     pub tls_backend: TlsBackend,
+    /// `control`.
+    pub control: Control,
+    /// `pid`: where the process id is written, if anywhere.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// `control`: what may change a running gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Control {
+    /// `watch_config`: whether a change of the file is a reload.
+    pub watch_config: bool,
 }
 
 /// `servers[0]`.
