@@ -9,5 +9,6 @@ mod exposition;
 pub mod log;
 pub mod process;
 pub mod reload;
+pub mod review;
 
 pub use certificates::Certificates;

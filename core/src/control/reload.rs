@@ -20,13 +20,17 @@ use super::admin::Number;
 use super::certificates::Certificates;
 use super::log::LogKnobs;
 use super::process::probe_access_logs;
-use crate::config::{Address, Config};
+use crate::config::plan::Plan;
+use crate::config::schema::LogLevel;
+use crate::config::{Address, Config, Document};
 use crate::snapshot::Snapshot;
 
 /// Makes generations of a file, one after the other.
 pub struct Reloader {
     path: PathBuf,
-    config: Config,
+    document: Document,
+    watch: bool,
+    log_level: Option<LogLevel>,
     certificates: Certificates,
     snapshot: watch::Sender<Arc<Snapshot>>,
     status: Arc<ReloadStatus>,
@@ -70,7 +74,7 @@ impl Reloader {
     #[must_use]
     pub fn new(
         path: &Path,
-        config: Config,
+        document: Document,
         certificates: Certificates,
         snapshot: watch::Sender<Arc<Snapshot>>,
         log: LogKnobs,
@@ -84,7 +88,20 @@ impl Reloader {
         });
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let reloads = Reloads { requests, status: Arc::clone(&status) };
-        (Self { path: path.into(), config, certificates, snapshot, status, log, probe: None, inbox }, reloads)
+        let config = document.read().0;
+        let reloader = Self {
+            path: path.into(),
+            watch: config.as_ref().is_some_and(|c| c.control.watch_config),
+            log_level: config.map(|c| c.server.log_level),
+            document,
+            certificates,
+            snapshot,
+            status,
+            log,
+            probe: None,
+            inbox,
+        };
+        (reloader, reloads)
     }
 
     /// Serves those who go the way to it, until nobody can any more. `probe` says whether an address can be listened on; None: the plane
@@ -101,7 +118,7 @@ impl Reloader {
                     Some(request) => request,
                     None => return,
                 },
-                _ = tick.tick(), if self.config.control.watch_config => {
+                _ = tick.tick(), if self.watch => {
                     let now = stamp(&self.path);
                     if now == seen || now.is_none() {
                         continue;
@@ -150,7 +167,8 @@ impl Reloader {
 
     fn make(&mut self) -> Result<u64, ReloadError> {
         let said = |all: Vec<_>| ReloadError(all.iter().map(ToString::to_string).collect());
-        let (config, warnings) = Config::load(&self.path).map_err(said)?;
+        let document = Document::load(&self.path);
+        let (config, warnings) = Config::of(&document).map_err(said)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -159,12 +177,15 @@ impl Reloader {
         self.probe_listeners(&before, &config)?;
         probe_access_logs(&config)
             .map_err(|(path, e)| ReloadError(vec![format!("the access log {path:?} can't be opened: {e}")]))?;
-        self.tell_what_needs_a_restart(&config);
-        if config.server.log_level != self.config.server.log_level {
+        for change in Plan::between(&self.document, &document).changes.iter().filter(|c| c.needs_restart) {
+            tracing::warn!(key = %change.path, "the key has changed, and takes effect at the next start");
+        }
+        if self.log_level != Some(config.server.log_level) {
             self.log.set_level(config.server.log_level);
         }
         let generation = snapshot.generation;
-        self.config = config;
+        (self.document, self.watch, self.log_level) =
+            (document, config.control.watch_config, Some(config.server.log_level));
         self.snapshot.send_replace(Arc::new(snapshot));
         Ok(generation)
     }
@@ -183,22 +204,6 @@ impl Reloader {
             }
         }
         if failed.is_empty() { Ok(()) } else { Err(ReloadError(failed)) }
-    }
-
-    fn tell_what_needs_a_restart(&self, config: &Config) {
-        let old = &self.config;
-        for (key, changed) in [
-            ("dataplane", old.dataplane != config.dataplane),
-            ("admin", old.admin != config.admin),
-            ("tls_backend", old.tls_backend != config.tls_backend),
-            ("default_log_path", old.server.log_path != config.server.log_path),
-            ("global_log_roller, for the log itself", old.server.log_roller != config.server.log_roller),
-            ("pid", old.pid_file != config.pid_file),
-        ] {
-            if changed {
-                tracing::warn!(key, "the key has changed, and takes effect at the next start");
-            }
-        }
     }
 }
 

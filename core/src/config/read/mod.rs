@@ -20,7 +20,7 @@ use super::schema::{Config, Control, Server, TlsBackend};
 use super::tree::{Node, Value};
 
 /// The whole file. The data is only good when the reader found no error.
-pub(super) fn file(r: &mut Reader, root: &Node, name: &str) -> Option<Config> {
+pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Config> {
     let fields = r.map(root, "file")?;
     let mut limits = fields.with(r, "limits", limits::limits).unwrap_or_default();
     let dataplane = fields.with(r, "dataplane", dataplane::dataplane).unwrap_or_default();
@@ -45,8 +45,8 @@ pub(super) fn file(r: &mut Reader, root: &Node, name: &str) -> Option<Config> {
     }
     let control = fields.with(r, "control", control).unwrap_or_default();
     let pid_file = fields.text(r, "pid").map(PathBuf::from);
-    let file = name.to_owned();
-    let config = Config { file, server, clusters, admin, dataplane, limits, tls_backend, control, pid_file };
+    let files = files.to_owned();
+    let config = Config { files, server, clusters, admin, dataplane, limits, tls_backend, control, pid_file };
     check::whole(r, &config);
     Some(config)
 }
