@@ -14,6 +14,7 @@ mod limits;
 mod peers;
 mod refusals;
 mod reload;
+mod restart;
 mod stage;
 mod tls;
 mod websocket;

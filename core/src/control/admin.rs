@@ -39,6 +39,8 @@ pub enum State {
     Starting = 4,
     /// It serves.
     Running = 6,
+    /// It has started a new process that is to take its place, and still serves.
+    StartingNewServer = 12,
     /// It finishes what runs and accepts no more.
     GracefulStopping = 8,
 }

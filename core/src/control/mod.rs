@@ -7,6 +7,8 @@ mod certificates;
 pub mod demo;
 mod exposition;
 pub mod log;
+pub mod notify;
+pub mod pid_file;
 pub mod process;
 pub mod reload;
 pub mod review;

@@ -3,7 +3,7 @@
 //! **Invariant:** every way out tells the workers to end; a second signal always ends at once.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::{mpsc, watch};
@@ -11,6 +11,7 @@ use tokio::task::spawn_local;
 
 use super::admin::State;
 use super::log::LogKnobs;
+use super::notify::{notify, watchdog_interval};
 use super::reload::Reloads;
 use crate::config::Config;
 use crate::orders::{ListenError, Stop};
@@ -29,7 +30,12 @@ pub struct Process {
     pub log: LogKnobs,
     /// The reloader.
     pub reloads: Reloads,
+    /// Starts a new process in our place and is ready when it serves, with its process id; None where the plane can't.
+    pub successor: Option<Successor>,
 }
+
+/// Starts a new process in our place.
+pub type Successor = Box<dyn Fn() -> Pin<Box<dyn Future<Output = io::Result<u32>>>>>;
 
 impl Process {
     /// Waits until all `workers` listen, announces that, then waits for the end; says what went wrong. `ended` is ready when a worker has
@@ -63,6 +69,17 @@ impl Process {
         }
         self.state.send_replace(State::Running);
         announce();
+        // The main process may be another than the one that was started: we may have taken its place.
+        notify(&format!("READY=1\nMAINPID={}", std::process::id()));
+        if let Some(every) = watchdog_interval() {
+            spawn_local(async move {
+                let mut tick = tokio::time::interval(every);
+                loop {
+                    tick.tick().await;
+                    notify("WATCHDOG=1");
+                }
+            });
+        }
         tokio::select! {
             () = self.follow_signals() => None,
             () = &mut ended => {
@@ -72,7 +89,8 @@ impl Process {
         }
     }
 
-    /// TERM and QUIT let what runs finish, INT does not; a second signal is always at once. HUP reloads, USR1 opens the logs again.
+    /// TERM and QUIT let what runs finish, INT does not; a second signal is always at once. HUP reloads, USR2 has a new process take our
+    /// place, USR1 opens the logs again.
     async fn follow_signals(&self) {
         let Ok(mut signals) = Signals::new() else { return std::future::pending().await };
         loop {
@@ -83,7 +101,20 @@ impl Process {
                     return;
                 }
                 Signal::Terminate => break,
-                Signal::Reload => self.reloads.ask("HUP"),
+                Signal::Reload => {
+                    notify("RELOADING=1");
+                    let reloads = self.reloads.clone();
+                    spawn_local(async move {
+                        // What went wrong is in the log.
+                        let _ = reloads.reload("HUP").await;
+                        notify("READY=1");
+                    });
+                }
+                Signal::Upgrade => {
+                    if self.hand_over().await {
+                        break;
+                    }
+                }
                 Signal::Reopen => {
                     self.log.reopen();
                     self.access_logs.reopen();
@@ -91,6 +122,7 @@ impl Process {
                 }
             }
         }
+        notify("STOPPING=1");
         tracing::info!("draining: no new connections, running requests finish within graceful_timeout");
         self.state.send_replace(State::GracefulStopping);
         self.stop.send_replace(Stop::Drain);
@@ -100,6 +132,27 @@ impl Process {
             stop.send_replace(Stop::Now);
         });
     }
+
+    /// Has a new process take our place; says whether it serves.
+    async fn hand_over(&self) -> bool {
+        let Some(successor) = &self.successor else {
+            tracing::error!("USR2: this plane can't hand its sockets to a new process: stop it and start it again");
+            return false;
+        };
+        tracing::info!("a new process is started, which takes our sockets over");
+        self.state.send_replace(State::StartingNewServer);
+        match successor().await {
+            Ok(process) => {
+                tracing::info!(process, "the new process serves");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the new process was given up: this one goes on");
+                self.state.send_replace(State::Running);
+                false
+            }
+        }
+    }
 }
 
 /// What a signal asks for.
@@ -108,6 +161,7 @@ enum Signal {
     Interrupt,
     Terminate,
     Reload,
+    Upgrade,
     Reopen,
 }
 
@@ -117,6 +171,7 @@ struct Signals {
     terminate: unix::Signal,
     quit: unix::Signal,
     reload: unix::Signal,
+    upgrade: unix::Signal,
     reopen: unix::Signal,
 }
 
@@ -127,6 +182,7 @@ impl Signals {
             terminate: unix::signal(SignalKind::terminate())?,
             quit: unix::signal(SignalKind::quit())?,
             reload: unix::signal(SignalKind::hangup())?,
+            upgrade: unix::signal(SignalKind::user_defined2())?,
             reopen: unix::signal(SignalKind::user_defined1())?,
         })
     }
@@ -138,6 +194,7 @@ impl Signals {
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.quit.recv() => Signal::Terminate,
             _ = self.reload.recv() => Signal::Reload,
+            _ = self.upgrade.recv() => Signal::Upgrade,
             _ = self.reopen.recv() => Signal::Reopen,
         }
     }
