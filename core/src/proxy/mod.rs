@@ -5,6 +5,7 @@
 mod access_log;
 mod error;
 mod exchange;
+mod forwarded;
 mod generation;
 pub mod reply;
 

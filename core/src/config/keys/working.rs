@@ -167,6 +167,23 @@ const PROXY: &[Key] = &[
     ),
     key("router_config_name", Text, "", "The router to use. Required, unless the listener has its routes inline."),
     key("extend_config", Map("proxy_extend"), "", "Settings of the protocols."),
+    key(
+        "use_remote_address",
+        Bool,
+        "true",
+        "Clients are not believed: X-Forwarded-For gets their address behind what they say, X-Forwarded-Proto is set anew, and so is \
+         X-Request-Id. False: the fields pass as they came. (Envoy's default is false; MOSN has none of this.)",
+    ),
+    key(
+        "xff_num_trusted_hops",
+        Number,
+        "0",
+        "Proxies before this one that are believed, up to 64. With one or more X-Forwarded-Proto and X-Request-Id pass as they came.",
+    ),
+    key("skip_xff_append", Bool, "false", "Leave X-Forwarded-For as it came."),
+    key("generate_request_id", Bool, "true", "Give a request without an X-Request-Id one, a random UUID."),
+    key("preserve_external_request_id", Bool, "false", "Keep the X-Request-Id of a client that is not believed."),
+    key("via", Text, "", "The name in a Via field (RFC 9110, 7.6.3). Absent: no such field."),
 ];
 
 const PROXY_EXTEND: &[Key] = &[key(

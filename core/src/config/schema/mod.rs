@@ -3,11 +3,13 @@
 //! **Invariant:** plain data that compares by content; where a thing stands in the file makes no difference.
 
 mod cluster;
+mod forwarded;
 mod listener;
 mod route;
 mod tls;
 
 pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
+pub use forwarded::Forwarded;
 pub use listener::{AccessLog, Listener, Proxy};
 pub(crate) use route::{DOMAIN_BYTES_MAX, split_port};
 pub use route::{
