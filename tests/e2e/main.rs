@@ -15,6 +15,8 @@ mod limits;
 mod overload;
 mod peers;
 mod refusals;
+mod reload;
+mod restart;
 mod stage;
 mod tls;
 mod websocket;

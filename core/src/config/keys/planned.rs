@@ -36,7 +36,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("file", "pprof", Warning, "no profile port is opened"),
     row("file", "service_registry", Warning, "nothing is registered"),
     row("file", "node", Warning, "no control plane learns it"),
-    row("file", "pid", Warning, "no pid file is written"),
     row("file", "uds_dir", Warning, "there is no hot upgrade, so there are no sockets for it"),
     row("file", "close_graceful", Warning, "a stop is always graceful"),
     row("file", "disable_upgrade", Warning, "there is no hot upgrade to disable"),
