@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use dataplane_kernel::handover::{self, Predecessor};
 use dataplane_kernel::{KernelTransport, Sockets};
 use ferrogate_core::config::schema::Config;
-use ferrogate_core::control::admin::{Admin, PlaneReport, State};
+use ferrogate_core::control::admin::{Admin, Number, PlaneReport, State};
 use ferrogate_core::control::demo;
 use ferrogate_core::control::log::{Log, LogKnobs, lost_lines};
 use ferrogate_core::control::pid_file::PidFile;
@@ -94,7 +94,7 @@ async fn run(
     };
     // Before the workers: what can't start must not have taken traffic from what runs already.
     let report: Arc<OnceLock<plane::Report>> = Arc::default();
-    let reporting = reporting(&report, log, access_logs, reloads.clone());
+    let reporting = reporting(&report, snapshot.clone(), (log, access_logs), reloads.clone());
     let admin = Admin::new(counters, snapshot, state_rx, reporting, reloads);
     let (admin, admin_task) = match serve_admin(admin, config.admin.as_ref(), &sockets).await {
         Ok(serving) => serving.unzip(),
@@ -135,16 +135,17 @@ async fn run(
     }
 }
 
-/// What the plane says of itself once there is one, and what the logs have lost.
+/// What the plane says of itself once there is one, what the filters count, how reloads went, and what the logs have lost.
 fn reporting(
     report: &Arc<OnceLock<plane::Report>>,
-    log: LogKnobs,
-    access_logs: LogQueue,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    (log, access_logs): (LogKnobs, LogQueue),
     reloads: Reloads,
 ) -> plane::Report {
     let report = Arc::clone(report);
     Arc::new(move || {
         let mut shown = report.get().map_or_else(PlaneReport::default, |report| report());
+        shown.numbers.extend(Number::of_filters(&snapshot.borrow()));
         shown.numbers.extend(lost_lines(&log, &access_logs).into_iter().chain(reloads.numbers()));
         shown
     })

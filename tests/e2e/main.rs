@@ -9,6 +9,7 @@ mod bodies;
 mod config;
 mod drain;
 mod faults;
+mod filters;
 mod http1;
 mod limits;
 mod peers;

@@ -15,6 +15,7 @@ use tokio::task::spawn_local;
 use super::exposition::Counters;
 use super::reload::{ReloadError, Reloads};
 use crate::config::Limits;
+use crate::filter::Tally;
 use crate::message::{Exchange, Method, Response};
 use crate::net::{Address, ListenOptions, Listener, Transport};
 use crate::proxy::reply::{local_reply, with_body};
@@ -71,6 +72,17 @@ pub struct Number {
     pub labels: Vec<(&'static str, String)>,
     /// Its value.
     pub value: u64,
+}
+
+impl Number {
+    /// What the stream filters of a generation count.
+    #[must_use]
+    pub fn of_filters(snapshot: &Snapshot) -> Vec<Self> {
+        let tallies = snapshot.filters.iter().flat_map(|set| set.tallies());
+        let number =
+            |t: &Arc<Tally>| Self { name: t.name, help: t.help, grows: true, labels: t.labels.clone(), value: t.get() };
+        tallies.map(number).collect()
+    }
 }
 
 impl Admin {

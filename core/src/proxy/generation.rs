@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::access_log::{AccessLogs, LogBuffers};
 use crate::config::Limits;
-use crate::config::schema::{ClusterId, Listener};
+use crate::config::schema::{ClusterId, Forwarded, Listener};
+use crate::filter::{FilterSet, Filters};
 use crate::net::Transport;
 use crate::router::Router;
 use crate::snapshot::{ClusterConfig, ListenerConfig, Snapshot};
@@ -21,6 +22,8 @@ use crate::upstream::{Cluster, HostPool, HostSettings, Tls};
 pub struct Generation<T: Transport> {
     snapshot: Arc<Snapshot>,
     clusters: Vec<Rc<Cluster<T>>>,
+    /// By listener.
+    filters: Vec<Rc<Filters>>,
     limits: Rc<Limits>,
     buffers: LogBuffers,
     /// Where each slot's listener stands in the snapshot; None: the slot is free.
@@ -58,12 +61,19 @@ impl<T: Transport> Generation<T> {
                 Rc::new(make_cluster(config, transport, &limits, &counters, worker))
             })
         });
+        let clusters = clusters.collect();
+        let kept = |index: usize, set: &Arc<FilterSet>| {
+            let old = previous.filter(|p| p.snapshot.filters.get(index).is_some_and(|old| Arc::ptr_eq(old, set)))?;
+            old.filters.get(index).map(Rc::clone)
+        };
+        let sets = snapshot.filters.iter().enumerate();
+        let filters = sets.map(|(i, set)| kept(i, set).unwrap_or_else(|| Rc::new(set.for_worker()))).collect();
         let access_logs = snapshot.listeners.iter().flat_map(|l| &l.config.access_logs);
         let bytes_max = limits.access_log_queue_bytes_max;
         let buffers = LogBuffers::derive(queue, previous.map(|p| &p.buffers), access_logs, bytes_max);
         let slots = assign_slots(&snapshot, previous.map(|p| (&*p.snapshot, &*p.slots)));
         let logs = slots.iter().map(|slot| buffers.logs_of(&snapshot.listeners[(*slot)?].config)).collect();
-        Self { clusters: clusters.collect(), limits, buffers, slots, logs, snapshot: Arc::clone(&snapshot) }
+        Self { clusters, filters, limits, buffers, slots, logs, snapshot: Arc::clone(&snapshot) }
     }
 
     /// What it was derived from.
@@ -84,6 +94,29 @@ impl<T: Transport> Generation<T> {
         taken.filter_map(|(slot, index)| Some((Slot(slot), &self.snapshot.listeners[(*index)?])))
     }
 
+    /// The stream filters of the listener in a slot of this generation.
+    ///
+    /// # Panics
+    /// As [`router`](Self::router).
+    #[must_use]
+    pub fn filters(&self, slot: Slot) -> &Rc<Filters> {
+        &self.filters[self.index(slot)]
+    }
+
+    /// Puts filters of an embedder's own in the place of those that the file says.
+    #[must_use]
+    pub fn with_filters(mut self, slot: Slot, filters: Filters) -> Self {
+        let index = self.index(slot);
+        self.filters[index] = Rc::new(filters);
+        self
+    }
+
+    /// What the origins of a listener's requests are told.
+    #[must_use]
+    pub fn forwarded(&self, slot: Slot) -> &Forwarded {
+        &self.listener(slot).config.proxy.forwarded
+    }
+
     /// The router of the listener in a slot of this generation.
     ///
     /// # Panics
@@ -100,8 +133,12 @@ impl<T: Transport> Generation<T> {
     }
 
     fn listener(&self, slot: Slot) -> &Arc<ListenerConfig> {
+        &self.snapshot.listeners[self.index(slot)]
+    }
+
+    fn index(&self, slot: Slot) -> usize {
         let index = self.slots.get(slot.0).copied().flatten();
-        &self.snapshot.listeners[index.expect("a slot is only used with the generations that have its listener")]
+        index.expect("a slot is only used with the generations that have its listener")
     }
 
     /// Hands what was gathered for the logs to their thread. To be called now and then.

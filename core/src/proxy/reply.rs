@@ -24,6 +24,12 @@ pub fn direct_reply(status: u16, body: &Bytes) -> Response {
     with_body(status, "text/plain", body.clone())
 }
 
+/// The answer that a filter gives instead of an origin's: with its own text, or else the status by name.
+#[must_use]
+pub fn refusal(status: u16, body: &Bytes) -> Response {
+    if body.is_empty() { local_reply(status) } else { with_body(status, "text/plain", body.clone()) }
+}
+
 /// An answer with `status`, a `Date` and a body of type `content_type`.
 #[must_use]
 pub fn with_body(status: u16, content_type: &str, body: Bytes) -> Response {

@@ -16,7 +16,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Present, Worker};
 use crate::config::{Limits, schema as config};
-use crate::filter::Filters;
 use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
 use crate::message::Downstream;
 use crate::net::{Conn, ListenOptions, Listener, Transport};
@@ -89,10 +88,9 @@ impl<T: Transport> Entrance<T> {
             error,
         })?;
         let current = Rc::new(Current::new(Rc::clone(generation)));
-        let filters = Rc::new(Filters::default());
         let entrance = Rc::new(Self {
             id: worker.next_entrance(),
-            proxy: Proxy::new(Rc::clone(&current), slot, filters, Arc::clone(&worker.counters)),
+            proxy: Proxy::new(Rc::clone(&current), slot, Arc::clone(&worker.counters)),
             worker: Rc::clone(worker),
             current,
             config: RefCell::new(Arc::clone(config)),

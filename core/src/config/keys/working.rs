@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** the default written here is the default in force; tests read both.
 
-use super::{Key, Kind, Section};
+use super::{Key, Kind, Section, filters};
 use Kind::{Address, Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
 
-const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { name, kind, default, meaning }
 }
 
@@ -16,6 +16,12 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "listener", path: "servers[0].listeners[]", keys: LISTENER },
     Section { name: "access_log", path: "servers[0].listeners[].access_logs[]", keys: ACCESS_LOG },
     Section { name: "stream_filter", path: "servers[0].listeners[].stream_filters[]", keys: STREAM_FILTER },
+    Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
+    Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
+    Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
+    Section { name: "filter_header", path: "headers[] of a filter", keys: filters::HEADER },
+    Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
+    Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
     Section { name: "filter", path: "servers[0].listeners[].filter_chains[0].filters[0]", keys: FILTER },
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[0].filters[0].config", keys: PROXY },
@@ -109,7 +115,7 @@ const LISTENER: &[Key] = &[
         "",
         "TLS and what happens to a connection. Exactly one chain, or none where the routes are inline.",
     ),
-    key("stream_filters", Maps("stream_filter"), "", "What happens to each request. None of MOSN's has function yet."),
+    key("stream_filters", Maps("stream_filter"), "", "What happens to each request, in this order."),
     key(
         "router_config_name",
         Text,
@@ -228,6 +234,7 @@ const VIRTUAL_HOST: &[Key] = &[
         "Hosts: `a.com`, `a.com:8080`, `a.com:*`, `*.a.com`, `*.a.com:443`, `*:8080`, `*`. The most exact one wins. None twice in a router.",
     ),
     key("routers", Maps("route"), "", "Routes. The first that matches wins."),
+    key("per_filter_config", Any, "", filters::PER_FILTER_CONFIG),
 ];
 
 const ROUTE: &[Key] = &[
@@ -235,6 +242,7 @@ const ROUTE: &[Key] = &[
     key("match", Map("match"), "{prefix: /}", "Which requests."),
     key("route", Map("route_action"), "", "Send the request to a cluster. Exactly one of this and the other actions."),
     key("direct_response", Map("direct_response"), "", "Answer the request here."),
+    key("per_filter_config", Any, "", filters::PER_FILTER_CONFIG),
 ];
 
 const MATCH: &[Key] = &[
