@@ -78,7 +78,6 @@ async fn run(
 ) -> ExitCode {
     let workers_max = plane::workers_max(&config.dataplane);
     let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::default())).collect();
-    let shown = snapshot.clone();
     let (stop_to, stop) = watch::channel(Stop::No);
     let (started, reports) = mpsc::unbounded_channel();
     let (conns_max, memory_bytes_max) = (conns_max(workers_max), memory_bytes_max(workers_max));
@@ -98,7 +97,7 @@ async fn run(
     };
     // Before the workers: what can't start must not have taken traffic from what runs already.
     let report: Arc<OnceLock<plane::Report>> = Arc::default();
-    let reporting = reporting(&report, shown, log, access_logs, reloads.clone());
+    let reporting = reporting(&report, snapshot.clone(), (log, access_logs), reloads.clone());
     let admin = Admin::new(counters, snapshot, state_rx, reporting, reloads);
     let (admin, admin_task) = match serve_admin(admin, config.admin.as_ref(), &sockets).await {
         Ok(serving) => serving.unzip(),
@@ -140,12 +139,11 @@ async fn run(
     }
 }
 
-/// What the plane says of itself once there is one, what the filters count, and what the logs have lost.
+/// What the plane says of itself once there is one, what the filters count, how reloads went, and what the logs have lost.
 fn reporting(
     report: &Arc<OnceLock<plane::Report>>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    log: LogKnobs,
-    access_logs: LogQueue,
+    (log, access_logs): (LogKnobs, LogQueue),
     reloads: Reloads,
 ) -> plane::Report {
     let report = Arc::clone(report);
