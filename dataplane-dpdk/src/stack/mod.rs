@@ -15,6 +15,7 @@ mod egress;
 mod flow;
 mod flow_table;
 mod ingress;
+mod isn;
 mod listen;
 mod nic;
 mod packet;
