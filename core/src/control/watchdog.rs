@@ -77,6 +77,7 @@ fn tell(worker: usize, beat: Beat, milliseconds: u64, late: Duration) {
         work,
         connection = beat.subject,
         milliseconds,
+        watchdog_late = ?late,
         "a worker does not come to the end of its turn: its other connections wait (limits.stall_timeout)"
     );
 }
