@@ -13,6 +13,7 @@ pub use tls_offload::{ClientTls, ServerTls};
 
 use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, RouterConfig, TlsConfig};
 use crate::config::{Diagnostic, Limits, Origin};
+use crate::filter::FilterSet;
 use crate::router::Router;
 use crate::upstream::ClusterShared;
 
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// The listeners.
     pub listeners: Vec<Arc<ListenerConfig>>,
+    /// The stream filters of each listener, by its place in `listeners`.
+    pub filters: Vec<Arc<FilterSet>>,
     /// The routers, by [`RouterId`].
     pub routers: Vec<Arc<Router>>,
     /// The clusters, by [`ClusterId`].
@@ -115,10 +118,12 @@ impl Snapshot {
             let report = |f: Fault| config.error_at(&f.origin, f.message, f.remedy);
             return Err(faults.into_iter().map(report).collect());
         }
+        let filters = filters(config, previous, &listeners, &routers, &clusters);
         let kept_limits = previous.filter(|p| *p.limits == config.limits).map(|p| p.limits.clone());
         Ok(Self {
             generation: previous.map_or(1, |p| p.generation + 1),
             listeners,
+            filters,
             routers,
             clusters,
             limits: kept_limits.unwrap_or_else(|| Arc::new(config.limits.clone())),
@@ -239,6 +244,35 @@ fn listeners(
         );
     }
     out
+}
+
+/// The filters of each listener. They look into the routes, and are made anew with them; what they count and bound is kept.
+fn filters(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    listeners: &[Arc<ListenerConfig>],
+    routers: &[Arc<Router>],
+    clusters: &[Arc<ClusterConfig>],
+) -> Vec<Arc<FilterSet>> {
+    let ids = cluster_ids(clusters);
+    let find = |name: &str| ids.get(name).copied();
+    let of = |listener: &Arc<ListenerConfig>| {
+        let (name, router) = (&listener.config.name, &routers[listener.router.0 as usize]);
+        let before = previous.and_then(|p| {
+            let index = p.listeners.iter().position(|l| l.config.name == *name)?;
+            Some((p, &p.listeners[index], &p.filters[index]))
+        });
+        let kept = before.filter(|(p, old, _)| {
+            let same_router = Arc::ptr_eq(p.router(old.router), router);
+            old.config.filters == listener.config.filters && same_router && *p.limits == config.limits
+        });
+        let anew = || {
+            let old = before.map(|(_, _, filters)| &**filters);
+            Arc::new(FilterSet::new(&listener.config.filters, name, router.config(), &find, &config.limits, old))
+        };
+        kept.map_or_else(anew, |(_, _, filters)| Arc::clone(filters))
+    };
+    listeners.iter().map(of).collect()
 }
 
 fn cluster_ids(clusters: &[Arc<ClusterConfig>]) -> HashMap<&str, ClusterId> {

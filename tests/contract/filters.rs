@@ -174,12 +174,12 @@ async fn start_gateway(transport: &KernelTransport, origin: &Address, seen: &See
     let (config, _) = Config::parse(&text, "test").unwrap_or_else(|e| panic!("{e:?}"));
     let snapshot = Arc::new(Snapshot::build(&config, None, &mut Certificates::default()).unwrap());
     let counters = Arc::new(WorkerCounters::new(1));
-    let generation = Generation::derive(snapshot, None, transport, &counters, &LogQueue::closed(), 0);
-    let limits = Rc::clone(generation.limits());
-    let current = Rc::new(Current::new(generation));
-    let bare = Proxy::new(Rc::clone(&current), 0, Rc::default(), Arc::clone(&counters));
+    let derive = || Generation::derive(Arc::clone(&snapshot), None, transport, &counters, &LogQueue::closed(), 0);
+    let limits = Rc::clone(derive().limits());
+    let bare = Proxy::new(Rc::new(Current::new(derive())), 0, Arc::clone(&counters));
     let recorder = Recorder { seen: Rc::clone(seen), callout: Some(Rc::new(bare)) };
-    let proxy = Proxy::new(current, 0, Rc::new(Filters::new(vec![Box::new(recorder)])), counters);
+    let generation = derive().with_filters(0, Filters::new(vec![Box::new(recorder)]));
+    let proxy = Proxy::new(Rc::new(Current::new(generation)), 0, Arc::clone(&counters));
     let any = "127.0.0.1:0".parse().unwrap();
     let mut listener = transport.listen(&any, &ListenOptions::default()).await.unwrap();
     let address = listener.local_addr().clone();

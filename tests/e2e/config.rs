@@ -23,7 +23,7 @@ fn a_bad_file_never_starts() {
         ("a wrong type", good.text().replace("bind_port: true", "bind_port: [1]"), "bind_port"),
         ("a bad duration", good.clone().limit("idle_timeout", "soon").text(), "idle_timeout"),
         ("a bad host", good.text().replace("127.0.0.1:9\"", "127.0.0.1\""), "127.0.0.1"),
-        ("a filter without function", with_filter(&good, "ip_access"), "ip_access"),
+        ("a filter without function", with_filter(&good, "rbac"), "rbac"),
         ("a certificate that is not there", with_certificate(&good), "absent.pem"),
         ("two listeners on one address", good.text().replace("    listeners:\n", &second_listener(&good)), ""),
     ];

@@ -14,9 +14,11 @@ use tokio::task::spawn_local;
 
 use super::exposition::Counters;
 use crate::config::Limits;
+use crate::filter::Tally;
 use crate::message::{Exchange, Method, Response};
 use crate::net::{Address, ListenOptions, Listener, Transport};
 use crate::proxy::reply::{local_reply, with_body};
+use crate::snapshot::Snapshot;
 use crate::stream::server::serve;
 use crate::stream::{Refusal, ReplyTo, Service};
 use crate::telemetry::metrics::WorkerCounters;
@@ -66,6 +68,17 @@ pub struct Number {
     pub labels: Vec<(&'static str, String)>,
     /// Its value.
     pub value: u64,
+}
+
+impl Number {
+    /// What the stream filters of a generation count.
+    #[must_use]
+    pub fn of_filters(snapshot: &Snapshot) -> Vec<Self> {
+        let tallies = snapshot.filters.iter().flat_map(|set| set.tallies());
+        let number =
+            |t: &Arc<Tally>| Self { name: t.name, help: t.help, grows: true, labels: t.labels.clone(), value: t.get() };
+        tallies.map(number).collect()
+    }
 }
 
 impl Admin {

@@ -7,16 +7,27 @@
 //! for them.
 
 mod body;
+mod fault;
+mod fields;
+mod ip_access;
 pub mod network;
+mod per_route;
+mod set;
+mod share;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::config::schema::ClusterId;
 use crate::message::{Body, Chunk, Exchange, Request, Response};
 use crate::router::Route;
+
+pub use set::{FilterSet, Ground, Tally};
 
 /// One stream filter, made when a configuration is loaded.
 pub trait Filter {
@@ -75,6 +86,13 @@ pub enum Verdict {
     Continue,
     /// Answer this instead.
     Reply(Response),
+    /// Answer with this status instead, and with this text where there is any.
+    Refuse {
+        /// The status.
+        status: u16,
+        /// The text; empty: the status by name.
+        body: Bytes,
+    },
     /// The request has changed: find its route again. Counts once the route is known, at most [`REMATCHES_MAX`] times.
     ReMatchRoute,
     /// Take another host. Counts once the host is known, as one of the hosts that a request may try.
@@ -92,6 +110,8 @@ pub enum Round {
     Passed,
     /// One of them answers instead.
     Reply(Response),
+    /// One of them answers with a status of ours instead.
+    Refuse(u16, Bytes),
     /// The route is to be found again.
     ReMatchRoute,
     /// Another host is to be taken.
@@ -112,7 +132,7 @@ pub trait Callout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CalloutError(pub u16);
 
-/// The filters of one listener, in order.
+/// The filters of one listener as one worker uses them, in order.
 #[derive(Default)]
 pub struct Filters(Vec<Box<dyn Filter>>);
 
@@ -121,6 +141,12 @@ impl Filters {
     #[must_use]
     pub fn new(filters: Vec<Box<dyn Filter>>) -> Self {
         Self(filters)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Asks each filter in turn; the first that does not let the request pass ends the round.
@@ -167,6 +193,29 @@ impl Filters {
     }
 }
 
+/// A filter that all workers share.
+impl<F: Filter + ?Sized> Filter for Arc<F> {
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
+        (**self).on_request(at, x, route)
+    }
+
+    fn on_response(&self, x: &mut Exchange, response: &mut Response) -> Verdict {
+        (**self).on_response(x, response)
+    }
+
+    fn wants_data(&self, direction: Direction) -> bool {
+        (**self).wants_data(direction)
+    }
+
+    fn on_data(&self, direction: Direction, chunk: &mut Chunk) {
+        (**self).on_data(direction, chunk);
+    }
+
+    fn on_log(&self, x: &Exchange) {
+        (**self).on_log(x);
+    }
+}
+
 impl fmt::Display for CalloutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a callout was not answered: a client would have been told {}", self.0)
@@ -180,6 +229,7 @@ async fn settle(mut verdict: Verdict) -> Round {
         match verdict {
             Verdict::Continue => return Round::Passed,
             Verdict::Reply(response) => return Round::Reply(response),
+            Verdict::Refuse { status, body } => return Round::Refuse(status, body),
             Verdict::ReMatchRoute => return Round::ReMatchRoute,
             Verdict::ReChooseHost => return Round::ReChooseHost,
             Verdict::Defer(later) => verdict = later.await,

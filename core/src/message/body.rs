@@ -90,6 +90,8 @@ pub enum BodyError {
     TooLarge,
     /// The sender paused longer than `body_idle_timeout`.
     Timeout,
+    /// The sender sends, but slower than `body_bytes_per_second_min`.
+    TooSlow,
     /// The receiver is gone (only from [`BodySource::poll_relay`]).
     Sink,
 }
@@ -133,6 +135,7 @@ impl fmt::Display for BodyError {
             Self::Malformed => "the body's framing is broken",
             Self::TooLarge => "the body is longer than request_body_bytes_max",
             Self::Timeout => "the body's sender paused longer than body_idle_timeout",
+            Self::TooSlow => "the body came slower than body_bytes_per_second_min",
             Self::Sink => "the body's receiver is gone",
         })
     }

@@ -101,7 +101,7 @@ impl Error {
             ErrorKind::NoHost(_) | ErrorKind::Connect(ConnectError::Overflow | ConnectError::Exhausted(_)) => 503,
             ErrorKind::Send(SendError::RequestBody(e)) => match e {
                 BodyError::TooLarge => 413,
-                BodyError::Timeout => 408,
+                BodyError::Timeout | BodyError::TooSlow => 408,
                 BodyError::Truncated | BodyError::Malformed | BodyError::Sink => 400,
             },
             ErrorKind::Connect(_) | ErrorKind::Send(_) => 502,

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::error::{Error, Retry, Side};
-use super::reply::{direct_reply, local_reply};
+use super::error::{Error, ErrorKind, Retry, Side};
+use super::reply::{busy_reply, direct_reply, local_reply, refusal};
 use super::{Current, Generation};
 use crate::config::schema::ClusterId;
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
-use crate::message::{Body, Exchange, Request, Response, ResponseFlags};
+use crate::message::{Body, BodyError, Exchange, Request, Response, ResponseFlags};
 use crate::net::Transport;
 use crate::router::{Route, RouteAction};
 use crate::stream::client::{Answer, Flight, SendError, SendOptions};
-use crate::stream::{Refusal, ReplyTo, Service, Tunnel};
+use crate::stream::{Refusal, ReplyError, ReplyTo, Service, Tunnel};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::tls::MaybeTls;
 use crate::upstream::{Cluster, HostPool, Outcome, Wish};
@@ -28,38 +28,38 @@ use crate::upstream::{Cluster, HostPool, Outcome, Wish};
 pub struct Proxy<T: Transport> {
     current: Rc<Current<T>>,
     listener: usize,
-    filters: Rc<Filters>,
     counters: Arc<WorkerCounters>,
 }
 
 impl<T: Transport> Proxy<T> {
     /// The proxy behind the snapshot's listener of this index.
     #[must_use]
-    pub fn new(current: Rc<Current<T>>, listener: usize, filters: Rc<Filters>, counters: Arc<WorkerCounters>) -> Self {
-        Self { current, listener, filters, counters }
+    pub fn new(current: Rc<Current<T>>, listener: usize, counters: Arc<WorkerCounters>) -> Self {
+        Self { current, listener, counters }
     }
 
     async fn exchange(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> Result<(), Error> {
-        if let Some(logs) = self.current.get().logs(self.listener) {
+        let generation = self.current.get();
+        if let Some(logs) = generation.logs(self.listener) {
             x.wanted = logs.wanted();
         }
-        if let Round::Reply(answer) = self.filters.on_request(Phase::BeforeRoute, x, None).await {
+        let filters = generation.filters(self.listener);
+        if let Round::Reply(answer) = ask(filters, Phase::BeforeRoute, x, None).await {
             return self.respond(x, reply, answer).await;
         }
-        let generation = self.current.get();
         let mut route = self.route(&generation, x)?;
         for _ in 0..=REMATCHES_MAX {
-            match self.filters.on_request(Phase::AfterRoute, x, Some(&route)).await {
+            match ask(filters, Phase::AfterRoute, x, Some(&route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
                 Round::ReMatchRoute => route = self.route(&generation, x)?,
-                Round::Passed | Round::ReChooseHost => break,
+                Round::Passed | Round::Refuse(..) | Round::ReChooseHost => break,
             }
         }
         match &route.action {
             RouteAction::Direct { status, body } => self.respond(x, reply, direct_reply(*status, body)).await,
             RouteAction::Cluster(cluster) => {
                 let body = std::mem::take(&mut x.request.body);
-                x.request.body = self.filters.on_body(Direction::Request, body);
+                x.request.body = filters.on_body(Direction::Request, body);
                 self.forward(&generation, *cluster, &route, x, reply).await
             }
         }
@@ -80,7 +80,7 @@ impl<T: Transport> Proxy<T> {
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<(), Error> {
-        let cluster = generation.cluster(cluster);
+        let (cluster, filters) = (generation.cluster(cluster), generation.filters(self.listener));
         if x.wanted.route {
             let notes = x.notes_mut();
             notes.route.clone_from(&route.name);
@@ -93,12 +93,12 @@ impl<T: Transport> Proxy<T> {
         loop {
             x.attempts += 1;
             let host = cluster.pick(&Wish { tried: &tried, ..Wish::default() })?;
-            match self.filters.on_request(Phase::AfterChooseHost, x, Some(route)).await {
+            match ask(filters, Phase::AfterChooseHost, x, Some(route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
                 Round::ReChooseHost if x.attempts < ATTEMPTS_MAX => continue,
-                Round::Passed | Round::ReMatchRoute | Round::ReChooseHost => {}
+                Round::Passed | Round::Refuse(..) | Round::ReMatchRoute | Round::ReChooseHost => {}
             }
-            match self.attempt(&host, fresh, options, x, reply).await {
+            match self.attempt(&host, filters, (fresh, options), x, reply).await {
                 Err(e) if x.attempts < attempts_max(&cluster) && replay.allows(e.retry, x) => {
                     // The one before is over: it must not stand in the way of this one.
                     drop(permit.take());
@@ -129,8 +129,8 @@ impl<T: Transport> Proxy<T> {
     async fn attempt(
         &self,
         host: &Rc<HostPool<T>>,
-        fresh: bool,
-        options: SendOptions,
+        filters: &Rc<Filters>,
+        (fresh, options): (bool, SendOptions),
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<(), Error> {
@@ -156,8 +156,8 @@ impl<T: Transport> Proxy<T> {
             Ok(Final::Response(mut response)) => {
                 let status = response.head.http().map_or(0, crate::message::HttpHead::status);
                 host.report(Outcome::Answered { status, took: sent.elapsed() });
-                self.filters.on_response(x, &mut response).await;
-                response.body = self.filters.on_body(Direction::Response, response.body);
+                filters.on_response(x, &mut response).await;
+                response.body = filters.on_body(Direction::Response, response.body);
                 self.respond(x, reply, response).await
             }
             Ok(Final::Upgraded(response, tunnel)) => {
@@ -189,6 +189,7 @@ impl<T: Transport> Proxy<T> {
         if let Err(e) = reply.response(x, response).await {
             tracing::debug!(peer = %x.downstream.peer, error = %e, "the answer did not arrive whole");
             self.counters.downstream.request_reset.inc();
+            self.counters.downstream.reply_stalled.add(u64::from(matches!(e, ReplyError::Stalled)));
         }
         self.counters.downstream.bytes_write.add(x.bytes_sent);
         Ok(())
@@ -218,12 +219,7 @@ impl<T: Transport> Proxy<T> {
 
 impl<T: Transport> Clone for Proxy<T> {
     fn clone(&self) -> Self {
-        Self {
-            current: Rc::clone(&self.current),
-            listener: self.listener,
-            filters: Rc::clone(&self.filters),
-            counters: Arc::clone(&self.counters),
-        }
+        Self { current: Rc::clone(&self.current), listener: self.listener, counters: Arc::clone(&self.counters) }
     }
 }
 
@@ -234,6 +230,11 @@ impl<T: Transport> Service for Proxy<T> {
         let _active = Active::new(&counters.request_active);
         if let Err(e) = self.exchange(x, reply).await {
             counters.request_failed.inc();
+            match &e.kind {
+                ErrorKind::Send(SendError::RequestBody(BodyError::Timeout)) => counters.body_timeout.inc(),
+                ErrorKind::Send(SendError::RequestBody(BodyError::TooSlow)) => counters.body_too_slow.inc(),
+                _ => {}
+            }
             x.flags.add(e.flags());
             if x.wanted.failure {
                 x.notes_mut().failure = e.transport_failure();
@@ -249,7 +250,7 @@ impl<T: Transport> Service for Proxy<T> {
             self.counters.downstream.request_reset.inc();
             tracing::debug!(peer = %x.downstream.peer, "the client left before its answer was complete");
         }
-        self.filters.on_log(x);
+        self.current.get().filters(self.listener).on_log(x);
         self.log(x);
     }
 
@@ -257,6 +258,11 @@ impl<T: Transport> Service for Proxy<T> {
         self.counters.downstream.request_refused.inc();
         self.counters.downstream.status(refusal.status());
         tracing::debug!(reason = %refusal, status = refusal.status(), "a request was refused");
+        match refusal {
+            Refusal::Overload(_) => return busy_reply(),
+            Refusal::HeadTimeout => self.counters.downstream.head_timeout.inc(),
+            Refusal::Malformed(_) => {}
+        }
         local_reply(refusal.status())
     }
 
@@ -292,6 +298,14 @@ impl<T: Transport> Callout for Proxy<T> {
             };
             answered.await.map_err(|e| CalloutError(e.status()))
         })
+    }
+}
+
+/// One round of the filters; what they refuse is answered here.
+async fn ask(filters: &Filters, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Round {
+    match filters.on_request(at, x, route).await {
+        Round::Refuse(status, body) => Round::Reply(refusal(status, &body)),
+        round => round,
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::access_log::{AccessLogs, LogBuffers};
 use crate::config::Limits;
 use crate::config::schema::ClusterId;
+use crate::filter::{FilterSet, Filters};
 use crate::net::Transport;
 use crate::router::Router;
 use crate::snapshot::{ClusterConfig, Snapshot};
@@ -21,6 +22,8 @@ use crate::upstream::{Cluster, HostPool, HostSettings, Tls};
 pub struct Generation<T: Transport> {
     snapshot: Arc<Snapshot>,
     clusters: Vec<Rc<Cluster<T>>>,
+    /// By listener.
+    filters: Vec<Rc<Filters>>,
     limits: Rc<Limits>,
     buffers: LogBuffers,
     /// The access logs of each listener.
@@ -52,11 +55,18 @@ impl<T: Transport> Generation<T> {
                 Rc::new(make_cluster(config, transport, &limits, &counters, worker))
             })
         });
+        let clusters = clusters.collect();
+        let kept = |index: usize, set: &Arc<FilterSet>| {
+            let old = previous.filter(|p| p.snapshot.filters.get(index).is_some_and(|old| Arc::ptr_eq(old, set)))?;
+            old.filters.get(index).map(Rc::clone)
+        };
+        let sets = snapshot.filters.iter().enumerate();
+        let filters = sets.map(|(i, set)| kept(i, set).unwrap_or_else(|| Rc::new(set.for_worker()))).collect();
         let access_logs = snapshot.listeners.iter().flat_map(|l| &l.config.access_logs);
         let bytes_max = limits.access_log_queue_bytes_max;
         let buffers = LogBuffers::derive(queue, previous.map(|p| &p.buffers), access_logs, bytes_max);
         let logs = snapshot.listeners.iter().map(|l| buffers.logs_of(&l.config)).collect();
-        Self { clusters: clusters.collect(), limits, buffers, logs, snapshot: Arc::clone(&snapshot) }
+        Self { clusters, filters, limits, buffers, logs, snapshot: Arc::clone(&snapshot) }
     }
 
     /// What it was derived from.
@@ -75,6 +85,19 @@ impl<T: Transport> Generation<T> {
     #[must_use]
     pub fn router(&self, listener: usize) -> &Arc<Router> {
         self.snapshot.router(self.snapshot.listeners[listener].router)
+    }
+
+    /// The stream filters of the listener with this index.
+    #[must_use]
+    pub fn filters(&self, listener: usize) -> &Rc<Filters> {
+        &self.filters[listener]
+    }
+
+    /// Puts filters of an embedder's own in the place of those that the file says.
+    #[must_use]
+    pub fn with_filters(mut self, listener: usize, filters: Filters) -> Self {
+        self.filters[listener] = Rc::new(filters);
+        self
     }
 
     /// The access logs of the listener with this index, if it has any.

@@ -102,8 +102,12 @@ mod tests {
     use super::*;
 
     fn hosts(domains: &[&str]) -> VirtualHosts {
-        let host =
-            |d: &&str| VirtualHost { name: String::new(), domains: vec![d.parse().unwrap()], routes: Vec::new() };
+        let host = |d: &&str| VirtualHost {
+            name: String::new(),
+            domains: vec![d.parse().unwrap()],
+            routes: Vec::new(),
+            filters: Vec::new(),
+        };
         VirtualHosts::new(&domains.iter().map(host).collect::<Vec<_>>())
     }
 

@@ -172,6 +172,12 @@ impl Stack {
         self.flows.len()
     }
 
+    /// The memory of the rings of all flows, in bytes.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        self.flows.len() * (self.config.rx_ring_bytes + self.config.tx_ring_bytes)
+    }
+
     /// Whether it has something to do without a frame coming in: at once, or at the time answered.
     pub(crate) fn due(&self) -> Option<Instant> {
         if !self.dirty.is_empty() || self.nic.is_backed_up() {

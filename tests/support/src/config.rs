@@ -14,6 +14,7 @@ pub struct Config {
     /// Where its admin API listens.
     pub admin: SocketAddr,
     hosts: Vec<String>,
+    routes: Vec<String>,
     cluster: Vec<String>,
     listener_tls: Option<String>,
     listener: Vec<String>,
@@ -32,6 +33,7 @@ impl Config {
             listen: free_address(),
             admin: free_address(),
             hosts: hosts.to_vec(),
+            routes: Vec::new(),
             cluster: Vec::new(),
             listener_tls: None,
             listener: Vec::new(),
@@ -47,6 +49,13 @@ impl Config {
     #[must_use]
     pub fn limit(mut self, name: &str, value: &str) -> Self {
         self.limits.push(format!("  {name}: {value}\n"));
+        self
+    }
+
+    /// Adds a route before the one that takes all requests, such as `{match: {path: /x}, direct_response: {status: 200}}`.
+    #[must_use]
+    pub fn route(mut self, route: &str) -> Self {
+        self.routes.push(format!("              - {route}\n"));
         self
     }
 
@@ -125,7 +134,7 @@ servers:
           - name: all
             domains: [\"*\"]
             routers:
-              - {{match: {{prefix: /}}, route: {{cluster_name: origins}}}}
+{routes}              - {{match: {{prefix: /}}, route: {{cluster_name: origins}}}}
     listeners:
       - name: http
         address: \"{listen}\"
@@ -143,6 +152,7 @@ servers:
   address: {{socket_address: {{address: {admin_ip}, port_value: {admin_port}}}}}
 {limits}{dataplane}{extra}",
             listen = self.listen,
+            routes = self.routes.concat(),
             listener = self.listener.concat(),
             tls = self.listener_tls.as_deref().unwrap_or_default(),
             cluster = self.cluster.concat(),

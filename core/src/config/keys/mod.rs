@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** a key stands in exactly one of the two tables, [`working`] or [`planned`].
 
+mod filters;
 mod json_schema;
 mod page;
 mod planned;

@@ -81,7 +81,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("router", "response_headers_to_remove", Warning, "responses keep these fields"),
 
     row("virtual_host", "require_tls", Warning, "requests without TLS are served too; in MOSN the key has no effect either"),
-    row("virtual_host", "per_filter_config", Warning, "none of these filters runs"),
     deep("virtual_host", "request_headers_to_add", Error, "origins would get the client's own fields of these names, or none", "header_add"),
     row("virtual_host", "request_headers_to_remove", Error, "origins would get fields that are meant to be taken away"),
     deep("virtual_host", "response_headers_to_add", Warning, "responses lack these fields", "header_add"),
@@ -90,7 +89,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     deep("route", "redirect", Error, "the request would not be redirected", "redirect"),
     row("route", "metadata", Warning, "nothing reads it"),
     row("route", "decorator", Warning, "no trace is written"),
-    row("route", "per_filter_config", Warning, "none of these filters runs"),
     deep("route", "request_mirror_policies", Warning, "no copy of the request is sent", "mirror"),
     deep("route", "request_headers_to_add", Error, "origins would get the client's own fields of these names, or none", "header_add"),
     row("route", "request_headers_to_remove", Error, "origins would get fields that are meant to be taken away"),
@@ -230,17 +228,15 @@ const fn variant(name: &'static str, severity: Severity, effect: &'static str) -
     Variant { name, severity, effect }
 }
 
-/// The stream filters of MOSN (`stream_filters[].type`); none runs yet.
+/// The stream filters of MOSN (`stream_filters[].type`) that do not run yet.
 #[rustfmt::skip]
 pub(crate) const STREAM_FILTERS: &[Variant] = &[
     // tidy: table
-    variant("fault", Error, "requests that are meant to fail or wait would not"),
     variant("payload_limit", Error, "requests that are too large would be let through"),
     variant("gzip", Warning, "responses are not compressed"),
     variant("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
     variant("flowControlFilter", Error, "requests above the limit would be let through"),
     variant("header_to_metadata", Error, "requests would go to hosts outside their subset"),
-    variant("ip_access", Error, "clients that are meant to be kept out would be let in"),
     variant("dsl", Error, "requests would be neither changed nor refused"),
     variant("dubbo_stream", Error, "requests would not find their service"),
     variant("mirror", Warning, "no copy of a request is sent"),

@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** the default written here is the default in force; tests read both.
 
-use super::{Key, Kind, Section};
+use super::{Key, Kind, Section, filters};
 use Kind::{Address, Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
 
-const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { name, kind, default, meaning }
 }
 
@@ -16,6 +16,12 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "listener", path: "servers[0].listeners[]", keys: LISTENER },
     Section { name: "access_log", path: "servers[0].listeners[].access_logs[]", keys: ACCESS_LOG },
     Section { name: "stream_filter", path: "servers[0].listeners[].stream_filters[]", keys: STREAM_FILTER },
+    Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
+    Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
+    Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
+    Section { name: "filter_header", path: "headers[] of a filter", keys: filters::HEADER },
+    Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
+    Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
     Section { name: "filter", path: "servers[0].listeners[].filter_chains[0].filters[0]", keys: FILTER },
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[0].filters[0].config", keys: PROXY },
@@ -94,7 +100,7 @@ const LISTENER: &[Key] = &[
         "",
         "TLS and what happens to a connection. Exactly one chain, or none where the routes are inline.",
     ),
-    key("stream_filters", Maps("stream_filter"), "", "What happens to each request. None of MOSN's has function yet."),
+    key("stream_filters", Maps("stream_filter"), "", "What happens to each request, in this order."),
     key(
         "router_config_name",
         Text,
@@ -196,6 +202,7 @@ const VIRTUAL_HOST: &[Key] = &[
         "Hosts: `a.com`, `a.com:8080`, `a.com:*`, `*.a.com`, `*.a.com:443`, `*:8080`, `*`. The most exact one wins. None twice in a router.",
     ),
     key("routers", Maps("route"), "", "Routes. The first that matches wins."),
+    key("per_filter_config", Any, "", filters::PER_FILTER_CONFIG),
 ];
 
 const ROUTE: &[Key] = &[
@@ -203,6 +210,7 @@ const ROUTE: &[Key] = &[
     key("match", Map("match"), "{prefix: /}", "Which requests."),
     key("route", Map("route_action"), "", "Send the request to a cluster. Exactly one of this and the other actions."),
     key("direct_response", Map("direct_response"), "", "Answer the request here."),
+    key("per_filter_config", Any, "", filters::PER_FILTER_CONFIG),
 ];
 
 const MATCH: &[Key] = &[
@@ -379,6 +387,18 @@ const LIMITS: &[Key] = &[
         "0",
         "Downstream connections of one worker, at most. 0 derives it from the limit of open files at start.",
     ),
+    key(
+        "memory_bytes_max",
+        Size,
+        "0",
+        "Memory that one worker holds for connections, requests and buffers, at most: beyond it new requests are answered with 503 and `Retry-After`. 0 derives it at start: half of what the host and the control group allow, shared out among the workers.",
+    ),
+    key(
+        "requests_active_max",
+        Number,
+        "0",
+        "Requests in progress on one worker, at most (503 beyond). 0 is no limit but that of the connections.",
+    ),
     key("request_line_bytes_max", Size, "16KiB", "Bytes of a request line, at most (414 beyond)."),
     key(
         "head_bytes_max",
@@ -411,6 +431,25 @@ const LIMITS: &[Key] = &[
         "Bytes of access log lines that wait to be written, of all workers together, at most; further lines are dropped and counted.",
     ),
     key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
+    key(
+        "body_bytes_per_second_min",
+        Number,
+        "240",
+        "Bytes a second of a request's body, at least, while the client is waited for (408 below). 0 is no limit.",
+    ),
+    key("body_rate_window", Duration, "10s", "Over how long `body_bytes_per_second_min` is measured."),
+    key(
+        "turn_time_max",
+        Duration,
+        "1s",
+        "A turn of a worker. While one takes longer, so that everything waits for so long, new requests are answered with 503 and `Retry-After`.",
+    ),
+    key(
+        "stall_timeout",
+        Duration,
+        "200ms",
+        "One step of one connection. A worker that does not come out of it in this time is logged and counted.",
+    ),
     key("idle_timeout", Duration, "90s", "Between two requests of a connection."),
     key("body_idle_timeout", Duration, "60s", "Between two reads or writes of a body."),
     key("tunnel_idle_timeout", Duration, "1h", "Between two bytes of a tunnel (Upgrade, CONNECT)."),

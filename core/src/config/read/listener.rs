@@ -4,9 +4,9 @@
 
 use std::net::SocketAddr;
 
-use super::{access_log, route, the_only, tls};
+use super::{access_log, filter as stream_filter, route, the_only, tls};
 use crate::config::diagnostic::Origin;
-use crate::config::keys::{self, NETWORK_FILTERS, STREAM_FILTERS};
+use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{Listener, Proxy, RouterConfig, TlsConfig, VirtualHost};
 use crate::config::tree::{Node, Value};
@@ -34,7 +34,6 @@ pub(super) fn listener(
         }
         None => chain.proxy = Some(Proxy::default()),
     }
-    fields.list(r, "stream_filters", stream_filter);
     let bind_port = fields.boolean(r, "bind_port").unwrap_or(true);
     if !bind_port {
         r.warn(node.place, "a listener with `bind_port: false` takes no connections: nothing hands it any yet", "");
@@ -43,6 +42,7 @@ pub(super) fn listener(
         bind_port,
         idle_timeout: fields.duration(r, "connection_idle_timeout"),
         access_logs: fields.list(r, "access_logs", |r, node| access_log::access_log(r, node, log_roller)),
+        filters: fields.list(r, "stream_filters", stream_filter::stream_filter),
         tls: chain.tls,
         proxy: choose_router(r, &fields, chain.proxy?, inline.as_ref()),
         origin: r.origin(node.place),
@@ -84,6 +84,7 @@ fn inline_router(r: &mut Reader, fields: &Fields<'_>, listener: &str) -> Option<
             name: listener.to_owned(),
             domains: route::every_domain(),
             routes: fields.list(r, "routers", route::route),
+            filters: Vec::new(),
         }],
     };
     Some(RouterConfig { name: format!("{listener} (inline)"), virtual_hosts, origin })
@@ -203,16 +204,6 @@ fn protocols(r: &mut Reader, node: &Node) -> Option<bool> {
         r.error(node.place, format!("`{text}` is not served yet"), "`Http1` is the protocol there is");
     }
     Some(false)
-}
-
-/// A stream filter: none runs yet, so each says what that means.
-fn stream_filter(r: &mut Reader, node: &Node) -> Option<()> {
-    let fields = r.map(node, "stream_filter")?;
-    let kind = fields.required(r, "type")?;
-    fields.with(r, "type", |r, node| {
-        r.variant(node.place, "stream filter", &kind, STREAM_FILTERS);
-        Some(())
-    })
 }
 
 /// MOSN's protocols. Only `Http1` is served yet.

@@ -6,6 +6,7 @@ mod access_log;
 mod admin;
 mod cluster;
 mod dataplane;
+mod filter;
 mod limits;
 mod listener;
 mod route;

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use super::filter;
 use crate::config::diagnostic::Place;
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
@@ -47,7 +48,8 @@ fn virtual_host(r: &mut Reader, node: &Node) -> Option<VirtualHost> {
     if fields.get("routers").is_none() {
         r.warn(node.place, "a virtual host without routes answers everything with 404", "");
     }
-    Some(VirtualHost { name, domains, routes })
+    let filters = fields.with(r, "per_filter_config", filter::per_filter).unwrap_or_default();
+    Some(VirtualHost { name, domains, routes, filters })
 }
 
 /// What `domains` is when it is absent.
@@ -77,7 +79,8 @@ pub(super) fn route(r: &mut Reader, node: &Node) -> Option<Route> {
     }
     let direct = fields.with(r, "direct_response", direct_response);
     let action = direct.or_else(|| fields.with(r, "route", route_action));
-    Some(Route { name, path: path?, action: action? })
+    let filters = fields.with(r, "per_filter_config", filter::per_filter).unwrap_or_default();
+    Some(Route { name, path: path?, action: action?, filters })
 }
 
 fn path_match(r: &mut Reader, node: &Node) -> Option<PathMatch> {

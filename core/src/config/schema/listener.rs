@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::TlsConfig;
+use super::{FilterConfig, TlsConfig};
 use crate::config::diagnostic::Origin;
 use crate::config::log_format::LogFormat;
 use crate::config::{Address, LogRoller};
@@ -22,6 +22,8 @@ pub struct Listener {
     pub idle_timeout: Option<Duration>,
     /// `access_logs`.
     pub access_logs: Vec<AccessLog>,
+    /// `stream_filters`, in order.
+    pub filters: Vec<FilterConfig>,
     /// `filter_chains[0].tls_context` or `tls_context_set`, those that are on. Empty: plain text.
     pub tls: Vec<TlsConfig>,
     /// `filter_chains[0].filters[0].config`.

@@ -3,12 +3,18 @@
 //! **Invariant:** plain data that compares by content; where a thing stands in the file makes no difference.
 
 mod cluster;
+mod filter;
 mod listener;
+mod pattern;
 mod route;
 mod tls;
 
 pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
+pub use filter::{
+    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, FilterSettings, IpAccess, IpNetwork, IpRule,
+};
 pub use listener::{AccessLog, Listener, Proxy};
+pub use pattern::{Pattern, PatternError};
 pub(crate) use route::{DOMAIN_BYTES_MAX, split_port};
 pub use route::{
     Domain, DomainError, HostPattern, PathMatch, PortPattern, Route, RouteAction, RouteTimeout, RouterConfig,

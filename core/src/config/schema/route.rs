@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::FilterConfig;
 use crate::config::diagnostic::Origin;
 
 /// One entry of `routers`.
@@ -28,6 +29,8 @@ pub struct VirtualHost {
     pub domains: Vec<Domain>,
     /// `routers`: the routes, the first that matches wins.
     pub routes: Vec<Route>,
+    /// `per_filter_config`.
+    pub filters: Vec<FilterConfig>,
 }
 
 /// One entry of a virtual host's `domains`: which hosts, on which port.
@@ -70,6 +73,8 @@ pub struct Route {
     pub path: PathMatch,
     /// `route` or `direct_response`.
     pub action: RouteAction,
+    /// `per_filter_config`.
+    pub filters: Vec<FilterConfig>,
 }
 
 /// `match`: which paths, after percent-decoding and without the query.

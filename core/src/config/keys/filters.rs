@@ -1,0 +1,60 @@
+//! The keys of the stream filters that have function.
+//!
+//! **Invariant:** the default written here is the default in force; tests read both.
+
+use super::working::key;
+use super::{Key, Kind};
+use Kind::{Bool, Choice, Duration, Map, Maps, Number, Text, Texts};
+
+pub(super) const PER_FILTER_CONFIG: &str = "Settings of stream filters for these requests: the type of a filter, and its configuration, which takes \
+                                             the place of the listener's as a whole. A filter runs only where the listener has it.";
+
+pub(super) const FAULT: &[Key] = &[
+    key("delay", Map("fault_delay"), "", "Lets requests wait before they go on, or fail."),
+    key("abort", Map("fault_abort"), "", "Answers requests with a status instead of an origin."),
+    key("upstream_cluster", Text, "", "Only requests whose route goes to this cluster. Absent: all."),
+    key("headers", Maps("filter_header"), "", "Only requests with all of these fields."),
+];
+
+pub(super) const FAULT_DELAY: &[Key] =
+    &[key("fixed_delay", Duration, "", "How long. Required."), key("percentage", Number, "0", PERCENTAGE)];
+
+pub(super) const FAULT_ABORT: &[Key] =
+    &[key("status", Number, "", "The status, 200 to 599. Required."), key("percentage", Number, "0", PERCENTAGE)];
+
+const PERCENTAGE: &str = "How many of a hundred requests, 0 to 100, drawn for each.";
+
+pub(super) const HEADER: &[Key] = &[
+    key("name", Text, "", "The field. Required."),
+    key("value", Text, "", "What the first field of that name must be. Absent: anything."),
+    key("regex", Bool, "false", "Whether `value` is a regular expression (RE2), found anywhere in the field."),
+];
+
+pub(super) const IP_ACCESS: &[Key] = &[
+    key(
+        "default_action",
+        Choice(ALLOW_DENY),
+        "",
+        "What happens to clients that no entry of `ips` names. `deny` answers 403. Required.",
+    ),
+    key(
+        "header",
+        Text,
+        "",
+        "The field that holds the client's address; of several addresses with commas between them the last counts. A request without the \
+         field goes by the address of its connection; one whose field holds no address is denied. Absent: the connection's address.",
+    ),
+    key(
+        "ips",
+        Maps("ip_access_rule"),
+        "",
+        "Who is let in and who is not. The first entry that names the client decides.",
+    ),
+];
+
+pub(super) const IP_ACCESS_RULE: &[Key] = &[
+    key("action", Choice(ALLOW_DENY), "", "What happens to these clients. Required."),
+    key("addrs", Texts, "", "Their addresses and networks: `10.0.0.1`, `10.0.0.0/8`, `2001:db8::/32`."),
+];
+
+const ALLOW_DENY: &[&str] = &["allow", "deny"];

@@ -1,0 +1,132 @@
+//! `stream_filters` of a listener, and `per_filter_config` of virtual hosts and routes.
+//!
+//! **Invariant:** a filter that would not run is never passed over in silence.
+
+use crate::config::diagnostic::Place;
+use crate::config::keys::{self, STREAM_FILTERS};
+use crate::config::reader::{Fields, Reader, did_you_mean};
+use crate::config::schema::{
+    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, IpAccess, IpNetwork, IpRule, Pattern,
+};
+use crate::config::tree::{Node, Value};
+
+/// One entry of `stream_filters`.
+pub(super) fn stream_filter(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "stream_filter")?;
+    let kind = fields.required(r, "type")?;
+    let place = fields.get("type").map_or(node.place, |n| n.place);
+    let empty = Node { place: node.place, value: Value::Map(Vec::new()) };
+    let config = fields.get("config").unwrap_or(&empty);
+    match READERS.iter().find(|(name, _)| *name == kind) {
+        Some((_, read)) => r.at("config", |r| read(r, config)),
+        None => {
+            r.at("type", |r| not_here(r, place, &kind));
+            None
+        }
+    }
+}
+
+/// `per_filter_config`: the settings of filters by their type.
+pub(super) fn per_filter(r: &mut Reader, node: &Node) -> Option<Vec<FilterConfig>> {
+    let Value::Map(entries) = &node.value else {
+        r.wrong_type(node, "a map");
+        return None;
+    };
+    let read = |r: &mut Reader, kind: &str, place, node| match READERS.iter().find(|(name, _)| *name == kind) {
+        Some((_, read)) => read(r, node),
+        None => {
+            not_here(r, place, kind);
+            None
+        }
+    };
+    Some(entries.iter().filter_map(|e| r.at(&e.key, |r| read(r, &e.key, e.place, &e.node))).collect())
+}
+
+/// A type of filter that does not run here.
+fn not_here(r: &mut Reader, place: Place, kind: &str) {
+    if STREAM_FILTERS.iter().any(|v| v.name == kind) {
+        return r.variant(place, "stream filter", kind, STREAM_FILTERS);
+    }
+    let known = STREAM_FILTERS.iter().map(|v| v.name).chain(READERS.iter().map(|(name, _)| *name));
+    let nearest = keys::nearest(kind, known);
+    r.error(place, format!("there is no stream filter `{kind}`"), did_you_mean(nearest));
+}
+
+fn fault(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "fault")?;
+    let delay = fields.with(r, "delay", |r, node| {
+        let fields = r.map(node, "fault_delay")?;
+        let percent = percent(r, &fields);
+        Some(Delay { time: fields.duration(r, "fixed_delay")?, percent })
+    });
+    let abort = fields.with(r, "abort", |r, node| {
+        let fields = r.map(node, "fault_abort")?;
+        let percent = percent(r, &fields);
+        if fields.get("status").is_none() {
+            fields.missing(r, "status");
+        }
+        Some(Abort { status: fields.number(r, "status", 200..=599)?, percent })
+    });
+    let cluster = fields.text(r, "upstream_cluster");
+    Some(FilterConfig::Fault(Fault { delay, abort, cluster, fields: fields.list(r, "headers", field_rule) }))
+}
+
+fn percent(r: &mut Reader, fields: &Fields<'_>) -> u8 {
+    fields.number(r, "percentage", 0..=100).unwrap_or(0)
+}
+
+/// What a field of a request must be.
+fn field_rule(r: &mut Reader, node: &Node) -> Option<FieldRule> {
+    let fields = r.map(node, "filter_header")?;
+    let name = fields.required(r, "name")?;
+    let is_regex = fields.boolean(r, "regex").unwrap_or(false);
+    let value = match fields.text(r, "value") {
+        None => FieldValue::Present,
+        Some(text) if !is_regex => FieldValue::Exact(text),
+        Some(text) => fields.with(r, "value", |r, node| match Pattern::new(&text) {
+            Ok(pattern) => Some(FieldValue::Regex(pattern)),
+            Err(error) => {
+                r.error(node.place, format!("`{text}` {error}"), "");
+                None
+            }
+        })?,
+    };
+    Some(FieldRule { name, value })
+}
+
+fn ip_access(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "ip_access")?;
+    if fields.get("default_action").is_none() {
+        fields.missing(r, "default_action");
+    }
+    let default_allow = fields.choice(r, "default_action", ACTIONS);
+    let header = fields.text(r, "header");
+    let rules = fields.list(r, "ips", |r, node| {
+        let fields = r.map(node, "ip_access_rule")?;
+        if fields.get("action").is_none() {
+            fields.missing(r, "action");
+        }
+        let allow = fields.choice(r, "action", ACTIONS);
+        let networks = fields.list(r, "addrs", |r, node| {
+            let text = r.text(node)?;
+            let network = IpNetwork::parse(&text);
+            if network.is_none() {
+                r.error(
+                    node.place,
+                    format!("`{text}` is no address"),
+                    "write `10.0.0.1`, `10.0.0.0/8` or `2001:db8::/32`",
+                );
+            }
+            network
+        });
+        Some(IpRule { allow: allow?, networks })
+    });
+    Some(FilterConfig::IpAccess(IpAccess { default_allow: default_allow?, header, rules }))
+}
+
+type Read = fn(&mut Reader, &Node) -> Option<FilterConfig>;
+
+/// The filters that there are.
+const READERS: &[(&str, Read)] = &[("fault", fault), ("ip_access", ip_access)];
+
+const ACTIONS: &[(&str, bool)] = &[("allow", true), ("deny", false)];

@@ -1,0 +1,155 @@
+//! Stream filters: what each of them is told.
+//!
+//! **Invariant:** plain data that compares by content; a number in here is within its bounds.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Pattern;
+
+/// Declares the filters that there are.
+macro_rules! filters {
+    ($($kind:literal => $name:ident;)*) => {
+        /// One entry of `stream_filters`, or of `per_filter_config`.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum FilterConfig {
+            $(#[doc = concat!("`", $kind, "`.")] $name($name),)*
+        }
+
+        $(impl FilterSettings for $name {
+            fn of(config: &FilterConfig) -> Option<&Self> {
+                match config {
+                    FilterConfig::$name(settings) => Some(settings),
+                    _ => None,
+                }
+            }
+        })*
+    };
+}
+
+filters! {
+    "fault" => Fault;
+    "ip_access" => IpAccess;
+}
+
+/// What one type of filter is told.
+pub trait FilterSettings: Sized {
+    /// These settings, when they are of this type.
+    fn of(config: &FilterConfig) -> Option<&Self>;
+}
+
+/// `fault`: requests that wait, or fail, on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Fault {
+    /// `delay`.
+    pub delay: Option<Delay>,
+    /// `abort`.
+    pub abort: Option<Abort>,
+    /// `upstream_cluster`: only requests that go there.
+    pub cluster: Option<String>,
+    /// `headers`: only requests with all of these.
+    pub fields: Vec<FieldRule>,
+}
+
+/// `fault.delay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay {
+    /// `fixed_delay`.
+    pub time: Duration,
+    /// `percentage`: of a hundred requests.
+    pub percent: u8,
+}
+
+/// `fault.abort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abort {
+    /// `status`.
+    pub status: u16,
+    /// `percentage`: of a hundred requests.
+    pub percent: u8,
+}
+
+/// What a field of a request must be. A request without the field does not match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldRule {
+    /// `name`.
+    pub name: String,
+    /// `value`.
+    pub value: FieldValue,
+}
+
+/// What the value of a field must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldValue {
+    /// This.
+    Exact(String),
+    /// Anything: no value is named.
+    Present,
+    /// Something in which this is found.
+    Regex(Pattern),
+}
+
+/// `ip_access`: who is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpAccess {
+    /// `default_action`: whether those are let in whom no rule names.
+    pub default_allow: bool,
+    /// `header`: the field that holds the client's address; None: the connection says.
+    pub header: Option<String>,
+    /// `ips`, the first that names the client decides.
+    pub rules: Vec<IpRule>,
+}
+
+/// One entry of `ips`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpRule {
+    /// `action`.
+    pub allow: bool,
+    /// `addrs`.
+    pub networks: Vec<IpNetwork>,
+}
+
+/// Addresses that begin with the same bits: `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpNetwork {
+    /// One of them.
+    pub address: IpAddr,
+    /// How many bits they share.
+    pub prefix_len: u8,
+}
+
+impl IpNetwork {
+    /// Reads `ADDRESS` or `ADDRESS/BITS`. None when it is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_len = match bits {
+            None => most,
+            Some(bits) if bits.bytes().all(|b| b.is_ascii_digit()) => bits.parse().ok().filter(|n| *n <= most)?,
+            Some(_) => return None,
+        };
+        Some(Self { address, prefix_len })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_parse() {
+        for (text, prefix_len) in
+            [("10.0.0.1", 32), ("10.0.0.0/8", 8), ("0.0.0.0/0", 0), ("::1", 128), ("2001:db8::/32", 32)]
+        {
+            assert_eq!(IpNetwork::parse(text).map(|n| n.prefix_len), Some(prefix_len), "{text}");
+        }
+        for bad in ["", "10.0.0", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/+8", "a/8", "10.0.0.0/8/8"] {
+            assert_eq!(IpNetwork::parse(bad), None, "{bad}");
+        }
+    }
+}

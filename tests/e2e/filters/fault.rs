@@ -1,0 +1,62 @@
+//! `fault`: delays and aborts, for some requests, and for one route.
+
+use std::time::{Duration, Instant};
+
+use test_support::Origin;
+
+use super::{config, metric, start};
+use crate::stage::{Plane, on_both_planes};
+
+on_both_planes! {
+    a_delay_and_an_abort,
+}
+
+fn a_delay_and_an_abort(plane: Plane) {
+    let origin = Origin::start("one");
+    let filter = "[{type: fault, config: {delay: {fixed_delay: 200ms, percentage: 100}, headers: [{name: x-slow}]}},
+        {type: fault, config: {abort: {status: 555, percentage: 100}, headers: [{name: x-fail, value: \"^y\", regex: true}]}}]";
+    let Some(stage) = plane.start(config(&origin, filter, &[])) else { return };
+    let mut client = stage.client();
+    let begun = Instant::now();
+    for (fields, status) in [
+        ("", 200),
+        ("x-fail: no\r\n", 200),
+        ("x-fail: yes\r\n", 555),
+        ("x-slow: 1\r\n", 200),
+        ("x-slow: 1\r\nx-fail: yes\r\n", 555),
+    ] {
+        assert_eq!(client.ask("POST", "/echo", fields, b"body").status, status, "{fields}");
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(400), "two of them waited: {:?}", begun.elapsed());
+    assert_eq!(origin.received().len(), 3);
+    assert_eq!(metric(&stage.gateway, "ferrogate_filter_fault_delayed", "http"), 2);
+    assert_eq!(metric(&stage.gateway, "ferrogate_filter_fault_aborted", "http"), 2);
+}
+
+#[test]
+fn a_share_of_the_requests_to_one_cluster() {
+    let origin = Origin::start("one");
+    let filter = "[{type: fault, config: {abort: {status: 503, percentage: 30}, upstream_cluster: origins}}]";
+    let direct = "{match: {prefix: /direct}, direct_response: {status: 200}}";
+    let other = "{match: {prefix: /never}, route: {cluster_name: origins}, per_filter_config: {fault: {}}}";
+    let all = "{match: {prefix: /always}, route: {cluster_name: origins}, per_filter_config: {fault: {abort: {status: 500, percentage: 100}}}}";
+    let stage = start(&origin, filter, &[direct, other, all]);
+    let mut client = stage.client();
+    let mut failed = |target: &str| (0..200).filter(|_| client.get(target).status >= 500).count();
+    let some = failed("/");
+    assert!((30..=90).contains(&some), "{some} of 200");
+    assert_eq!((failed("/direct"), failed("/never"), failed("/always")), (0, 0, 200));
+}
+
+/// A client that leaves while its request waits takes the request with it.
+#[test]
+fn a_client_that_leaves_does_not_wait_on() {
+    let origin = Origin::start("one");
+    let stage = start(&origin, "[{type: fault, config: {delay: {fixed_delay: 1h, percentage: 100}}}]", &[]);
+    let mut client = stage.client();
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    test_support::wait_until("it waits", || metric(&stage.gateway, "ferrogate_filter_fault_delayed", "http") == 1);
+    test_support::Wire::from(client).reset();
+    let active = || metric(&stage.gateway, "downstream_request_active", "");
+    test_support::wait_until("nothing is left of it", || active() == 0);
+}
