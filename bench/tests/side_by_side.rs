@@ -9,9 +9,9 @@ use ferrogate_bench::results::{Level, Results};
 use ferrogate_bench::run::place::{Place, PlaceOptions};
 use ferrogate_bench::scenario;
 use test_support::process::Process;
+use test_support::skip;
 use test_support::temp::TempDir;
 use test_support::wait::wait_until;
-use test_support::skip;
 
 /// The gateway beside the program under test; none where only this package was built.
 fn gateway() -> Option<PathBuf> {
@@ -34,7 +34,10 @@ fn said(output: &Output) -> String {
 #[test]
 fn every_configuration_passes_its_proxys_check() {
     let Some(ferrogate) = gateway() else { return };
-    let place = Place::make(PlaceOptions { loopback: true, steer: false, proxy_core: 0, load_core: 0, dpdk: false }, BENCH.into());
+    let place = Place::make(
+        PlaceOptions { loopback: true, steer: false, proxy_core: 0, load_core: 0, dpdk: false },
+        BENCH.into(),
+    );
     let place = place.expect("loopback needs no rights");
     let programs = Programs { ferrogate, envoy: None, mosn: None };
     for (name, backend) in backend::all(&programs) {
@@ -65,8 +68,23 @@ fn a_small_run_gives_results_and_a_report() {
     let out = folder.path().join("results.jsonl");
     let (out, ferrogate) = (out.to_str().expect("a plain path"), ferrogate.to_str().expect("a plain path"));
     let run = bench(&[
-        "run", "--wire", "loopback", "--scenario", "h1-keepalive,bolt", "--backend", "ferrogate-kernel,nginx", "--rounds", "2",
-        "--seconds", "0.2", "--warmup", "0.1", "--out", out, "--ferrogate", ferrogate,
+        "run",
+        "--wire",
+        "loopback",
+        "--scenario",
+        "h1-keepalive,bolt",
+        "--backend",
+        "ferrogate-kernel,nginx",
+        "--rounds",
+        "2",
+        "--seconds",
+        "0.2",
+        "--warmup",
+        "0.1",
+        "--out",
+        out,
+        "--ferrogate",
+        ferrogate,
     ]);
     assert!(run.status.success(), "{}", said(&run));
 
@@ -103,7 +121,16 @@ fn ctrl_c_leaves_nothing_behind() {
     let folder = TempDir::new();
     let out = folder.path().join("results.jsonl");
     let mut command = Command::new(BENCH);
-    command.args(["run", "--scenario", "h1-keepalive", "--backend", "ferrogate-kernel", "--rounds", "1000", "--no-counts"]);
+    command.args([
+        "run",
+        "--scenario",
+        "h1-keepalive",
+        "--backend",
+        "ferrogate-kernel",
+        "--rounds",
+        "1000",
+        "--no-counts",
+    ]);
     command.arg("--out").arg(&out).arg("--ferrogate").arg(ferrogate);
     let mut run = Process::start(&mut command);
     let mut ended = false;
@@ -141,11 +168,27 @@ fn a_planted_slow_down_is_found_and_identical_binaries_are_not_slower() {
     let Some(slow) = slowed_down(&folder, &ferrogate, 40_000) else { return };
     let compare = |b: &Path| {
         let (a, b) = (ferrogate.to_str().expect("a plain path"), b.to_str().expect("a plain path"));
-        bench(&["compare", "--loopback", "--binary-a", a, "--binary-b", b, "--rounds", "7", "--seconds", "0.2", "--warmup", "0.1"])
+        bench(&[
+            "compare",
+            "--loopback",
+            "--binary-a",
+            a,
+            "--binary-b",
+            b,
+            "--rounds",
+            "7",
+            "--seconds",
+            "0.2",
+            "--warmup",
+            "0.1",
+        ])
     };
     let work = |output: &Output| {
         let text = said(output);
-        let row = text.lines().find(|l| l.contains("saturation") && l.contains("CPU per request")).unwrap_or_else(|| panic!("{text}"));
+        let row = text
+            .lines()
+            .find(|l| l.contains("saturation") && l.contains("CPU per request"))
+            .unwrap_or_else(|| panic!("{text}"));
         row.to_owned()
     };
     let planted = compare(&slow);

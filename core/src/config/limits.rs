@@ -33,6 +33,10 @@ pub struct Limits {
     pub requests_per_conn_max: u64,
     /// Idle upstream connections that one worker keeps per host, at most.
     pub idle_conns_per_host_max: usize,
+    /// Bytes of a request body that are kept so that it can be sent again, or to a mirror, at most. A longer one is sent once.
+    pub retry_buffer_bytes_max: usize,
+    /// Copies of requests that one worker has under way, at most; beyond, copies are not sent.
+    pub mirror_requests_max: usize,
     /// Bytes of a request body that are read and thrown away to keep a connection whose request was answered early, at most.
     pub drain_bytes_max: u64,
     /// Bytes of access log lines that wait for the log thread, of all workers together, at most; further lines are dropped.
@@ -85,6 +89,8 @@ impl Default for Limits {
             interim_responses_max: 16,
             requests_per_conn_max: 0,
             idle_conns_per_host_max: 256,
+            retry_buffer_bytes_max: 64 * 1024,
+            mirror_requests_max: 256,
             drain_bytes_max: 64 * 1024,
             access_log_queue_bytes_max: 16 << 20,
             head_timeout: Duration::from_secs(15),

@@ -90,7 +90,7 @@ impl Settings {
         let to_it = match &self.target {
             Target::Any => true,
             Target::Only(meant) => match route.map(|r| &r.action) {
-                Some(RouteAction::Cluster(cluster)) => *meant == Some(*cluster),
+                Some(RouteAction::Forward(forward)) => meant.is_some() && *meant == forward.only_cluster(),
                 _ => false,
             },
         };

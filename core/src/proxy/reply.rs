@@ -33,6 +33,16 @@ pub fn direct_reply(status: u16, body: &Bytes) -> Response {
     with_body(status, "text/plain", body.clone())
 }
 
+/// The answer of a `redirect` route.
+#[must_use]
+pub fn redirect_reply(status: u16, location: &[u8]) -> Response {
+    let mut reply = with_body(status, "", Bytes::new());
+    if let Some(head) = reply.head.http_mut() {
+        head.append("location", location);
+    }
+    reply
+}
+
 /// The answer that a filter gives instead of an origin's: with its own text, or else the status by name.
 #[must_use]
 pub fn refusal(status: u16, body: &Bytes) -> Response {

@@ -122,6 +122,9 @@ counters! {
         request_total: Counter, "upstream_request", "Requests sent";
         request_active: Gauge, "upstream_request_active", "Requests in progress now";
         request_retry: Counter, "upstream_request_retry", "Requests sent again, to another host or on a fresh connection";
+        retry_budget_exceeded: Counter, "ferrogate_upstream_retry_budget_exceeded", "Retries that were not made because the cluster's retry budget was used up";
+        mirror_total: Counter, "ferrogate_upstream_mirror", "Copies of requests sent to the cluster";
+        mirror_dropped: Counter, "ferrogate_upstream_mirror_dropped", "Copies of requests not sent: too many under way, or a body too long to keep";
         request_pending_overflow: Counter, "upstream_request_pending_overflow", "Requests refused because the cluster has max_connections connections";
         request_retry_overflow: Counter, "upstream_request_retry_overflow", "Requests that were not tried again because the cluster has max_retries retries in progress";
         response_success: Counter, "upstream_response_success", "Answers with a status below 500";

@@ -25,6 +25,8 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
         idle_conns_per_host_max: f
             .number(r, "idle_conns_per_host_max", 0..=COUNT_MAX)
             .unwrap_or(d.idle_conns_per_host_max),
+        retry_buffer_bytes_max: f.size(r, "retry_buffer_bytes_max", 0..=HEAD_MAX).unwrap_or(d.retry_buffer_bytes_max),
+        mirror_requests_max: f.number(r, "mirror_requests_max", 0..=COUNT_MAX).unwrap_or(d.mirror_requests_max),
         drain_bytes_max: f.size(r, "drain_bytes_max", 0..=u64::MAX).unwrap_or(d.drain_bytes_max),
         access_log_queue_bytes_max: f
             .size(r, "access_log_queue_bytes_max", 0..=1 << 40)

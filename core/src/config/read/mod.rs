@@ -6,10 +6,13 @@ mod access_log;
 mod admin;
 mod cluster;
 mod dataplane;
+mod edits;
 mod filter;
 mod limits;
 mod listener;
 mod route;
+mod route_action;
+mod route_match;
 mod server;
 mod tls;
 
