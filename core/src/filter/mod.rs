@@ -11,6 +11,7 @@ mod fault;
 mod fields;
 mod ip_access;
 pub mod network;
+mod payload_limit;
 mod per_route;
 mod set;
 mod share;

@@ -136,5 +136,6 @@ fn make(config: &FilterConfig, ground: &Ground<'_>) -> Arc<dyn Filter + Send + S
     match config {
         FilterConfig::Fault(config) => Arc::new(super::fault::FaultFilter::new(config, ground)),
         FilterConfig::IpAccess(config) => Arc::new(super::ip_access::IpAccessFilter::new(config, ground)),
+        FilterConfig::PayloadLimit(config) => Arc::new(super::payload_limit::PayloadLimitFilter::new(config, ground)),
     }
 }

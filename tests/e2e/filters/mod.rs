@@ -2,6 +2,7 @@
 
 mod fault;
 mod ip_access;
+mod payload_limit;
 
 use test_support::{Config, Gateway, Origin};
 

@@ -4,7 +4,7 @@
 
 use super::working::key;
 use super::{Key, Kind};
-use Kind::{Bool, Choice, Duration, Map, Maps, Number, Text, Texts};
+use Kind::{Bool, Choice, Duration, Map, Maps, Number, Size, Text, Texts};
 
 pub(super) const PER_FILTER_CONFIG: &str = "Settings of stream filters for these requests: the type of a filter, and its configuration, which takes \
                                              the place of the listener's as a whole. A filter runs only where the listener has it.";
@@ -55,6 +55,17 @@ pub(super) const IP_ACCESS: &[Key] = &[
 pub(super) const IP_ACCESS_RULE: &[Key] = &[
     key("action", Choice(ALLOW_DENY), "", "What happens to these clients. Required."),
     key("addrs", Texts, "", "Their addresses and networks: `10.0.0.1`, `10.0.0.0/8`, `2001:db8::/32`."),
+];
+
+pub(super) const PAYLOAD_LIMIT: &[Key] = &[
+    key(
+        "max_entity_size",
+        Size,
+        "0",
+        "A request's body, in bytes, at most; 0: no limit but `limits.request_body_bytes_max`.",
+    ),
+    key("max_entity_size ", Size, "0", "The same, with the space behind its name that MOSN's key has."),
+    key("http_status", Number, "413", "The answer to a larger one, 400 to 599."),
 ];
 
 const ALLOW_DENY: &[&str] = &["allow", "deny"];

@@ -234,7 +234,6 @@ const fn variant(name: &'static str, severity: Severity, effect: &'static str) -
 #[rustfmt::skip]
 pub(crate) const STREAM_FILTERS: &[Variant] = &[
     // tidy: table
-    variant("payload_limit", Error, "requests that are too large would be let through"),
     variant("gzip", Warning, "responses are not compressed"),
     variant("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
     variant("flowControlFilter", Error, "requests above the limit would be let through"),

@@ -6,7 +6,7 @@ use crate::config::diagnostic::Place;
 use crate::config::keys::{self, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
-    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, IpAccess, IpNetwork, IpRule, Pattern,
+    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, IpAccess, IpNetwork, IpRule, Pattern, PayloadLimit,
 };
 use crate::config::tree::{Node, Value};
 
@@ -124,9 +124,22 @@ fn ip_access(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
     Some(FilterConfig::IpAccess(IpAccess { default_allow: default_allow?, header, rules }))
 }
 
+fn payload_limit(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "payload_limit")?;
+    // MOSN has a space behind the name, so files for it have one too.
+    let keys = ["max_entity_size", "max_entity_size "];
+    if let (Some(_), Some(second)) = (fields.get(keys[0]), fields.get(keys[1])) {
+        r.error(second.place, "`max_entity_size` stands there twice, with a space behind it and without", "keep one");
+    }
+    let size = |r: &mut Reader, key| fields.size(r, key, 0..=u64::MAX);
+    let body_bytes_max = keys.iter().find_map(|key| size(r, key)).filter(|bytes| *bytes > 0);
+    let status = fields.number(r, "http_status", 400..=599).unwrap_or(413);
+    Some(FilterConfig::PayloadLimit(PayloadLimit { body_bytes_max, status }))
+}
+
 type Read = fn(&mut Reader, &Node) -> Option<FilterConfig>;
 
 /// The filters that there are.
-const READERS: &[(&str, Read)] = &[("fault", fault), ("ip_access", ip_access)];
+const READERS: &[(&str, Read)] = &[("fault", fault), ("ip_access", ip_access), ("payload_limit", payload_limit)];
 
 const ACTIONS: &[(&str, bool)] = &[("allow", true), ("deny", false)];

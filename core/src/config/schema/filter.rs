@@ -30,6 +30,7 @@ macro_rules! filters {
 filters! {
     "fault" => Fault;
     "ip_access" => IpAccess;
+    "payload_limit" => PayloadLimit;
 }
 
 /// What one type of filter is told.
@@ -116,6 +117,15 @@ pub struct IpNetwork {
     pub address: IpAddr,
     /// How many bits they share.
     pub prefix_len: u8,
+}
+
+/// `payload_limit`: how large a request's body may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadLimit {
+    /// `max_entity_size`, in bytes; None: no limit.
+    pub body_bytes_max: Option<u64>,
+    /// `http_status`.
+    pub status: u16,
 }
 
 impl IpNetwork {
