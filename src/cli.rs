@@ -22,6 +22,8 @@ pub(crate) enum Verb {
     Start(Start),
     /// Read a configuration file and say everything that is wrong with it.
     Check(Check),
+    /// Say what a reload of a configuration file would change.
+    Plan(Plan),
     /// Run a small origin server, to have something to send requests to.
     Origin(Origin),
 }
@@ -49,6 +51,17 @@ pub(crate) struct Check {
     /// Take warnings for errors.
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+/// Arguments of `plan`.
+#[derive(Args, Debug)]
+pub(crate) struct Plan {
+    /// The new configuration file.
+    #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// What to compare with: the old file, or the admin API of a running process (IP:PORT). Default: the admin API of the new file.
+    #[arg(long, value_name = "FILE|ADDRESS")]
+    pub(crate) against: Option<String>,
 }
 
 /// Arguments of `origin`.

@@ -8,17 +8,14 @@ mod cli;
 mod plane;
 mod start;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use dataplane_kernel::KernelTransport;
-use ferrogate_core::config::schema::Config;
-use ferrogate_core::control::Certificates;
 use ferrogate_core::control::process::terminated;
+use ferrogate_core::control::review;
 use ferrogate_core::net::Address;
 use ferrogate_core::origin::Origin;
-use ferrogate_core::snapshot::Snapshot;
 use tokio::runtime::{Builder, LocalOptions};
 
 use cli::{Cli, Verb};
@@ -26,44 +23,24 @@ use cli::{Cli, Verb};
 fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Start(args) => start::start(&args),
-        Verb::Check(args) => check(&args.config, args.strict),
+        Verb::Check(args) => exit(review::check(&args.config, args.strict)),
+        Verb::Plan(args) => plan(&args),
         Verb::Origin(args) => origin(&args),
     }
 }
 
-/// Reads a file and says everything that is wrong with it; what it holds, if that can be used.
-fn load(path: &Path, strict: bool) -> Option<Config> {
-    let (config, diagnostics) = match Config::load(path) {
-        Ok((config, warnings)) => (Some(config), warnings),
-        Err(errors) => (None, errors),
+/// The exit code of a verb that only looks at files.
+fn exit(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn plan(args: &cli::Plan) -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&format!("the runtime can't start: {e}")),
     };
-    for diagnostic in &diagnostics {
-        eprintln!("{diagnostic}");
-    }
-    config.filter(|_| !strict || diagnostics.is_empty())
-}
-
-/// Makes the first generation of a configuration; says what is wrong with its certificates.
-fn build(config: &Config) -> Option<Snapshot> {
-    match Snapshot::build(config, None, &mut Certificates::default()) {
-        Ok(snapshot) => Some(snapshot),
-        Err(errors) => {
-            for error in errors {
-                eprintln!("{error}");
-            }
-            None
-        }
-    }
-}
-
-fn check(path: &Path, strict: bool) -> ExitCode {
-    match load(path, strict).and_then(|config| build(&config)) {
-        Some(_) => {
-            println!("{}: good", path.display());
-            ExitCode::SUCCESS
-        }
-        None => ExitCode::FAILURE,
-    }
+    let plan = runtime.block_on(review::plan(&KernelTransport::new(), &args.config, args.against.as_deref()));
+    plan.map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
 }
 
 fn origin(args: &cli::Origin) -> ExitCode {

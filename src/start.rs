@@ -11,6 +11,7 @@ use ferrogate_core::control::admin::{Admin, Number, PlaneReport, State};
 use ferrogate_core::control::demo;
 use ferrogate_core::control::log::{Log, LogKnobs, lost_lines};
 use ferrogate_core::control::process::{self, Process};
+use ferrogate_core::control::review::Review;
 use ferrogate_core::net::Address;
 use ferrogate_core::snapshot::Snapshot;
 use ferrogate_core::telemetry::log_thread::{LogQueue, LogThread};
@@ -20,17 +21,19 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{spawn_blocking, spawn_local};
 
-use crate::{build, cli, fail, load, plane};
+use crate::{cli, fail, plane};
 
 /// Starts the gateway and stays until it is told to stop.
 pub(crate) fn start(args: &cli::Start) -> ExitCode {
-    let Some(config) = load(&args.config, false) else { return ExitCode::FAILURE };
     if args.demo
+        && let Ok((config, _)) = Config::load(&args.config)
         && let Err(e) = demo::make_certificates(&config)
     {
         return fail(&format!("the demo's certificate can't be written: {e}"));
     }
-    let Some(snapshot) = build(&config) else { return ExitCode::FAILURE };
+    let review = Review::of(&args.config);
+    review.print(false);
+    let Some((config, snapshot)) = review.good else { return ExitCode::FAILURE };
     // Both are held to the end: dropped, they write what they still hold. Their threads start before a plane pins this one.
     let log = match Log::start(&config.server, args.log_level.as_deref()) {
         Ok(log) => log,

@@ -115,7 +115,7 @@ impl Snapshot {
         let listeners = listeners(config, previous, &routers, tls, &mut faults);
         if !faults.is_empty() {
             faults.sort_by_key(|f| f.origin.place);
-            let report = |f: Fault| Diagnostic::error_at(&config.file, &f.origin, f.message, f.remedy);
+            let report = |f: Fault| config.error_at(&f.origin, f.message, f.remedy);
             return Err(faults.into_iter().map(report).collect());
         }
         let filters = filters(config, previous, &listeners, &routers, &clusters);

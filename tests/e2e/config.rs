@@ -1,5 +1,8 @@
 //! Configuration files: a bad one never starts, and what is wrong with it is said by name and place.
 
+use std::process::Command;
+
+use test_support::temp::TempDir;
 use test_support::{Config, Gateway, Origin};
 
 use crate::stage::{Plane, binary};
@@ -98,4 +101,83 @@ fn json_is_taken_too() {
     assert_eq!(ask("/fine", "shop.example").text(), "fine");
     assert_eq!(ask("/other", "shop.example").status, 404);
     assert_eq!(ask("/a", "unknown.example").status, 404);
+}
+
+/// What `ferrogate` prints on both streams, and whether it ends well.
+fn ferrogate(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(binary()).args(arguments).env_remove("MOSN_CONFIG").output().expect("the binary");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Five mistakes of different kinds, one of them only seen when certificates are read: all are told at once, with their places.
+#[test]
+fn check_tells_every_mistake_with_its_place() {
+    let folder = TempDir::new();
+    let file = folder.path().join("five.yaml");
+    let text = "servers:
+- listeners:
+  - name: web
+    adress: 127.0.0.1:1
+    filter_chains:
+    - tls_context: {status: true, cert_chain: /nowhere/a.pem, private_key: /nowhere/b.pem}
+      filters: [{type: proxy, config: {router_config_name: web}}]
+  routers:
+  - router_config_name: web
+    virtual_hosts: [{domains: [\"*\"], routers: [{route: {cluster_name: ap, timeout: soon}}]}]
+cluster_manager:
+  clusters: [{name: app, hosts: [{address: 127.0.0.1:2}]}]
+";
+    std::fs::write(&file, text).unwrap();
+    let (good, told) = ferrogate(&["check", "-c", file.to_str().unwrap()]);
+    assert!(!good);
+    for part in [
+        "five.yaml:3:5: error: servers[0].listeners[0]: the key `address` is missing",
+        "five.yaml:4:5: warning: servers[0].listeners[0].adress: the key `adress` is unknown and has no effect (did you mean `address`?)",
+        "five.yaml:6:20: error: servers[0].listeners[0].filter_chains[0].tls_context: ",
+        "five.yaml:10:71: error: servers[0].routers[0].virtual_hosts[0].routers[0].route.cluster_name: there is no cluster `ap` (did you mean `app`?)",
+        "five.yaml:10:84: error: servers[0].routers[0].virtual_hosts[0].routers[0].route.timeout: `soon` is no duration",
+    ] {
+        assert!(told.contains(part), "{part} is not in\n{told}");
+    }
+    let repaired = text.replace("adress", "address").replace("cluster_name: ap,", "cluster_name: app,");
+    let repaired = repaired.replace("soon", "5s").replace(
+        "    - tls_context: {status: true, cert_chain: /nowhere/a.pem, private_key: /nowhere/b.pem}\n      filters",
+        "    - filters",
+    );
+    std::fs::write(&file, &repaired).unwrap();
+    let (good, told) = ferrogate(&["check", "-c", file.to_str().unwrap(), "--strict"]);
+    assert!(good, "{told}");
+    std::fs::write(&file, repaired + "no_such_key: 1\n").unwrap();
+    assert!(ferrogate(&["check", "-c", file.to_str().unwrap()]).0, "a warning is no error");
+    assert!(!ferrogate(&["check", "-c", file.to_str().unwrap(), "--strict"]).0, "but it is with --strict");
+}
+
+#[test]
+fn plan_lists_exactly_what_a_reload_would_change() {
+    let folder = TempDir::new();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let config = Config::proxy_to(&["127.0.0.1:9".to_owned()]);
+    let old = config.text();
+    let new = old.replace("127.0.0.1:9\"", "127.0.0.1:10\"") + "# a comment changes nothing\n";
+    std::fs::write(path("old.yaml"), &old).unwrap();
+    std::fs::write(path("new.yaml"), &new).unwrap();
+    let against = |new: &str| ferrogate(&["plan", "-c", &path(new), "--against", &path("old.yaml")]);
+    let (good, told) = against("new.yaml");
+    assert!(good, "{told}");
+    let told: Vec<&str> = told.lines().filter(|line| !line.contains("warning")).collect();
+    assert_eq!(
+        told,
+        [
+            "- cluster_manager.clusters[origins].hosts[127.0.0.1:9]",
+            "+ cluster_manager.clusters[origins].hosts[127.0.0.1:10]: {\"address\":\"127.0.0.1:10\"}",
+            "2 changes"
+        ]
+    );
+    assert_eq!(against("old.yaml").1.lines().last(), Some("nothing would change"));
+    std::fs::write(path("bad.yaml"), old.replace("cluster_name: origins", "cluster_name: gone")).unwrap();
+    let (good, told) = against("bad.yaml");
+    assert!(!good && told.contains("there is no cluster `gone`") && told.contains("would be refused"), "{told}");
+    let (good, told) = ferrogate(&["plan", "-c", &path("new.yaml")]);
+    assert!(!good && told.contains("can't be asked"), "nothing runs at its admin address: {told}");
 }

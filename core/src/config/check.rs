@@ -24,7 +24,7 @@ fn unique<'c>(r: &mut Reader, what: &str, names: impl Iterator<Item = (&'c str, 
     for (name, origin) in names {
         match seen.get(name) {
             Some(first) => {
-                let message = format!("the {what} `{name}` stands in line {} already", first.place.line);
+                let message = format!("the {what} `{name}` stands {} already", r.line_of(first.place));
                 r.error_at(origin, message, "give one of the two another name");
             }
             None => drop(seen.insert(name, origin)),
@@ -69,8 +69,8 @@ fn addresses(r: &mut Reader, config: &Config) {
         }
         match seen.get(&listener.address) {
             Some(first) => {
-                let message =
-                    format!("the address {} is taken by the listener in line {}", listener.address, first.place.line);
+                let line = r.line_of(first.place);
+                let message = format!("the address {} is taken by the listener {line}", listener.address);
                 r.error_at(&listener.origin, message, "");
             }
             None => drop(seen.insert(listener.address.clone(), &listener.origin)),

@@ -32,9 +32,11 @@ pub enum Severity {
     Warning,
 }
 
-/// A place in the file: line and column, both from 1, the column in characters. 0:0 is the file as a whole.
+/// A place in the configuration: line and column, both from 1, the column in characters. 0:0 is the file as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
+    /// Which file: 0 the configuration itself, from 1 the files of its directories, as in [`Config::files`](super::Config::files).
+    pub file: u32,
     /// Line, from 1.
     pub line: u32,
     /// Column, from 1.
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_report_prints_in_one_line() {
-        let origin = Origin { place: Place { line: 3, column: 9 }, path: "admin.address".into() };
+        let origin = Origin { place: Place { file: 0, line: 3, column: 9 }, path: "admin.address".into() };
         let mut report = Diagnostic::error_at("a.yaml", &origin, "not an address", "write IP:PORT");
         assert_eq!(report.to_string(), "a.yaml:3:9: error: admin.address: not an address (write IP:PORT)");
         (report.line, report.path, report.remedy, report.severity) = (0, "".into(), "".into(), Severity::Warning);

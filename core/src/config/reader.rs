@@ -15,9 +15,10 @@ use super::tree::{Entry, Node, Value};
 
 /// The place in the walk, and what was found so far.
 pub(super) struct Reader {
-    file: String,
+    /// By [`Place::file`].
+    files: Vec<String>,
     path: String,
-    found: Vec<Diagnostic>,
+    found: Vec<(Place, Diagnostic)>,
     errors: usize,
     warnings: usize,
 }
@@ -29,22 +30,23 @@ pub(super) struct Fields<'n> {
 }
 
 impl Reader {
-    pub(super) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), path: String::new(), found: Vec::new(), errors: 0, warnings: 0 }
+    /// `files` are the names that places count by; there is one at least.
+    pub(super) fn new(files: &[String]) -> Self {
+        Self { files: files.to_owned(), path: String::new(), found: Vec::new(), errors: 0, warnings: 0 }
     }
 
     /// What was found, in the order of the file.
     pub(super) fn finish(mut self) -> Vec<Diagnostic> {
-        self.found.sort_by_key(|d| (d.line, d.column));
+        self.found.sort_by_key(|(place, _)| *place);
         self.path.clear();
         for (count, severity) in [(self.errors, Severity::Error), (self.warnings, Severity::Warning)] {
             if count > REPORTS_MAX {
                 let message = format!("{} more {severity}s are left out", count - REPORTS_MAX);
                 let last = self.report(severity, Place::default(), message, String::new());
-                self.found.push(last);
+                self.found.push((Place::default(), last));
             }
         }
-        self.found
+        self.found.into_iter().map(|(_, report)| report).collect()
     }
 
     pub(super) fn error(&mut self, place: Place, message: impl Display, remedy: impl Display) {
@@ -70,6 +72,14 @@ impl Reader {
     /// Where the walk is.
     pub(super) fn origin(&self, place: Place) -> Origin {
         Origin { place, path: self.path.clone() }
+    }
+
+    /// A place in words, for a report about another one.
+    pub(super) fn line_of(&self, place: Place) -> String {
+        match place.file {
+            0 => format!("in line {}", place.line),
+            file => format!("in {}:{}", self.files[file as usize], place.line),
+        }
     }
 
     /// A report about a thing whose path is known, not about where the walk is.
@@ -252,12 +262,12 @@ impl Reader {
         *count += 1;
         if *count <= REPORTS_MAX {
             let report = self.report(severity, place, shorten(message), remedy);
-            self.found.push(report);
+            self.found.push((place, report));
         }
     }
 
     fn report(&self, severity: Severity, place: Place, message: String, remedy: String) -> Diagnostic {
-        let (file, path) = (self.file.clone(), self.path.clone());
+        let (file, path) = (self.files[place.file as usize].clone(), self.path.clone());
         Diagnostic { severity, file, line: place.line, column: place.column, path, message, remedy }
     }
 }

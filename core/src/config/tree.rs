@@ -81,6 +81,38 @@ impl Node {
         }
     }
 
+    /// The value of `key`, to change it.
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        match &mut self.value {
+            Value::Map(m) => m.iter_mut().find(|e| e.key == key).map(|e| &mut e.node),
+            _ => None,
+        }
+    }
+
+    /// The elements, if this is a list.
+    pub(super) fn elements(&self) -> &[Self] {
+        match &self.value {
+            Value::List(l) => l,
+            _ => &[],
+        }
+    }
+
+    /// The elements, to change them.
+    pub(super) fn elements_mut(&mut self) -> &mut [Self] {
+        match &mut self.value {
+            Value::List(l) => l,
+            _ => &mut [],
+        }
+    }
+
+    /// Gives a key of a map another value.
+    pub(super) fn set(&mut self, entry: Entry) {
+        if let Value::Map(m) = &mut self.value {
+            m.retain(|e| e.key != entry.key);
+            m.push(entry);
+        }
+    }
+
     fn count(&self) -> usize {
         1 + match &self.value {
             Value::List(l) => l.iter().map(Self::count).sum(),
@@ -90,10 +122,10 @@ impl Node {
     }
 }
 
-/// Reads a text. `None` when it holds nothing but white space and comments.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, TreeError> {
+/// Reads a text, which is the `file`th of the configuration's. `None` when it holds nothing but white space and comments.
+pub(super) fn parse(text: &str, file: u32) -> Result<Option<Node>, TreeError> {
     let text = join_surrogates(text.strip_prefix('\u{feff}').unwrap_or(text));
-    let end = end_of(&text);
+    let end = end_of(&text, file);
     let mut builder = Builder { end, ..Builder::default() };
     let mut parser = Parser::new_from_str(&text);
     while let Some(event) = parser.next_event() {
@@ -130,7 +162,7 @@ struct Builder {
 impl Builder {
     /// Takes one event; false after the end of the first document.
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<bool, TreeError> {
-        let place = place(span.start).min(self.end);
+        let place = place(span.start, self.end);
         self.nodes += 1;
         if self.nodes > NODES_MAX {
             return Err(TreeError { place, message: format!("more than {NODES_MAX} values"), remedy: "" });
@@ -240,7 +272,7 @@ fn forbid_rest(mut parser: Parser<'_, StrInput<'_>>, end: Place) -> Result<(), T
         let (event, span) = event.map_err(|e| syntax_error(&e, end))?;
         if matches!(event, Event::DocumentStart(_)) {
             let message = "a second document in the same file".into();
-            return Err(TreeError { place: place(span.start), message, remedy: "keep one document" });
+            return Err(TreeError { place: place(span.start, end), message, remedy: "keep one document" });
         }
     }
     Ok(())
@@ -313,21 +345,22 @@ fn resolve(text: &str) -> Value {
 }
 
 fn syntax_error(error: &ScanError, end: Place) -> TreeError {
-    let place = place(*error.marker()).min(end);
+    let place = place(*error.marker(), end);
     TreeError { place, message: error.info().to_owned(), remedy: "this is neither YAML nor JSON" }
 }
 
 /// The place behind the last character.
-fn end_of(text: &str) -> Place {
+fn end_of(text: &str, file: u32) -> Place {
     let last = text.rsplit(['\n', '\r']).next().unwrap_or_default();
     let line_ends = memchr::memchr2_iter(b'\n', b'\r', text.as_bytes()).count();
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1);
-    Place { line: number(line_ends), column: number(last.chars().count()) }
+    Place { file, line: number(line_ends), column: number(last.chars().count()) }
 }
 
-fn place(at: Marker) -> Place {
+/// The place of a mark in the text that ends at `end`.
+fn place(at: Marker, end: Place) -> Place {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Place { line: number(at.line()), column: number(at.col()).saturating_add(1) }
+    Place { file: end.file, line: number(at.line()), column: number(at.col()).saturating_add(1) }.min(end)
 }
 
 /// Two escapes of four digits.
@@ -381,20 +414,20 @@ mod tests {
             ("\u{feff}a: |\n  two\n  lines\n", r#"{a:"two\nlines\n"}"#),
             ("# only a comment\n---\na:\n", "{a:null}"),
         ] {
-            assert_eq!(print(&parse(text).unwrap().unwrap()), tree, "{text}");
+            assert_eq!(print(&parse(text, 0).unwrap().unwrap()), tree, "{text}");
         }
-        assert!(parse("").unwrap().is_none());
-        assert!(parse("# nothing\n").unwrap().is_none());
+        assert!(parse("", 0).unwrap().is_none());
+        assert!(parse("# nothing\n", 0).unwrap().is_none());
     }
 
     #[test]
     fn nodes_know_their_place() {
-        let root = parse("a: 1\nb:\n  c: [x,\n    yy]\n").unwrap().unwrap();
+        let root = parse("a: 1\nb:\n  c: [x,\n    yy]\n", 0).unwrap().unwrap();
         let c = root.get("b").unwrap().get("c").unwrap();
         let Value::List(list) = &c.value else { panic!("{c:?}") };
         let at = |n: &Node| (n.place.line, n.place.column);
         assert_eq!((at(root.get("a").unwrap()), at(c), at(&list[0]), at(&list[1])), ((1, 4), (3, 6), (3, 7), (4, 5)));
-        let json = parse("{\n \"é\": {\"k\": 7}}").unwrap().unwrap();
+        let json = parse("{\n \"é\": {\"k\": 7}}", 0).unwrap().unwrap();
         assert_eq!(at(json.get("é").unwrap().get("k").unwrap()), (2, 13));
     }
 
@@ -412,12 +445,12 @@ mod tests {
             ("a: &x [*x]\n", 1, 8, "not complete"),
             (deep.as_str(), 1, 65, "nested deeper"),
         ] {
-            let error = parse(text).unwrap_err();
+            let error = parse(text, 0).unwrap_err();
             assert!(error.message.contains(message), "{text}: {error:?}");
             assert_eq!((error.place.line, error.place.column), (line, column), "{text}: {error:?}");
         }
         for text in ["{\"a\":1", "[1,,2", "a: b: c", "\"open", "{]}", "a:\n\t- x"] {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(parse(text, 0).is_err(), "{text}");
         }
     }
 
@@ -428,6 +461,6 @@ mod tests {
             let copies = vec![format!("*a{}", i - 1); 10].join(",");
             text.push_str(&format!("a{i}: &a{i} [{copies}]\n"));
         }
-        assert!(parse(&text).unwrap_err().message.contains("aliases copy more than"));
+        assert!(parse(&text, 0).unwrap_err().message.contains("aliases copy more than"));
     }
 }

@@ -8,5 +8,6 @@ pub mod demo;
 mod exposition;
 pub mod log;
 pub mod process;
+pub mod review;
 
 pub use certificates::Certificates;

@@ -4,10 +4,12 @@
 //! **Invariant:** a key stands in exactly one of the two tables, [`working`] or [`planned`].
 
 mod filters;
+mod json_schema;
 mod page;
 mod planned;
 mod working;
 
+pub use json_schema::json_schema;
 pub use page::reference_page;
 pub(super) use planned::{BALANCERS, CLUSTER_TYPES, NETWORK_FILTERS, STREAM_FILTERS, Variant};
 use planned::{INNER, PLANNED};
@@ -51,6 +53,13 @@ pub(super) enum Kind {
     Maps(&'static str),
 }
 
+impl Key {
+    /// Whether a map without it is a mistake, whatever else stands in it.
+    fn is_required(&self) -> bool {
+        self.meaning.ends_with("Required.")
+    }
+}
+
 /// A key of MOSN's schema that has no function yet, or none here.
 #[derive(Debug)]
 pub(super) struct Planned {
@@ -61,6 +70,11 @@ pub(super) struct Planned {
     pub(super) effect: &'static str,
     /// The row of [`INNER`] that lists the keys within; empty: anything may stand there.
     pub(super) inner: &'static str,
+}
+
+/// Whether a change of the key at `path` takes a restart: it is looked at once, when the process starts.
+pub(super) fn takes_restart(path: &str) -> bool {
+    RESTART.iter().any(|key| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])))
 }
 
 /// The section of this name. Only names that the tables hold are asked for.
@@ -78,6 +92,14 @@ impl Section {
 
     pub(super) fn planned(&self, name: &str) -> Option<&'static Planned> {
         PLANNED.iter().find(|p| p.section == self.name && p.name == name)
+    }
+
+    /// The section of the map under `config`, where that depends on the `type` beside it: the type of the same name has it.
+    fn by_type(&self) -> Option<&'static str> {
+        match (self.key("type")?.kind, self.key("config")?.kind) {
+            (Kind::Text, Kind::Map(name)) => Some(name),
+            _ => None,
+        }
     }
 
     /// The known key that is most like `name`, if any is like it.
@@ -123,6 +145,16 @@ fn distance(a: &str, b: &str) -> usize {
     }
     above[b.len()]
 }
+
+/// The keys, with all within them, that are looked at once, when the process starts.
+const RESTART: &[&str] = &[
+    "admin",
+    "dataplane",
+    "tls_backend",
+    "servers[0].default_log_path",
+    "servers[0].processor",
+    "limits.downstream_conns_max",
+];
 
 /// A longer key is not compared with the known ones, in bytes.
 const NAME_BYTES_MAX: usize = 64;

@@ -34,7 +34,8 @@ fn write_section(page: &mut String, section: &Section) {
     line(page, format_args!("\n## {title}\n\n| key | type | default | meaning |\n|---|---|---|---|"));
     for key in section.keys {
         let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
-        line(page, format_args!("| `{}` | {} | {default} | {} |", key.name, kind(key), escape(key.meaning)));
+        let restart = if takes_restart(section, key) { " Takes a restart." } else { "" };
+        line(page, format_args!("| `{}` | {} | {default} | {}{restart} |", key.name, kind(key), escape(key.meaning)));
     }
     let mut planned = PLANNED.iter().filter(|p| p.section == section.name).peekable();
     if planned.peek().is_none() {
@@ -44,6 +45,12 @@ fn write_section(page: &mut String, section: &Section) {
     for row in planned {
         line(page, format_args!("| `{}` | {} | {} |", row.name, severity(row.severity), escape(row.effect)));
     }
+}
+
+/// Whether a change of this key takes a restart.
+pub(super) fn takes_restart(section: &Section, key: &Key) -> bool {
+    let dot = if section.path.is_empty() { "" } else { "." };
+    super::takes_restart(&format!("{}{dot}{}", section.path, key.name))
 }
 
 fn write_variants(page: &mut String, title: &str, variants: &[Variant]) {
@@ -111,6 +118,8 @@ A configuration file is JSON or YAML (1.2, one document, no tags, no merge keys)
 own. Every mistake of a file is told at once, with its place and the key's path:
 
     web.yaml:7:9: error: servers[0].listeners[0].address: `localhost` is no address (expected IP:PORT, ...)
+
+For editors the same is in [ferrogate.schema.json](ferrogate.schema.json), a JSON Schema.
 
 - A key that is not known is a warning that names the nearest known one.
 - A key of MOSN's that has no function here yet is an error where ignoring it would open, lose or misroute traffic, and else a warning

@@ -75,7 +75,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("proxy_http1", "enable_bolt_goaway", Warning, "the protocol is not served"),
     row("proxy_http1", "sub_protocol", Error, "the protocol is not served"),
 
-    row("router", "router_configs", Error, "the virtual hosts of the directory would be missing"),
     deep("router", "request_headers_to_add", Error, "origins would get the client's own fields of these names, or none", "header_add"),
     row("router", "request_headers_to_remove", Error, "origins would get fields that are meant to be taken away"),
     deep("router", "response_headers_to_add", Warning, "responses lack these fields", "header_add"),
@@ -119,7 +118,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     deep("route_action", "response_headers_to_add", Warning, "responses lack these fields", "header_add"),
     row("route_action", "response_headers_to_remove", Warning, "responses keep these fields"),
 
-    row("cluster_manager", "clusters_configs", Error, "the clusters of the directory would be missing"),
     row("cluster_manager", "cluster_pool_enable", Warning, "every cluster has pools of its own in any case"),
 
     row("cluster", "sub_type", Warning, "nothing reads it; in MOSN the key has no effect either"),

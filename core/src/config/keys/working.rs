@@ -186,6 +186,12 @@ const PROXY_HTTP1: &[Key] = &[
 const ROUTER: &[Key] = &[
     key("router_config_name", Text, "", "Its name. No two alike. Required."),
     key("virtual_hosts", Maps("virtual_host"), "", "At least one."),
+    key(
+        "router_configs",
+        Text,
+        "",
+        "A directory with a file (`.json`, `.yaml`, `.yml`) for each virtual host, instead of `virtual_hosts`. A relative path starts at the working directory.",
+    ),
 ];
 
 const VIRTUAL_HOST: &[Key] = &[
@@ -219,7 +225,7 @@ const MATCH: &[Key] = &[
 ];
 
 const ROUTE_ACTION: &[Key] = &[
-    key("cluster_name", Text, "", "The cluster. Required."),
+    key("cluster_name", Text, "", "The cluster. Required, unless another key names one."),
     key(
         "timeout",
         Duration,
@@ -233,6 +239,12 @@ const DIRECT_RESPONSE: &[Key] =
 
 const CLUSTER_MANAGER: &[Key] = &[
     key("clusters", Maps("cluster"), "", "Groups of hosts that serve the same."),
+    key(
+        "clusters_configs",
+        Text,
+        "",
+        "A directory with a file (`.json`, `.yaml`, `.yml`) for each cluster, instead of `clusters`. A relative path starts at the working directory.",
+    ),
     key("tls_context", Map("tls_client"), "", "TLS for the clusters that say `cluster_manager_tls`."),
 ];
 
@@ -266,8 +278,13 @@ const HOST: &[Key] = &[
 
 const TLS_SERVER: &[Key] = &[
     key("status", Bool, "true with a certificate", "Whether TLS is on. (MOSN's default is false.)"),
-    key("cert_chain", Pem, "", "The certificate and those between it and the root: a file or PEM text. Required."),
-    key("private_key", Pem, "", "Its key: a file or PEM text. Required."),
+    key(
+        "cert_chain",
+        Pem,
+        "",
+        "The certificate and those between it and the root: a file or PEM text. Required where TLS is on.",
+    ),
+    key("private_key", Pem, "", "Its key: a file or PEM text. Required where TLS is on."),
     key("alpn", Text, "", "Protocols to negotiate, with commas between them. `http/1.1` is the only one yet."),
     key(
         "min_version",

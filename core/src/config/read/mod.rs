@@ -19,7 +19,7 @@ use super::schema::{Config, Server, TlsBackend};
 use super::tree::{Node, Value};
 
 /// The whole file. The data is only good when the reader found no error.
-pub(super) fn file(r: &mut Reader, root: &Node, name: &str) -> Option<Config> {
+pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Config> {
     let fields = r.map(root, "file")?;
     let mut limits = fields.with(r, "limits", limits::limits).unwrap_or_default();
     let dataplane = fields.with(r, "dataplane", dataplane::dataplane).unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn file(r: &mut Reader, root: &Node, name: &str) -> Option<Config> {
             }
         }),
     }
-    let config = Config { file: name.to_owned(), server, clusters, admin, dataplane, limits, tls_backend };
+    let config = Config { files: files.to_owned(), server, clusters, admin, dataplane, limits, tls_backend };
     check::whole(r, &config);
     Some(config)
 }

@@ -16,7 +16,7 @@ pub(super) fn router(r: &mut Reader, node: &Node) -> Option<RouterConfig> {
     let fields = r.map(node, "router")?;
     let name = fields.required(r, "router_config_name");
     let virtual_hosts = virtual_hosts(r, &fields);
-    if fields.get("virtual_hosts").is_none_or(Node::is_neutral) && node.get("router_configs").is_none() {
+    if fields.get("virtual_hosts").is_none_or(Node::is_neutral) && fields.get("router_configs").is_none() {
         r.error(node.place, "no virtual host", "write at least one under `virtual_hosts`");
     }
     Some(RouterConfig { name: name?, virtual_hosts, origin: r.origin(node.place) })
@@ -153,7 +153,7 @@ fn duplicate_domains(r: &mut Reader, fields: &Fields<'_>) {
                     domain.port = PortPattern::Absent;
                 }
                 if let Some(first) = seen.get(&domain) {
-                    let message = format!("the same domain stands in line {} already", first.line);
+                    let message = format!("the same domain stands {} already", r.line_of(*first));
                     r.at("domains", |r| r.error(place, message, "remove one of the two"));
                 } else {
                     seen.insert(domain, place);

@@ -29,8 +29,8 @@ use crate::config::{Address, LogRoller};
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The file's name, for reports about it.
-    pub file: String,
+    /// The file's name, and behind it those of the files of its directories, for reports about them.
+    pub files: Vec<String>,
     /// `servers[0]`.
     pub server: Server,
     /// `cluster_manager.clusters`.

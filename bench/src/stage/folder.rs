@@ -1,0 +1,81 @@
+//! The folder of one run: configurations, certificates, sockets, logs. In memory where the system has such a place.
+//!
+//! **Invariant:** gone when dropped; what a killed run left goes at the next start.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::error::BenchError;
+
+/// A folder that is removed when dropped.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new, empty folder. Logs in it cost no disk: it is on /dev/shm if that is there.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn new() -> Result<Self, BenchError> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let base = parent();
+        remove_leftovers(&base);
+        let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = base.join(name);
+        fs::create_dir_all(&path).map_err(|e| BenchError::io(format!("make {}", path.display()), e))?;
+        Ok(Self(path))
+    }
+
+    /// A file in it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file in it and says where.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write(&self, name: &str, content: &str) -> Result<PathBuf, BenchError> {
+        let path = self.path(name);
+        fs::write(&path, content).map_err(|e| BenchError::io(format!("write {}", path.display()), e))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn parent() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
+}
+
+/// Only what has our prefix and whose process is gone.
+fn remove_leftovers(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(PREFIX).and_then(|n| n.split('-').next());
+        if process.is_some_and(is_gone) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Whether this is the id of a process that no longer runs.
+pub(crate) fn is_gone(process: &str) -> bool {
+    process.parse::<u32>().is_ok() && !fs::exists(format!("/proc/{process}")).unwrap_or(true)
+}
+
+const PREFIX: &str = "ferrogate-bench-";

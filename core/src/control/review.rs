@@ -1,0 +1,185 @@
+//! Looking at configuration files without serving them: what is wrong with one, and what a reload would change.
+//!
+//! **Invariant:** starts nothing and changes nothing; of a running process only its configuration is asked for.
+
+use std::future::poll_fn;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::plan::Plan;
+use crate::config::schema::Config;
+use crate::config::{Address, Diagnostic, Document};
+use crate::control::Certificates;
+use crate::net::{Conn, Transport};
+use crate::snapshot::{Fault, MakeTls, Snapshot};
+
+/// A file that was looked at.
+#[derive(Debug)]
+pub struct Review {
+    /// The file.
+    pub document: Document,
+    /// What it says, with the first generation made of it. None when the file can't be used.
+    pub good: Option<(Config, Snapshot)>,
+    /// Everything that is wrong with it, and every warning.
+    pub found: Vec<Diagnostic>,
+}
+
+/// What a plan is made against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// A file.
+    File(String),
+    /// A running process, by its admin API.
+    Running(Address),
+}
+
+impl Review {
+    /// Reads a file, its directories and its certificates.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        let document = Document::load(path);
+        let (config, mut found) = document.read();
+        let Some(config) = config else { return Self { document, good: None, found } };
+        if found.iter().any(Diagnostic::is_error) {
+            // A generation can't be made, but certificates can be looked at.
+            let certificates = certificate_errors(&config);
+            if !certificates.is_empty() {
+                found.extend(certificates);
+                found.sort_by_key(|d| (config.files.iter().position(|f| *f == d.file), d.line, d.column));
+            }
+            return Self { document, good: None, found };
+        }
+        let good = match Snapshot::build(&config, None, &mut Certificates::default()) {
+            Ok(snapshot) => Some((config, snapshot)),
+            Err(errors) => {
+                found.extend(errors);
+                None
+            }
+        };
+        Self { document, good, found }
+    }
+
+    /// Prints what was found, and whether the file is good. With `strict` a warning is as bad as an error.
+    pub fn print(&self, strict: bool) -> bool {
+        for diagnostic in &self.found {
+            eprintln!("{diagnostic}");
+        }
+        self.good.is_some() && (!strict || self.found.is_empty())
+    }
+}
+
+/// `ferrogate check`: says everything that is wrong with a file, and whether it is good.
+#[must_use]
+pub fn check(path: &Path, strict: bool) -> bool {
+    let good = Review::of(path).print(strict);
+    if good {
+        println!("{}: good", path.display());
+    }
+    good
+}
+
+/// `ferrogate plan`: prints what would change if the process at `against` read this file. Without `against` that is the process whose
+/// admin API the file names.
+///
+/// # Errors
+/// Why there is no plan, in words.
+pub async fn plan<T: Transport>(transport: &T, path: &Path, against: Option<&str>) -> Result<(), String> {
+    let new = Review::of(path);
+    if !new.print(false) {
+        return Err(format!("{} would be refused: nothing would change", path.display()));
+    }
+    let admin = new.good.as_ref().and_then(|(config, _)| config.admin.clone());
+    let old = match against.map(Against::of).or(admin.map(Against::Running)) {
+        None => return Err("the file names no admin API to ask; say what to compare with by --against".into()),
+        Some(Against::File(file)) => {
+            let old = Document::load(Path::new(&file));
+            match old.read() {
+                (_, found) if !found.iter().any(Diagnostic::is_error) => old,
+                (_, found) => return Err(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+            }
+        }
+        Some(Against::Running(address)) => running(transport, &address).await?,
+    };
+    println!("{}", Plan::between(&old, &new.document));
+    Ok(())
+}
+
+impl Against {
+    /// A file, if there is one of this name; else an address.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text.parse() {
+            Ok(address) if !Path::new(text).is_file() => Self::Running(address),
+            _ => Self::File(text.to_owned()),
+        }
+    }
+}
+
+fn certificate_errors(config: &Config) -> Vec<Diagnostic> {
+    let mut certificates = Certificates::default();
+    let mut found: Vec<Fault> = Vec::new();
+    for listener in config.server.listeners.iter().filter(|l| !l.tls.is_empty()) {
+        // Where a key is missing that was told already.
+        if listener.tls.iter().all(|t| t.cert_chain.is_some() && t.private_key.is_some()) {
+            found.extend(certificates.server(&listener.tls, None).err());
+        }
+    }
+    for context in config.clusters.iter().filter_map(|c| c.tls.as_ref()) {
+        found.extend(certificates.client(context, None).err());
+    }
+    found.into_iter().map(|f| config.error_at(&f.origin, f.message, f.remedy)).collect()
+}
+
+/// The configuration that a process runs by.
+async fn running<T: Transport>(transport: &T, address: &Address) -> Result<Document, String> {
+    let answer = match tokio::time::timeout(ASK_TIMEOUT, ask(transport, address)).await {
+        Ok(answer) => answer.map_err(|e| format!("the admin API at {address} can't be asked: {e}"))?,
+        Err(_) => return Err(format!("the admin API at {address} does not answer")),
+    };
+    let text = String::from_utf8_lossy(&answer);
+    let status = text.split(' ').nth(1).unwrap_or_default();
+    match text.split_once("\r\n\r\n") {
+        Some((_, body)) if status == "200" => Ok(Document::of_dump(body, &format!("{address}{DUMP}"))),
+        _ => Err(format!("the admin API at {address} answers {DUMP} with {status:?}")),
+    }
+}
+
+/// The whole answer. By HTTP/1.0, so that its end is the end of the connection.
+async fn ask<T: Transport>(transport: &T, address: &Address) -> io::Result<Vec<u8>> {
+    let mut conn = transport.connect(address).await?;
+    let request = format!("GET {DUMP} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    poll_fn(|cx| {
+        conn.poll_write_with(cx, request.len(), |room| {
+            room[..request.len()].copy_from_slice(request.as_bytes());
+            (request.len(), ())
+        })
+    })
+    .await?;
+    poll_fn(|cx| conn.poll_flush(cx)).await?;
+    let mut answer = Vec::new();
+    loop {
+        let read = poll_fn(|cx| {
+            conn.poll_read_with(cx, 0, |bytes| {
+                answer.extend_from_slice(bytes);
+                (bytes.len(), bytes.len())
+            })
+        })
+        .await?;
+        if read == 0 {
+            return Ok(answer);
+        }
+        if answer.len() > ANSWER_BYTES_MAX {
+            return Err(io::Error::other("the answer is too large"));
+        }
+    }
+}
+
+/// The path of the configuration in force.
+const DUMP: &str = "/api/v1/config_dump";
+
+/// How long the admin API may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest answer, in bytes: a file that is printed may grow.
+const ANSWER_BYTES_MAX: usize = 128 << 20;
