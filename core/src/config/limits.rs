@@ -32,6 +32,8 @@ pub struct Limits {
     pub drain_bytes_max: u64,
     /// Bytes of access log lines that wait for the log thread, of all workers together, at most; further lines are dropped.
     pub access_log_queue_bytes_max: usize,
+    /// Answers of one listener that are being compressed at a time, of all workers together, at most; further ones go as they are.
+    pub compressions_max: usize,
 
     /// From the first byte of a head to its end (408 beyond).
     pub head_timeout: Duration,
@@ -72,6 +74,7 @@ impl Default for Limits {
             idle_conns_per_host_max: 256,
             drain_bytes_max: 64 * 1024,
             access_log_queue_bytes_max: 16 << 20,
+            compressions_max: 1024,
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(90),
             body_idle_timeout: Duration::from_secs(60),

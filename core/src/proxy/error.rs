@@ -122,7 +122,9 @@ impl Error {
             ErrorKind::Send(SendError::Timeout) => ResponseFlags::UPSTREAM_TIMEOUT,
             ErrorKind::Send(SendError::Closed { .. } | SendError::Truncated) => ResponseFlags::CONNECTION_TERMINATED,
             ErrorKind::Send(SendError::Malformed(_) | SendError::Unexpected) => ResponseFlags::REMOTE_RESET,
-            ErrorKind::Send(SendError::RequestBody(BodyError::TooLarge | BodyError::Refused(_))) => ResponseFlags::BODY_TOO_LARGE,
+            ErrorKind::Send(SendError::RequestBody(BodyError::TooLarge | BodyError::Refused(_))) => {
+                ResponseFlags::BODY_TOO_LARGE
+            }
             ErrorKind::Send(SendError::RequestBody(_)) => ResponseFlags::DOWNSTREAM_TERMINATED,
             ErrorKind::Send(SendError::Unwritable(_)) => ResponseFlags::LOCAL_RESET,
         }

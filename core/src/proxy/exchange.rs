@@ -56,7 +56,12 @@ impl<T: Transport> Proxy<T> {
             }
         }
         match &route.action {
-            RouteAction::Direct { status, body } => self.respond(x, reply, direct_reply(*status, body)).await,
+            RouteAction::Direct { status, body } => {
+                let mut answer = direct_reply(*status, body);
+                filters.on_response(x, &mut answer, Some(&route)).await;
+                answer.body = filters.on_body(Direction::Response, answer.body);
+                self.respond(x, reply, answer).await
+            }
             RouteAction::Cluster(cluster) => {
                 let body = std::mem::take(&mut x.request.body);
                 x.request.body = filters.on_body(Direction::Request, body);
@@ -98,7 +103,7 @@ impl<T: Transport> Proxy<T> {
                 Round::ReChooseHost if x.attempts < ATTEMPTS_MAX => continue,
                 Round::Passed | Round::Refuse(..) | Round::ReMatchRoute | Round::ReChooseHost => {}
             }
-            match self.attempt(&host, filters, (fresh, options), x, reply).await {
+            match self.attempt(&host, filters, Try { route, fresh, options }, x, reply).await {
                 Err(e) if x.attempts < attempts_max(&cluster) && replay.allows(e.retry, x) => {
                     // The one before is over: it must not stand in the way of this one.
                     drop(permit.take());
@@ -130,7 +135,7 @@ impl<T: Transport> Proxy<T> {
         &self,
         host: &Rc<HostPool<T>>,
         filters: &Rc<Filters>,
-        (fresh, options): (bool, SendOptions),
+        Try { route, fresh, options }: Try<'_>,
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<(), Error> {
@@ -156,7 +161,7 @@ impl<T: Transport> Proxy<T> {
             Ok(Final::Response(mut response)) => {
                 let status = response.head.http().map_or(0, crate::message::HttpHead::status);
                 host.report(Outcome::Answered { status, took: sent.elapsed() });
-                filters.on_response(x, &mut response).await;
+                filters.on_response(x, &mut response, Some(route)).await;
                 response.body = filters.on_body(Direction::Response, response.body);
                 self.respond(x, reply, response).await
             }
@@ -288,6 +293,14 @@ impl<T: Transport> Callout for Proxy<T> {
             answered.await.map_err(|e| CalloutError(e.status()))
         })
     }
+}
+
+/// How a request is sent this time.
+struct Try<'a> {
+    route: &'a Route,
+    /// Not on a connection that was idle.
+    fresh: bool,
+    options: SendOptions,
 }
 
 /// One round of the filters; what they refuse is answered here.

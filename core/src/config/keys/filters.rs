@@ -30,6 +30,25 @@ pub(super) const HEADER: &[Key] = &[
     key("regex", Bool, "false", "Whether `value` is a regular expression (RE2), found anywhere in the field."),
 ];
 
+pub(super) const GZIP: &[Key] = &[
+    key("gzip_level", Number, "6", "1 to 9: more is smaller and slower."),
+    key("content_length", Size, "1024", "A body that says it is shorter than this, in bytes, goes as it is."),
+    key(
+        "content_types",
+        Texts,
+        "[text/html]",
+        "Which media types; parameters like `charset` don't count, and `text/*` is every type that starts so.",
+    ),
+    key(
+        "encodings",
+        Texts,
+        "[gzip]",
+        "Ferrogate's own: what is offered, of `gzip`, `br` and `zstd`, the most wanted first. An empty list switches the filter off.",
+    ),
+    key("brotli_level", Number, "4", "Ferrogate's own: 0 to 9."),
+    key("zstd_level", Number, "3", "Ferrogate's own: 1 to 12."),
+];
+
 pub(super) const IP_ACCESS: &[Key] = &[
     key(
         "default_action",

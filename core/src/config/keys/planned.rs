@@ -232,7 +232,6 @@ const fn variant(name: &'static str, severity: Severity, effect: &'static str) -
 #[rustfmt::skip]
 pub(crate) const STREAM_FILTERS: &[Variant] = &[
     // tidy: table
-    variant("gzip", Warning, "responses are not compressed"),
     variant("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
     variant("flowControlFilter", Error, "requests above the limit would be let through"),
     variant("header_to_metadata", Error, "requests would go to hosts outside their subset"),

@@ -6,7 +6,8 @@ use crate::config::diagnostic::Place;
 use crate::config::keys::{self, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
-    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, IpAccess, IpNetwork, IpRule, Pattern, PayloadLimit,
+    Abort, Coding, Delay, Fault, FieldRule, FieldValue, FilterConfig, Gzip, IpAccess, IpNetwork, IpRule, Pattern,
+    PayloadLimit,
 };
 use crate::config::tree::{Node, Value};
 
@@ -94,6 +95,28 @@ fn field_rule(r: &mut Reader, node: &Node) -> Option<FieldRule> {
     Some(FieldRule { name, value })
 }
 
+fn gzip(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "gzip")?;
+    let d = Gzip::default();
+    let codings = fields.list(r, "encodings", |r, node| {
+        let text = r.text(node)?;
+        let found = Coding::ALL.into_iter().find(|c| c.name() == text);
+        if found.is_none() {
+            r.error(node.place, format!("there is no encoding `{text}`"), "one of gzip, br, zstd");
+        }
+        found
+    });
+    let types = fields.list(r, "content_types", Reader::text);
+    Some(FilterConfig::Gzip(Gzip {
+        codings: if fields.get("encodings").is_some() { codings } else { d.codings },
+        gzip_level: fields.number(r, "gzip_level", 1..=9).unwrap_or(d.gzip_level),
+        brotli_level: fields.number(r, "brotli_level", 0..=9).unwrap_or(d.brotli_level),
+        zstd_level: fields.number(r, "zstd_level", 1..=12).unwrap_or(d.zstd_level),
+        length_min: fields.size(r, "content_length", 0..=u64::MAX).unwrap_or(d.length_min),
+        types: if types.is_empty() { d.types } else { types },
+    }))
+}
+
 fn ip_access(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
     let fields = r.map(node, "ip_access")?;
     if fields.get("default_action").is_none() {
@@ -140,6 +163,7 @@ fn payload_limit(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
 type Read = fn(&mut Reader, &Node) -> Option<FilterConfig>;
 
 /// The filters that there are.
-const READERS: &[(&str, Read)] = &[("fault", fault), ("ip_access", ip_access), ("payload_limit", payload_limit)];
+const READERS: &[(&str, Read)] =
+    &[("fault", fault), ("gzip", gzip), ("ip_access", ip_access), ("payload_limit", payload_limit)];
 
 const ACTIONS: &[(&str, bool)] = &[("allow", true), ("deny", false)];

@@ -29,6 +29,7 @@ macro_rules! filters {
 
 filters! {
     "fault" => Fault;
+    "gzip" => Gzip;
     "ip_access" => IpAccess;
     "payload_limit" => PayloadLimit;
 }
@@ -88,6 +89,60 @@ pub enum FieldValue {
     Present,
     /// Something in which this is found.
     Regex(Pattern),
+}
+
+/// `gzip`: which answers are compressed, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gzip {
+    /// `encodings`, the most wanted first. Empty: none.
+    pub codings: Vec<Coding>,
+    /// `gzip_level`, 1 to 9.
+    pub gzip_level: u8,
+    /// `brotli_level`, 0 to 9.
+    pub brotli_level: u8,
+    /// `zstd_level`, 1 to 12.
+    pub zstd_level: u8,
+    /// `content_length`: a body that says it is shorter, in bytes, goes as it is.
+    pub length_min: u64,
+    /// `content_types`: media types without parameters; one that ends with `*` is the start of others.
+    pub types: Vec<String>,
+}
+
+/// A content coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the codings of RFC 1952, RFC 7932 and RFC 8878")]
+pub enum Coding {
+    Gzip,
+    Brotli,
+    Zstd,
+}
+
+impl Coding {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Gzip, Self::Brotli, Self::Zstd];
+
+    /// Its name in Content-Encoding.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl Default for Gzip {
+    fn default() -> Self {
+        Self {
+            codings: vec![Coding::Gzip],
+            gzip_level: 6,
+            brotli_level: 4,
+            zstd_level: 3,
+            length_min: 1024,
+            types: vec!["text/html".to_owned()],
+        }
+    }
 }
 
 /// `ip_access`: who is let in.

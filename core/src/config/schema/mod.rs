@@ -11,7 +11,8 @@ mod tls;
 
 pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
 pub use filter::{
-    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, FilterSettings, IpAccess, IpNetwork, IpRule, PayloadLimit,
+    Abort, Coding, Delay, Fault, FieldRule, FieldValue, FilterConfig, FilterSettings, Gzip, IpAccess, IpNetwork,
+    IpRule, PayloadLimit,
 };
 pub use listener::{AccessLog, Listener, Proxy};
 pub use pattern::{Pattern, PatternError};
