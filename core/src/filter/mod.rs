@@ -9,6 +9,7 @@
 mod body;
 mod fault;
 mod fields;
+mod flow_control;
 mod gzip;
 mod ip_access;
 pub mod network;

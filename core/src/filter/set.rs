@@ -135,6 +135,7 @@ impl Tally {
 fn make(config: &FilterConfig, ground: &Ground<'_>) -> Arc<dyn Filter + Send + Sync> {
     match config {
         FilterConfig::Fault(config) => Arc::new(super::fault::FaultFilter::new(config, ground)),
+        FilterConfig::FlowControl(config) => Arc::new(super::flow_control::FlowControlFilter::new(config, ground)),
         FilterConfig::Gzip(config) => Arc::new(super::gzip::GzipFilter::new(config, ground)),
         FilterConfig::IpAccess(config) => Arc::new(super::ip_access::IpAccessFilter::new(config, ground)),
         FilterConfig::PayloadLimit(config) => Arc::new(super::payload_limit::PayloadLimitFilter::new(config, ground)),

@@ -13,7 +13,8 @@ use bytes::Bytes;
 
 use crate::config::schema::{ClusterId, RouteAction as Action, RouteTimeout, RouterConfig};
 use crate::message::{HttpHead, Method};
-use matcher::{Matcher, with_normal_path};
+use matcher::Matcher;
+pub(crate) use matcher::with_normal_path;
 use virtual_host::VirtualHosts;
 
 /// The routes of one `router_config_name`.

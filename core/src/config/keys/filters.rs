@@ -30,6 +30,42 @@ pub(super) const HEADER: &[Key] = &[
     key("regex", Bool, "false", "Whether `value` is a regular expression (RE2), found anywhere in the field."),
 ];
 
+pub(super) const FLOW_CONTROL: &[Key] = &[
+    key(
+        "global_switch",
+        Bool,
+        "false",
+        "Whether requests above a limit are refused. Neither this nor `monitor`: the filter is off.",
+    ),
+    key("monitor", Bool, "false", "Whether requests above a limit are counted where they are not refused."),
+    key(
+        "limit_key_type",
+        Choice(&["PATH", "ARG", "URI"]),
+        "PATH",
+        "What a rule's `resource` is compared with: the path, decoded and normal; the query; or both as they came.",
+    ),
+    key("action", Map("flow_action"), "", "What a client above a limit is told."),
+    key("rules", Maps("flow_rule"), "", "The limits. A request must pass every rule that is for it."),
+];
+
+pub(super) const FLOW_ACTION: &[Key] = &[
+    key("status", Number, "509", "The status, 400 to 599."),
+    key("body", Text, "current request is limited", "The text."),
+];
+
+pub(super) const FLOW_RULE: &[Key] = &[
+    key("id", Text, "the resource", "A name for the rule, in metrics."),
+    key("resource", Text, "", "The path (see `limit_key_type`) that it is for, as a whole. Absent: every one."),
+    key("route", Text, "", "Ferrogate's own: only requests of the route of this name."),
+    key("headers", Maps("filter_header"), "", "Ferrogate's own: only requests with all of these fields."),
+    key("grade", Number, "1", "1: requests in a time. 0: requests at a time."),
+    key("threshold", Number, "", "How many; with `grade: 1` fractions too. 0 refuses all. Required."),
+    key("statIntervalInMs", Number, "1000", "In how many milliseconds."),
+    key("burst", Number, "the threshold", "Ferrogate's own: how many may come at once; at least one may."),
+    key("controlBehavior", Number, "0", "0: what is above the rate is refused. 1: it waits for its turn."),
+    key("maxQueueingTimeMs", Number, "0", "With `controlBehavior: 1`: how long it waits, in milliseconds, at most."),
+];
+
 pub(super) const GZIP: &[Key] = &[
     key("gzip_level", Number, "6", "1 to 9: more is smaller and slower."),
     key("content_length", Size, "1024", "A body that says it is shorter than this, in bytes, goes as it is."),

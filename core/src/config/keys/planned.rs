@@ -81,6 +81,20 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("router", "response_headers_to_remove", Warning, "responses keep these fields"),
 
     row("virtual_host", "require_tls", Warning, "requests without TLS are served too; in MOSN the key has no effect either"),
+    row("flow_control", "app_name", Warning, "counters go by the listener and the rule"),
+    row("flow_control", "callback_name", Error, "the callbacks that are named would not run"),
+    row("flow_control", "log_path", Warning, "what is refused is counted, not logged"),
+    row("flow_control", "dynamic_data_resources", Error, "the rules of these sources would be missing"),
+    row("flow_control", "direction", Warning, "every listener counts for itself"),
+    row("flow_rule", "tokenCalculateStrategy", Error, "the limit would not warm up or follow the memory"),
+    row("flow_rule", "relationStrategy", Error, "requests for this resource would be bounded, not those for another one"),
+    row("flow_rule", "refResource", Warning, "no rule looks at another resource"),
+    row("flow_rule", "warmUpPeriodSec", Warning, "limits do not warm up"),
+    row("flow_rule", "warmUpColdFactor", Warning, "limits do not warm up"),
+    row("flow_rule", "limitApp", Warning, "every client counts"),
+    row("flow_rule", "strategy", Warning, "a rule bounds its own resource"),
+    row("flow_rule", "clusterMode", Error, "each gateway would count for itself"),
+
     deep("virtual_host", "request_headers_to_add", Error, "origins would get the client's own fields of these names, or none", "header_add"),
     row("virtual_host", "request_headers_to_remove", Error, "origins would get fields that are meant to be taken away"),
     deep("virtual_host", "response_headers_to_add", Warning, "responses lack these fields", "header_add"),
@@ -233,7 +247,6 @@ const fn variant(name: &'static str, severity: Severity, effect: &'static str) -
 pub(crate) const STREAM_FILTERS: &[Variant] = &[
     // tidy: table
     variant("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
-    variant("flowControlFilter", Error, "requests above the limit would be let through"),
     variant("header_to_metadata", Error, "requests would go to hosts outside their subset"),
     variant("dsl", Error, "requests would be neither changed nor refused"),
     variant("dubbo_stream", Error, "requests would not find their service"),

@@ -21,6 +21,13 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
     Section { name: "payload_limit", path: "payload_limit: stream_filters[].config", keys: filters::PAYLOAD_LIMIT },
     Section { name: "filter_header", path: "headers[] of a filter", keys: filters::HEADER },
+    Section { name: "flow_control", path: "flowControlFilter: stream_filters[].config", keys: filters::FLOW_CONTROL },
+    Section {
+        name: "flow_action",
+        path: "flowControlFilter: stream_filters[].config.action",
+        keys: filters::FLOW_ACTION,
+    },
+    Section { name: "flow_rule", path: "flowControlFilter: stream_filters[].config.rules[]", keys: filters::FLOW_RULE },
     Section { name: "gzip", path: "gzip: stream_filters[].config", keys: filters::GZIP },
     Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
     Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },

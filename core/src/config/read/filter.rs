@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a filter that would not run is never passed over in silence.
 
+use super::flow_control;
 use crate::config::diagnostic::Place;
 use crate::config::keys::{self, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
@@ -77,7 +78,7 @@ fn percent(r: &mut Reader, fields: &Fields<'_>) -> u8 {
 }
 
 /// What a field of a request must be.
-fn field_rule(r: &mut Reader, node: &Node) -> Option<FieldRule> {
+pub(super) fn field_rule(r: &mut Reader, node: &Node) -> Option<FieldRule> {
     let fields = r.map(node, "filter_header")?;
     let name = fields.required(r, "name")?;
     let is_regex = fields.boolean(r, "regex").unwrap_or(false);
@@ -163,7 +164,12 @@ fn payload_limit(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
 type Read = fn(&mut Reader, &Node) -> Option<FilterConfig>;
 
 /// The filters that there are.
-const READERS: &[(&str, Read)] =
-    &[("fault", fault), ("gzip", gzip), ("ip_access", ip_access), ("payload_limit", payload_limit)];
+const READERS: &[(&str, Read)] = &[
+    ("fault", fault),
+    ("flowControlFilter", flow_control::flow_control),
+    ("gzip", gzip),
+    ("ip_access", ip_access),
+    ("payload_limit", payload_limit),
+];
 
 const ACTIONS: &[(&str, bool)] = &[("allow", true), ("deny", false)];

@@ -7,6 +7,7 @@ mod admin;
 mod cluster;
 mod dataplane;
 mod filter;
+mod flow_control;
 mod limits;
 mod listener;
 mod route;

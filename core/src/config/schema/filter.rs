@@ -29,6 +29,7 @@ macro_rules! filters {
 
 filters! {
     "fault" => Fault;
+    "flowControlFilter" => FlowControl;
     "gzip" => Gzip;
     "ip_access" => IpAccess;
     "payload_limit" => PayloadLimit;
@@ -89,6 +90,80 @@ pub enum FieldValue {
     Present,
     /// Something in which this is found.
     Regex(Pattern),
+}
+
+/// `flowControlFilter`: how many requests pass, in a time or at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowControl {
+    /// What happens to requests above a limit.
+    pub mode: FlowMode,
+    /// `limit_key_type`: what of a request a rule's `resource` is compared with.
+    pub key: FlowKey,
+    /// `action.status`.
+    pub status: u16,
+    /// `action.body`.
+    pub body: String,
+    /// `rules`: a request must pass all that are for it.
+    pub rules: Vec<FlowRule>,
+}
+
+/// Of `global_switch` and `monitor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowMode {
+    /// Neither: nothing is counted.
+    Off,
+    /// `monitor` alone: what would be refused is counted, and passes.
+    Watch,
+    /// `global_switch`: it is refused.
+    Enforce,
+}
+
+/// `limit_key_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum FlowKey {
+    /// `PATH`: the path, decoded and normal, without the query.
+    #[default]
+    Path,
+    /// `ARG`: the query.
+    Argument,
+    /// `URI`: path and query as they came.
+    Uri,
+}
+
+/// One entry of `rules`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowRule {
+    /// `id`, in metrics: `resource` where the file says none.
+    pub id: String,
+    /// `resource`; None: whatever the request is for.
+    pub resource: Option<String>,
+    /// `route`: only requests of the route of this name.
+    pub route: Option<String>,
+    /// `headers`: only requests with all of these.
+    pub fields: Vec<FieldRule>,
+    /// How many.
+    pub limit: FlowLimit,
+}
+
+/// What a rule bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowLimit {
+    /// Requests in a time.
+    Rate {
+        /// `threshold`, in thousandths of a request.
+        thousandths: u64,
+        /// `statIntervalInMs`: in how long.
+        interval: Duration,
+        /// How many may come at once; 0: `threshold`.
+        burst: u64,
+        /// `controlBehavior: 1`: requests wait for their turn, this long at most. None: they are refused.
+        queue: Option<Duration>,
+    },
+    /// `grade: 0`: requests at a time.
+    Concurrency {
+        /// `threshold`.
+        requests_max: u64,
+    },
 }
 
 /// `gzip`: which answers are compressed, and how.

@@ -11,8 +11,8 @@ mod tls;
 
 pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
 pub use filter::{
-    Abort, Coding, Delay, Fault, FieldRule, FieldValue, FilterConfig, FilterSettings, Gzip, IpAccess, IpNetwork,
-    IpRule, PayloadLimit,
+    Abort, Coding, Delay, Fault, FieldRule, FieldValue, FilterConfig, FilterSettings, FlowControl, FlowKey, FlowLimit,
+    FlowMode, FlowRule, Gzip, IpAccess, IpNetwork, IpRule, PayloadLimit,
 };
 pub use listener::{AccessLog, Listener, Proxy};
 pub use pattern::{Pattern, PatternError};
