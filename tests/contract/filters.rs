@@ -65,7 +65,7 @@ impl Filter for Recorder {
         }
     }
 
-    fn on_response(&self, _: &mut Exchange, response: &mut Response) -> Verdict {
+    fn on_response(&self, _: &mut Exchange, response: &mut Response, _: Option<&Route>) -> Verdict {
         let Head::Http(head) = &mut response.head else { return Verdict::Continue };
         self.seen.borrow_mut().push(format!("response {}", head.status()));
         head.set("x-seen", b"yes");

@@ -41,6 +41,8 @@ pub struct Limits {
     pub drain_bytes_max: u64,
     /// Bytes of access log lines that wait for the log thread, of all workers together, at most; further lines are dropped.
     pub access_log_queue_bytes_max: usize,
+    /// Answers of one listener that are being compressed at a time, of all workers together, at most; further ones go as they are.
+    pub compressions_max: usize,
 
     /// From the first byte of a head to its end (408 beyond).
     pub head_timeout: Duration,
@@ -93,6 +95,7 @@ impl Default for Limits {
             mirror_requests_max: 256,
             drain_bytes_max: 64 * 1024,
             access_log_queue_bytes_max: 16 << 20,
+            compressions_max: 1024,
             head_timeout: Duration::from_secs(15),
             body_bytes_per_second_min: 240,
             body_rate_window: Duration::from_secs(10),

@@ -63,6 +63,8 @@ impl<T: Transport> Proxy<T> {
             RouteAction::Direct { status, body } => direct_reply(*status, body),
             RouteAction::Redirect(redirect) => redirect_reply(redirect.status, &Route::location(redirect, x)),
         };
+        filters.on_response(x, &mut answer, Some(&route)).await;
+        answer.body = filters.on_body(Direction::Response, answer.body);
         if let Some(head) = answer.head.http_mut() {
             route.edit_response(x, head);
         }

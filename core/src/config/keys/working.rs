@@ -24,7 +24,16 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
     Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
     Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
+    Section { name: "payload_limit", path: "payload_limit: stream_filters[].config", keys: filters::PAYLOAD_LIMIT },
     Section { name: "filter_header", path: "headers[] of a filter", keys: filters::HEADER },
+    Section { name: "flow_control", path: "flowControlFilter: stream_filters[].config", keys: filters::FLOW_CONTROL },
+    Section {
+        name: "flow_action",
+        path: "flowControlFilter: stream_filters[].config.action",
+        keys: filters::FLOW_ACTION,
+    },
+    Section { name: "flow_rule", path: "flowControlFilter: stream_filters[].config.rules[]", keys: filters::FLOW_RULE },
+    Section { name: "gzip", path: "gzip: stream_filters[].config", keys: filters::GZIP },
     Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
     Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
@@ -443,6 +452,13 @@ const LIMITS: &[Key] = &[
         Size,
         "16MiB",
         "Bytes of access log lines that wait to be written, of all workers together, at most; further lines are dropped and counted.",
+    ),
+    key(
+        "compressions_max",
+        Number,
+        "1024",
+        "Answers of one listener that are being compressed at a time, of all workers together, at most; further ones go as they are. Each \
+         holds up to 1 MiB.",
     ),
     key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
     key(

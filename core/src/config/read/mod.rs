@@ -8,6 +8,7 @@ mod cluster;
 mod dataplane;
 mod edits;
 mod filter;
+mod flow_control;
 mod limits;
 mod listener;
 mod route;
