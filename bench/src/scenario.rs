@@ -27,7 +27,7 @@ pub struct Scenario {
     pub origin_tls: bool,
     /// Who takes part.
     pub wires: Wires,
-    /// The fixed rate is this part of the slowest backend's capacity.
+    /// The fixed rate is this part of the capacity of the slowest backend on kernel sockets.
     pub fixed_part: f64,
     /// Scenarios of one group have the same fixed rate, that of the first of them.
     pub rate_group: Option<&'static str>,
