@@ -171,8 +171,12 @@ impl<'a> Runner<'a> {
             let seconds = (self.plan.seconds / 2.0).max(PROBE_SECONDS_MIN);
             let probe = Window { level: Level::Saturation, rate: None, seconds, warmup: self.plan.warmup };
             self.progress.now(&format!("{} {} probe", scenario.name, backend.name));
-            let done =
-                self.window_on_its_own(scenario, backend, probe).map(|cell| slowest = slowest.min(rate_of(&cell)));
+            let done = self.window_on_its_own(scenario, backend, probe).map(|cell| {
+                slowest_of_all = slowest_of_all.min(rate_of(&cell));
+                if sets_pace(backend) {
+                    slowest = slowest.min(rate_of(&cell));
+                }
+            });
             self.note(scenario, backend, done, players)?;
             self.progress.done(self.plan.window_time(scenario));
         }
