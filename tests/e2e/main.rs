@@ -14,6 +14,8 @@ mod http1;
 mod limits;
 mod peers;
 mod refusals;
+mod retries;
+mod routes;
 mod stage;
 mod tls;
 mod websocket;
