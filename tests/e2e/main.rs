@@ -17,6 +17,8 @@ mod peers;
 mod refusals;
 mod reload;
 mod restart;
+mod retries;
+mod routes;
 mod stage;
 mod tls;
 mod websocket;
