@@ -12,6 +12,7 @@ use ferrogate_core::control::demo;
 use ferrogate_core::control::log::{Log, LogKnobs, lost_lines};
 use ferrogate_core::control::process::{self, Process};
 use ferrogate_core::control::review::Review;
+use ferrogate_core::control::watchdog::watch_over;
 use ferrogate_core::net::Address;
 use ferrogate_core::snapshot::Snapshot;
 use ferrogate_core::telemetry::log_thread::{LogQueue, LogThread};
@@ -63,8 +64,10 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
     let (stop_to, stop) = watch::channel(Stop::No);
     let (started, reports) = mpsc::unbounded_channel();
     let conns_max = conns_max(config, workers_max);
+    let memory_bytes_max = memory_bytes_max(workers_max);
+    let watchdog = watch_over(Arc::clone(&counters), snapshot.clone());
     let logs = access_logs.queue();
-    let orders = Orders { snapshot, stop, started, counters: Arc::clone(&counters), conns_max, logs };
+    let orders = Orders { snapshot, stop, started, counters: Arc::clone(&counters), conns_max, memory_bytes_max, logs };
     let (state, state_rx) = watch::channel(State::Starting);
     let process = Process { stop: stop_to, state, access_logs: access_logs.queue(), log: log.knobs() };
     // Before the workers: what can't start must not have taken traffic from what runs already.
@@ -89,6 +92,7 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
             return e.exit_code();
         }
     };
+    spawn_local(watchdog);
     let failure =
         process.serve(running.workers(), running.ended(), reports, || announce(config, admin.as_ref(), demo)).await;
     let ended = spawn_blocking(move || running.join()).await;
@@ -134,6 +138,11 @@ fn conns_max(config: &Config, workers: usize) -> usize {
         0 => (dataplane_kernel::open_files_max() * 3 / 4 / workers).max(1),
         n => n,
     }
+}
+
+/// Memory of one worker: half of what the process may use, shared out; the rest is for what is not counted, and for the kernel's buffers.
+fn memory_bytes_max(workers: usize) -> usize {
+    usize::try_from(dataplane_kernel::memory_bytes()).unwrap_or(usize::MAX) / 2 / workers
 }
 
 fn announce(config: &Config, admin: Option<&Address>, demo: bool) {

@@ -226,10 +226,11 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What the work cost: busy time where the plane polls, CPU time elsewhere.
+    /// What the work cost: busy time where the plane polls, CPU time elsewhere. Busy time goes by the clock; where a neighbour took the core
+    /// meanwhile it is more than the CPU time, which then is the better bound.
     #[must_use]
     pub fn work_ns(&self) -> u64 {
-        self.busy_ns.unwrap_or(self.cpu_ns)
+        self.busy_ns.map_or(self.cpu_ns, |busy| busy.min(self.cpu_ns))
     }
 }
 

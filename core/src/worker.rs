@@ -2,9 +2,12 @@
 //!
 //! **Invariant:** a worker shares nothing with the others but the snapshot, the stop signal and counters that it alone writes.
 
+mod probe;
+
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +24,11 @@ use crate::message::Downstream;
 use crate::net::{Conn, ListenOptions, Listener, Transport};
 pub use crate::orders::{ListenError, Orders, Stop};
 use crate::proxy::{Current, Generation, Proxy};
+use crate::stream::load::{CONN_BYTES, Charge, Load, TLS_BYTES};
 use crate::stream::server::serve;
 use crate::stream::{ConnState, Wish};
 use crate::telemetry::metrics::{DownstreamCounters, WorkerCounters};
+use crate::telemetry::pulse::Work;
 use crate::tls::MaybeTls;
 
 /// Runs one worker until it is told to stop.
@@ -34,7 +39,11 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
     let counters = Arc::clone(&orders.counters[index]);
     let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
     let generation = Generation::derive(snapshot, None, &transport, &counters, &orders.logs, index);
+    let plane = transport.clone();
+    let load = Rc::new(Load::new(Arc::clone(&counters), move || plane.held_bytes()));
+    load.set_limits(generation.limits(), orders.memory_bytes_max);
     let worker = Rc::new(Worker {
+        load,
         current: Rc::new(Current::new(generation)),
         counters,
         conns: RefCell::default(),
@@ -54,6 +63,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
     };
     let _ = orders.started.send(Ok(()));
     let sweeper = spawn_local(sweep(Rc::clone(&worker)));
+    let probe = spawn_local(probe::probe(Rc::clone(&worker.load)));
     let stop = worker.follow(index, &transport, &mut orders).await;
     for listener in &listeners {
         listener.abort();
@@ -62,6 +72,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         worker.drain(&mut orders.stop).await;
     }
     sweeper.abort();
+    probe.abort();
     Ok(())
 }
 
@@ -69,6 +80,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
 struct Worker<T: Transport> {
     current: Rc<Current<T>>,
     counters: Arc<WorkerCounters>,
+    load: Rc<Load>,
     conns: RefCell<Slab<(Rc<ConnState>, Rc<Limits>)>>,
     emptied: Notify,
     /// A connection has gone while the worker had all it may have.
@@ -129,6 +141,8 @@ impl<T: Transport> Worker<T> {
                     }
                     let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
                     let current = self.current.get();
+                    let _running = self.load.enter(Work::Generation, 0);
+                    self.load.set_limits(&snapshot.limits, orders.memory_bytes_max);
                     let next = Generation::derive(snapshot, Some(&current), transport, &self.counters, &orders.logs, index);
                     self.current.set(next);
                 }
@@ -160,6 +174,7 @@ impl<T: Transport> Worker<T> {
 
     /// Closes connections that have waited for a request, and upstream ones that have lain idle, for too long.
     fn sweep(&self) {
+        let _running = self.load.enter(Work::Sweep, 0);
         let now = Instant::now();
         let conns = self.conns.borrow();
         // So many a turn, so that a turn is short; the next one goes on from here.
@@ -167,7 +182,7 @@ impl<T: Transport> Worker<T> {
         for key in start..start + SWEEP_CONNS_MAX {
             let Some((state, limits)) = conns.get(key) else { continue };
             if let Some(before) = now.checked_sub(limits.idle_timeout) {
-                state.close_if_idle(before);
+                self.counters.downstream.idle_closed.add(u64::from(state.close_if_idle(before)));
             }
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
@@ -177,12 +192,13 @@ impl<T: Transport> Worker<T> {
         }
     }
 
-    fn enter(self: &Rc<Self>, limits: &Rc<Limits>) -> (Rc<ConnState>, Present<T>) {
-        let state = Rc::new(ConnState::swept());
+    fn enter(self: &Rc<Self>, limits: &Rc<Limits>, is_tls: bool) -> (Rc<ConnState>, Present<T>) {
+        let state = Rc::new(ConnState::of_worker(Rc::clone(&self.load)));
+        let charge = self.load.charge(CONN_BYTES + if is_tls { TLS_BYTES } else { 0 });
         let key = self.conns.borrow_mut().insert((Rc::clone(&state), Rc::clone(limits)));
         self.counters.downstream.connection_total.inc();
         self.counters.downstream.connection_active.inc();
-        (state, Present { worker: Rc::clone(self), key, watched: None })
+        (state, Present { worker: Rc::clone(self), key, watched: None, _charge: charge })
     }
 }
 
@@ -192,6 +208,7 @@ struct Present<T: Transport> {
     key: usize,
     /// Network filters that want to hear of its end.
     watched: Option<Box<(ConnectionFilters, Downstream)>>,
+    _charge: Charge,
 }
 
 impl<T: Transport> Drop for Present<T> {
@@ -241,9 +258,14 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
             counters.accept_limited.inc();
             worker.room.notified().await;
         }
+        while worker.load.is_full() {
+            counters.accept_limited.inc();
+            // Memory comes back by other ways than a connection that goes, too.
+            let _ = timeout(entrance.limits.accept_pause, worker.room.notified()).await;
+        }
         match listener.accept().await {
             Ok(conn) => {
-                let (state, present) = worker.enter(&entrance.limits);
+                let (state, present) = worker.enter(&entrance.limits, entrance.tls.is_some());
                 admit(&entrance, conn, state, present);
             }
             Err(e) => pause(&e, counters, &entrance.limits).await,
@@ -335,11 +357,18 @@ fn start<T: Transport>(entrance: &Rc<Entrance<T>>, conn: MaybeTls<T::Conn>, stat
 
 async fn handshake<T: Transport>(conn: T::Conn, tls: &ServerTls, entrance: &Entrance<T>) -> Option<MaybeTls<T::Conn>> {
     let peer = conn.peer_addr().clone();
-    let handshake = timeout(entrance.limits.handshake_timeout, MaybeTls::accept(conn, tls));
-    match handshake.await {
+    let mut handshake = pin!(timeout(entrance.limits.handshake_timeout, MaybeTls::accept(conn, tls)));
+    let watched = poll_fn(|cx| {
+        let _running = entrance.worker.load.enter(Work::Handshake, 0);
+        handshake.as_mut().poll(cx)
+    });
+    match watched.await {
         Ok(Ok(conn)) => return Some(conn),
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "a TLS handshake took longer than handshake_timeout"),
+        Err(_) => {
+            entrance.worker.counters.downstream.handshake_timeout.inc();
+            tracing::debug!(%peer, "a TLS handshake took longer than handshake_timeout");
+        }
     }
     entrance.worker.counters.downstream.handshake_failed.inc();
     None

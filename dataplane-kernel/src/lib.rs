@@ -8,12 +8,14 @@
 mod affinity;
 mod buffers;
 mod conn;
+mod memory;
 mod rlimit;
 mod run;
 mod socket;
 mod transport;
 
 pub use conn::KernelConn;
+pub use memory::memory_bytes;
 pub use rlimit::open_files_max;
 pub use run::{Running, available_cores, run};
 pub use socket::probe;

@@ -12,6 +12,7 @@ mod faults;
 mod filters;
 mod http1;
 mod limits;
+mod overload;
 mod peers;
 mod refusals;
 mod stage;

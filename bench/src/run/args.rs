@@ -28,7 +28,7 @@ pub struct RunArgs {
     /// Rounds of each cell; long cells have fewer. 7, or 3 with --quick.
     #[arg(long)]
     pub rounds: Option<usize>,
-    /// Seconds of each window. 1, or 0.5 with --quick.
+    /// Seconds of each window. 1, or 0.4 with --quick.
     #[arg(long)]
     pub seconds: Option<f64>,
     /// Seconds of load before each window. 0.3, or 0.2 with --quick.
@@ -138,7 +138,7 @@ impl RunArgs {
             backends,
             absent,
             rounds: self.rounds.unwrap_or(if self.quick { 3 } else { 7 }).max(1),
-            seconds: self.seconds.unwrap_or(if self.quick { 0.5 } else { 1.0 }),
+            seconds: self.seconds.unwrap_or(if self.quick { 0.4 } else { 1.0 }),
             warmup: self.warmup.unwrap_or(if self.quick { 0.2 } else { 0.3 }),
             counts: !self.no_counts && !self.quick,
             place: PlaceOptions {

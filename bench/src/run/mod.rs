@@ -37,7 +37,7 @@ pub fn run(args: &RunArgs) -> Result<PathBuf, BenchError> {
     let plan = args.plan()?;
     let session = session(&plan);
     let out = args.out.clone().unwrap_or_else(|| args::default_out(&session.started, &session.commit));
-    let place = Place::make(plan.place)?;
+    let place = Place::make(plan.place, this_program()?)?;
     let mut writer = Writer::create(&out)?;
     writer.write(&Line::Session(Box::new(session)))?;
     for absent in &plan.absent {
@@ -50,6 +50,14 @@ pub fn run(args: &RunArgs) -> Result<PathBuf, BenchError> {
     let mut sink = |line: Line| writer.write(&line);
     Runner::new(&plan, place, &progress, &mut sink)?.run()?;
     Ok(out)
+}
+
+/// The path of this program, which is load generator and origin as well.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn this_program() -> Result<PathBuf, BenchError> {
+    std::env::current_exe().map_err(|e| BenchError::io("find this program", e))
 }
 
 /// The first line of the results.
@@ -203,7 +211,7 @@ impl<'a> Runner<'a> {
             (self.sink)(Line::Cell(Box::new(cell)))?;
             self.progress.done(self.plan.window_time(scenario));
         }
-        if let Some(proxy) = proxy {
+        if let Some(mut proxy) = proxy {
             proxy.stop();
         }
         Ok(())

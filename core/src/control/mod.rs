@@ -9,5 +9,6 @@ mod exposition;
 pub mod log;
 pub mod process;
 pub mod review;
+pub mod watchdog;
 
 pub use certificates::Certificates;

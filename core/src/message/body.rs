@@ -92,6 +92,8 @@ pub enum BodyError {
     Refused(u16),
     /// The sender paused longer than `body_idle_timeout`.
     Timeout,
+    /// The sender sends, but slower than `body_bytes_per_second_min`.
+    TooSlow,
     /// The receiver is gone (only from [`BodySource::poll_relay`]).
     Sink,
 }
@@ -136,6 +138,7 @@ impl fmt::Display for BodyError {
             Self::TooLarge => "the body is longer than request_body_bytes_max",
             Self::Refused(_) => "a filter refused the rest of the body",
             Self::Timeout => "the body's sender paused longer than body_idle_timeout",
+            Self::TooSlow => "the body came slower than body_bytes_per_second_min",
             Self::Sink => "the body's receiver is gone",
         })
     }

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::access_log::{AccessLogs, LogBuffers};
+use super::dice::Dice;
+use super::mirror::UnderWay;
 use crate::config::Limits;
 use crate::config::schema::ClusterId;
 use crate::filter::{FilterSet, Filters};
@@ -28,6 +30,8 @@ pub struct Generation<T: Transport> {
     buffers: LogBuffers,
     /// The access logs of each listener.
     logs: Vec<Option<Rc<AccessLogs>>>,
+    dice: Rc<Dice>,
+    copies: Rc<UnderWay>,
 }
 
 /// The generation in force. A request takes it once, at its start.
@@ -66,7 +70,9 @@ impl<T: Transport> Generation<T> {
         let bytes_max = limits.access_log_queue_bytes_max;
         let buffers = LogBuffers::derive(queue, previous.map(|p| &p.buffers), access_logs, bytes_max);
         let logs = snapshot.listeners.iter().map(|l| buffers.logs_of(&l.config)).collect();
-        Self { clusters, filters, limits, buffers, logs, snapshot: Arc::clone(&snapshot) }
+        let dice = previous.map_or_else(|| Rc::new(Dice::new(worker as u64)), |p| Rc::clone(&p.dice));
+        let copies = previous.map(|p| Rc::clone(&p.copies)).unwrap_or_default();
+        Self { clusters, filters, limits, buffers, logs, dice, copies, snapshot: Arc::clone(&snapshot) }
     }
 
     /// What it was derived from.
@@ -109,6 +115,16 @@ impl<T: Transport> Generation<T> {
     /// Hands what was gathered for the logs to their thread. To be called now and then.
     pub fn flush_logs(&self) {
         self.buffers.flush();
+    }
+
+    /// A random number.
+    pub(super) fn draw(&self) -> u64 {
+        self.dice.draw()
+    }
+
+    /// The copies of requests that this worker has under way.
+    pub(super) fn copies(&self) -> &Rc<UnderWay> {
+        &self.copies
     }
 
     /// The cluster with this id.
@@ -167,7 +183,8 @@ fn make_cluster<T: Transport>(
         });
         let address = host.address.clone();
         let (limits, counters, shared) = (Rc::clone(limits), Arc::clone(counters), Arc::clone(shared));
-        Rc::new(HostPool::new(transport.clone(), address, tls, settings, limits, counters, shared))
+        let pool = HostPool::new(transport.clone(), address, tls, settings, limits, counters, shared);
+        Rc::new(pool.with_hostname(&host.hostname))
     });
     let hosts = hosts.collect();
     Cluster::new(config.config.clone(), hosts, worker, Arc::clone(shared), Arc::clone(counters))

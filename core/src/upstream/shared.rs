@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::budget::RetryBudget;
+
 /// The shared state of one cluster. Kept by name from one generation to the next.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -12,6 +14,7 @@ pub struct ClusterShared {
     conns: AtomicUsize,
     wanted: AtomicUsize,
     retries: AtomicUsize,
+    pub(super) budget: RetryBudget,
 }
 
 /// A retry in progress, counted while this lives.

@@ -6,11 +6,14 @@ mod access_log;
 mod admin;
 mod cluster;
 mod dataplane;
+mod edits;
 mod filter;
 mod flow_control;
 mod limits;
 mod listener;
 mod route;
+mod route_action;
+mod route_match;
 mod server;
 mod tls;
 
