@@ -18,7 +18,7 @@ use super::fields::all_hold;
 use super::per_route::PerRoute;
 use super::set::{Ground, Tally};
 use super::{Filter, Phase, Verdict};
-use crate::config::schema::{FieldRule, FlowControl, FlowKey, FlowMode, FlowRule};
+use crate::config::schema::{FieldMatch, FlowControl, FlowKey, FlowMode, FlowRule};
 use crate::message::{Exchange, HttpHead, ResponseFlags};
 use crate::router::{Route, with_normal_path};
 
@@ -43,7 +43,7 @@ struct Settings {
 
 struct Rule {
     route: Option<String>,
-    fields: Vec<FieldRule>,
+    fields: Vec<FieldMatch>,
     limit: Arc<Limit>,
     refused: Arc<Tally>,
 }
@@ -173,7 +173,7 @@ mod tests {
         let rule = FlowRule { id: "r".into(), resource: Some("/a".into()), route: None, fields: Vec::new(), limit };
         let config =
             FlowControl { mode: FlowMode::Enforce, key: FlowKey::Path, status, body: String::new(), rules: vec![rule] };
-        let router = RouterConfig { name: "r".into(), virtual_hosts: Vec::new(), origin: Default::default() };
+        let router = RouterConfig::default();
         let configs = [FilterConfig::FlowControl(config)];
         FilterSet::new(&configs, "l", &router, &|_| None, &Limits::default(), previous)
     }

@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_body_without_a_length_is_measured_as_it_goes_by() {
-        let router = RouterConfig { name: "r".into(), virtual_hosts: Vec::new(), origin: Default::default() };
+        let router = RouterConfig::default();
         let config =
             crate::config::schema::FilterConfig::PayloadLimit(PayloadLimit { body_bytes_max: Some(5), status: 418 });
         let set = FilterSet::new(&[config], "l", &router, &|_| None, &Default::default(), None);

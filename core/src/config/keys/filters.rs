@@ -13,7 +13,7 @@ pub(super) const FAULT: &[Key] = &[
     key("delay", Map("fault_delay"), "", "Lets requests wait before they go on, or fail."),
     key("abort", Map("fault_abort"), "", "Answers requests with a status instead of an origin."),
     key("upstream_cluster", Text, "", "Only requests whose route goes to this cluster. Absent: all."),
-    key("headers", Maps("filter_header"), "", "Only requests with all of these fields."),
+    key("headers", Maps("header_match"), "", "Only requests with all of these fields."),
 ];
 
 pub(super) const FAULT_DELAY: &[Key] =
@@ -23,12 +23,6 @@ pub(super) const FAULT_ABORT: &[Key] =
     &[key("status", Number, "", "The status, 200 to 599. Required."), key("percentage", Number, "0", PERCENTAGE)];
 
 const PERCENTAGE: &str = "How many of a hundred requests, 0 to 100, drawn for each.";
-
-pub(super) const HEADER: &[Key] = &[
-    key("name", Text, "", "The field. Required."),
-    key("value", Text, "", "What the first field of that name must be. Absent: anything."),
-    key("regex", Bool, "false", "Whether `value` is a regular expression (RE2), found anywhere in the field."),
-];
 
 pub(super) const FLOW_CONTROL: &[Key] = &[
     key(
@@ -57,7 +51,7 @@ pub(super) const FLOW_RULE: &[Key] = &[
     key("id", Text, "the resource", "A name for the rule, in metrics."),
     key("resource", Text, "", "The path (see `limit_key_type`) that it is for, as a whole. Absent: every one."),
     key("route", Text, "", "Ferrogate's own: only requests of the route of this name."),
-    key("headers", Maps("filter_header"), "", "Ferrogate's own: only requests with all of these fields."),
+    key("headers", Maps("header_match"), "", "Ferrogate's own: only requests with all of these fields."),
     key("grade", Number, "1", "1: requests in a time. 0: requests at a time."),
     key("threshold", Number, "", "How many; with `grade: 1` fractions too. 0 refuses all. Required."),
     key("statIntervalInMs", Number, "1000", "In how many milliseconds."),

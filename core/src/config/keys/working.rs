@@ -25,7 +25,6 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
     Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
     Section { name: "payload_limit", path: "payload_limit: stream_filters[].config", keys: filters::PAYLOAD_LIMIT },
-    Section { name: "filter_header", path: "headers[] of a filter", keys: filters::HEADER },
     Section { name: "flow_control", path: "flowControlFilter: stream_filters[].config", keys: filters::FLOW_CONTROL },
     Section {
         name: "flow_action",
@@ -46,7 +45,11 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "route", path: "servers[0].routers[].virtual_hosts[].routers[]", keys: ROUTE },
     Section { name: "match", path: "….virtual_hosts[].routers[].match", keys: MATCH },
     Section { name: "route_action", path: "….virtual_hosts[].routers[].route", keys: ROUTE_ACTION },
-    Section { name: "header_match", path: "….routers[].match.headers[]", keys: HEADER_MATCH },
+    Section {
+        name: "header_match",
+        path: "….routers[].match.headers[], and headers[] of a stream filter",
+        keys: HEADER_MATCH,
+    },
     Section { name: "variable_match", path: "….routers[].match.variables[]", keys: VARIABLE_MATCH },
     Section { name: "weighted", path: "….routers[].route.weighted_clusters[]", keys: WEIGHTED },
     Section {

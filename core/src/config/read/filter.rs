@@ -2,13 +2,12 @@
 //!
 //! **Invariant:** a filter that would not run is never passed over in silence.
 
-use super::flow_control;
+use super::{flow_control, route_match};
 use crate::config::diagnostic::Place;
 use crate::config::keys::{self, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
-    Abort, Coding, Delay, Fault, FieldRule, FieldValue, FilterConfig, Gzip, IpAccess, IpNetwork, IpRule, Pattern,
-    PayloadLimit,
+    Abort, Coding, Delay, Fault, FilterConfig, Gzip, IpAccess, IpNetwork, IpRule, PayloadLimit,
 };
 use crate::config::tree::{Node, Value};
 
@@ -70,30 +69,11 @@ fn fault(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
         Some(Abort { status: fields.number(r, "status", 200..=599)?, percent })
     });
     let cluster = fields.text(r, "upstream_cluster");
-    Some(FilterConfig::Fault(Fault { delay, abort, cluster, fields: fields.list(r, "headers", field_rule) }))
+    Some(FilterConfig::Fault(Fault { delay, abort, cluster, fields: fields.list(r, "headers", route_match::header) }))
 }
 
 fn percent(r: &mut Reader, fields: &Fields<'_>) -> u8 {
     fields.number(r, "percentage", 0..=100).unwrap_or(0)
-}
-
-/// What a field of a request must be.
-pub(super) fn field_rule(r: &mut Reader, node: &Node) -> Option<FieldRule> {
-    let fields = r.map(node, "filter_header")?;
-    let name = fields.required(r, "name")?;
-    let is_regex = fields.boolean(r, "regex").unwrap_or(false);
-    let value = match fields.text(r, "value") {
-        None => FieldValue::Present,
-        Some(text) if !is_regex => FieldValue::Exact(text),
-        Some(text) => fields.with(r, "value", |r, node| match Pattern::new(&text) {
-            Ok(pattern) => Some(FieldValue::Regex(pattern)),
-            Err(error) => {
-                r.error(node.place, format!("`{text}` {error}"), "");
-                None
-            }
-        })?,
-    };
-    Some(FieldRule { name, value })
 }
 
 fn gzip(r: &mut Reader, node: &Node) -> Option<FilterConfig> {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::filter::field_rule;
+use super::route_match::header;
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{FilterConfig, FlowControl, FlowKey, FlowLimit, FlowMode, FlowRule};
 use crate::config::tree::{Node, Value};
@@ -42,7 +42,7 @@ fn rule(r: &mut Reader, node: &Node) -> Option<FlowRule> {
         _ => r.text(node),
     });
     let id = id.filter(|id| !id.is_empty()).or_else(|| resource.clone()).unwrap_or_default();
-    let (route, rules) = (fields.text(r, "route"), fields.list(r, "headers", field_rule));
+    let (route, rules) = (fields.text(r, "route"), fields.list(r, "headers", header));
     Some(FlowRule { id, resource, route, fields: rules, limit: limit(r, &fields)? })
 }
 

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Pattern;
+use super::FieldMatch;
 
 /// Declares the filters that there are.
 macro_rules! filters {
@@ -51,7 +51,7 @@ pub struct Fault {
     /// `upstream_cluster`: only requests that go there.
     pub cluster: Option<String>,
     /// `headers`: only requests with all of these.
-    pub fields: Vec<FieldRule>,
+    pub fields: Vec<FieldMatch>,
 }
 
 /// `fault.delay`.
@@ -70,26 +70,6 @@ pub struct Abort {
     pub status: u16,
     /// `percentage`: of a hundred requests.
     pub percent: u8,
-}
-
-/// What a field of a request must be. A request without the field does not match.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldRule {
-    /// `name`.
-    pub name: String,
-    /// `value`.
-    pub value: FieldValue,
-}
-
-/// What the value of a field must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FieldValue {
-    /// This.
-    Exact(String),
-    /// Anything: no value is named.
-    Present,
-    /// Something in which this is found.
-    Regex(Pattern),
 }
 
 /// `flowControlFilter`: how many requests pass, in a time or at a time.
@@ -140,7 +120,7 @@ pub struct FlowRule {
     /// `route`: only requests of the route of this name.
     pub route: Option<String>,
     /// `headers`: only requests with all of these.
-    pub fields: Vec<FieldRule>,
+    pub fields: Vec<FieldMatch>,
     /// How many.
     pub limit: FlowLimit,
 }

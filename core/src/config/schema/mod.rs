@@ -17,8 +17,8 @@ pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, 
 pub(crate) use domain::{DOMAIN_BYTES_MAX, split_port};
 pub use domain::{Domain, DomainError, HostPattern, PortPattern};
 pub use filter::{
-    Abort, Coding, Delay, Fault, FieldRule, FieldValue, FilterConfig, FilterSettings, FlowControl, FlowKey, FlowLimit,
-    FlowMode, FlowRule, Gzip, IpAccess, IpNetwork, IpRule, PayloadLimit,
+    Abort, Coding, Delay, Fault, FilterConfig, FilterSettings, FlowControl, FlowKey, FlowLimit, FlowMode, FlowRule,
+    Gzip, IpAccess, IpNetwork, IpRule, PayloadLimit,
 };
 pub use forwarded::Forwarded;
 pub use listener::{AccessLog, Listener, Proxy};

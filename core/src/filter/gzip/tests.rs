@@ -13,7 +13,7 @@ use crate::message::{BodyError, BodySource, Chunk, Downstream, Request};
 use crate::net::Address;
 
 fn set(config: Gzip, compressions_max: usize) -> FilterSet {
-    let router = RouterConfig { name: "r".into(), virtual_hosts: Vec::new(), origin: Default::default() };
+    let router = RouterConfig::default();
     let limits = Limits { compressions_max, ..Limits::default() };
     FilterSet::new(&[FilterConfig::Gzip(config)], "l", &router, &|_| None, &limits, None)
 }
