@@ -60,9 +60,8 @@ struct Control {
 }
 
 async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log) -> ExitCode {
-    let clusters: Arc<[String]> = snapshot.clusters.iter().map(|c| c.config.name.clone()).collect();
     let workers_max = plane::workers_max(&config.dataplane);
-    let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::new(clusters.len()))).collect();
+    let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::default())).collect();
     let (snapshot_tx, snapshot) = watch::channel(Arc::new(snapshot));
     let (stop_tx, stop) = watch::channel(Stop::No);
     let (started, reports) = mpsc::unbounded_channel();
@@ -72,7 +71,7 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log) -> Exit
     let control = Control { stop: stop_tx, state, _snapshot: snapshot_tx };
     // Before the workers: what can't start must not have taken traffic from what runs already.
     let report: Arc<OnceLock<plane::Report>> = Arc::default();
-    let admin = Admin::new(counters, clusters, state_rx, reporting(&report, log));
+    let admin = Admin::new(counters, orders.snapshot.clone(), state_rx, reporting(&report, log));
     let admin = match serve_admin(admin, config.admin.as_ref()).await {
         Ok(admin) => admin,
         Err(e) => return fail(&e.to_string()),

@@ -14,7 +14,7 @@ pub use tls_offload::{ClientTls, ServerTls};
 use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, RouterConfig, TlsConfig};
 use crate::config::{Diagnostic, Limits, Origin};
 use crate::router::Router;
-use crate::upstream::ClusterShared;
+use crate::upstream::{ClusterShared, Hosts};
 
 /// One generation.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub routers: Vec<Arc<Router>>,
     /// The clusters, by [`ClusterId`].
     pub clusters: Vec<Arc<ClusterConfig>>,
+    /// The clusters by name.
+    cluster_ids: HashMap<Arc<str>, ClusterId>,
     /// The limits.
     pub limits: Arc<Limits>,
     /// The server itself.
@@ -52,7 +54,9 @@ pub struct ListenerConfig {
 #[derive(Debug)]
 pub struct ClusterConfig {
     /// What the file says.
-    pub config: Cluster,
+    pub config: Arc<Cluster>,
+    /// Its hosts, which change without a new generation.
+    pub hosts: Arc<Hosts>,
     /// How to talk TLS to its hosts; None: plain text.
     pub tls: Option<Arc<ClientTls>>,
     /// What the workers share of it; the same as in the generation before.
@@ -120,6 +124,7 @@ impl Snapshot {
             generation: previous.map_or(1, |p| p.generation + 1),
             listeners,
             routers,
+            cluster_ids: cluster_ids(&clusters).into_iter().map(|(name, id)| (name.into(), id)).collect(),
             clusters,
             limits: kept_limits.unwrap_or_else(|| Arc::new(config.limits.clone())),
             server: ServerFacts {
@@ -134,6 +139,12 @@ impl Snapshot {
     #[must_use]
     pub fn router(&self, id: RouterId) -> &Arc<Router> {
         &self.routers[id.0 as usize]
+    }
+
+    /// The cluster of this name.
+    #[must_use]
+    pub fn cluster_id(&self, name: &str) -> Option<ClusterId> {
+        self.cluster_ids.get(name).copied()
     }
 
     /// The cluster of a route of this generation.
@@ -170,7 +181,8 @@ fn clusters(
         let kept = old.filter(|o| o.config == *cluster && same(o.tls.as_ref(), made.as_ref()));
         let anew = || {
             let shared = old.map(|o| Arc::clone(&o.shared)).unwrap_or_default();
-            Arc::new(ClusterConfig { config: cluster.clone(), tls: made, shared })
+            let hosts = Arc::new(Hosts::new(Arc::clone(cluster), old.map(|o| &*o.hosts)));
+            Arc::new(ClusterConfig { config: Arc::clone(cluster), hosts, tls: made, shared })
         };
         out.push(kept.cloned().unwrap_or_else(anew));
     }

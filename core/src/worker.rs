@@ -91,7 +91,7 @@ impl std::error::Error for ListenError {}
 pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -> io::Result<()> {
     let counters = Arc::clone(&orders.counters[index]);
     let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
-    let generation = Generation::derive(snapshot, None, &transport, &counters, index);
+    let generation = Generation::derive(snapshot, None, &transport, index);
     let worker = Rc::new(Worker {
         current: Rc::new(Current::new(generation)),
         counters,
@@ -188,7 +188,7 @@ impl<T: Transport> Worker<T> {
                     }
                     let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
                     let current = self.current.get();
-                    self.current.set(Generation::derive(snapshot, Some(&current), transport, &self.counters, index));
+                    self.current.set(Generation::derive(snapshot, Some(&current), transport, index));
                 }
             }
         }
@@ -229,7 +229,7 @@ impl<T: Transport> Worker<T> {
             }
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
-        for cluster in self.current.get().clusters() {
+        for cluster in self.current.get().used_clusters() {
             cluster.sweep();
         }
     }

@@ -172,8 +172,8 @@ async fn start_gateway(transport: &KernelTransport, origin: &Address, seen: &See
     );
     let (config, _) = Config::parse(&text, "test").unwrap_or_else(|e| panic!("{e:?}"));
     let snapshot = Arc::new(Snapshot::build(&config, None, &mut Certificates::default()).unwrap());
-    let counters = Arc::new(WorkerCounters::new(1));
-    let generation = Generation::derive(snapshot, None, transport, &counters, 0);
+    let counters = Arc::new(WorkerCounters::default());
+    let generation = Generation::derive(snapshot, None, transport, 0);
     let limits = Rc::clone(generation.limits());
     let current = Rc::new(Current::new(generation));
     let bare = Proxy::new(Rc::clone(&current), 0, Rc::default(), Arc::clone(&counters));

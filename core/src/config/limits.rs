@@ -28,6 +28,8 @@ pub struct Limits {
     pub requests_per_conn_max: u64,
     /// Idle upstream connections that one worker keeps per host, at most.
     pub idle_conns_per_host_max: usize,
+    /// Destinations of one ORIGINAL_DST cluster that one worker keeps connections to, at most (503 beyond, when all are in use).
+    pub original_dst_hosts_max: usize,
     /// Bytes of a request body that are read and thrown away to keep a connection whose request was answered early, at most.
     pub drain_bytes_max: u64,
 
@@ -68,6 +70,7 @@ impl Default for Limits {
             interim_responses_max: 16,
             requests_per_conn_max: 0,
             idle_conns_per_host_max: 256,
+            original_dst_hosts_max: 1024,
             drain_bytes_max: 64 * 1024,
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(90),

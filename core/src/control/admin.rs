@@ -17,6 +17,7 @@ use crate::config::Limits;
 use crate::message::{Exchange, Method, Response};
 use crate::net::{Address, ListenOptions, Listener, Transport};
 use crate::proxy::reply::{local_reply, with_body};
+use crate::snapshot::Snapshot;
 use crate::stream::server::serve;
 use crate::stream::{Refusal, ReplyTo, Service};
 use crate::telemetry::metrics::WorkerCounters;
@@ -69,15 +70,15 @@ pub struct Number {
 }
 
 impl Admin {
-    /// An API over these counters; `clusters` are their names by index.
+    /// An API over these counters and the generation in force.
     #[must_use]
     pub fn new(
         workers: Arc<[Arc<WorkerCounters>]>,
-        clusters: Arc<[String]>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
         state: watch::Receiver<State>,
         plane: Arc<dyn Fn() -> PlaneReport + Send + Sync>,
     ) -> Self {
-        Self { counters: Counters { workers, clusters }, state, plane }
+        Self { counters: Counters { workers, snapshot }, state, plane }
     }
 
     /// Listens on `address`; the listener's address and the task's future, which serves until it is dropped.

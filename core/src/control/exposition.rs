@@ -12,15 +12,17 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use super::admin::{Number, PlaneReport};
+use crate::snapshot::{ClusterConfig, Snapshot};
 use crate::telemetry::metrics::{DownstreamCounters, Kind, UpstreamCounters, WorkerCounters};
 
 /// The counters of all workers, added up.
 #[derive(Clone, Debug)]
 pub(super) struct Counters {
     pub(super) workers: Arc<[Arc<WorkerCounters>]>,
-    pub(super) clusters: Arc<[String]>,
+    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
 }
 
 impl Counters {
@@ -38,16 +40,16 @@ impl Counters {
     pub(super) fn to_json(&self) -> Value {
         let downstream: Map<_, _> =
             DownstreamCounters::METRICS.iter().map(|m| (m.name.to_owned(), json!(self.downstream(m.read)))).collect();
-        let upstream: Map<_, _> = self
+        let snapshot = self.snapshot.borrow().clone();
+        let upstream: Map<_, _> = snapshot
             .clusters
             .iter()
-            .enumerate()
-            .map(|(index, name)| {
-                let counters: Map<_, _> = UpstreamCounters::METRICS
+            .map(|cluster| {
+                let counted = UpstreamCounters::METRICS
                     .iter()
-                    .map(|m| (m.name.to_owned(), json!(self.upstream(index, m.read))))
-                    .collect();
-                (name.clone(), Value::Object(counters))
+                    .map(|m| (m.name.to_owned(), json!(cluster.shared.sum(m.read).unwrap_or(0))));
+                let states = STATES.iter().map(|s| (s.name.to_owned(), json!((s.read)(cluster))));
+                (cluster.config.name.clone(), Value::Object(counted.chain(states).collect()))
             })
             .collect();
         json!({ "downstream": downstream, "upstream": upstream })
@@ -55,10 +57,6 @@ impl Counters {
 
     fn downstream(&self, read: fn(&DownstreamCounters) -> u64) -> u64 {
         self.workers.iter().map(|w| read(&w.downstream)).fold(0, u64::wrapping_add)
-    }
-
-    fn upstream(&self, cluster: usize, read: fn(&UpstreamCounters) -> u64) -> u64 {
-        self.workers.iter().filter_map(|w| w.upstream.get(cluster)).map(|c| read(c)).fold(0, u64::wrapping_add)
     }
 }
 
@@ -74,15 +72,15 @@ impl Collector for Exposed {
             let series = [(Vec::new(), self.counters.downstream(m.read))];
             write(&mut encoder, m.name, m.help, m.kind, &series)?;
         }
+        let snapshot = self.counters.snapshot.borrow().clone();
         for m in UpstreamCounters::METRICS {
-            let series: Vec<_> = self
-                .counters
-                .clusters
-                .iter()
-                .enumerate()
-                .map(|(index, name)| (vec![("cluster", name.clone())], self.counters.upstream(index, m.read)))
-                .collect();
-            write(&mut encoder, m.name, m.help, m.kind, &series)?;
+            // A cluster that no worker has used yet has nothing to show: of ten thousand, few are used.
+            let series = snapshot.clusters.iter().filter_map(|c| Some((label(c), c.shared.sum(m.read)?)));
+            write(&mut encoder, m.name, m.help, m.kind, &series.collect::<Vec<_>>())?;
+        }
+        for state in STATES {
+            let series: Vec<_> = snapshot.clusters.iter().map(|c| (label(c), (state.read)(c))).collect();
+            write(&mut encoder, state.name, state.help, Kind::Gauge, &series)?;
         }
         // One block per name, however the plane has ordered them: the format wants a name's series together.
         let mut names: Vec<&Number> = Vec::new();
@@ -100,6 +98,46 @@ impl Collector for Exposed {
         Ok(())
     }
 }
+
+fn label(cluster: &ClusterConfig) -> Vec<(&'static str, String)> {
+    vec![("cluster", cluster.config.name.clone())]
+}
+
+/// A number of a cluster that is there, not counted.
+struct State {
+    name: &'static str,
+    help: &'static str,
+    read: fn(&ClusterConfig) -> u64,
+}
+
+const STATES: &[State] = &[
+    State {
+        name: "ferrogate_upstream_membership_total",
+        help: "Hosts of the cluster",
+        read: |c| c.hosts.current().members().len() as u64,
+    },
+    State {
+        name: "ferrogate_upstream_membership_healthy",
+        help: "Hosts of the cluster that may get requests",
+        read: |c| c.hosts.current().healthy() as u64,
+    },
+    State {
+        name: "ferrogate_upstream_membership_version",
+        help: "Changes of the cluster's hosts since its configuration changed",
+        read: |c| c.hosts.version(),
+    },
+    State {
+        name: "upstream_lb_subsets_created",
+        help: "Subsets of the cluster's hosts",
+        read: |c| c.hosts.current().subsets() as u64,
+    },
+    State { name: "ferrogate_upstream_dns_update", help: "Names looked up", read: |c| c.shared.dns_updates() },
+    State {
+        name: "ferrogate_upstream_dns_failure",
+        help: "Names that could not be looked up, or have no address; their last hosts stay",
+        read: |c| c.shared.dns_failures(),
+    },
+];
 
 type Series = (Vec<(&'static str, String)>, u64);
 

@@ -72,7 +72,7 @@ impl From<ConnectError> for Error {
     fn from(e: ConnectError) -> Self {
         let (side, retry) = match e {
             // Another host of the cluster may have an idle connection.
-            ConnectError::Overflow => (Side::Local, Retry::Always),
+            ConnectError::Overflow(_) => (Side::Local, Retry::Always),
             ConnectError::Exhausted(_) => (Side::Local, Retry::Never),
             _ => (Side::Upstream, Retry::Always),
         };
@@ -98,7 +98,7 @@ impl Error {
         match &self.kind {
             ErrorKind::NoRoute => 404,
             ErrorKind::Connect(ConnectError::Timeout) | ErrorKind::Send(SendError::Timeout) => 504,
-            ErrorKind::NoHost(_) | ErrorKind::Connect(ConnectError::Overflow | ConnectError::Exhausted(_)) => 503,
+            ErrorKind::NoHost(_) | ErrorKind::Connect(ConnectError::Overflow(_) | ConnectError::Exhausted(_)) => 503,
             ErrorKind::Send(SendError::RequestBody(e)) => match e {
                 BodyError::TooLarge => 413,
                 BodyError::Timeout => 408,

@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** only the worker that owns a [`Counter`] writes it; readers may be a moment late but never see a torn or lost value.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that one thread writes and any thread reads.
@@ -104,7 +103,17 @@ counters! {
         request_total: Counter, "upstream_request", "Requests sent";
         request_active: Gauge, "upstream_request_active", "Requests in progress now";
         request_retry: Counter, "upstream_request_retry", "Requests sent again, to another host or on a fresh connection";
-        request_pending_overflow: Counter, "upstream_request_pending_overflow", "Requests refused because the cluster has max_connections connections";
+        request_pending_overflow: Counter, "upstream_request_pending_overflow", "Requests refused because the cluster has max_connections connections and none came free";
+        request_overflow: Counter, "ferrogate_upstream_request_overflow", "Requests refused because the cluster has max_requests in progress";
+        lb_subsets_fallback: Counter, "upstream_lb_subsets_fallback", "Requests that no subset was there for, sent where fall_back_policy says";
+        lb_panic: Counter, "ferrogate_upstream_lb_panic", "Requests sent regardless of health because fewer hosts than panic_threshold are healthy";
+        outlier_ejected: Counter, "ferrogate_upstream_outlier_ejected", "Times that a host was left out because its requests failed";
+        outlier_overflow: Counter, "ferrogate_upstream_outlier_overflow", "Times that a failing host was not left out because max_ejection_percent are already";
+        probe_attempt: Counter, "healthcheck_attempt", "Probes of hosts";
+        probe_success: Counter, "healthcheck_success", "Probes that were answered well";
+        probe_failure: Counter, "healthcheck_failure", "Probes that were not";
+        probe_network_failure: Counter, "healthcheck_network_failure", "Probes that failed because no connection could be opened, or it broke";
+        probe_active_failure: Counter, "healthcheck_active_failure", "Probes that were answered badly, or not in time";
         request_retry_overflow: Counter, "upstream_request_retry_overflow", "Requests that were not tried again because the cluster has max_retries retries in progress";
         response_success: Counter, "upstream_response_success", "Answers with a status below 500";
         response_failed: Counter, "upstream_response_failed", "Answers with a status of 500 or more";
@@ -113,21 +122,11 @@ counters! {
     }
 }
 
-/// Everything that one worker counts.
+/// What one worker counts; what it counts of a cluster is with the cluster, in [`UpstreamCounters`].
 #[derive(Debug, Default)]
 pub struct WorkerCounters {
     /// Its downstream side.
     pub downstream: DownstreamCounters,
-    /// Each cluster by its index in the snapshot.
-    pub upstream: Vec<Arc<UpstreamCounters>>,
-}
-
-impl WorkerCounters {
-    /// Counters for a snapshot with so many clusters.
-    #[must_use]
-    pub fn new(clusters: usize) -> Self {
-        Self { downstream: DownstreamCounters::default(), upstream: (0..clusters).map(|_| Arc::default()).collect() }
-    }
 }
 
 impl DownstreamCounters {

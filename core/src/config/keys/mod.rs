@@ -8,7 +8,7 @@ mod planned;
 mod working;
 
 pub use page::reference_page;
-pub(super) use planned::{BALANCERS, CLUSTER_TYPES, NETWORK_FILTERS, STREAM_FILTERS, Variant};
+pub(super) use planned::{CLUSTER_TYPES, NETWORK_FILTERS, STREAM_FILTERS, Variant};
 use planned::{INNER, PLANNED};
 use working::SECTIONS;
 

@@ -23,6 +23,9 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
         idle_conns_per_host_max: f
             .number(r, "idle_conns_per_host_max", 0..=COUNT_MAX)
             .unwrap_or(d.idle_conns_per_host_max),
+        original_dst_hosts_max: f
+            .number(r, "original_dst_hosts_max", 1..=COUNT_MAX)
+            .unwrap_or(d.original_dst_hosts_max),
         drain_bytes_max: f.size(r, "drain_bytes_max", 0..=u64::MAX).unwrap_or(d.drain_bytes_max),
         head_timeout: f.duration(r, "head_timeout").unwrap_or(d.head_timeout),
         idle_timeout: f.duration(r, "idle_timeout").unwrap_or(d.idle_timeout),

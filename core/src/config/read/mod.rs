@@ -3,8 +3,11 @@
 //! **Invariant:** one function a map; each reads its keys, falls back to the default after a mistake and goes on.
 
 mod admin;
+mod balancing;
 mod cluster;
 mod dataplane;
+mod dns;
+mod health;
 mod limits;
 mod listener;
 mod route;

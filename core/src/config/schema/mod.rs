@@ -3,11 +3,16 @@
 //! **Invariant:** plain data that compares by content; where a thing stands in the file makes no difference.
 
 mod cluster;
+mod health;
 mod listener;
 mod route;
 mod tls;
 
-pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
+pub use cluster::{
+    Balancing, Breakers, Choices, Cluster, ClusterId, Decimal, Dns, Fallback, Family, Host, MetadataMatch, OriginalDst,
+    SlowStart, Source, Subsets, Target,
+};
+pub use health::{Health, HttpProbe, Outlier, Probe, SuccessRate};
 pub use listener::{AccessLog, Listener, Proxy};
 pub(crate) use route::{DOMAIN_BYTES_MAX, split_port};
 pub use route::{
@@ -15,6 +20,8 @@ pub use route::{
     VirtualHost,
 };
 pub use tls::{Pem, TlsBackend, TlsConfig, TlsVersion};
+
+use std::sync::Arc;
 
 use super::dataplane::Dataplane;
 use super::limits::Limits;
@@ -28,7 +35,7 @@ pub struct Config {
     /// `servers[0]`.
     pub server: Server,
     /// `cluster_manager.clusters`.
-    pub clusters: Vec<Cluster>,
+    pub clusters: Vec<Arc<Cluster>>,
     /// `admin`: where the admin API listens, if anywhere.
     pub admin: Option<Address>,
     /// `dataplane`; `workers` is `servers[0].processor` where the section does not say.

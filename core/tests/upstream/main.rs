@@ -1,0 +1,5 @@
+//! Clusters: who gets the requests, what a change of hosts or health does, and what bounds hold.
+
+mod sets;
+mod spread;
+mod stage;
