@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** a key stands in exactly one of the two tables, [`working`] or [`planned`].
 
+mod cluster;
 mod page;
 mod planned;
 mod working;

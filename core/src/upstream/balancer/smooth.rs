@@ -99,9 +99,9 @@ mod tests {
         let weights: Vec<f64> = (0..50).map(|i| f64::from(1 + i % 7)).collect();
         let mut earliest = Earliest::new(&weights, &Random::new(1));
         let mut counts = [0u32; 50];
-        let total: f64 = weights.iter().sum();
+        let total: u32 = (0..50).map(|i| 1 + i % 7).sum();
         let rounds = 100.0;
-        for _ in 0..(total * rounds) as usize {
+        for _ in 0..total * 100 {
             counts[earliest.pick(|place| weights[place], |_| true).unwrap()] += 1;
         }
         for (count, weight) in counts.iter().zip(&weights) {
