@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 mod cli;
-mod logging;
 mod plane;
 mod start;
 
@@ -16,6 +15,7 @@ use clap::Parser;
 use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::schema::Config;
 use ferrogate_core::control::Certificates;
+use ferrogate_core::control::process::terminated;
 use ferrogate_core::net::Address;
 use ferrogate_core::origin::Origin;
 use ferrogate_core::snapshot::Snapshot;
@@ -83,7 +83,7 @@ fn origin(args: &cli::Origin) -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => fail(&format!("the origin can't listen on {address}: {e}")),
             },
-            () = start::terminated() => ExitCode::SUCCESS,
+            () = terminated() => ExitCode::SUCCESS,
         }
     })
 }

@@ -2,11 +2,16 @@
 //!
 //! `httparse` only splits: it does not judge the framing, the host or the connection, keeps nothing, and fills an array on the stack.
 //! `decode` is everything: the checks, and a head of its own that outlives the input. Compare ratios within one run.
+//!
+//! None of them may allocate once the worker's free lists are filled: the bench stops with an error when one does.
+
+mod counting;
 
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ferrogate_core::codec::Codec;
 use ferrogate_core::codec::http1::{
     CodecLimits, ConnectionField, Frame, RequestDecoder, RequestEncoder, ResponseDecoder, ResponseEncoder,
@@ -17,38 +22,27 @@ fn requests(c: &mut Criterion) {
     let mut group = c.benchmark_group("request");
     for (name, src) in [("wrk", WRK.to_vec()), ("browser24", browser())] {
         group.throughput(Throughput::Bytes(src.len() as u64));
-        group.bench_with_input(BenchmarkId::new("httparse", name), &src, |b, src| {
-            b.iter(|| {
-                let mut fields = [const { MaybeUninit::uninit() }; 64];
-                let mut request = httparse::Request::new(&mut []);
-                let parsed = request.parse_with_uninit_headers(black_box(src), &mut fields);
-                assert!(parsed.is_ok_and(|s| s.is_complete()));
-                black_box(request.headers.len())
-            });
+        steady(&mut group, "httparse", name, || {
+            let mut fields = [const { MaybeUninit::uninit() }; 64];
+            let mut request = httparse::Request::new(&mut []);
+            let parsed = request.parse_with_uninit_headers(black_box(&src), &mut fields);
+            assert!(parsed.is_ok_and(|s| s.is_complete()));
+            black_box(request.headers.len())
         });
-        group.bench_with_input(BenchmarkId::new("decode", name), &src, |b, src| {
-            let mut decoder = RequestDecoder::new(CodecLimits::default());
-            b.iter(|| black_box(decode_request(&mut decoder, black_box(src))).1);
+        let mut decoder = RequestDecoder::new(CodecLimits::default());
+        steady(&mut group, "decode", name, || black_box(decode_request(&mut decoder, black_box(&src))).1);
+        let mut room = vec![0; 16 * 1024];
+        let (head, body) = decode_request(&mut decoder, &src);
+        steady(&mut group, "encode", name, || {
+            let mut out = &mut room[..];
+            RequestEncoder::new(black_box(&head), body).encode(&mut out).expect("there is room");
+            black_box(out.len())
         });
-        group.bench_with_input(BenchmarkId::new("encode", name), &src, |b, src| {
-            let mut decoder = RequestDecoder::new(CodecLimits::default());
-            let (head, body) = decode_request(&mut decoder, src);
-            let mut room = vec![0; 16 * 1024];
-            b.iter(|| {
-                let mut out = &mut room[..];
-                RequestEncoder::new(black_box(&head), body).encode(&mut out).expect("there is room");
-                black_box(out.len())
-            });
-        });
-        group.bench_with_input(BenchmarkId::new("forward", name), &src, |b, src| {
-            let mut decoder = RequestDecoder::new(CodecLimits::default());
-            let mut room = vec![0; 16 * 1024];
-            b.iter(|| {
-                let (head, body) = decode_request(&mut decoder, black_box(src));
-                let mut out = &mut room[..];
-                RequestEncoder::new(&head, body).encode(&mut out).expect("there is room");
-                black_box(out.len())
-            });
+        steady(&mut group, "forward", name, || {
+            let (head, body) = decode_request(&mut decoder, black_box(&src));
+            let mut out = &mut room[..];
+            RequestEncoder::new(&head, body).encode(&mut out).expect("there is room");
+            black_box(out.len())
         });
     }
     group.finish();
@@ -56,33 +50,26 @@ fn requests(c: &mut Criterion) {
 
 fn responses(c: &mut Criterion) {
     let mut group = c.benchmark_group("response");
-    let (name, src) = ("4k_reply", REPLY.to_vec());
+    let (name, src) = ("4k_reply", REPLY);
     group.throughput(Throughput::Bytes(src.len() as u64));
-    group.bench_with_input(BenchmarkId::new("httparse", name), &src, |b, src| {
-        b.iter(|| {
-            let mut fields = [const { MaybeUninit::uninit() }; 64];
-            let mut response = httparse::Response::new(&mut []);
-            let config = httparse::ParserConfig::default();
-            let parsed = config.parse_response_with_uninit_headers(&mut response, black_box(src), &mut fields);
-            assert!(parsed.is_ok_and(|s| s.is_complete()));
-            black_box(response.headers.len())
-        });
+    steady(&mut group, "httparse", name, || {
+        let mut fields = [const { MaybeUninit::uninit() }; 64];
+        let mut response = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let parsed = config.parse_response_with_uninit_headers(&mut response, black_box(src), &mut fields);
+        assert!(parsed.is_ok_and(|s| s.is_complete()));
+        black_box(response.headers.len())
     });
-    group.bench_with_input(BenchmarkId::new("decode", name), &src, |b, src| {
-        let mut decoder = ResponseDecoder::new(CodecLimits::default());
-        b.iter(|| black_box(decode_response(&mut decoder, black_box(src))).1);
-    });
-    group.bench_with_input(BenchmarkId::new("forward", name), &src, |b, src| {
-        let mut decoder = ResponseDecoder::new(CodecLimits::default());
-        let mut room = vec![0; 16 * 1024];
-        b.iter(|| {
-            let (head, body) = decode_response(&mut decoder, black_box(src));
-            let mut out = &mut room[..];
-            let mut encoder = ResponseEncoder::new(&head, body, Method::Get);
-            encoder.connection = ConnectionField::Omit;
-            encoder.encode(&mut out).expect("there is room");
-            black_box(out.len())
-        });
+    let mut decoder = ResponseDecoder::new(CodecLimits::default());
+    steady(&mut group, "decode", name, || black_box(decode_response(&mut decoder, black_box(src))).1);
+    let mut room = vec![0; 16 * 1024];
+    steady(&mut group, "forward", name, || {
+        let (head, body) = decode_response(&mut decoder, black_box(src));
+        let mut out = &mut room[..];
+        let mut encoder = ResponseEncoder::new(&head, body, Method::Get);
+        encoder.connection = ConnectionField::Omit;
+        encoder.encode(&mut out).expect("there is room");
+        black_box(out.len())
     });
     group.finish();
 }
@@ -99,20 +86,25 @@ fn chunks(c: &mut Criterion) {
     all.extend_from_slice(&src);
     let mut group = c.benchmark_group("chunked");
     group.throughput(Throughput::Elements(16));
-    group.bench_function("decode/16x256", |b| {
-        let mut decoder = ResponseDecoder::new(CodecLimits::default());
-        b.iter(|| {
-            decoder.expect_response(Method::Get);
-            let mut at = 0;
-            while !decoder.is_body_done() {
-                let (frame, used) = decoder.decode(black_box(&all[at..])).expect("valid").expect("complete");
-                black_box(&frame);
-                at += used;
-            }
-            at
-        });
+    let mut decoder = ResponseDecoder::new(CodecLimits::default());
+    steady(&mut group, "decode", "16x256", || {
+        decoder.expect_response(Method::Get);
+        let mut at = 0;
+        while !decoder.is_body_done() {
+            let (frame, used) = decoder.decode(black_box(&all[at..])).expect("valid").expect("complete");
+            black_box(&frame);
+            at += used;
+        }
+        at
     });
     group.finish();
+}
+
+/// A bench whose operation allocates nothing, or fails.
+fn steady<O>(group: &mut BenchmarkGroup<'_, WallTime>, what: &str, name: &str, op: impl FnMut() -> O) {
+    if let Some(counted) = counting::bench(group, BenchmarkId::new(what, name), op) {
+        counted.assert_none(&format!("{what}/{name}"));
+    }
 }
 
 fn decode_request(decoder: &mut RequestDecoder, src: &[u8]) -> (HttpHead, BodyLength) {

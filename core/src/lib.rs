@@ -10,6 +10,7 @@ pub mod control;
 pub mod filter;
 pub mod message;
 pub mod net;
+pub mod orders;
 pub mod origin;
 pub mod proxy;
 pub mod router;

@@ -85,7 +85,7 @@ impl Service for Origin {
         let _ = reply.response(x, answer).await;
     }
 
-    fn ended(&self, _: &Exchange, _: bool) {}
+    fn ended(&self, _: &mut Exchange, _: bool) {}
 
     fn refuse(&self, refusal: Refusal) -> Response {
         local_reply(refusal.status())

@@ -3,7 +3,6 @@
 //! **Invariant:** a worker shares nothing with the others but the snapshot, the stop signal and counters that it alone writes.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use slab::Slab;
 use tls_offload::ServerTls;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
@@ -20,69 +19,13 @@ use crate::config::{Limits, schema as config};
 use crate::filter::Filters;
 use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
 use crate::message::Downstream;
-use crate::net::{Address, Conn, ListenOptions, Listener, Transport};
+use crate::net::{Conn, ListenOptions, Listener, Transport};
+pub use crate::orders::{ListenError, Orders, Stop};
 use crate::proxy::{Current, Generation, Proxy};
-use crate::snapshot::Snapshot;
 use crate::stream::server::serve;
 use crate::stream::{ConnState, Wish};
 use crate::telemetry::metrics::{DownstreamCounters, WorkerCounters};
 use crate::tls::MaybeTls;
-
-/// What the workers are told, and what they tell.
-#[derive(Clone)]
-pub struct Orders {
-    /// The configuration in force.
-    pub snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// Whether to go on.
-    pub stop: watch::Receiver<Stop>,
-    /// Each worker says once whether it listens.
-    pub started: mpsc::UnboundedSender<Result<(), ListenError>>,
-    /// The counters of each worker.
-    pub counters: Arc<[Arc<WorkerCounters>]>,
-    /// Connections that one worker may have open.
-    pub conns_max: usize,
-}
-
-/// Whether the workers go on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stop {
-    /// They do.
-    #[default]
-    No,
-    /// They accept no more, finish what runs within `graceful_timeout`, and end.
-    Drain,
-    /// They end at once.
-    Now,
-}
-
-/// A listener that could not listen.
-#[derive(Debug)]
-pub struct ListenError {
-    /// Its name in the configuration.
-    pub listener: String,
-    /// Its address.
-    pub address: Address,
-    /// Why.
-    pub error: io::Error,
-}
-
-impl fmt::Display for ListenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "listener {:?} can't listen on {}: {}", self.listener, self.address, self.error)?;
-        match self.error.kind() {
-            io::ErrorKind::AddrInUse => {
-                f.write_str(" (another process has it: find it with `ss -ltnp`, or change `address`)")
-            }
-            io::ErrorKind::AddrNotAvailable => f.write_str(" (no interface of this host has that address)"),
-            io::ErrorKind::PermissionDenied => f.write_str(
-                " (ports below 1024 need CAP_NET_BIND_SERVICE; a unix socket needs write access to its folder)",
-            ),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for ListenError {}
 
 /// Runs one worker until it is told to stop.
 ///
@@ -91,7 +34,7 @@ impl std::error::Error for ListenError {}
 pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -> io::Result<()> {
     let counters = Arc::clone(&orders.counters[index]);
     let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
-    let generation = Generation::derive(snapshot, None, &transport, index);
+    let generation = Generation::derive(snapshot, None, &transport, &orders.logs, index);
     let worker = Rc::new(Worker {
         current: Rc::new(Current::new(generation)),
         counters,
@@ -188,7 +131,8 @@ impl<T: Transport> Worker<T> {
                     }
                     let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
                     let current = self.current.get();
-                    self.current.set(Generation::derive(snapshot, Some(&current), transport, index));
+                    let next = Generation::derive(snapshot, Some(&current), transport, &orders.logs, index);
+                    self.current.set(next);
                 }
             }
         }
@@ -229,6 +173,7 @@ impl<T: Transport> Worker<T> {
             }
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
+        self.current.get().flush_logs();
         for cluster in self.current.get().used_clusters() {
             cluster.sweep();
         }
@@ -344,7 +289,7 @@ fn admit<T: Transport>(entrance: &Rc<Entrance<T>>, conn: T::Conn, state: Rc<Conn
 /// Shows a connection to the filters that come before the codec; says whether it may go on.
 async fn screen<T: Transport>(conn: &mut T::Conn, entrance: &Entrance<T>, present: &mut Present<T>) -> bool {
     let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-    let mut downstream = Downstream { peer, local, is_tls: entrance.tls.is_some() };
+    let mut downstream = Downstream { id: 0, peer, local, is_tls: entrance.tls.is_some() };
     let first_bytes = look_at_first_bytes(conn, &entrance.filters, &mut downstream, entrance.limits.head_bytes_max);
     let passed = timeout(entrance.limits.head_timeout, first_bytes).await.unwrap_or(false);
     if !passed || entrance.filters.on_connection(&downstream) == Flow::Stop {

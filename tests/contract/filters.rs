@@ -18,6 +18,7 @@ use ferrogate_core::proxy::{Current, Generation, Proxy};
 use ferrogate_core::router::Route;
 use ferrogate_core::snapshot::Snapshot;
 use ferrogate_core::stream::server::serve;
+use ferrogate_core::telemetry::log_thread::LogQueue;
 use ferrogate_core::telemetry::metrics::WorkerCounters;
 use test_support::drive;
 use tokio::runtime::{Builder, LocalOptions};
@@ -173,7 +174,7 @@ async fn start_gateway(transport: &KernelTransport, origin: &Address, seen: &See
     let (config, _) = Config::parse(&text, "test").unwrap_or_else(|e| panic!("{e:?}"));
     let snapshot = Arc::new(Snapshot::build(&config, None, &mut Certificates::default()).unwrap());
     let counters = Arc::new(WorkerCounters::default());
-    let generation = Generation::derive(snapshot, None, transport, 0);
+    let generation = Generation::derive(snapshot, None, transport, &LogQueue::closed(), 0);
     let limits = Rc::clone(generation.limits());
     let current = Rc::new(Current::new(generation));
     let bare = Proxy::new(Rc::clone(&current), 0, Rc::default(), Arc::clone(&counters));

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::disallowed_types, reason = "the tests watch another process: their clock is the real one")]
 
+mod access_log;
 mod admin;
 mod bodies;
 mod config;

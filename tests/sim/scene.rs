@@ -13,6 +13,7 @@ use ferrogate_core::config::Config;
 use ferrogate_core::control::Certificates;
 use ferrogate_core::origin::Origin as Builtin;
 use ferrogate_core::snapshot::Snapshot;
+use ferrogate_core::telemetry::log_thread::LogQueue;
 use ferrogate_core::telemetry::metrics::{UpstreamCounters, WorkerCounters};
 use ferrogate_core::worker::{self, Orders, Stop};
 use tokio::sync::{mpsc, watch};
@@ -224,7 +225,8 @@ impl Gateway {
         let (stop, stop_rx) = watch::channel(Stop::No);
         let (started, mut reports) = mpsc::unbounded_channel();
         let all = Arc::from([Arc::clone(&counters)]);
-        let orders = Orders { snapshot, stop: stop_rx, started, counters: all, conns_max: 100 };
+        let orders =
+            Orders { snapshot, stop: stop_rx, started, counters: all, conns_max: 100, logs: LogQueue::closed() };
         let task = spawn_local(worker::run(0, host.transport.clone(), orders));
         match reports.recv().await {
             Some(Ok(())) => Ok(Self { task, counters, stop, snapshot: snapshot_tx }),

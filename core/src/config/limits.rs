@@ -32,6 +32,8 @@ pub struct Limits {
     pub original_dst_hosts_max: usize,
     /// Bytes of a request body that are read and thrown away to keep a connection whose request was answered early, at most.
     pub drain_bytes_max: u64,
+    /// Bytes of access log lines that wait for the log thread, of all workers together, at most; further lines are dropped.
+    pub access_log_queue_bytes_max: usize,
 
     /// From the first byte of a head to its end (408 beyond).
     pub head_timeout: Duration,
@@ -72,6 +74,7 @@ impl Default for Limits {
             idle_conns_per_host_max: 256,
             original_dst_hosts_max: 1024,
             drain_bytes_max: 64 * 1024,
+            access_log_queue_bytes_max: 16 << 20,
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(90),
             body_idle_timeout: Duration::from_secs(60),

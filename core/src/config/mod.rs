@@ -12,6 +12,8 @@ pub mod dataplane;
 pub mod diagnostic;
 mod keys;
 pub mod limits;
+pub mod log_format;
+mod log_roller;
 mod read;
 mod reader;
 mod scalar;
@@ -26,6 +28,7 @@ pub use address::{Address, AddressError};
 pub use diagnostic::{Diagnostic, Origin, Place, Severity};
 pub use keys::reference_page;
 pub use limits::Limits;
+pub use log_roller::LogRoller;
 pub use schema::Config;
 
 impl Config {

@@ -141,7 +141,7 @@ impl Service for Admin {
         let _ = reply.response(x, answer).await;
     }
 
-    fn ended(&self, _: &Exchange, _: bool) {}
+    fn ended(&self, _: &mut Exchange, _: bool) {}
 
     fn refuse(&self, refusal: Refusal) -> Response {
         local_reply(refusal.status())

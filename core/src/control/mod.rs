@@ -6,5 +6,7 @@ pub mod admin;
 mod certificates;
 pub mod demo;
 mod exposition;
+pub mod log;
+pub mod process;
 
 pub use certificates::Certificates;

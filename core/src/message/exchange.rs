@@ -32,11 +32,108 @@ pub struct Exchange {
     pub upstream_host: Option<Rc<str>>,
     /// Hosts that were tried.
     pub attempts: u32,
+    /// When the last byte of the request's body had come; None: with the head.
+    pub request_received: Option<Instant>,
+    /// When the request had been handed to the connection of the host that answered, but for what of its body streams.
+    pub request_sent: Option<Instant>,
+    /// When the head of the host's answer was there.
+    pub response_received: Option<Instant>,
+    /// What went wrong, or was done to the request on purpose.
+    pub flags: ResponseFlags,
+    /// The upstream connection it went on; 0: none.
+    pub upstream_conn: u64,
+    /// What a log has asked for that is gone by the time its line is written.
+    pub wanted: Wanted,
+    /// That, as far as it is known.
+    pub notes: Option<Box<Notes>>,
+}
+
+/// What a log wants to have kept for its line. A request whose logs want nothing of it pays one comparison each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a question of its own, and all are small")]
+pub struct Wanted {
+    /// The names of the route and of its cluster.
+    pub route: bool,
+    /// The address that the upstream connection is from.
+    pub upstream_local: bool,
+    /// Fields of the response.
+    pub response: bool,
+    /// Why no connection to a host could be opened.
+    pub failure: bool,
+}
+
+/// What was kept for the line of a log.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// The name of the route.
+    pub route: String,
+    /// The name of the cluster.
+    pub cluster: String,
+    /// The address that the upstream connection is from.
+    pub upstream_local: Option<Address>,
+    /// Those of the response that was sent.
+    pub response_fields: Vec<NotedField>,
+    /// Why no connection to a host could be opened.
+    pub failure: String,
+}
+
+/// A field of a response: its name in lower case, and its value.
+pub type NotedField = (Box<[u8]>, Box<[u8]>);
+
+/// What went wrong with a request, or was done to it on purpose; MOSN's bits, shown by Envoy's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResponseFlags(u16);
+
+impl ResponseFlags {
+    /// No host of the cluster could be chosen.
+    pub const NO_HEALTHY_UPSTREAM: Self = Self(0x2);
+    /// The host did not answer in time.
+    pub const UPSTREAM_TIMEOUT: Self = Self(0x4);
+    /// We gave the request up.
+    pub const LOCAL_RESET: Self = Self(0x8);
+    /// The host broke the exchange off.
+    pub const REMOTE_RESET: Self = Self(0x10);
+    /// No connection to the host could be opened.
+    pub const CONNECT_FAILURE: Self = Self(0x20);
+    /// The host closed the connection.
+    pub const CONNECTION_TERMINATED: Self = Self(0x40);
+    /// The cluster has as many connections or requests as it may have.
+    pub const OVERFLOW: Self = Self(0x80);
+    /// No route takes the request.
+    pub const NO_ROUTE: Self = Self(0x100);
+    /// A filter made the request wait.
+    pub const DELAY_INJECTED: Self = Self(0x200);
+    /// A filter made the request fail.
+    pub const FAULT_INJECTED: Self = Self(0x400);
+    /// A limit of requests has refused it.
+    pub const RATE_LIMITED: Self = Self(0x800);
+    /// Its body is too large.
+    pub const BODY_TOO_LARGE: Self = Self(0x1000);
+    /// The client left before its answer was complete.
+    pub const DOWNSTREAM_TERMINATED: Self = Self(0x2000);
+
+    /// Adds what `other` says.
+    pub fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The short name of each flag that is set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        (1..).zip(FLAG_NAMES).filter(move |(bit, _)| self.0 & (1 << bit) != 0).map(|(_, name)| *name)
+    }
 }
 
 /// What is known of a downstream connection, the same for all its requests.
 #[derive(Clone, Debug)]
 pub struct Downstream {
+    /// Its number among the connections of this process, both sides counted together.
+    pub id: u64,
     /// The client.
     pub peer: Address,
     /// Where it connected.
@@ -46,6 +143,11 @@ pub struct Downstream {
 }
 
 impl Exchange {
+    /// Where to keep what a log wants.
+    pub fn notes_mut(&mut self) -> &mut Notes {
+        self.notes.get_or_insert_default()
+    }
+
     /// A new record.
     #[must_use]
     pub fn new(request: Request, downstream: Rc<Downstream>) -> Self {
@@ -60,6 +162,16 @@ impl Exchange {
             bytes_sent: 0,
             upstream_host: None,
             attempts: 0,
+            request_received: None,
+            request_sent: None,
+            response_received: None,
+            flags: ResponseFlags::default(),
+            upstream_conn: 0,
+            wanted: Wanted::default(),
+            notes: None,
         }
     }
 }
+
+/// By bit, from the second on.
+const FLAG_NAMES: &[&str] = &["UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "PL", "DC"];

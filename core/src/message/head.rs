@@ -239,6 +239,24 @@ impl HttpHead {
         }
     }
 
+    /// The request target as the peer sent it, whatever has replaced it since; empty for a response.
+    #[must_use]
+    pub fn received_target(&self) -> &[u8] {
+        let StartLine::Request { method_span, target, .. } = self.line else { return &[] };
+        let start = method_span.end() + 1;
+        if self.received == 0 || start > self.received {
+            return target.of(&self.raw);
+        }
+        let line = &self.raw[start..self.received];
+        &line[..memchr::memchr(b' ', line).unwrap_or(line.len())]
+    }
+
+    /// Bytes of the head as the peer sent it; 0 for one that was made here.
+    #[must_use]
+    pub fn received_len(&self) -> usize {
+        self.received
+    }
+
     /// Replaces the request target.
     pub fn set_target(&mut self, new: &[u8]) {
         let span = self.put(new);

@@ -3,11 +3,13 @@
 //! **Invariant:** never does I/O; a head is raw bytes and places in them, never a map of strings.
 
 mod body;
+mod conn_id;
 mod exchange;
 mod head;
 
 pub use body::{Body, BodyError, BodyLength, BodySource, Chunk, Relay};
-pub use exchange::{Downstream, Exchange};
+pub use conn_id::next_conn_id;
+pub use exchange::{Downstream, Exchange, NotedField, Notes, ResponseFlags, Wanted};
 pub use head::{Field, FieldId, HttpHead, Method, Span, StartLine, Version, is_token, is_token_byte, is_value};
 
 /// A request.

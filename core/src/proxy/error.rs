@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::message::BodyError;
+use crate::message::{BodyError, ResponseFlags};
 use crate::stream::client::SendError;
 use crate::upstream::{ConnectError, NoHost};
 
@@ -105,6 +105,34 @@ impl Error {
                 BodyError::Truncated | BodyError::Malformed | BodyError::Sink => 400,
             },
             ErrorKind::Connect(_) | ErrorKind::Send(_) => 502,
+        }
+    }
+}
+
+impl Error {
+    /// What an access log says of it.
+    #[must_use]
+    pub fn flags(&self) -> ResponseFlags {
+        match &self.kind {
+            ErrorKind::NoRoute => ResponseFlags::NO_ROUTE,
+            ErrorKind::NoHost(_) => ResponseFlags::NO_HEALTHY_UPSTREAM,
+            ErrorKind::Connect(ConnectError::Overflow(_)) => ResponseFlags::OVERFLOW,
+            ErrorKind::Connect(_) => ResponseFlags::CONNECT_FAILURE,
+            ErrorKind::Send(SendError::Timeout) => ResponseFlags::UPSTREAM_TIMEOUT,
+            ErrorKind::Send(SendError::Closed { .. } | SendError::Truncated) => ResponseFlags::CONNECTION_TERMINATED,
+            ErrorKind::Send(SendError::Malformed(_) | SendError::Unexpected) => ResponseFlags::REMOTE_RESET,
+            ErrorKind::Send(SendError::RequestBody(BodyError::TooLarge)) => ResponseFlags::BODY_TOO_LARGE,
+            ErrorKind::Send(SendError::RequestBody(_)) => ResponseFlags::DOWNSTREAM_TERMINATED,
+            ErrorKind::Send(SendError::Unwritable(_)) => ResponseFlags::LOCAL_RESET,
+        }
+    }
+
+    /// Why no connection could be opened; empty when that was not it.
+    #[must_use]
+    pub fn transport_failure(&self) -> String {
+        match &self.kind {
+            ErrorKind::Connect(e) => e.to_string(),
+            _ => String::new(),
         }
     }
 }

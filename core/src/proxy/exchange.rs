@@ -15,7 +15,7 @@ use super::reply::{direct_reply, local_reply};
 use super::{Current, Generation};
 use crate::config::schema::ClusterId;
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
-use crate::message::{Body, Exchange, Request, Response};
+use crate::message::{Body, Exchange, Request, Response, ResponseFlags};
 use crate::net::Transport;
 use crate::router::{Route, RouteAction};
 use crate::stream::client::{Answer, Flight, SendError, SendOptions};
@@ -40,6 +40,9 @@ impl<T: Transport> Proxy<T> {
     }
 
     async fn exchange(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> Result<(), Error> {
+        if let Some(logs) = self.current.get().logs(self.listener) {
+            x.wanted = logs.wanted();
+        }
         if let Round::Reply(answer) = self.filters.on_request(Phase::BeforeRoute, x, None).await {
             return self.respond(x, reply, answer).await;
         }
@@ -78,6 +81,11 @@ impl<T: Transport> Proxy<T> {
         reply: &mut impl ReplyTo,
     ) -> Result<(), Error> {
         let cluster = generation.cluster(cluster);
+        if x.wanted.route {
+            let notes = x.notes_mut();
+            notes.route.clone_from(&route.name);
+            cluster.name().clone_into(&mut notes.cluster);
+        }
         let options = SendOptions { timeout: route.timeout, upgrade: x.upgrade, te_trailers: x.te_trailers };
         let replay = Replay::of(x);
         let mut fresh = false;
@@ -130,11 +138,17 @@ impl<T: Transport> Proxy<T> {
         let lease = host.checkout(fresh).await?;
         let sent = Instant::now();
         x.upstream_host = Some(Rc::clone(host.name()));
+        x.upstream_conn = lease.id();
+        if x.wanted.upstream_local {
+            x.notes_mut().upstream_local = lease.local_addr().cloned();
+        }
         counters.request_total.inc();
         let _active = Active::new(&counters.request_active);
         let answered = async {
             let mut flight = lease.send(&mut x.request, options).await?;
+            x.request_sent = Some(Instant::now());
             let answer = await_answer(&mut flight, reply).await?;
+            x.response_received = Some(Instant::now());
             Ok::<_, SendError>(answer)
         }
         .await;
@@ -149,6 +163,7 @@ impl<T: Transport> Proxy<T> {
             Ok(Final::Upgraded(response, tunnel)) => {
                 host.report(Outcome::Answered { status: 101, took: sent.elapsed() });
                 self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
+                self.note_response(x, &response);
                 if reply.upgrade(x, response, tunnel).await.is_err() {
                     self.counters.downstream.request_reset.inc();
                 }
@@ -170,12 +185,29 @@ impl<T: Transport> Proxy<T> {
     /// Sends an answer. From here on there is no other: what goes wrong now cuts the connection.
     async fn respond(&self, x: &mut Exchange, reply: &mut impl ReplyTo, response: Response) -> Result<(), Error> {
         self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
+        self.note_response(x, &response);
         if let Err(e) = reply.response(x, response).await {
             tracing::debug!(peer = %x.downstream.peer, error = %e, "the answer did not arrive whole");
             self.counters.downstream.request_reset.inc();
         }
         self.counters.downstream.bytes_write.add(x.bytes_sent);
         Ok(())
+    }
+
+    /// Writes the lines of the access logs.
+    fn log(&self, x: &Exchange) {
+        if let Some(logs) = self.current.get().logs(self.listener) {
+            logs.write(x, Instant::now());
+        }
+    }
+
+    /// Keeps what an access log wants of the response.
+    fn note_response(&self, x: &mut Exchange, response: &Response) {
+        if x.wanted.response
+            && let (Some(head), Some(logs)) = (response.head.http(), self.current.get().logs(self.listener))
+        {
+            logs.note_response(x, head);
+        }
     }
 
     fn count_reply(&self, x: &mut Exchange, status: u16) {
@@ -202,17 +234,23 @@ impl<T: Transport> Service for Proxy<T> {
         let _active = Active::new(&counters.request_active);
         if let Err(e) = self.exchange(x, reply).await {
             counters.request_failed.inc();
+            x.flags.add(e.flags());
+            if x.wanted.failure {
+                x.notes_mut().failure = e.transport_failure();
+            }
             // Whether the client hears of it or is gone, the request is over.
             let _ = self.respond(x, reply, local_reply(e.status())).await;
         }
     }
 
-    fn ended(&self, x: &Exchange, whole: bool) {
+    fn ended(&self, x: &mut Exchange, whole: bool) {
         if !whole {
+            x.flags.add(ResponseFlags::DOWNSTREAM_TERMINATED);
             self.counters.downstream.request_reset.inc();
             tracing::debug!(peer = %x.downstream.peer, "the client left before its answer was complete");
         }
         self.filters.on_log(x);
+        self.log(x);
     }
 
     fn refuse(&self, refusal: Refusal) -> Response {
@@ -220,6 +258,10 @@ impl<T: Transport> Service for Proxy<T> {
         self.counters.downstream.status(refusal.status());
         tracing::debug!(reason = %refusal, status = refusal.status(), "a request was refused");
         local_reply(refusal.status())
+    }
+
+    fn refused(&self, x: &Exchange) {
+        self.log(x);
     }
 }
 

@@ -7,11 +7,13 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::access_log::{AccessLogs, LogBuffers};
 use crate::config::Limits;
 use crate::config::schema::ClusterId;
 use crate::net::Transport;
 use crate::router::Router;
 use crate::snapshot::Snapshot;
+use crate::telemetry::log_thread::LogQueue;
 use crate::upstream::{Cluster, Reach};
 
 /// One generation of one worker.
@@ -22,6 +24,9 @@ pub struct Generation<T: Transport> {
     limits: Rc<Limits>,
     transport: T,
     worker: usize,
+    buffers: LogBuffers,
+    /// The access logs of each listener.
+    logs: Vec<Option<Rc<AccessLogs>>>,
 }
 
 /// The generation in force. A request takes it once, at its start.
@@ -29,10 +34,20 @@ pub struct Current<T: Transport>(RefCell<Rc<Generation<T>>>);
 
 impl<T: Transport> Generation<T> {
     /// Derives a worker's generation from `snapshot`, keeping what `previous` has of the same clusters.
-    pub fn derive(snapshot: Arc<Snapshot>, previous: Option<&Self>, transport: &T, worker: usize) -> Self {
+    pub fn derive(
+        snapshot: Arc<Snapshot>,
+        previous: Option<&Self>,
+        transport: &T,
+        queue: &LogQueue,
+        worker: usize,
+    ) -> Self {
         let limits = Rc::new(Limits::clone(&snapshot.limits));
         let clusters: Box<[_]> = snapshot.clusters.iter().map(|_| OnceCell::new()).collect();
-        let next = Self { clusters, limits, transport: transport.clone(), worker, snapshot };
+        let access_logs = snapshot.listeners.iter().flat_map(|l| &l.config.access_logs);
+        let bytes_max = limits.access_log_queue_bytes_max;
+        let buffers = LogBuffers::derive(queue, previous.map(|p| &p.buffers), access_logs, bytes_max);
+        let logs = snapshot.listeners.iter().map(|l| buffers.logs_of(&l.config)).collect();
+        let next = Self { clusters, limits, transport: transport.clone(), worker, buffers, logs, snapshot };
         if let Some(previous) = previous {
             previous.hand_over(&next);
         }
@@ -81,6 +96,17 @@ impl<T: Transport> Generation<T> {
     #[must_use]
     pub fn router(&self, listener: usize) -> &Arc<Router> {
         self.snapshot.router(self.snapshot.listeners[listener].router)
+    }
+
+    /// The access logs of the listener with this index, if it has any.
+    #[must_use]
+    pub fn logs(&self, listener: usize) -> Option<&Rc<AccessLogs>> {
+        self.logs.get(listener)?.as_ref()
+    }
+
+    /// Hands what was gathered for the logs to their thread. To be called now and then.
+    pub fn flush_logs(&self) {
+        self.buffers.flush();
     }
 
     /// The cluster with this id.

@@ -23,11 +23,12 @@ use crate::codec::http1::{
     CodecLimits, ConnectionField, ConnectionOptions, DecodeError, EncodeError, Frame, RequestEncoder, ResponseDecoder,
 };
 use crate::config::Limits;
-use crate::message::{Body, BodyError, BodyLength, Head, HttpHead, Method, Request, Response};
-use crate::net::Conn;
+use crate::message::{Body, BodyError, BodyLength, Head, HttpHead, Method, Request, Response, next_conn_id};
+use crate::net::{Address, Conn};
 
 /// An upstream connection that carries one exchange at a time.
 pub struct ClientConn<C> {
+    id: u64,
     pub(super) conn: C,
     pub(super) decoder: ResponseDecoder,
     pub(super) timer: Timer,
@@ -117,7 +118,16 @@ impl<C: Conn> ClientConn<C> {
     /// A connection that has carried nothing yet.
     pub fn new(conn: C, limits: Rc<Limits>) -> Self {
         let decoder = ResponseDecoder::new(CodecLimits::from(&*limits));
-        Self { conn, decoder, timer: Timer::new(), known: 0, limits, exchanges: 0, opened: Instant::now() }
+        Self {
+            id: next_conn_id(),
+            conn,
+            decoder,
+            timer: Timer::new(),
+            known: 0,
+            limits,
+            exchanges: 0,
+            opened: Instant::now(),
+        }
     }
 
     /// Requests that it has carried.
@@ -144,6 +154,12 @@ impl<C> Lease<C> {
     #[must_use]
     pub fn new(conn: Box<ClientConn<C>>, home: Rc<dyn Home<C>>) -> Self {
         Self { conn: Some(conn), home }
+    }
+
+    /// The number of its connection among those of this process.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.conn.as_ref().map_or(0, |conn| conn.id)
     }
 
     pub(super) fn conn(&mut self) -> &mut ClientConn<C> {
@@ -178,6 +194,12 @@ impl<C> Drop for Lease<C> {
 }
 
 impl<C: Conn> Lease<C> {
+    /// The address that its connection is from.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<&Address> {
+        self.conn.as_ref().map(|conn| conn.conn.local_addr())
+    }
+
     /// Takes the connection out for a tunnel. It counts as open until what comes with it is dropped.
     fn into_conn(mut self) -> Option<(C, Away<C>)> {
         let conn = self.conn.take()?;

@@ -32,10 +32,15 @@ pub trait Service: Clone + 'static {
     fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> impl Future<Output = ()>;
 
     /// The request is over, whatever became of it; `whole` is false when the client left before its answer was complete.
-    fn ended(&self, x: &Exchange, whole: bool);
+    fn ended(&self, x: &mut Exchange, whole: bool);
 
     /// The answer to bytes that are no request, or that came too slowly: sent, then the connection is closed.
     fn refuse(&self, refusal: Refusal) -> Response;
+
+    /// That answer was sent, or the client was gone; `x` has no request in it. [`ended`](Self::ended) is not called for it.
+    fn refused(&self, x: &Exchange) {
+        let _ = x;
+    }
 }
 
 /// Why a request could not even be read.

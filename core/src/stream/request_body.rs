@@ -57,6 +57,7 @@ impl<C: Conn> BodySource for RequestBody<C> {
             }
             Poll::Ready(Ok(n)) => {
                 io.decoder.advance_body(n as u64);
+                io.count_upload(n as u64);
                 self.puller.progress(io);
                 Poll::Ready(Ok(Relay::Moved(n as u64)))
             }
@@ -119,15 +120,19 @@ impl Puller {
                 return (0, Err(BodyError::Truncated));
             }
             match decoder.decode(bytes) {
-                Ok(Some((frame, used))) => (used, Ok((0, step(frame, keep)))),
-                Ok(None) => (0, Ok((bytes.len(), Step::Nothing))),
+                Ok(Some((frame, used))) => {
+                    let data = if let Frame::Data(bytes) = &frame { bytes.len() } else { 0 };
+                    (used, Ok((0, step(frame, keep), data)))
+                }
+                Ok(None) => (0, Ok((bytes.len(), Step::Nothing, 0))),
                 Err(DecodeError::BodyTooLarge) => (0, Err(BodyError::TooLarge)),
                 Err(_) => (0, Err(BodyError::Malformed)),
             }
         });
         match read {
-            Poll::Ready(Ok(Ok((known, step)))) => {
+            Poll::Ready(Ok(Ok((known, step, data)))) => {
                 io.known = known;
+                io.count_upload(data as u64);
                 self.progress(io);
                 Poll::Ready(Ok(step))
             }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::reply::{Http1Reply, Outcome};
 use super::request_body::RequestBody;
@@ -19,7 +20,7 @@ use super::{ConnState, Ended, Refusal, ReplyTo, Service, Tunnel, Wish};
 use crate::codec::Codec;
 use crate::codec::http1::{CodecLimits, ConnectionOptions, Frame, RequestDecoder};
 use crate::config::Limits;
-use crate::message::{Body, BodyLength, Downstream, Exchange, Head, HttpHead, Request};
+use crate::message::{Body, BodyLength, Downstream, Exchange, Head, HttpHead, Request, next_conn_id};
 use crate::net::Conn;
 
 /// A connection and what its tasks share of it.
@@ -29,9 +30,18 @@ pub(super) struct ServerIo<C> {
     pub(super) timer: Timer,
     /// Unused bytes that the decoder has seen and found too few.
     pub(super) known: usize,
+    /// What has come of the request's body, where it streams.
+    pub(super) upload: Upload,
     /// Whether the request's body broke off: what follows it on the connection is nobody's.
     pub(super) body_broken: bool,
     pub(super) limits: Rc<Limits>,
+}
+
+/// How much of a streaming request body has come, and when its end.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Upload {
+    pub(super) bytes: u64,
+    pub(super) ended: Option<Instant>,
 }
 
 pub(super) type SharedIo<C> = Rc<RefCell<ServerIo<C>>>;
@@ -49,10 +59,18 @@ pub fn serve<C: Conn, S: Service>(
     guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
     // Not in the future itself: an async function would keep room for the connection beside the place it is moved to.
-    let downstream = Rc::new(Downstream { peer: conn.peer_addr().clone(), local: conn.local_addr().clone(), is_tls });
+    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
+    let downstream = Rc::new(Downstream { id: next_conn_id(), peer, local, is_tls });
     let decoder = RequestDecoder::new(CodecLimits::from(&*limits));
-    let io =
-        Rc::new(RefCell::new(ServerIo { conn, decoder, timer: Timer::new(), known: 0, body_broken: false, limits }));
+    let io = Rc::new(RefCell::new(ServerIo {
+        conn,
+        decoder,
+        timer: Timer::new(),
+        known: 0,
+        upload: Upload::default(),
+        body_broken: false,
+        limits,
+    }));
     serve_all(io, downstream, service, state, guard)
 }
 
@@ -115,7 +133,7 @@ fn poll_step<'a, C: Conn, S: Service>(
             request.options.keep_alive &= !is_last(&io.borrow().limits, *requests);
             Step::Work(Box::pin(exchange(io, service, downstream, state, request)))
         }
-        Incoming::Refused(refusal) => Step::Work(Box::pin(refuse(io, service, refusal))),
+        Incoming::Refused(refusal) => Step::Work(Box::pin(refuse(io, service, downstream, refusal))),
         Incoming::Ended => Step::Rest(After::Ended),
         Incoming::Asked => Step::Rest(After::Stay),
     }))
@@ -151,6 +169,16 @@ enum After {
     Cut,
     /// It is a tunnel from here on.
     Tunnel(Tunnel),
+}
+
+impl<C> ServerIo<C> {
+    /// So many bytes of the request's body have come.
+    pub(super) fn count_upload(&mut self, bytes: u64) {
+        self.upload.bytes += bytes;
+        if self.upload.ended.is_none() && self.decoder.is_body_done() {
+            self.upload.ended = Some(Instant::now());
+        }
+    }
 }
 
 impl<C: Conn> ServerIo<C> {
@@ -262,6 +290,12 @@ async fn exchange<C: Conn, S: Service>(
     let mut reply = Http1Reply::new(Rc::clone(io), &head, options, state);
     let mut x = Exchange::new(Request { head: Head::Http(head), body }, Rc::clone(downstream));
     (x.upgrade, x.te_trailers) = (options.upgrade, options.te_trailers);
+    let streams = matches!(x.request.body, Body::Streaming(_));
+    match &x.request.body {
+        Body::Full(bytes) => x.bytes_received = bytes.len() as u64,
+        Body::Streaming(_) => io.borrow_mut().upload = Upload::default(),
+        Body::Empty => {}
+    }
     let whole = {
         let mut call = pin!(service.call(&mut x, &mut reply));
         poll_fn(|cx| match call.as_mut().poll(cx) {
@@ -270,7 +304,11 @@ async fn exchange<C: Conn, S: Service>(
         })
         .await
     };
-    service.ended(&x, whole);
+    if streams {
+        let upload = io.borrow().upload;
+        (x.bytes_received, x.request_received) = (upload.bytes, upload.ended);
+    }
+    service.ended(&mut x, whole);
     drop(x);
     if !whole {
         return After::Cut;
@@ -318,17 +356,19 @@ async fn drain<C: Conn>(io: &SharedIo<C>) -> After {
 }
 
 /// Answers bytes that are no request.
-async fn refuse<C: Conn, S: Service>(io: &SharedIo<C>, service: &S, refusal: Refusal) -> After {
+async fn refuse<C: Conn, S: Service>(
+    io: &SharedIo<C>,
+    service: &S,
+    downstream: &Rc<Downstream>,
+    refusal: Refusal,
+) -> After {
     let response = service.refuse(refusal);
-    let downstream = {
-        let io = io.borrow();
-        Downstream { peer: io.conn.peer_addr().clone(), local: io.conn.local_addr().clone(), is_tls: false }
-    };
     let request = Request { head: Head::Http(HttpHead::empty()), body: Body::Empty };
-    let mut x = Exchange::new(request, Rc::new(downstream));
+    let mut x = Exchange::new(request, Rc::clone(downstream));
     let mut reply = Http1Reply::refusing(Rc::clone(io));
     // The client may be gone; there is nobody else to tell.
     let _ = reply.response(&mut x, response).await;
+    service.refused(&x);
     After::Close
 }
 

@@ -140,7 +140,7 @@ impl<'a> Visit<'a> for Imports {
 /// The rows of core, from the top: a module imports from rows below its own only (docs/ARCHITECTURE.md, "Arrows inside core").
 const ROWS: &[&[&str]] = &[
     &["worker", "control", "handover"],
-    &["origin"],
+    &["origin", "orders"],
     &["proxy"],
     &["snapshot"],
     &["filter"],

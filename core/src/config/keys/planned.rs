@@ -42,7 +42,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("file", "disable_upgrade", Warning, "there is no hot upgrade to disable"),
     row("file", "inherit_old_mosnconfig", Warning, "there is no hot upgrade: the file alone counts"),
 
-    row("server", "global_log_roller", Warning, "log files are not rotated"),
     row("server", "use_netpoll_mode", Warning, "every worker polls its own sockets; there is no other mode"),
 
     row("listener", "type", Warning, "logs and metrics do not tell ingress from egress"),
@@ -51,8 +50,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("listener", "listener_filters", Error, "what these filters find out about a connection would be missing"),
     row("listener", "inspector", Error, "clients without TLS would be turned away"),
     row("listener", "default_read_buffer_size", Warning, "an idle connection holds no buffer at all"),
-
-    row("access_log", "log_roller", Warning, "the file is not rotated"),
 
     row("filter_chain", "match", Error, "every connection would take this chain"),
     row("stream_filter", "go_plugin_config", Error, "the filter would be missing"),

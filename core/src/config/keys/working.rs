@@ -75,6 +75,7 @@ const FILE: &[Key] = &[
 const SERVER: &[Key] = &[
     key("mosn_server_name", Text, "", "A name for this gateway, in logs."),
     key("default_log_path", Text, "stderr", "Where the log goes: `stdout`, `stderr` or a file."),
+    key("global_log_roller", Text, ROLLER, "When log files are put aside: see `log_roller` of an access log."),
     key("default_log_level", Choice(LEVELS), "INFO", "The least grave entries that are logged. `FATAL` is `ERROR`."),
     key(
         "graceful_timeout",
@@ -133,8 +134,19 @@ const STREAM_FILTER: &[Key] =
 
 const ACCESS_LOG: &[Key] = &[
     key("log_path", Text, "stdout", "`stdout`, `stderr` or a file."),
-    key("log_format", Text, "the default format", "The line, with `%variable%`s."),
+    key("log_format", Text, "MOSN's default", "The line, with `%variable%`s: docs/operating/access-log.md lists them."),
+    key("json", Bool, "false", "Ferrogate's own: a JSON object a line, with the fields that are used most."),
+    key("json_format", Any, "", "Ferrogate's own: a JSON object a line; a map of names to texts with `%variable%`s."),
+    key(
+        "log_roller",
+        Text,
+        "global_log_roller",
+        "When the file is put aside, as in MOSN: `time` in hours, `size` in MB; `age` in days and `keep` say what is kept of old files; \
+         `compress=on` packs them. `off`: never.",
+    ),
 ];
+
+const ROLLER: &str = "time=24 size=1000 age=7 keep=10 compress=off";
 
 const FILTER_CHAIN: &[Key] = &[
     key("tls_context", Map("tls_server"), "", "TLS with one certificate."),
@@ -366,6 +378,12 @@ const LIMITS: &[Key] = &[
         Size,
         "64KiB",
         "Bytes of a request's body that are read and thrown away to keep a connection whose request was answered early, at most.",
+    ),
+    key(
+        "access_log_queue_bytes_max",
+        Size,
+        "16MiB",
+        "Bytes of access log lines that wait to be written, of all workers together, at most; further lines are dropped and counted.",
     ),
     key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
     key("idle_timeout", Duration, "90s", "Between two requests of a connection."),

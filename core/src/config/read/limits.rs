@@ -27,6 +27,9 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
             .number(r, "original_dst_hosts_max", 1..=COUNT_MAX)
             .unwrap_or(d.original_dst_hosts_max),
         drain_bytes_max: f.size(r, "drain_bytes_max", 0..=u64::MAX).unwrap_or(d.drain_bytes_max),
+        access_log_queue_bytes_max: f
+            .size(r, "access_log_queue_bytes_max", 0..=1 << 40)
+            .unwrap_or(d.access_log_queue_bytes_max),
         head_timeout: f.duration(r, "head_timeout").unwrap_or(d.head_timeout),
         idle_timeout: f.duration(r, "idle_timeout").unwrap_or(d.idle_timeout),
         body_idle_timeout: f.duration(r, "body_idle_timeout").unwrap_or(d.body_idle_timeout),

@@ -1,19 +1,23 @@
-//! `servers[0].listeners[]` and what is within: access logs, filter chains, the `proxy` filter.
+//! `servers[0].listeners[]` and what is within: filter chains, the `proxy` filter.
 //!
 //! **Invariant:** a filter that would not run is never passed over in silence.
 
 use std::net::SocketAddr;
 
-use super::{route, the_only, tls};
-use crate::config::Address;
+use super::{access_log, route, the_only, tls};
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
-use crate::config::schema::{AccessLog, Listener, Proxy, RouterConfig, TlsConfig, VirtualHost};
+use crate::config::schema::{Listener, Proxy, RouterConfig, TlsConfig, VirtualHost};
 use crate::config::tree::{Node, Value};
+use crate::config::{Address, LogRoller};
 
 /// A listener, and its router where the routes are inline.
-pub(super) fn listener(r: &mut Reader, node: &Node) -> Option<(Listener, Option<RouterConfig>)> {
+pub(super) fn listener(
+    r: &mut Reader,
+    node: &Node,
+    log_roller: &LogRoller,
+) -> Option<(Listener, Option<RouterConfig>)> {
     let fields = r.map(node, "listener")?;
     // Without a good address the rest is still looked at; the file is refused in any case.
     let address = address(r, &fields).unwrap_or_else(|| Address::Inet(SocketAddr::from(([0, 0, 0, 0], 0))));
@@ -38,7 +42,7 @@ pub(super) fn listener(r: &mut Reader, node: &Node) -> Option<(Listener, Option<
     let listener = Listener {
         bind_port,
         idle_timeout: fields.duration(r, "connection_idle_timeout"),
-        access_logs: fields.list(r, "access_logs", access_log),
+        access_logs: fields.list(r, "access_logs", |r, node| access_log::access_log(r, node, log_roller)),
         tls: chain.tls,
         proxy: choose_router(r, &fields, chain.proxy?, inline.as_ref()),
         origin: r.origin(node.place),
@@ -107,12 +111,6 @@ fn router_name(r: &mut Reader, fields: &Fields<'_>) -> Option<(String, Origin)> 
         let name = r.text(node).filter(|n| !n.is_empty())?;
         Some((name, r.origin(node.place)))
     })
-}
-
-fn access_log(r: &mut Reader, node: &Node) -> Option<AccessLog> {
-    let fields = r.map(node, "access_log")?;
-    let path = fields.text(r, "log_path").unwrap_or_else(|| "stdout".into());
-    Some(AccessLog { path, format: fields.text(r, "log_format") })
 }
 
 fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** one function a map; each reads its keys, falls back to the default after a mistake and goes on.
 
+mod access_log;
 mod admin;
 mod balancing;
 mod cluster;

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::{listener, route};
+use crate::config::LogRoller;
 use crate::config::reader::Reader;
 use crate::config::schema::{LogLevel, Server};
 use crate::config::tree::Node;
@@ -18,22 +19,38 @@ pub(super) struct ReadServer {
 
 pub(super) fn server(r: &mut Reader, node: &Node) -> Option<ReadServer> {
     let fields = r.map(node, "server")?;
+    let log_roller = fields.with(r, "global_log_roller", log_roller).unwrap_or_default();
     let mut server = Server {
         name: fields.text(r, "mosn_server_name").unwrap_or_default(),
         log_path: fields.text(r, "default_log_path").unwrap_or_else(|| "stderr".into()),
         log_level: fields.choice(r, "default_log_level", LEVELS).unwrap_or_default(),
         listeners: Vec::new(),
+        log_roller: LogRoller::default(),
         routers: fields.list(r, "routers", route::router),
     };
-    for (listener, inline) in fields.list(r, "listeners", listener::listener) {
+    for (listener, inline) in fields.list(r, "listeners", |r, node| listener::listener(r, node, &log_roller)) {
         server.listeners.push(listener);
         server.routers.extend(inline);
     }
     if fields.get("listeners").is_none_or(Node::is_neutral) {
         r.warn(node.place, "there is no listener: nothing is served", "");
     }
+    server.log_roller = log_roller;
     let graceful_timeout = fields.duration(r, "graceful_timeout");
     Some(ReadServer { server, graceful_timeout, workers: fields.threads(r, "processor") })
+}
+
+/// `log_roller` and `global_log_roller`.
+pub(super) fn log_roller(r: &mut Reader, node: &Node) -> Option<LogRoller> {
+    let text = r.text(node)?;
+    match LogRoller::parse(&text) {
+        Ok(roller) => Some(roller),
+        Err(word) => {
+            let message = format!("`{word}` is not known here");
+            r.error(node.place, message, "like \"time=24 size=1000 age=7 keep=10 compress=on\", or \"off\"");
+            None
+        }
+    }
 }
 
 const LEVELS: &[(&str, LogLevel)] = &[

@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use super::TlsConfig;
-use crate::config::Address;
 use crate::config::diagnostic::Origin;
+use crate::config::log_format::LogFormat;
+use crate::config::{Address, LogRoller};
 
 /// One entry of `listeners`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +35,10 @@ pub struct Listener {
 pub struct AccessLog {
     /// `log_path`: `stdout`, `stderr` or a file.
     pub path: String,
-    /// `log_format`; None: the default format.
-    pub format: Option<String>,
+    /// `log_format`, `json_format` or `json`.
+    pub format: LogFormat,
+    /// `log_roller`, else `global_log_roller`.
+    pub roller: LogRoller,
 }
 
 /// The `proxy` network filter: HTTP, routed.

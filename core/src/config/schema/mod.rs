@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use super::dataplane::Dataplane;
 use super::limits::Limits;
-use crate::config::Address;
+use crate::config::{Address, LogRoller};
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Server {
     pub log_path: String,
     /// `default_log_level`.
     pub log_level: LogLevel,
+    /// `global_log_roller`: of the log, and of access logs without one of their own.
+    pub log_roller: LogRoller,
     /// `listeners`.
     pub listeners: Vec<Listener>,
     /// `routers`, and behind them one for each listener that has its routes inline.

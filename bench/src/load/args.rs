@@ -1,0 +1,107 @@
+//! The flags of `ferrogate-bench load`.
+//!
+//! **Invariant:** flags only; what they mean is decided where they are used.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// What to send, where and for how long.
+#[derive(Args, Clone, Debug)]
+pub struct LoadArgs {
+    /// Address of the server.
+    #[arg(long)]
+    pub to: SocketAddr,
+    /// Connections held at a time.
+    #[arg(long, default_value_t = 64)]
+    pub connections: u32,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Seconds of the same load before, not measured.
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+    /// Requests per second, sent on schedule whatever comes back; latency counts from the intended send. Without it: as fast as they are answered.
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Requests on one connection before it is closed; 0: no limit, 1: a new connection for each.
+    #[arg(long, default_value_t = 0)]
+    pub requests_per_connection: u32,
+    /// Path asked for, with --shape plain.
+    #[arg(long, default_value = "/")]
+    pub path: String,
+    /// Heads of the requests.
+    #[arg(long, value_enum, default_value_t = Shape::Plain)]
+    pub shape: Shape,
+    /// Bytes of body sent with each request, by POST; 0: GET.
+    #[arg(long, default_value_t = 0)]
+    pub body_bytes: usize,
+    /// Speaks TLS.
+    #[arg(long)]
+    pub tls: bool,
+    /// Certificates that the server's must come from (PEM). Without it, any certificate is taken.
+    #[arg(long, requires = "tls")]
+    pub ca: Option<PathBuf>,
+    /// Name asked for in TLS, and in Host with --shape plain.
+    #[arg(long)]
+    pub server_name: Option<String>,
+    /// Whether handshakes resume a session.
+    #[arg(long, value_enum, default_value_t = Resume::Never)]
+    pub resume: Resume,
+    /// The one TLS version offered.
+    #[arg(long, value_enum)]
+    pub tls_version: Option<TlsVersion>,
+    /// The one cipher suite offered, by its standard name, as TLS13_AES_128_GCM_SHA256.
+    #[arg(long)]
+    pub tls_suite: Option<String>,
+    /// What the connections do.
+    #[arg(long, value_enum, default_value_t = Mode::Http)]
+    pub mode: Mode,
+    /// Addresses to connect from, in turn; a loopback address carries about 28,000 connections to one server address.
+    #[arg(long, value_delimiter = ',')]
+    pub source: Vec<IpAddr>,
+    /// Seconds until a connection or a request is given up.
+    #[arg(long, default_value_t = 10.0)]
+    pub timeout: f64,
+}
+
+/// Heads of the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    /// A request line, Host and little else.
+    Plain,
+    /// 24 header fields as from a browser behind a CDN, 200 virtual hosts with 50 routes each.
+    Real,
+}
+
+/// Whether handshakes resume a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Resume {
+    /// Each is a full one.
+    Never,
+    /// Each but the first ones, by ticket or session id.
+    Always,
+}
+
+/// A TLS version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[value(name = "1.2")]
+    V12,
+    /// RFC 8446.
+    #[value(name = "1.3")]
+    V13,
+}
+
+/// What the connections do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// HTTP/1.1 requests.
+    Http,
+    /// Nothing, after one request each; with --path '' not even that.
+    Idle,
+    /// --body-bytes (64 by default) which the other side sends back.
+    Tcp,
+}

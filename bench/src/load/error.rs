@@ -1,0 +1,51 @@
+//! Why a load or an origin can't begin.
+//!
+//! **Invariant:** only what is the caller's or the machine's fault; the peer's faults are counted, not returned.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a load or an origin can't begin.
+#[derive(Debug)]
+pub enum LoadError {
+    /// A file can't be read.
+    File(PathBuf, io::Error),
+    /// A file has no certificates or no key in it.
+    Pem(PathBuf),
+    /// The certificates, the key, the version or the suite do not go together.
+    Tls(rustls::Error),
+    /// No suite of that name, or not with that version.
+    NoSuite(String),
+    /// The server's name can't be one.
+    Name(String),
+    /// The poller or a socket is refused by the system.
+    System(io::Error),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Pem(path) => write!(f, "{}: no usable PEM in it", path.display()),
+            Self::Tls(error) => write!(f, "TLS: {error}"),
+            Self::NoSuite(name) => write!(f, "no cipher suite {name} with these flags"),
+            Self::Name(name) => write!(f, "{name:?} is no server name"),
+            Self::System(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<io::Error> for LoadError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<rustls::Error> for LoadError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Tls(error)
+    }
+}

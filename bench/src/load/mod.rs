@@ -1,0 +1,41 @@
+//! The load generator: one thread that sends requests and verifies what comes back.
+//!
+//! **Invariant:** no allocation per request; what is sent is made before, what comes back is counted.
+
+mod args;
+mod error;
+mod kernel;
+mod pace;
+mod record;
+mod requests;
+mod response;
+mod result;
+mod slot;
+mod spare;
+mod tls;
+mod window;
+
+use std::io::Write;
+
+pub use args::{LoadArgs, Mode, Resume, Shape, TlsVersion};
+pub use error::LoadError;
+pub use result::{Errors, LatencyUs, LoadResult};
+pub(crate) use tls::certificates;
+
+/// Runs the load; prints `measuring`, `measured` and the result on stdout.
+///
+/// # Errors
+/// When the load can't begin. What goes wrong afterwards is counted in the result.
+pub fn run(args: &LoadArgs) -> Result<(), LoadError> {
+    let result = kernel::run(args)?;
+    let line = serde_json::to_string(&result).expect("plain numbers serialise");
+    say(&line);
+    Ok(())
+}
+
+/// A line on stdout, at once: whoever reads it acts on it.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // A reader that has gone away wants no more lines.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

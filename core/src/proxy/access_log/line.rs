@@ -1,0 +1,317 @@
+//! How a line is written: the parts of its format in order, each value escaped for where it stands.
+//!
+//! **Invariant:** in text, what a peer chose is printable ASCII without a quotation mark; in JSON, every line is one valid object.
+
+use std::io::Write;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Facts;
+use super::value::{Value, value};
+use crate::config::Address;
+use crate::config::log_format::{LogFormat, Piece, Variable};
+use crate::message::Exchange;
+use crate::telemetry::local_clock::LocalClock;
+
+/// A format, ready to be written.
+#[derive(Debug)]
+pub(super) struct Line(Vec<Part>);
+
+#[derive(Debug)]
+enum Part {
+    /// As it stands.
+    Raw(Box<[u8]>),
+    /// A value in text.
+    Text(Variable),
+    /// A value within a JSON string.
+    InString(Variable),
+    /// A value that is a JSON value of its own: a number, a string or null.
+    Json(Variable),
+}
+
+impl Line {
+    pub(super) fn new(format: &LogFormat) -> Self {
+        let mut parts = Vec::new();
+        match format {
+            LogFormat::Text(template) => parts.extend(template.0.iter().map(|piece| match piece {
+                // What the file says may hold a line's end; a line must not.
+                Piece::Text(text) => Part::Raw(text.replace(['\n', '\r'], " ").into_bytes().into()),
+                Piece::Variable(variable) => Part::Text(variable.clone()),
+            })),
+            LogFormat::Json(fields) => {
+                for (index, (name, template)) in fields.iter().enumerate() {
+                    let mut raw = if index == 0 { b"{".to_vec() } else { b",".to_vec() };
+                    put_string(&mut raw, name.as_bytes());
+                    raw.push(b':');
+                    json_value(&mut parts, raw, &template.0);
+                }
+                parts.push(Part::Raw((*b"}").into()));
+            }
+        }
+        Self(parts)
+    }
+
+    /// Writes the line, without its end.
+    pub(super) fn write(&self, out: &mut Vec<u8>, x: &Exchange, facts: &Facts, now: Instant, clock: &mut LocalClock) {
+        for part in &self.0 {
+            match part {
+                Part::Raw(text) => out.extend_from_slice(text),
+                Part::Text(variable) => put_text(out, value(variable, x, facts, now), now, clock),
+                Part::InString(variable) => {
+                    let mut text = Vec::new();
+                    put_plain(&mut text, value(variable, x, facts, now), now, clock);
+                    put_escaped_json(out, &text);
+                }
+                Part::Json(variable) => put_json(out, value(variable, x, facts, now), now, clock),
+            }
+        }
+    }
+}
+
+/// The parts of one JSON value; `raw` is what stands before it.
+fn json_value(parts: &mut Vec<Part>, mut raw: Vec<u8>, pieces: &[Piece]) {
+    if let [Piece::Variable(variable)] = pieces {
+        parts.push(Part::Raw(raw.into()));
+        parts.push(Part::Json(variable.clone()));
+        return;
+    }
+    raw.push(b'"');
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => put_escaped_json(&mut raw, text.as_bytes()),
+            Piece::Variable(variable) => {
+                parts.push(Part::Raw(std::mem::take(&mut raw).into()));
+                parts.push(Part::InString(variable.clone()));
+            }
+        }
+    }
+    raw.push(b'"');
+    parts.push(Part::Raw(raw.into()));
+}
+
+fn put_text(out: &mut Vec<u8>, value: Value<'_>, now: Instant, clock: &mut LocalClock) {
+    match value {
+        Value::Bytes(bytes) => put_escaped_text(out, cut(bytes)),
+        other => put_plain(out, other, now, clock),
+    }
+}
+
+/// As text, bytes as they are.
+fn put_plain(out: &mut Vec<u8>, value: Value<'_>, now: Instant, clock: &mut LocalClock) {
+    match value {
+        Value::None => out.push(b'-'),
+        Value::Number(n) => put_number(out, n),
+        Value::Bytes(bytes) => out.extend_from_slice(cut(bytes)),
+        Value::Moment(moment) => clock.write(moment, now, out),
+        Value::Span(span) => put_span(out, span),
+        Value::Address(address) => put_address(out, address),
+        Value::Flags(flags) => {
+            for (index, name) in flags.names().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(name.as_bytes());
+            }
+        }
+    }
+}
+
+fn put_json(out: &mut Vec<u8>, value: Value<'_>, now: Instant, clock: &mut LocalClock) {
+    match value {
+        Value::None => out.extend_from_slice(b"null"),
+        Value::Number(n) => put_number(out, n),
+        // Seconds, as in the metrics.
+        Value::Span(span) => put_seconds(out, span),
+        Value::Bytes(bytes) => put_string(out, cut(bytes)),
+        other => {
+            out.push(b'"');
+            let start = out.len();
+            put_plain(out, other, now, clock);
+            // Only a path of a unix socket can need it.
+            if out[start..].iter().any(|b| !is_plain(*b)) {
+                let text = out.split_off(start);
+                put_escaped_json(out, &text);
+            }
+            out.push(b'"');
+        }
+    }
+}
+
+fn cut(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(VALUE_BYTES_MAX)]
+}
+
+fn is_plain(b: u8) -> bool {
+    (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\'
+}
+
+fn put_escaped_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.iter().all(|b| is_plain(*b)) {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    for &b in bytes {
+        if is_plain(b) {
+            out.push(b);
+        } else {
+            out.extend_from_slice(&[b'\\', b'x', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+        }
+    }
+}
+
+fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    put_escaped_json(out, bytes);
+    out.push(b'"');
+}
+
+/// What is no UTF-8 is taken for Latin-1.
+fn put_escaped_json(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.iter().all(|b| is_plain(*b)) {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    let escape = |out: &mut Vec<u8>, b: u8| {
+        out.extend_from_slice(b"\\u00");
+        out.extend_from_slice(&[HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+    };
+    for chunk in bytes.utf8_chunks() {
+        for &b in chunk.valid().as_bytes() {
+            match b {
+                b'"' | b'\\' => out.extend_from_slice(&[b'\\', b]),
+                0..0x20 | 0x7f => escape(out, b),
+                _ => out.push(b),
+            }
+        }
+        for &b in chunk.invalid() {
+            escape(out, b);
+        }
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+}
+
+fn put_seconds(out: &mut Vec<u8>, span: Duration) {
+    put_number(out, span.as_secs());
+    let micros = span.subsec_micros();
+    out.push(b'.');
+    put_fraction(out, u64::from(micros), 6);
+}
+
+/// Six digits, or so many, with leading zeros.
+fn put_fraction(out: &mut Vec<u8>, value: u64, digits: u32) {
+    for place in (0..digits).rev() {
+        out.push(b'0' + u8::try_from(value / 10u64.pow(place) % 10).unwrap_or(0));
+    }
+}
+
+/// As Go prints a duration: `1.5ms`, `2m0.25s`.
+fn put_span(out: &mut Vec<u8>, span: Duration) {
+    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    let (unit, digits, name): (u64, u32, &[u8]) = match nanos {
+        0 => return out.extend_from_slice(b"0s"),
+        1..1_000 => (1, 0, b"ns"),
+        1_000..1_000_000 => (1_000, 3, "µs".as_bytes()),
+        1_000_000..1_000_000_000 => (1_000_000, 6, b"ms"),
+        _ => (1_000_000_000, 9, b"s"),
+    };
+    let mut whole = nanos / unit;
+    if whole >= 60 && digits == 9 {
+        if whole >= 3600 {
+            put_number(out, whole / 3600);
+            out.push(b'h');
+        }
+        put_number(out, whole / 60 % 60);
+        out.push(b'm');
+        whole %= 60;
+    }
+    put_number(out, whole);
+    let fraction = nanos % unit;
+    if fraction > 0 {
+        out.push(b'.');
+        put_fraction(out, fraction, digits);
+        while out.last() == Some(&b'0') {
+            out.pop();
+        }
+    }
+    out.extend_from_slice(name);
+}
+
+fn put_address(out: &mut Vec<u8>, address: &Address) {
+    match address {
+        Address::Inet(std::net::SocketAddr::V4(v4)) => {
+            for (index, octet) in v4.ip().octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                put_number(out, u64::from(octet));
+            }
+            out.push(b':');
+            put_number(out, u64::from(v4.port()));
+        }
+        Address::Unix(path) if path.as_os_str().is_empty() => out.push(b'-'),
+        // A vector takes what is written.
+        other => drop(write!(out, "{other}")),
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+/// Bytes of one value in a line; what is behind them is left out.
+const VALUE_BYTES_MAX: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_printed_as_in_go() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (1_234_567, "1.234567ms"),
+            (20_000_000, "20ms"),
+            (2_500_000_000, "2.5s"),
+            (60_000_000_000, "1m0s"),
+            (3_600_000_000_000 + 61_001_000_000, "1h1m1.001s"),
+        ] {
+            let mut out = Vec::new();
+            put_span(&mut out, Duration::from_nanos(nanos));
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+        let mut out = Vec::new();
+        put_seconds(&mut out, Duration::from_micros(1_000_020));
+        assert_eq!(out, b"1.000020");
+    }
+
+    #[test]
+    fn what_a_peer_chose_ends_no_line_and_no_quotation() {
+        let mut out = Vec::new();
+        put_escaped_text(&mut out, b"a \"b\\\r\n\x1b\xff");
+        assert_eq!(out, b"a \\x22b\\x5C\\x0D\\x0A\\x1B\\xFF");
+        for bytes in [&b"a \"b\\\r\n\x1b\xff"[..], "gr\u{fc}n \u{7f}".as_bytes(), b"\xc3", b""] {
+            let mut out = Vec::new();
+            put_string(&mut out, bytes);
+            let read: String = serde_json::from_slice(&out).unwrap();
+            let meant: String = bytes.utf8_chunks().fold(String::new(), |mut all, chunk| {
+                all.push_str(chunk.valid());
+                all.extend(chunk.invalid().iter().map(|b| char::from(*b)));
+                all
+            });
+            assert_eq!(read, meant);
+        }
+    }
+
+    #[test]
+    fn addresses_are_printed_as_everywhere() {
+        for text in ["127.0.0.1:80", "[::1]:8080", "255.1.20.3:65535"] {
+            let mut out = Vec::new();
+            put_address(&mut out, &text.parse().unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+}
