@@ -9,6 +9,7 @@ use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::schema::Config;
 use ferrogate_core::control::admin::{Admin, PlaneReport, State};
 use ferrogate_core::control::demo;
+use ferrogate_core::control::dns::Names;
 use ferrogate_core::control::log::{Log, LogKnobs, lost_lines};
 use ferrogate_core::control::process::{self, Process};
 use ferrogate_core::net::Address;
@@ -73,6 +74,10 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
     if demo {
         demo::start_origins(config, &KernelTransport::new());
     }
+    // Held to the end: dropped, nothing is looked up any more.
+    let names = Names::default();
+    names.follow(&orders.snapshot.borrow());
+    names.settled(config.limits.dns_settle_timeout).await;
     let running = match plane::start(&config.dataplane, orders) {
         Ok((running, plane_report)) => {
             // Set once: this is the only place.

@@ -51,6 +51,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// An idle upstream connection is closed after this, unless the cluster says otherwise.
     pub upstream_idle_timeout: Duration,
+    /// A start or reload waits this long for the first lookup of every host's name, then goes on without.
+    pub dns_settle_timeout: Duration,
     /// A connection that was told to close is given this long to take its last bytes.
     pub linger_timeout: Duration,
     /// How long accepting pauses when the process has no descriptor or memory left.
@@ -83,6 +85,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),
             upstream_idle_timeout: Duration::from_secs(60),
+            dns_settle_timeout: Duration::from_secs(5),
             linger_timeout: Duration::from_secs(2),
             accept_pause: Duration::from_millis(100),
             graceful_timeout: Duration::from_secs(30),

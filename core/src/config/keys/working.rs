@@ -409,6 +409,12 @@ const LIMITS: &[Key] = &[
         "An idle upstream connection is closed after this, unless the cluster says otherwise.",
     ),
     key(
+        "dns_settle_timeout",
+        Duration,
+        "5s",
+        "A start or reload waits this long for the first lookup of every host's name, then goes on without.",
+    ),
+    key(
         "linger_timeout",
         Duration,
         "2s",

@@ -38,6 +38,7 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
         connect_timeout: f.duration(r, "connect_timeout").unwrap_or(d.connect_timeout),
         request_timeout: f.duration(r, "request_timeout").unwrap_or(d.request_timeout),
         upstream_idle_timeout: f.duration(r, "upstream_idle_timeout").unwrap_or(d.upstream_idle_timeout),
+        dns_settle_timeout: f.duration(r, "dns_settle_timeout").unwrap_or(d.dns_settle_timeout),
         linger_timeout: f.duration(r, "linger_timeout").unwrap_or(d.linger_timeout),
         accept_pause: f.duration(r, "accept_pause").unwrap_or(d.accept_pause),
         graceful_timeout: f.duration(r, "graceful_timeout").unwrap_or(d.graceful_timeout),
