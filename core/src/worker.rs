@@ -174,7 +174,7 @@ impl<T: Transport> Worker<T> {
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
         self.current.get().flush_logs();
-        for cluster in self.current.get().clusters() {
+        for cluster in self.current.get().used_clusters() {
             cluster.sweep();
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::coop::unconstrained;
+use tokio::time::Instant;
 
 use super::Tunnel;
 use super::pump::{Pump, PumpError, Put};
@@ -34,6 +35,7 @@ pub struct ClientConn<C> {
     pub(super) known: usize,
     pub(super) limits: Rc<Limits>,
     exchanges: u64,
+    opened: Instant,
 }
 
 /// Where a connection goes when its exchange is over: the pool that it was leased from.
@@ -116,7 +118,26 @@ impl<C: Conn> ClientConn<C> {
     /// A connection that has carried nothing yet.
     pub fn new(conn: C, limits: Rc<Limits>) -> Self {
         let decoder = ResponseDecoder::new(CodecLimits::from(&*limits));
-        Self { id: next_conn_id(), conn, decoder, timer: Timer::new(), known: 0, limits, exchanges: 0 }
+        Self {
+            id: next_conn_id(),
+            conn,
+            decoder,
+            timer: Timer::new(),
+            known: 0,
+            limits,
+            exchanges: 0,
+            opened: Instant::now(),
+        }
+    }
+
+    /// Requests that it has carried.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges
+    }
+
+    /// When it was opened.
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Whether an idle connection can still be used: open, and nothing came on it unasked.
