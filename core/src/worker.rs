@@ -26,6 +26,7 @@ use crate::stream::server::serve;
 use crate::stream::{ConnState, Wish};
 use crate::telemetry::metrics::{DownstreamCounters, WorkerCounters};
 use crate::tls::MaybeTls;
+use crate::upstream::Probes;
 
 /// Runs one worker until it is told to stop.
 ///
@@ -44,6 +45,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         swept: Cell::new(0),
         conns_max: orders.conns_max,
         draining: Cell::new(false),
+        probes: (index == 0).then(Probes::default),
     });
     let listeners = match worker.listen(&transport).await {
         Ok(listeners) => listeners,
@@ -54,6 +56,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         }
     };
     let _ = orders.started.send(Ok(()));
+    worker.probe();
     let sweeper = spawn_local(sweep(Rc::clone(&worker)));
     let stop = worker.follow(index, &transport, &mut orders).await;
     for listener in &listeners {
@@ -78,6 +81,8 @@ struct Worker<T: Transport> {
     swept: Cell<usize>,
     conns_max: usize,
     draining: Cell<bool>,
+    /// Of the first worker only: the others see its verdicts.
+    probes: Option<Probes<T>>,
 }
 
 /// What the connections of one listener have in common.
@@ -133,8 +138,16 @@ impl<T: Transport> Worker<T> {
                     let current = self.current.get();
                     let next = Generation::derive(snapshot, Some(&current), transport, &orders.logs, index);
                     self.current.set(next);
+                    self.probe();
                 }
             }
+        }
+    }
+
+    /// Lets the probes follow the generation in force.
+    fn probe(&self) {
+        if let Some(probes) = &self.probes {
+            probes.follow(self.current.get().probed());
         }
     }
 
@@ -176,6 +189,9 @@ impl<T: Transport> Worker<T> {
         self.current.get().flush_logs();
         for cluster in self.current.get().used_clusters() {
             cluster.sweep();
+        }
+        if let Some(probes) = &self.probes {
+            probes.sweep();
         }
     }
 

@@ -15,4 +15,5 @@ mod peers;
 mod refusals;
 mod stage;
 mod tls;
+mod upstream;
 mod websocket;

@@ -8,6 +8,7 @@
 mod balancer;
 mod cluster;
 mod destinations;
+mod health;
 mod host;
 mod host_set;
 mod lanes;
@@ -21,6 +22,7 @@ mod subset;
 mod tally;
 
 pub use cluster::Cluster;
+pub use health::Probes;
 pub use host::{Fault, Host};
 pub use host_set::{HostSet, Hosts, Member};
 pub use pick::{HostId, NoHost, Outcome, Wish};
