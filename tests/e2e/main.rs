@@ -21,4 +21,5 @@ mod retries;
 mod routes;
 mod stage;
 mod tls;
+mod upstream;
 mod websocket;

@@ -15,7 +15,7 @@ use crate::config::schema::{ClusterId, Forwarded, Listener};
 use crate::filter::{FilterSet, Filters};
 use crate::net::Transport;
 use crate::router::Router;
-use crate::snapshot::{ListenerConfig, Snapshot};
+use crate::snapshot::{ClusterConfig, ListenerConfig, Snapshot};
 use crate::telemetry::log_thread::LogQueue;
 use crate::upstream::{Cluster, Reach};
 
@@ -92,16 +92,24 @@ impl<T: Transport> Generation<T> {
     }
 
     fn make(&self, id: ClusterId, previous: Option<&Rc<Cluster<T>>>) -> Rc<Cluster<T>> {
-        let config = self.snapshot.cluster(id);
-        let reach = Reach {
+        let reach = self.reach(self.snapshot.cluster(id));
+        Rc::new(Cluster::new(reach, self.worker, previous.map(|p| &**p)))
+    }
+
+    /// How this worker reaches the hosts of each cluster that has health checks.
+    pub fn probed(&self) -> impl Iterator<Item = Reach<T>> {
+        self.snapshot.clusters.iter().filter(|c| c.config.health.is_some()).map(|c| self.reach(c))
+    }
+
+    fn reach(&self, config: &ClusterConfig) -> Reach<T> {
+        Reach {
             transport: self.transport.clone(),
             tls: config.tls.clone(),
             hosts: Arc::clone(&config.hosts),
             limits: Rc::clone(&self.limits),
             counters: config.shared.counters(self.worker),
             shared: Arc::clone(&config.shared),
-        };
-        Rc::new(Cluster::new(reach, self.worker, previous.map(|p| &**p)))
+        }
     }
 
     /// What it was derived from.

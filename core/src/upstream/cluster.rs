@@ -174,8 +174,9 @@ impl<T: Transport> Cluster<T> {
             pool.sweep();
         }
         self.destinations.sweep();
-        if let Some(config) = &self.config().outlier {
-            outlier::sweep(config, &view.set, &self.reach.shared, self.counters());
+        match &self.config().outlier {
+            Some(config) => outlier::sweep(config, &view.set, &self.reach.shared, self.counters()),
+            None => outlier::release(&view.set, &self.reach.shared),
         }
     }
 
@@ -213,7 +214,7 @@ impl<T: Transport> View<T> {
     fn pool(&self, index: usize, reach: &Rc<Reach<T>>) -> &Rc<HostPool<T>> {
         self.pools[index].get_or_init(|| {
             let member = &self.set.members()[index];
-            Rc::new(HostPool::new(Arc::clone(&member.host), self.set.spec(member).plain, Rc::clone(reach)))
+            HostPool::new(Arc::clone(&member.host), self.set.spec(member).plain, Rc::clone(reach))
         })
     }
 }

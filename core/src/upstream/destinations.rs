@@ -48,7 +48,7 @@ impl<T: Transport> Destinations<T> {
             pools.remove(&idle.ok_or(NoHost::TooMany)?);
         }
         let host = Arc::new(Host::new(destination.clone(), "", 0));
-        let pool = Rc::new(HostPool::new(host, false, Rc::clone(reach)));
+        let pool = HostPool::new(host, false, Rc::clone(reach));
         pools.insert(destination.clone(), Rc::clone(&pool));
         Ok(pool)
     }

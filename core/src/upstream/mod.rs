@@ -9,6 +9,7 @@ mod balancer;
 mod budget;
 mod cluster;
 mod destinations;
+mod health;
 mod host;
 mod host_set;
 mod lanes;
@@ -23,6 +24,7 @@ mod tally;
 
 pub use budget::{BudgetShare, RetryingRequest};
 pub use cluster::Cluster;
+pub use health::Probes;
 pub use host::{Fault, Host};
 pub use host_set::{HostSet, Hosts, Member};
 pub use pick::{HostId, NoHost, Outcome, Wish};

@@ -88,6 +88,14 @@ pub(super) fn sweep(config: &Outlier, set: &HostSet, shared: &ClusterShared, cou
     }
 }
 
+/// Takes every host back: the cluster is not watched any more.
+pub(super) fn release(set: &HostSet, shared: &ClusterShared) {
+    for host in set.members().iter().map(|m| &m.host).filter(|host| host.has(Fault::Outlier)) {
+        host.absolve(Fault::Outlier, shared.now());
+        shared.health_changed();
+    }
+}
+
 /// Hosts whose rate of success within the interval that ends now is far below the mean.
 fn below_the_others<'s>(rate: &SuccessRate, set: &'s HostSet) -> Vec<&'s Host> {
     let of = |host: &'s Host| {

@@ -2,19 +2,21 @@
 //!
 //! **Invariant:** a connection is idle here or leased to one exchange, never both; idle ones are bounded in number and age.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
 use super::host::Host;
 use super::outlier;
 use super::pick::{HostId, Outcome};
 use super::reach::{ConnectError, Overflow, Reach};
+use super::shared::{ClusterShared, Lent};
 use crate::net::Transport;
 use crate::stream::client::{ClientConn, Home, Lease};
 use crate::telemetry::metrics::UpstreamCounters;
@@ -33,6 +35,25 @@ pub struct HostPool<T: Transport> {
     waiting: Cell<usize>,
     /// A connection came back while some waited.
     returned: Notify,
+    /// Lends what lies idle when other workers ask. Only where connections are bounded: elsewhere nobody waits.
+    lender: OnceCell<Lender>,
+    me: Weak<Self>,
+}
+
+/// A task that ends with its pool.
+struct Lender(JoinHandle<()>);
+
+impl Drop for Lender {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What becomes of a connection that comes back.
+enum Fate {
+    Stays,
+    IsLent,
+    Ends,
 }
 
 struct Idle<C> {
@@ -67,11 +88,15 @@ enum Got<'a, T: Transport> {
 impl<T: Transport> HostPool<T> {
     /// An empty pool for a host; `plain`: without TLS although its cluster has it.
     #[must_use]
-    pub fn new(host: Arc<Host>, plain: bool, reach: Rc<Reach<T>>) -> Self {
+    pub fn new(host: Arc<Host>, plain: bool, reach: Rc<Reach<T>>) -> Rc<Self> {
         let name = host.address().to_string().into();
         let (idle, waiting, returned) = (RefCell::default(), Cell::new(0), Notify::new());
         let counters = Arc::clone(&reach.counters);
-        Self { host, name, plain, counters, reach: RefCell::new(reach), idle, waiting, returned }
+        let (reach, lender) = (RefCell::new(reach), OnceCell::new());
+        Rc::new_cyclic(|me| {
+            let me = Weak::clone(me);
+            Self { host, name, plain, counters, reach, idle, waiting, returned, lender, me }
+        })
     }
 
     /// The name that it was given; maybe empty.
@@ -164,10 +189,11 @@ impl<T: Transport> HostPool<T> {
 
     /// Closes what has lain idle for too long, and what its host has closed. To be called now and then.
     pub fn sweep(&self) {
+        self.lend_idle();
         let now = Instant::now();
         let (timeout, wanted) = {
             let reach = self.reach.borrow();
-            (reach.idle_timeout(), reach.shared.is_wanted())
+            (reach.idle_timeout(), reach.shared.is_refused())
         };
         self.idle.borrow_mut().retain_mut(|idle| {
             let keep = !wanted && now.duration_since(idle.since) < timeout && idle.conn.is_usable();
@@ -176,6 +202,7 @@ impl<T: Transport> HostPool<T> {
             }
             keep
         });
+        self.reclaim();
     }
 
     /// Idle connections now.
@@ -234,11 +261,22 @@ impl<T: Transport> HostPool<T> {
     async fn place(&self, reach: &Reach<T>, fresh: bool) -> Result<Got<'_, T>, ConnectError> {
         let conns_max = reach.config().breakers.conns_max;
         let Some(pending_max) = reach.config().breakers.pending_max.filter(|_| conns_max.is_some()) else {
-            return self.try_place(reach).map(Got::Place).ok_or_else(|| overflow(reach, Overflow::Conns));
+            let place = reach.shared.open(conns_max).then(|| self.placed(reach));
+            return place.map(Got::Place).ok_or_else(|| overflow(reach, Overflow::Conns));
         };
         if let Some(place) = self.try_place(reach) {
             return Ok(Got::Place(place));
         }
+        // Boxed: a request that need not wait has no room for it.
+        Box::pin(self.wait_for_place(reach, fresh, pending_max)).await
+    }
+
+    async fn wait_for_place(
+        &self,
+        reach: &Reach<T>,
+        fresh: bool,
+        pending_max: u32,
+    ) -> Result<Got<'_, T>, ConnectError> {
         let Some(waiting) = reach.shared.wait(pending_max) else { return Err(overflow(reach, Overflow::Pending)) };
         let _here = Here::new(&self.waiting);
         let until = Instant::now() + reach.connect_timeout();
@@ -247,12 +285,16 @@ impl<T: Transport> HostPool<T> {
             // From here on no word is missed.
             freed.as_mut().enable();
             returned.as_mut().enable();
-            if !fresh && let Some(conn) = self.take_idle() {
+            if !fresh && let Some(conn) = self.take_idle().or_else(|| self.borrow(reach)) {
                 return Ok(Got::Conn(conn));
+            }
+            if fresh && let Some(lent) = reach.shared.borrow(self.id()) {
+                self.discard(reach, lent);
             }
             if let Some(place) = self.try_place(reach) {
                 return Ok(Got::Place(place));
             }
+            reach.shared.ask();
             let word = async {
                 tokio::select! { () = freed => {} () = returned => {} }
             };
@@ -263,12 +305,14 @@ impl<T: Transport> HostPool<T> {
     }
 
     fn try_place(&self, reach: &Reach<T>) -> Option<Place<'_, T>> {
-        reach.shared.open(reach.config().breakers.conns_max).then(|| {
-            if reach.is_counted() {
-                self.host.tally().conns.fetch_add(1, Ordering::Relaxed);
-            }
-            Place(self)
-        })
+        reach.shared.try_open(reach.config().breakers.conns_max).then(|| self.placed(reach))
+    }
+
+    fn placed(&self, reach: &Reach<T>) -> Place<'_, T> {
+        if reach.is_counted() {
+            self.host.tally().conns.fetch_add(1, Ordering::Relaxed);
+        }
+        Place(self)
     }
 
     /// A connection that was open is not any more.
@@ -286,30 +330,119 @@ impl<T: Transport> HostPool<T> {
         reach.shared.close();
     }
 
-    /// Whether a connection that comes back may carry another request.
-    fn may_stay(&self, conn: &ClientConn<MaybeTls<T::Conn>>) -> bool {
+    /// A connection to this host that another worker has lent. One to another host makes room instead.
+    fn borrow(&self, reach: &Reach<T>) -> Option<Box<ClientConn<MaybeTls<T::Conn>>>> {
+        let lent = reach.shared.borrow(self.id())?;
+        if lent.host.id() != self.id() {
+            self.discard(reach, lent);
+            return None;
+        }
+        let attach = |conn| reach.transport.attach(conn).map(MaybeTls::Plain);
+        match ClientConn::attach(lent.conn, Rc::clone(&reach.limits), attach) {
+            Ok(conn) => {
+                self.counters.connection_active.inc();
+                Some(Box::new(conn))
+            }
+            Err(_) => {
+                self.counters.connection_close.inc();
+                self.unplace();
+                None
+            }
+        }
+    }
+
+    /// Closes a connection that was lent.
+    fn discard(&self, reach: &Reach<T>, lent: Lent) {
+        self.counters.connection_close.inc();
+        if reach.is_counted() {
+            lent.host.tally().conns.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop(lent);
+        reach.shared.close();
+    }
+
+    /// Closes what was lent to somebody who does not wait any more.
+    fn reclaim(&self) {
+        let reach = self.reach.borrow();
+        while reach.shared.pending() == 0
+            && let Some(lent) = reach.shared.borrow(self.id())
+        {
+            self.discard(&reach, lent);
+        }
+    }
+
+    /// Lends what lies idle while others wait for it.
+    fn lend_idle(&self) {
+        let shared = Arc::clone(&self.reach.borrow().shared);
+        while shared.is_lending_wanted(self.waiting.get()) {
+            let Some(idle) = self.idle.borrow_mut().pop() else { return };
+            self.lend(&shared, *idle.conn);
+        }
+    }
+
+    fn lend(&self, shared: &ClusterShared, conn: ClientConn<MaybeTls<T::Conn>>) {
+        match conn.detach() {
+            Some(conn) => {
+                self.counters.connection_active.dec();
+                shared.lend(Lent { host: Arc::clone(&self.host), conn });
+            }
+            // It can't leave: its place can.
+            None => self.closed(),
+        }
+    }
+
+    /// What becomes of a connection that can carry another request.
+    fn fate(&self, conn: &ClientConn<MaybeTls<T::Conn>>) -> Fate {
         let reach = self.reach.borrow();
         let config = reach.config();
         let is_old = config.conn_age_max.is_some_and(|age| conn.opened().elapsed() >= age);
         let is_spent = config.requests_per_conn_max.is_some_and(|max| conn.exchanges() >= u64::from(max));
         if is_old || is_spent {
-            return false;
+            return Fate::Ends;
         }
         // Those who wait here come first, but not for ever: others wait elsewhere.
-        let others = reach.shared.pending() > self.waiting.get();
-        let here = self.waiting.get() > 0 && !(others && conn.exchanges().is_multiple_of(2));
-        here || (self.idle.borrow().len() < reach.limits.idle_conns_per_host_max && !reach.shared.is_wanted())
+        let others = reach.shared.is_lending_wanted(self.waiting.get());
+        if self.waiting.get() > 0 && !(others && conn.exchanges().is_multiple_of(TURNS)) {
+            return Fate::Stays;
+        }
+        if others {
+            return Fate::IsLent;
+        }
+        match self.idle.borrow().len() < reach.limits.idle_conns_per_host_max && !reach.shared.is_refused() {
+            true => Fate::Stays,
+            false => Fate::Ends,
+        }
+    }
+
+    /// Has a task that lends what lies idle, where somebody may wait for it.
+    fn start_lender(&self) {
+        let shared = {
+            let reach = self.reach.borrow();
+            let breakers = &reach.config().breakers;
+            if breakers.conns_max.is_none() || breakers.pending_max.is_none() {
+                return;
+            }
+            Arc::clone(&reach.shared)
+        };
+        self.lender.get_or_init(|| Lender(spawn_local(lend_when_asked(Weak::clone(&self.me), shared))));
     }
 }
 
 impl<T: Transport> Home<MaybeTls<T::Conn>> for HostPool<T> {
     fn give_back(&self, conn: Box<ClientConn<MaybeTls<T::Conn>>>) {
         self.leave();
-        if !self.may_stay(&conn) {
-            drop(conn);
-            self.closed();
-            return;
+        match self.fate(&conn) {
+            Fate::Stays => {}
+            Fate::IsLent => {
+                let shared = Arc::clone(&self.reach.borrow().shared);
+                return self.lend(&shared, *conn);
+            }
+            Fate::Ends => {
+                drop(conn);
+                return self.closed();
+            }
         }
+        self.start_lender();
         self.idle.borrow_mut().push(Idle { conn, since: Instant::now() });
         if self.waiting.get() > 0 {
             self.returned.notify_one();
@@ -327,6 +460,17 @@ impl<T: Transport> Drop for HostPool<T> {
         for _ in 0..self.idle.get_mut().len() {
             self.closed();
         }
+    }
+}
+
+async fn lend_when_asked<T: Transport>(pool: Weak<HostPool<T>>, shared: Arc<ClusterShared>) {
+    loop {
+        let mut asked = pin!(shared.asked());
+        asked.as_mut().enable();
+        let Some(pool) = pool.upgrade() else { return };
+        pool.lend_idle();
+        drop(pool);
+        asked.await;
     }
 }
 
@@ -353,3 +497,6 @@ fn overflow<T: Transport>(reach: &Reach<T>, which: Overflow) -> ConnectError {
 
 /// What a request without an answer counts as in the averages of its host.
 const NO_ANSWER: u16 = 503;
+
+/// Of so many turns of a connection one goes to another worker while requests wait on both.
+const TURNS: u64 = 4;

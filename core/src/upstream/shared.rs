@@ -2,14 +2,19 @@
 //!
 //! **Invariant:** a bound given here holds across all workers exactly, at every moment.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use super::budget::RetryBudget;
+use super::host::Host;
+use super::pick::HostId;
+use crate::stream::client::DetachedConn;
 use crate::telemetry::metrics::UpstreamCounters;
 
 /// The shared state of one cluster. Kept by name from one generation to the next.
@@ -22,8 +27,17 @@ pub struct ClusterShared {
     retries: AtomicUsize,
     pub(super) budget: RetryBudget,
     pending: AtomicUsize,
-    /// A place for a connection has come free.
+    /// A place for a connection has come free, or a connection was lent.
     freed: Notify,
+    /// Somebody waits: whoever has an idle connection is to lend it.
+    asked: Notify,
+    /// Connections on their way from one worker to another; each still has its place.
+    #[allow(
+        clippy::disallowed_types,
+        reason = "taken when a connection changes workers, which is when one waits for it"
+    )]
+    lent: std::sync::Mutex<Vec<Lent>>,
+    lent_len: AtomicUsize,
     /// Counts up when a host of the cluster becomes healthy or unhealthy.
     health: AtomicU64,
     /// When rates of success were looked at last, in milliseconds of the clock.
@@ -40,6 +54,18 @@ pub struct ClusterShared {
 #[derive(Debug)]
 pub struct RetryPermit(Arc<ClusterShared>);
 
+/// An idle connection that its worker has let go for one that waits.
+pub(super) struct Lent {
+    pub(super) host: Arc<Host>,
+    pub(super) conn: DetachedConn,
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a connection to {}", self.host.address())
+    }
+}
+
 /// A request that waits for a connection, counted while this lives.
 pub(super) struct Waiting<'a>(&'a ClusterShared);
 
@@ -53,6 +79,9 @@ impl Default for ClusterShared {
             retries: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
             freed: Notify::new(),
+            asked: Notify::new(),
+            lent: Default::default(),
+            lent_len: AtomicUsize::new(0),
             health: AtomicU64::new(0),
             rated: AtomicU64::new(0),
             dns: [AtomicU64::new(0), AtomicU64::new(0)],
@@ -67,12 +96,17 @@ impl ClusterShared {
     /// of the other workers are closed rather than kept, so that a place comes free.
     #[must_use]
     pub fn open(&self, conns_max: Option<u32>) -> bool {
-        let opened = take(&self.conns, conns_max);
+        let opened = self.try_open(conns_max);
         if let (false, Some(max)) = (opened, conns_max) {
             // Bounded by the places there are: more can't come free.
             let _ = take(&self.wanted, Some(max));
         }
         opened
+    }
+
+    /// Takes a place for one more connection, without a word to the others when there is none.
+    pub(super) fn try_open(&self, conns_max: Option<u32>) -> bool {
+        take(&self.conns, conns_max)
     }
 
     /// Gives a place back.
@@ -87,7 +121,12 @@ impl ClusterShared {
     /// Whether more were refused a place than have come free since, or requests wait for one.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed) > 0 || self.pending.load(Ordering::Relaxed) > 0
+        self.is_refused() || self.pending() > 0
+    }
+
+    /// Whether more were refused a place than have come free since.
+    pub(super) fn is_refused(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) > 0
     }
 
     /// Begins to wait for a place; None when as many as `pending_max` wait already.
@@ -99,6 +138,42 @@ impl ClusterShared {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Whether more wait than were lent a connection, but for `here` that wait with the caller.
+    pub(super) fn is_lending_wanted(&self, here: usize) -> bool {
+        self.pending() > here + self.lent_len.load(Ordering::Acquire)
+    }
+
+    /// Asks all workers to lend what lies idle.
+    pub(super) fn ask(&self) {
+        self.asked.notify_waiters();
+    }
+
+    /// Ready when somebody asks.
+    pub(super) fn asked(&self) -> Notified<'_> {
+        self.asked.notified()
+    }
+
+    /// Gives an idle connection, with its place, to whoever waits.
+    pub(super) fn lend(&self, lent: Lent) {
+        let mut all = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(lent);
+        self.lent_len.store(all.len(), Ordering::Release);
+        drop(all);
+        self.freed.notify_one();
+    }
+
+    /// A connection that was lent: one to this host if there is one, else any.
+    pub(super) fn borrow(&self, host: HostId) -> Option<Lent> {
+        if self.lent_len.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut all = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = all.iter().position(|lent| lent.host.id() == host).or(all.len().checked_sub(1))?;
+        let lent = all.swap_remove(at);
+        self.lent_len.store(all.len(), Ordering::Release);
+        Some(lent)
     }
 
     /// Begins a request, of at most `requests_max` at a time; says whether it may.
@@ -184,7 +259,7 @@ impl ClusterShared {
 
 impl Waiting<'_> {
     /// Ready when a place may have come free. To be made before looking for one, so that none is missed.
-    pub(super) fn freed(&self) -> tokio::sync::futures::Notified<'_> {
+    pub(super) fn freed(&self) -> Notified<'_> {
         self.0.freed.notified()
     }
 }
