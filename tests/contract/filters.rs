@@ -65,7 +65,7 @@ impl Filter for Recorder {
         }
     }
 
-    fn on_response(&self, _: &mut Exchange, response: &mut Response) -> Verdict {
+    fn on_response(&self, _: &mut Exchange, response: &mut Response, _: Option<&Route>) -> Verdict {
         let Head::Http(head) = &mut response.head else { return Verdict::Continue };
         self.seen.borrow_mut().push(format!("response {}", head.status()));
         head.set("x-seen", b"yes");
@@ -173,13 +173,15 @@ async fn start_gateway(transport: &KernelTransport, origin: &Address, seen: &See
     );
     let (config, _) = Config::parse(&text, "test").unwrap_or_else(|e| panic!("{e:?}"));
     let snapshot = Arc::new(Snapshot::build(&config, None, &mut Certificates::default()).unwrap());
-    let counters = Arc::new(WorkerCounters::new(1));
-    let derive = || Generation::derive(Arc::clone(&snapshot), None, transport, &counters, &LogQueue::closed(), 0);
-    let limits = Rc::clone(derive().limits());
-    let bare = Proxy::new(Rc::new(Current::new(derive())), 0, Arc::clone(&counters));
+    let counters = Arc::new(WorkerCounters::default());
+    let derive = || Generation::derive(Arc::clone(&snapshot), None, transport, &LogQueue::closed(), 0);
+    let generation = derive();
+    let (slot, _) = generation.listeners().next().expect("there is one");
+    let limits = Rc::clone(generation.limits());
+    let bare = Proxy::new(Rc::new(Current::new(Rc::new(generation))), slot, Arc::clone(&counters));
     let recorder = Recorder { seen: Rc::clone(seen), callout: Some(Rc::new(bare)) };
-    let generation = derive().with_filters(0, Filters::new(vec![Box::new(recorder)]));
-    let proxy = Proxy::new(Rc::new(Current::new(generation)), 0, Arc::clone(&counters));
+    let generation = derive().with_filters(slot, Filters::new(vec![Box::new(recorder)]));
+    let proxy = Proxy::new(Rc::new(Current::new(Rc::new(generation))), slot, counters);
     let any = "127.0.0.1:0".parse().unwrap();
     let mut listener = transport.listen(&any, &ListenOptions::default()).await.unwrap();
     let address = listener.local_addr().clone();

@@ -12,15 +12,18 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use super::admin::{Number, PlaneReport};
+use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{DownstreamCounters, Kind, UpstreamCounters, WorkerCounters};
+use crate::telemetry::turns::Turns;
 
 /// The counters of all workers, added up.
 #[derive(Clone, Debug)]
 pub(super) struct Counters {
     pub(super) workers: Arc<[Arc<WorkerCounters>]>,
-    pub(super) clusters: Arc<[String]>,
+    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
 }
 
 impl Counters {
@@ -38,27 +41,19 @@ impl Counters {
     pub(super) fn to_json(&self) -> Value {
         let downstream: Map<_, _> =
             DownstreamCounters::METRICS.iter().map(|m| (m.name.to_owned(), json!(self.downstream(m.read)))).collect();
-        let upstream: Map<_, _> = self
-            .clusters
-            .iter()
-            .enumerate()
-            .map(|(index, name)| {
-                let counters: Map<_, _> = UpstreamCounters::METRICS
-                    .iter()
-                    .map(|m| (m.name.to_owned(), json!(self.upstream(index, m.read))))
-                    .collect();
-                (name.clone(), Value::Object(counters))
-            })
-            .collect();
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let clusters = snapshot.clusters.iter().map(|cluster| {
+            let metrics = UpstreamCounters::METRICS.iter();
+            let counters: Map<_, _> =
+                metrics.map(|m| (m.name.to_owned(), json!(cluster.shared.sum(m.read).unwrap_or(0)))).collect();
+            (cluster.config.name.clone(), Value::Object(counters))
+        });
+        let upstream: Map<_, _> = clusters.collect();
         json!({ "downstream": downstream, "upstream": upstream })
     }
 
     fn downstream(&self, read: fn(&DownstreamCounters) -> u64) -> u64 {
         self.workers.iter().map(|w| read(&w.downstream)).fold(0, u64::wrapping_add)
-    }
-
-    fn upstream(&self, cluster: usize, read: fn(&UpstreamCounters) -> u64) -> u64 {
-        self.workers.iter().filter_map(|w| w.upstream.get(cluster)).map(|c| read(c)).fold(0, u64::wrapping_add)
     }
 }
 
@@ -74,16 +69,15 @@ impl Collector for Exposed {
             let series = [(Vec::new(), self.counters.downstream(m.read))];
             write(&mut encoder, m.name, m.help, m.kind, &series)?;
         }
+        let snapshot = Arc::clone(&self.counters.snapshot.borrow());
         for m in UpstreamCounters::METRICS {
-            let series: Vec<_> = self
-                .counters
-                .clusters
-                .iter()
-                .enumerate()
-                .map(|(index, name)| (vec![("cluster", name.clone())], self.counters.upstream(index, m.read)))
+            let clusters = snapshot.clusters.iter();
+            let series: Vec<_> = clusters
+                .map(|c| (vec![("cluster", c.config.name.clone())], c.shared.sum(m.read).unwrap_or(0)))
                 .collect();
             write(&mut encoder, m.name, m.help, m.kind, &series)?;
         }
+        write_turns(&mut encoder, &self.counters.workers)?;
         // One block per name, however the plane has ordered them: the format wants a name's series together.
         let mut names: Vec<&Number> = Vec::new();
         for number in &self.plane.numbers {
@@ -100,6 +94,22 @@ impl Collector for Exposed {
         Ok(())
     }
 }
+
+/// How long the turns of the workers are, and which worker was found in one that did not end.
+fn write_turns(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<WorkerCounters>]) -> fmt::Result {
+    let (buckets, sum) = Turns::together(workers.iter().map(|w| &w.turns));
+    let count = buckets.iter().map(|(_, n)| n).sum();
+    let help = "Time that what becomes ready waits for its worker, sampled 20 times a second";
+    let mut metric = encoder.encode_descriptor("ferrogate_turn_seconds", help, None, MetricType::Histogram)?;
+    metric.encode_histogram::<NoLabels>(sum, count, &buckets, None)?;
+    let stalls: Vec<Series> =
+        workers.iter().enumerate().map(|(i, w)| (vec![("worker", i.to_string())], w.pulse.stalls())).collect();
+    let help = "Times that the watchdog found a worker in one turn for longer than stall_timeout; the log says in what";
+    write(encoder, "ferrogate_worker_stall", help, Kind::Counter, &stalls)
+}
+
+/// A histogram here has no labels of its own.
+type NoLabels = [(&'static str, &'static str); 0];
 
 type Series = (Vec<(&'static str, String)>, u64);
 

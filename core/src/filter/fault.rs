@@ -12,7 +12,7 @@ use super::per_route::PerRoute;
 use super::set::{Ground, Tally};
 use super::share::Share;
 use super::{Filter, Phase, Verdict};
-use crate::config::schema::{Abort, ClusterId, Delay, Fault, FieldRule};
+use crate::config::schema::{Abort, ClusterId, Delay, Fault, FieldMatch};
 use crate::message::{Exchange, ResponseFlags};
 use crate::router::{Route, RouteAction};
 
@@ -27,7 +27,7 @@ struct Settings {
     delay: Option<(Delay, Share)>,
     abort: Option<(Abort, Share)>,
     target: Target,
-    fields: Vec<FieldRule>,
+    fields: Vec<FieldMatch>,
 }
 
 /// Which clusters' requests are meant.

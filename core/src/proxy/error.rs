@@ -111,7 +111,8 @@ impl Error {
             ErrorKind::NoHost(_) | ErrorKind::Connect(ConnectError::Overflow | ConnectError::Exhausted(_)) => 503,
             ErrorKind::Send(SendError::RequestBody(e)) => match e {
                 BodyError::TooLarge => 413,
-                BodyError::Timeout => 408,
+                BodyError::Refused(status) => *status,
+                BodyError::Timeout | BodyError::TooSlow => 408,
                 BodyError::Truncated | BodyError::Malformed | BodyError::Sink => 400,
             },
             ErrorKind::Connect(_) | ErrorKind::Send(_) => 502,
@@ -131,7 +132,9 @@ impl Error {
             ErrorKind::Send(SendError::Timeout) => ResponseFlags::UPSTREAM_TIMEOUT,
             ErrorKind::Send(SendError::Closed { .. } | SendError::Truncated) => ResponseFlags::CONNECTION_TERMINATED,
             ErrorKind::Send(SendError::Malformed(_) | SendError::Unexpected) => ResponseFlags::REMOTE_RESET,
-            ErrorKind::Send(SendError::RequestBody(BodyError::TooLarge)) => ResponseFlags::BODY_TOO_LARGE,
+            ErrorKind::Send(SendError::RequestBody(BodyError::TooLarge | BodyError::Refused(_))) => {
+                ResponseFlags::BODY_TOO_LARGE
+            }
             ErrorKind::Send(SendError::RequestBody(_)) => ResponseFlags::DOWNSTREAM_TERMINATED,
             ErrorKind::Target | ErrorKind::Send(SendError::Unwritable(_)) => ResponseFlags::LOCAL_RESET,
         }

@@ -9,30 +9,30 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::error::Error;
-use super::reply::{direct_reply, local_reply, redirect_reply, refusal};
-use super::{Current, Generation};
+use super::error::{Error, ErrorKind};
+use super::reply::{busy_reply, direct_reply, local_reply, redirect_reply, refusal};
+use super::{Current, Generation, Slot, forwarded};
 use crate::config::schema::ClusterId;
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
-use crate::message::{Exchange, Request, Response, ResponseFlags};
+use crate::message::{BodyError, Exchange, Request, Response, ResponseFlags};
 use crate::net::Transport;
 use crate::router::{Route, RouteAction};
 use crate::stream::client::{Answer, SendError, SendOptions};
-use crate::stream::{Refusal, ReplyTo, Service, Tunnel};
+use crate::stream::{Refusal, ReplyError, ReplyTo, Service, Tunnel};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::upstream::Wish;
 
 /// The proxy of one listener on one worker.
 pub struct Proxy<T: Transport> {
     current: Rc<Current<T>>,
-    listener: usize,
+    listener: Slot,
     counters: Arc<WorkerCounters>,
 }
 
 impl<T: Transport> Proxy<T> {
-    /// The proxy behind the snapshot's listener of this index.
+    /// The proxy behind the listener in this slot.
     #[must_use]
-    pub fn new(current: Rc<Current<T>>, listener: usize, counters: Arc<WorkerCounters>) -> Self {
+    pub fn new(current: Rc<Current<T>>, listener: Slot, counters: Arc<WorkerCounters>) -> Self {
         Self { current, listener, counters }
     }
 
@@ -55,6 +55,7 @@ impl<T: Transport> Proxy<T> {
         }
         let mut answer = match &route.action {
             RouteAction::Forward(forward) => {
+                forwarded::stamp(x, generation.forwarded(self.listener));
                 let body = std::mem::take(&mut x.request.body);
                 x.request.body = filters.on_body(Direction::Request, body);
                 return self.forward(&generation, (&route, forward), x, reply).await;
@@ -62,9 +63,13 @@ impl<T: Transport> Proxy<T> {
             RouteAction::Direct { status, body } => direct_reply(*status, body),
             RouteAction::Redirect(redirect) => redirect_reply(redirect.status, &Route::location(redirect, x)),
         };
+        filters.on_response(x, &mut answer, Some(&route)).await;
+        answer.body = filters.on_body(Direction::Response, answer.body);
         if let Some(head) = answer.head.http_mut() {
             route.edit_response(x, head);
         }
+        filters.on_response(x, &mut answer, Some(&route)).await;
+        answer.body = filters.on_body(Direction::Response, answer.body);
         self.respond(x, reply, answer).await
     }
 
@@ -89,6 +94,7 @@ impl<T: Transport> Proxy<T> {
         if let Err(e) = reply.response(x, response).await {
             tracing::debug!(peer = %x.downstream.peer, error = %e, "the answer did not arrive whole");
             self.counters.downstream.request_reset.inc();
+            self.counters.downstream.reply_stalled.add(u64::from(matches!(e, ReplyError::Stalled)));
         }
         self.counters.downstream.bytes_write.add(x.bytes_sent);
         Ok(())
@@ -145,6 +151,11 @@ impl<T: Transport> Service for Proxy<T> {
         let _active = Active::new(&counters.request_active);
         if let Err(e) = self.exchange(x, reply).await {
             counters.request_failed.inc();
+            match &e.kind {
+                ErrorKind::Send(SendError::RequestBody(BodyError::Timeout)) => counters.body_timeout.inc(),
+                ErrorKind::Send(SendError::RequestBody(BodyError::TooSlow)) => counters.body_too_slow.inc(),
+                _ => {}
+            }
             x.flags.add(e.flags());
             if x.wanted.failure {
                 x.notes_mut().failure = e.transport_failure();
@@ -168,6 +179,11 @@ impl<T: Transport> Service for Proxy<T> {
         self.counters.downstream.request_refused.inc();
         self.counters.downstream.status(refusal.status());
         tracing::debug!(reason = %refusal, status = refusal.status(), "a request was refused");
+        match refusal {
+            Refusal::Overload(_) => return busy_reply(),
+            Refusal::HeadTimeout => self.counters.downstream.head_timeout.inc(),
+            Refusal::Malformed(_) => {}
+        }
         local_reply(refusal.status())
     }
 

@@ -159,7 +159,7 @@ impl<T: Transport> Proxy<T> {
     ) -> Result<(), Error> {
         match sent.answer {
             Final::Response(mut response) => {
-                filters.on_response(x, &mut response).await;
+                filters.on_response(x, &mut response, Some(route)).await;
                 response.body = filters.on_body(Direction::Response, response.body);
                 if let Some(head) = response.head.http_mut() {
                     route.edit_response(x, head);

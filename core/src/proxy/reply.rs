@@ -18,6 +18,15 @@ pub fn local_reply(status: u16) -> Response {
     with_body(status, "text/plain", text)
 }
 
+/// The answer of a worker that has enough to do: the client may try again.
+#[must_use]
+pub fn busy_reply() -> Response {
+    let mut reply = local_reply(503);
+    let Head::Http(head) = &mut reply.head;
+    head.append("retry-after", b"1");
+    reply
+}
+
 /// The answer of a `direct_response` route.
 #[must_use]
 pub fn direct_reply(status: u16, body: &Bytes) -> Response {

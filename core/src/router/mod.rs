@@ -26,7 +26,7 @@ use crate::config::schema::{ClusterId, RouterConfig};
 use crate::message::{Exchange, Method};
 use condition::Conditions;
 use index::Index;
-use path::with_normal_path;
+pub(crate) use path::with_normal_path;
 use virtual_host::VirtualHosts;
 
 /// The routes of one `router_config_name`.

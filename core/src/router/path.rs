@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 /// Shows `f` the path percent-decoded, without double slashes and dot segments (RFC 3986, 6.2.2). A normal path is shown as it is.
-pub(super) fn with_normal_path<R>(path: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {
+pub(crate) fn with_normal_path<R>(path: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {
     if is_normal(path) {
         return f(path);
     }

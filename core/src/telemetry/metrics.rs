@@ -2,8 +2,10 @@
 //!
 //! **Invariant:** only the worker that owns a [`Counter`] writes it; readers may be a moment late but never see a torn or lost value.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::pulse::Pulse;
+use super::turns::Turns;
 
 /// A number that one thread writes and any thread reads.
 #[derive(Debug, Default)]
@@ -19,6 +21,11 @@ impl Counter {
     /// Adds one.
     pub fn inc(&self) {
         self.add(1);
+    }
+
+    /// Puts another value in place; for numbers that are measured.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// Takes one away; for numbers of things that are there now.
@@ -78,11 +85,22 @@ counters! {
         connection_active: Gauge, "downstream_connection_active", "Connections open now";
         accept_limited: Counter, "ferrogate_accept_limited", "Times that accepting waited because downstream_conns_max connections were open";
         accept_paused: Counter, "ferrogate_accept_paused", "Times that accepting paused because the process had no descriptor or memory left";
+        listen_failed: Counter, "ferrogate_listen_failed", "Listeners of a reload that a worker could not open; the log says why";
         handshake_failed: Counter, "ferrogate_tls_handshake_failed", "TLS handshakes of clients that failed or timed out";
         panicked: Counter, "ferrogate_connection_panicked", "Connections ended by a defect of ours; the others of the worker live on";
         request_total: Counter, "downstream_request", "Requests received";
         request_active: Gauge, "downstream_request_active", "Requests in progress now";
         request_refused: Counter, "ferrogate_downstream_request_refused", "Requests refused because their bytes break the protocol or a limit";
+        shed_memory: Counter, "ferrogate_request_shed_memory", "Requests answered with 503 because the worker held memory_bytes_max";
+        shed_turn_time: Counter, "ferrogate_request_shed_turn_time", "Requests answered with 503 because turns were longer than turn_time_max";
+        shed_requests: Counter, "ferrogate_request_shed_active", "Requests answered with 503 because requests_active_max requests were in progress";
+        memory_held: Gauge, "ferrogate_memory_held_bytes", "Memory that the workers hold for connections, requests and buffers";
+        head_timeout: Counter, "ferrogate_head_timeout", "Requests refused because their head did not arrive in head_timeout";
+        body_timeout: Counter, "ferrogate_body_timeout", "Requests given up because their body paused longer than body_idle_timeout";
+        body_too_slow: Counter, "ferrogate_body_too_slow", "Requests given up because their body came slower than body_bytes_per_second_min";
+        reply_stalled: Counter, "ferrogate_reply_stalled", "Answers given up because their client took nothing for body_idle_timeout";
+        handshake_timeout: Counter, "ferrogate_tls_handshake_timeout", "TLS handshakes of clients that took longer than handshake_timeout";
+        idle_closed: Counter, "ferrogate_idle_closed", "Connections closed because they waited for a request longer than idle_timeout";
         request_failed: Counter, "downstream_request_failed", "Requests that the gateway answered itself because of an error";
         request_reset: Counter, "downstream_request_reset", "Requests whose answer did not reach the client whole";
         status_1xx: Counter, "ferrogate_downstream_response_1xx", "Answers with a status of 100 to 199";
@@ -116,21 +134,15 @@ counters! {
     }
 }
 
-/// Everything that one worker counts.
+/// What one worker counts, but for its clusters: those belong to what the workers share of a cluster.
 #[derive(Debug, Default)]
 pub struct WorkerCounters {
     /// Its downstream side.
     pub downstream: DownstreamCounters,
-    /// Each cluster by its index in the snapshot.
-    pub upstream: Vec<Arc<UpstreamCounters>>,
-}
-
-impl WorkerCounters {
-    /// Counters for a snapshot with so many clusters.
-    #[must_use]
-    pub fn new(clusters: usize) -> Self {
-        Self { downstream: DownstreamCounters::default(), upstream: (0..clusters).map(|_| Arc::default()).collect() }
-    }
+    /// How long its turns are.
+    pub turns: Turns,
+    /// What it runs right now.
+    pub pulse: Pulse,
 }
 
 impl DownstreamCounters {

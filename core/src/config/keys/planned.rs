@@ -36,7 +36,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("file", "pprof", Warning, "no profile port is opened"),
     row("file", "service_registry", Warning, "nothing is registered"),
     row("file", "node", Warning, "no control plane learns it"),
-    row("file", "pid", Warning, "no pid file is written"),
     row("file", "uds_dir", Warning, "there is no hot upgrade, so there are no sockets for it"),
     row("file", "close_graceful", Warning, "a stop is always graceful"),
     row("file", "disable_upgrade", Warning, "there is no hot upgrade to disable"),
@@ -76,6 +75,20 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("proxy_http1", "sub_protocol", Error, "the protocol is not served"),
 
     row("virtual_host", "require_tls", Warning, "requests without TLS are served too; in MOSN the key has no effect either"),
+    row("flow_control", "app_name", Warning, "counters go by the listener and the rule"),
+    row("flow_control", "callback_name", Error, "the callbacks that are named would not run"),
+    row("flow_control", "log_path", Warning, "what is refused is counted, not logged"),
+    row("flow_control", "dynamic_data_resources", Error, "the rules of these sources would be missing"),
+    row("flow_control", "direction", Warning, "every listener counts for itself"),
+    row("flow_rule", "tokenCalculateStrategy", Error, "the limit would not warm up or follow the memory"),
+    row("flow_rule", "relationStrategy", Error, "requests for this resource would be bounded, not those for another one"),
+    row("flow_rule", "refResource", Warning, "no rule looks at another resource"),
+    row("flow_rule", "warmUpPeriodSec", Warning, "limits do not warm up"),
+    row("flow_rule", "warmUpColdFactor", Warning, "limits do not warm up"),
+    row("flow_rule", "limitApp", Warning, "every client counts"),
+    row("flow_rule", "strategy", Warning, "a rule bounds its own resource"),
+    row("flow_rule", "clusterMode", Error, "each gateway would count for itself"),
+
 
     row("route", "metadata", Warning, "nothing reads it"),
     row("route", "decorator", Warning, "no trace is written"),
@@ -192,10 +205,7 @@ const fn variant(name: &'static str, severity: Severity, effect: &'static str) -
 #[rustfmt::skip]
 pub(crate) const STREAM_FILTERS: &[Variant] = &[
     // tidy: table
-    variant("payload_limit", Error, "requests that are too large would be let through"),
-    variant("gzip", Warning, "responses are not compressed"),
     variant("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
-    variant("flowControlFilter", Error, "requests above the limit would be let through"),
     variant("header_to_metadata", Error, "requests would go to hosts outside their subset"),
     variant("dsl", Error, "requests would be neither changed nor refused"),
     variant("dubbo_stream", Error, "requests would not find their service"),

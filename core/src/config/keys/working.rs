@@ -24,7 +24,15 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
     Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
     Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
-    Section { name: "filter_header", path: "headers[] of a filter", keys: filters::HEADER },
+    Section { name: "payload_limit", path: "payload_limit: stream_filters[].config", keys: filters::PAYLOAD_LIMIT },
+    Section { name: "flow_control", path: "flowControlFilter: stream_filters[].config", keys: filters::FLOW_CONTROL },
+    Section {
+        name: "flow_action",
+        path: "flowControlFilter: stream_filters[].config.action",
+        keys: filters::FLOW_ACTION,
+    },
+    Section { name: "flow_rule", path: "flowControlFilter: stream_filters[].config.rules[]", keys: filters::FLOW_RULE },
+    Section { name: "gzip", path: "gzip: stream_filters[].config", keys: filters::GZIP },
     Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
     Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
@@ -37,7 +45,11 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "route", path: "servers[0].routers[].virtual_hosts[].routers[]", keys: ROUTE },
     Section { name: "match", path: "….virtual_hosts[].routers[].match", keys: MATCH },
     Section { name: "route_action", path: "….virtual_hosts[].routers[].route", keys: ROUTE_ACTION },
-    Section { name: "header_match", path: "….routers[].match.headers[]", keys: HEADER_MATCH },
+    Section {
+        name: "header_match",
+        path: "….routers[].match.headers[], and headers[] of a stream filter",
+        keys: HEADER_MATCH,
+    },
     Section { name: "variable_match", path: "….routers[].match.variables[]", keys: VARIABLE_MATCH },
     Section { name: "weighted", path: "….routers[].route.weighted_clusters[]", keys: WEIGHTED },
     Section {
@@ -76,6 +88,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "dpdk_port", path: "dataplane.dpdk.ports[]", keys: DPDK_PORT },
     Section { name: "dpdk_idle", path: "dataplane.dpdk.idle", keys: DPDK_IDLE },
     Section { name: "tls_backend", path: "tls_backend", keys: TLS_BACKEND },
+    Section { name: "control", path: "control", keys: CONTROL },
     Section { name: "limits", path: "limits", keys: LIMITS },
 ];
 
@@ -84,9 +97,23 @@ const FILE: &[Key] = &[
     key("cluster_manager", Map("cluster_manager"), "", "Where requests go."),
     key("admin", Map("admin"), "", "The admin API. Absent: none."),
     key("dataplane", Map("dataplane"), "", "Ferrogate's own: which packet backend carries the traffic."),
+    key("control", Map("control"), "", "Ferrogate's own: what may change a running gateway."),
+    key(
+        "pid",
+        Text,
+        "",
+        "A file for the process id, which `ferrogate reload` and `ferrogate stop` look for. Absent: none is written.",
+    ),
     key("limits", Map("limits"), "", "Ferrogate's own: every limit by name."),
     key("tls_backend", Map("tls_backend"), "", "Ferrogate's own: who does the cryptography of TLS."),
 ];
+
+const CONTROL: &[Key] = &[key(
+    "watch_config",
+    Bool,
+    "false",
+    "Whether a change of the file is a reload, as HUP is. The file is looked at twice a second.",
+)];
 
 const SERVER: &[Key] = &[
     key("mosn_server_name", Text, "", "A name for this gateway, in logs."),
@@ -187,6 +214,23 @@ const PROXY: &[Key] = &[
     ),
     key("router_config_name", Text, "", "The router to use. Required, unless the listener has its routes inline."),
     key("extend_config", Map("proxy_extend"), "", "Settings of the protocols."),
+    key(
+        "use_remote_address",
+        Bool,
+        "true",
+        "Clients are not believed: X-Forwarded-For gets their address behind what they say, X-Forwarded-Proto is set anew, and so is \
+         X-Request-Id. False: the fields pass as they came. (Envoy's default is false; MOSN has none of this.)",
+    ),
+    key(
+        "xff_num_trusted_hops",
+        Number,
+        "0",
+        "Proxies before this one that are believed, up to 64. With one or more X-Forwarded-Proto and X-Request-Id pass as they came.",
+    ),
+    key("skip_xff_append", Bool, "false", "Leave X-Forwarded-For as it came."),
+    key("generate_request_id", Bool, "true", "Give a request without an X-Request-Id one, a random UUID."),
+    key("preserve_external_request_id", Bool, "false", "Keep the X-Request-Id of a client that is not believed."),
+    key("via", Text, "", "The name in a Via field (RFC 9110, 7.6.3). Absent: no such field."),
 ];
 
 const PROXY_EXTEND: &[Key] = &[key(
@@ -362,6 +406,18 @@ const LIMITS: &[Key] = &[
         "0",
         "Downstream connections of one worker, at most. 0 derives it from the limit of open files at start.",
     ),
+    key(
+        "memory_bytes_max",
+        Size,
+        "0",
+        "Memory that one worker holds for connections, requests and buffers, at most: beyond it new requests are answered with 503 and `Retry-After`. 0 derives it at start: half of what the host and the control group allow, shared out among the workers.",
+    ),
+    key(
+        "requests_active_max",
+        Number,
+        "0",
+        "Requests in progress on one worker, at most (503 beyond). 0 is no limit but that of the connections.",
+    ),
     key("request_line_bytes_max", Size, "16KiB", "Bytes of a request line, at most (414 beyond)."),
     key(
         "head_bytes_max",
@@ -400,7 +456,33 @@ const LIMITS: &[Key] = &[
         "16MiB",
         "Bytes of access log lines that wait to be written, of all workers together, at most; further lines are dropped and counted.",
     ),
+    key(
+        "compressions_max",
+        Number,
+        "1024",
+        "Answers of one listener that are being compressed at a time, of all workers together, at most; further ones go as they are. Each \
+         holds up to 1 MiB.",
+    ),
     key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
+    key(
+        "body_bytes_per_second_min",
+        Number,
+        "240",
+        "Bytes a second of a request's body, at least, while the client is waited for (408 below). 0 is no limit.",
+    ),
+    key("body_rate_window", Duration, "10s", "Over how long `body_bytes_per_second_min` is measured."),
+    key(
+        "turn_time_max",
+        Duration,
+        "1s",
+        "A turn of a worker. While one takes longer, so that everything waits for so long, new requests are answered with 503 and `Retry-After`.",
+    ),
+    key(
+        "stall_timeout",
+        Duration,
+        "200ms",
+        "One step of one connection. A worker that does not come out of it in this time is logged and counted.",
+    ),
     key("idle_timeout", Duration, "90s", "Between two requests of a connection."),
     key("body_idle_timeout", Duration, "60s", "Between two reads or writes of a body."),
     key("tunnel_idle_timeout", Duration, "1h", "Between two bytes of a tunnel (Upgrade, CONNECT)."),

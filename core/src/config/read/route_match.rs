@@ -91,7 +91,7 @@ fn all<T>(
     whole.then_some(list)
 }
 
-fn header(r: &mut Reader, node: &Node) -> Option<FieldMatch> {
+pub(super) fn header(r: &mut Reader, node: &Node) -> Option<FieldMatch> {
     let fields = r.map(node, "header_match")?;
     fields.required(r, "name")?;
     let name = fields.with(r, "name", field_name)?;

@@ -10,7 +10,7 @@ use super::template::{Template, Variable};
 use crate::config::diagnostic::Origin;
 
 /// One entry of `routers`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct RouterConfig {
     /// `router_config_name`.
     pub name: String,
