@@ -290,6 +290,13 @@ impl<'n> Fields<'n> {
         r.at(key, |r| f(r, node))
     }
 
+    /// Reports on the value of `key`, where there is one.
+    pub(super) fn report(&self, r: &mut Reader, key: &str, f: impl FnOnce(&mut Reader, &'n Node)) {
+        if let Some(node) = self.get(key) {
+            r.at(key, |r| f(r, node));
+        }
+    }
+
     /// A text; None when it is empty, as in MOSN.
     pub(super) fn text(&self, r: &mut Reader, key: &str) -> Option<String> {
         self.with(r, key, Reader::text).filter(|text| !text.is_empty())
