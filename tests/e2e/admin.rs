@@ -67,7 +67,7 @@ fn the_api_answers_as_mosns_does() {
     assert!(admin("/").text().contains("/api/v1/stats"), "a list of what there is");
     let unknown = admin("/api/v1/unknown");
     assert!(unknown.status == 404 || unknown.text().contains("/api/v1/stats"), "{unknown:?}");
-    let mut client = test_support::Client::connect(stage.gateway.admin);
+    let mut client = Client::connect(stage.gateway.admin);
     assert_eq!(client.ask("POST", "/api/v1/stats", "", b"x").status / 100, 4, "nothing here can be changed");
 }
 
