@@ -16,6 +16,7 @@ use ferrogate_core::control::pid_file::PidFile;
 use ferrogate_core::control::process::{self, Process, Successor};
 use ferrogate_core::control::reload::{Reloader, Reloads};
 use ferrogate_core::control::review::Review;
+use ferrogate_core::control::watchdog::watch_over;
 use ferrogate_core::net::Address;
 use ferrogate_core::snapshot::Snapshot;
 use ferrogate_core::telemetry::log_thread::{LogQueue, LogThread};
@@ -79,9 +80,11 @@ async fn run(
     let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::default())).collect();
     let (stop_to, stop) = watch::channel(Stop::No);
     let (started, reports) = mpsc::unbounded_channel();
-    let conns_max = conns_max(workers_max);
-    let logs = access_logs.queue();
-    let orders = Orders { snapshot: snapshot.clone(), stop, started, counters: Arc::clone(&counters), conns_max, logs };
+    let (conns_max, memory_bytes_max) = (conns_max(workers_max), memory_bytes_max(workers_max));
+    let watchdog = watch_over(Arc::clone(&counters), snapshot.clone());
+    let (logs, counted) = (access_logs.queue(), Arc::clone(&counters));
+    let orders =
+        Orders { snapshot: snapshot.clone(), stop, started, counters: counted, conns_max, memory_bytes_max, logs };
     let state = watch::Sender::new(State::Starting);
     let (access_logs, log) = (access_logs.queue(), log.knobs());
     let mut process = Process {
@@ -115,6 +118,7 @@ async fn run(
             return e.exit_code();
         }
     };
+    spawn_local(watchdog);
     spawn_local(reloader.serve(running.probe()));
     process.successor = running.hands_over().then(|| successor(&sockets, admin_tasks)).flatten();
     let mut pid_file = None;
@@ -199,6 +203,11 @@ async fn serve_admin(
 /// out; the rest is for connections to origins.
 fn conns_max(workers: usize) -> usize {
     (dataplane_kernel::open_files_max() * 3 / 4 / workers).max(1)
+}
+
+/// Memory of one worker: half of what the process may use, shared out; the rest is for what is not counted, and for the kernel's buffers.
+fn memory_bytes_max(workers: usize) -> usize {
+    usize::try_from(dataplane_kernel::memory_bytes()).unwrap_or(usize::MAX) / 2 / workers
 }
 
 fn announce(config: &Config, admin: Option<&Address>, demo: bool) {

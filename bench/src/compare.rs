@@ -15,7 +15,7 @@ use crate::results::{Line, Results, Writer};
 use crate::run::args::{Plan, RunArgs};
 use crate::run::place::Place;
 use crate::run::progress::Progress;
-use crate::run::{self, Runner};
+use crate::run::{self, Runner, this_program};
 use crate::scenario;
 use crate::stage::stop;
 use crate::stats::Interval;
@@ -162,7 +162,11 @@ impl fmt::Display for Comparison {
             ]
         };
         let head = ["row", "metric", "B / A", "confidence", "verdict"].map(str::to_owned).to_vec();
-        f.write_str(&markdown(&[Block::Table(Table { head, rows: self.rows.iter().map(line).collect() })]))
+        f.write_str(&markdown(&[Block::Table(Table {
+            text: vec![0, 1, 4],
+            head,
+            rows: self.rows.iter().map(line).collect(),
+        })]))
     }
 }
 
@@ -214,7 +218,7 @@ fn binaries(args: &CompareArgs, a: &std::path::Path, b: &std::path::Path) -> Res
     };
     plan.backends = vec![backend(A, a)?, backend(B, b)?];
     let session = run::session(&plan);
-    let place = Place::make(plan.place)?;
+    let place = Place::make(plan.place, this_program()?)?;
     let mut writer = args.out.as_deref().map(Writer::create).transpose()?;
     let mut results = Results::of(session);
     if let Some(writer) = &mut writer {

@@ -83,7 +83,7 @@ pub struct Absent {
 pub enum Level {
     /// As many requests as the connections carry.
     Saturation,
-    /// The same rate for every backend: about 60 % of the slowest one's capacity.
+    /// The same rate for every backend: about 60 % of the capacity of the slowest one on kernel sockets.
     Fixed,
     /// Half of the backend's own capacity.
     Half,
@@ -226,10 +226,11 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What the work cost: busy time where the plane polls, CPU time elsewhere.
+    /// What the work cost: busy time where the plane polls, CPU time elsewhere. Busy time goes by the clock; where a neighbour took the core
+    /// meanwhile it is more than the CPU time, which then is the better bound.
     #[must_use]
     pub fn work_ns(&self) -> u64 {
-        self.busy_ns.unwrap_or(self.cpu_ns)
+        self.busy_ns.map_or(self.cpu_ns, |busy| busy.min(self.cpu_ns))
     }
 }
 

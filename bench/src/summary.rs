@@ -57,6 +57,8 @@ pub struct Ratio {
     pub to: String,
     /// Median and interval.
     pub interval: Interval,
+    /// What is wrong with either side.
+    pub marks: Vec<Mark>,
 }
 
 /// Why a figure is to be taken with care.
@@ -126,7 +128,11 @@ pub fn ratio(of: &Row, to: &Row) -> Option<Ratio> {
     let paired = of.rounds.iter().filter_map(|(round, a)| Some((*a, *to.rounds.get(round)?)));
     let (a, b): (Vec<f64>, Vec<f64>) = paired.unzip();
     let interval = Interval::of_ratios(&a, &b, CONFIDENCE)?;
+    let mut marks: Vec<Mark> = of.marks.iter().chain(&to.marks).filter(|m| **m != Mark::Noisy).copied().collect();
+    marks.sort_unstable();
+    marks.dedup();
     Some(Ratio {
+        marks,
         scenario: of.scenario.clone(),
         level: of.level,
         metric: of.metric,
@@ -305,7 +311,10 @@ static METRICS: [Metric; 11] = [
         Some(_) => None,
         None => per_request(c, c.usage.core_ns).map(|n| n / 1e3),
     }),
-    metric(("payload", "Gbit/s"), false, &[Level::Saturation], false, |c, _| Some(gbit(c))),
+    metric(("payload", "Gbit/s"), false, &[Level::Saturation], false, |c, _| {
+        // Where answers are small it is the number of requests over again.
+        per_request(c, c.load.bytes_in).filter(|bytes| *bytes >= PAYLOAD_MIN).map(|_| gbit(c))
+    }),
     metric(("p50", "us"), true, PACED, true, |c, _| Some(c.load.latency_us.p50)),
     metric(("p90", "us"), true, PACED, false, |c, _| Some(c.load.latency_us.p90)),
     metric(("p99", "us"), true, PACED, true, |c, _| Some(c.load.latency_us.p99)),
@@ -334,6 +343,9 @@ const RATE_KEPT_MIN: f64 = 0.98;
 
 /// At saturation the proxy's core must have been used so far.
 const PROXY_FULL_MIN: f64 = 0.93;
+
+/// Bytes of an answer from which on the throughput in bits is of interest.
+const PAYLOAD_MIN: f64 = 65_536.0;
 
 /// Counts per request may differ by so much without being noise.
 const COUNTS_NOISE_MIN: f64 = 0.05;

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 . configs/packaging/lib.sh
 
 usage() {
-    echo "usage: test.sh [check|bench]"
+    echo "usage: test.sh [test|check]"
     exit 2
 }
 
@@ -26,13 +26,12 @@ main() {
             ! have cargo-deny || step "dependencies" cargo deny check
             all_steps_passed
             ;;
-        bench) cargo bench --locked --package ferrogate-bench ;;
         *) usage ;;
     esac
 }
 
 run_tests() {
-    ensure curl:curl nginx:nginx wrk:wrk openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux
+    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux
     results=$(mktemp -d)
     trap 'give_back_hugepages "$results/hugepages"; rm -rf "$results"' EXIT
     : >"$results/skipped"

@@ -22,6 +22,12 @@ pub trait Transport: Clone + 'static {
     /// Binds and listens. Errors are those of `bind(2)` and `listen(2)`, on every plane.
     fn listen(&self, address: &Address, options: &ListenOptions) -> impl Future<Output = io::Result<Self::Listener>>;
 
+    /// Bytes that the plane holds for this worker's connections right now: what has come and is not taken, what waits to leave, and what is
+    /// kept to hold it. Asked for each request: a sum that is at hand.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
     /// Opens a connection. The caller bounds the time: the future may be dropped at any point and leaves nothing behind.
     fn connect(&self, address: &Address) -> impl Future<Output = io::Result<Self::Conn>>;
 }

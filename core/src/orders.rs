@@ -26,6 +26,8 @@ pub struct Orders {
     pub counters: Arc<[Arc<WorkerCounters>]>,
     /// Connections that one worker may have open where `limits.downstream_conns_max` does not say.
     pub conns_max: usize,
+    /// Memory that one worker may hold where `limits.memory_bytes_max` does not say, in bytes.
+    pub memory_bytes_max: usize,
     /// The way to the thread that writes access logs.
     pub logs: LogQueue,
 }

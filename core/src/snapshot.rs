@@ -30,6 +30,7 @@ pub struct Snapshot {
     pub routers: Vec<Arc<Router>>,
     /// The clusters, by [`ClusterId`].
     pub clusters: Vec<Arc<ClusterConfig>>,
+    names: HashMap<Box<str>, ClusterId>,
     /// The limits.
     pub limits: Arc<Limits>,
     /// The server itself.
@@ -125,6 +126,7 @@ impl Snapshot {
             listeners,
             filters,
             routers,
+            names: (0..).zip(&clusters).map(|(i, c)| (c.config.name.as_str().into(), ClusterId(i))).collect(),
             clusters,
             limits: kept_limits.unwrap_or_else(|| Arc::new(config.limits.clone())),
             server: ServerFacts {
@@ -139,6 +141,12 @@ impl Snapshot {
     #[must_use]
     pub fn router(&self, id: RouterId) -> &Arc<Router> {
         &self.routers[id.0 as usize]
+    }
+
+    /// The cluster of this name.
+    #[must_use]
+    pub fn cluster_id(&self, name: &str) -> Option<ClusterId> {
+        self.names.get(name).copied()
     }
 
     /// The cluster of a route of this generation.

@@ -3,6 +3,7 @@
 //! **Invariant:** a worker shares nothing with the others but the snapshot, the stop signal and counters that it alone writes.
 
 mod entrance;
+mod probe;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,8 +22,10 @@ use crate::message::Downstream;
 use crate::net::Transport;
 pub use crate::orders::{ListenError, Orders, Stop};
 use crate::proxy::{Current, Generation};
+use crate::stream::load::{CONN_BYTES, Charge, Load, TLS_BYTES};
 use crate::stream::{ConnState, Wish};
 use crate::telemetry::metrics::WorkerCounters;
+use crate::telemetry::pulse::Work;
 use entrance::{Entrance, adopt};
 
 /// Runs one worker until it is told to stop.
@@ -33,7 +36,11 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
     let counters = Arc::clone(&orders.counters[index]);
     let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
     let generation = Rc::new(Generation::derive(snapshot, None, &transport, &orders.logs, index));
+    let plane = transport.clone();
+    let load = Rc::new(Load::new(Arc::clone(&counters), move || plane.held_bytes()));
+    load.set_limits(generation.limits(), orders.memory_bytes_max);
     let worker = Rc::new(Worker {
+        load,
         current: Rc::new(Current::new(Rc::clone(&generation))),
         counters,
         conns: RefCell::default(),
@@ -54,6 +61,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
     drop(generation);
     let _ = orders.started.send(Ok(()));
     let sweeper = spawn_local(sweep(Rc::clone(&worker)));
+    let probe = spawn_local(probe::probe(Rc::clone(&worker.load)));
     let stop = worker.follow(index, &transport, &mut orders, &mut entrances).await;
     if stop == Stop::Drain {
         worker.drain(&mut orders.stop, &entrances).await;
@@ -61,6 +69,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         entrances.iter().for_each(|entrance| entrance.close());
     }
     sweeper.abort();
+    probe.abort();
     Ok(())
 }
 
@@ -68,6 +77,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
 struct Worker<T: Transport> {
     current: Rc<Current<T>>,
     counters: Arc<WorkerCounters>,
+    load: Rc<Load>,
     conns: RefCell<Slab<Watched>>,
     emptied: Notify,
     /// A connection has gone while the worker had all it may have.
@@ -109,11 +119,13 @@ impl<T: Transport> Worker<T> {
                     }
                     let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
                     let current = self.current.get();
-                    let next =
-                        Generation::derive(snapshot, Some(&current), transport, &orders.logs, index);
+                    let running = self.load.enter(Work::Generation, 0);
+                    self.load.set_limits(&snapshot.limits, orders.memory_bytes_max);
+                    let next = Generation::derive(snapshot, Some(&current), transport, &orders.logs, index);
                     let next = Rc::new(next);
                     self.conns_max.set(conns_max(next.limits(), default_conns_max));
                     self.current.set(Rc::clone(&next));
+                    drop(running);
                     for error in adopt(self, entrances, &next, transport).await {
                         self.counters.downstream.listen_failed.inc();
                         tracing::error!(worker = index, "{error}");
@@ -149,6 +161,7 @@ impl<T: Transport> Worker<T> {
 
     /// Closes connections that have waited for a request, and upstream ones that have lain idle, for too long.
     fn sweep(&self) {
+        let _running = self.load.enter(Work::Sweep, 0);
         let now = Instant::now();
         let conns = self.conns.borrow();
         // So many a turn, so that a turn is short; the next one goes on from here.
@@ -156,7 +169,7 @@ impl<T: Transport> Worker<T> {
         for key in start..start + SWEEP_CONNS_MAX {
             let Some(watched) = conns.get(key) else { continue };
             if let Some(before) = now.checked_sub(watched.limits.idle_timeout) {
-                watched.state.close_if_idle(before);
+                self.counters.downstream.idle_closed.add(u64::from(watched.state.close_if_idle(before)));
             }
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
@@ -166,13 +179,14 @@ impl<T: Transport> Worker<T> {
         }
     }
 
-    fn enter(self: &Rc<Self>, limits: &Rc<Limits>, entrance: u32) -> (Rc<ConnState>, Present<T>) {
-        let state = Rc::new(ConnState::swept());
+    fn enter(self: &Rc<Self>, limits: &Rc<Limits>, entrance: u32, is_tls: bool) -> (Rc<ConnState>, Present<T>) {
+        let state = Rc::new(ConnState::of_worker(Rc::clone(&self.load)));
+        let charge = self.load.charge(CONN_BYTES + if is_tls { TLS_BYTES } else { 0 });
         let watched = Watched { state: Rc::clone(&state), limits: Rc::clone(limits), entrance };
         let key = self.conns.borrow_mut().insert(watched);
         self.counters.downstream.connection_total.inc();
         self.counters.downstream.connection_active.inc();
-        (state, Present { worker: Rc::clone(self), key, watched: None })
+        (state, Present { worker: Rc::clone(self), key, watched: None, _charge: charge })
     }
 
     /// Whether it has as many connections as it may have.
@@ -199,6 +213,7 @@ struct Present<T: Transport> {
     key: usize,
     /// Network filters that want to hear of its end.
     watched: Option<Box<(ConnectionFilters, Downstream)>>,
+    _charge: Charge,
 }
 
 impl<T: Transport> Drop for Present<T> {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use ferrogate_core::config::{Config, Diagnostic};
 use ferrogate_core::control::Certificates;
-use ferrogate_core::message::HttpHead;
-use ferrogate_core::router::RouteAction;
+use ferrogate_core::router::{Chosen, RouteAction};
 use ferrogate_core::snapshot::Snapshot;
 
 /// A folder of certificates that goes away with the test.
@@ -58,9 +57,11 @@ fn build(text: &str, previous: Option<&Snapshot>) -> Snapshot {
 /// Every listener's requests reach the cluster of the same name.
 fn check_references(snapshot: &Snapshot) {
     for listener in &snapshot.listeners {
-        let route = snapshot.router(listener.router).route(&HttpHead::request("GET", b"/")).unwrap();
-        let RouteAction::Cluster(id) = &route.action else { panic!("{route:?}") };
-        assert_eq!(snapshot.cluster(*id).config.name, listener.config.name);
+        let route = snapshot.router(listener.router).routes().next().unwrap();
+        let RouteAction::Forward(forward) = &route.action else { panic!("{route:?}") };
+        let Chosen::Cluster(id, None) = forward.choose(|| 0) else { panic!("{forward:?}") };
+        assert_eq!(snapshot.cluster_id(&listener.config.name), Some(id));
+        assert_eq!(snapshot.cluster(id).config.name, listener.config.name);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** never shared between threads; the free list and each buffer in it are bounded.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// What the connections of one worker share.
 pub(crate) struct Buffers {
@@ -10,17 +10,37 @@ pub(crate) struct Buffers {
     pub(crate) scratch: RefCell<Box<[u8]>>,
     #[allow(clippy::vec_box, reason = "the box is what moves between this list and a connection")]
     free: RefCell<Vec<Box<Kept>>>,
+    /// The memory of all kept buffers, free ones too.
+    held_bytes: Cell<usize>,
 }
 
 impl Buffers {
     pub(crate) fn new() -> Self {
-        Self { scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()), free: RefCell::new(Vec::new()) }
+        Self {
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+            free: RefCell::new(Vec::new()),
+            held_bytes: Cell::new(0),
+        }
+    }
+
+    /// The memory of all kept buffers, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes.get()
+    }
+
+    /// A buffer's memory is no longer `before` bytes but `now`.
+    fn resized(&self, before: usize, now: usize) {
+        self.held_bytes.set(self.held_bytes.get() + now - before);
     }
 
     /// An empty buffer, used before if there is one.
     fn take(&self) -> Box<Kept> {
         let free = self.free.borrow_mut().pop();
-        free.unwrap_or_else(|| Box::new(Kept { bytes: Vec::with_capacity(KEPT_BYTES), start: 0 }))
+        free.unwrap_or_else(|| {
+            let kept = Kept { bytes: Vec::with_capacity(KEPT_BYTES), start: 0 };
+            self.resized(0, kept.bytes.capacity());
+            Box::new(kept)
+        })
     }
 
     /// Gives a buffer back, unless it has grown or the list is full.
@@ -30,6 +50,8 @@ impl Buffers {
             kept.bytes.clear();
             kept.start = 0;
             free.push(kept);
+        } else {
+            self.resized(kept.bytes.capacity(), 0);
         }
     }
 }
@@ -68,14 +90,19 @@ impl Held {
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8], buffers: &Buffers) {
-        self.prepare(buffers).extend_from_slice(bytes);
+        let kept = self.prepare(buffers);
+        let before = kept.capacity();
+        kept.extend_from_slice(bytes);
+        buffers.resized(before, kept.capacity());
     }
 
     /// Lends `len` bytes of room behind what is held; `f` says how many it filled.
     pub(crate) fn fill<R>(&mut self, len: usize, buffers: &Buffers, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
         let room = self.prepare(buffers);
         let end = room.len();
+        let before = room.capacity();
         room.resize(end + len, 0);
+        buffers.resized(before, room.capacity());
         let (used, result) = f(&mut room[end..]);
         debug_assert!(used <= len, "a writer used more room than it was lent");
         room.truncate(end + used.min(len));
@@ -130,6 +157,10 @@ mod tests {
         assert_eq!(held.bytes(), b"cdefg");
         held.consume(5, &buffers);
         assert!(held.is_empty());
-        assert_eq!((held.0.is_none(), buffers.free.borrow().len()), (true, 1));
+        assert_eq!((held.0.is_none(), buffers.free.borrow().len(), buffers.held_bytes()), (true, 1, KEPT_BYTES));
+        held.append(&[0; 3 * KEPT_BYTES], &buffers);
+        assert!(buffers.held_bytes() >= 3 * KEPT_BYTES, "what has grown counts as it is");
+        held.release(&buffers);
+        assert_eq!(buffers.held_bytes(), 0, "and goes back to the allocator");
     }
 }

@@ -9,6 +9,7 @@ mod affinity;
 mod buffers;
 mod conn;
 pub mod handover;
+mod memory;
 mod rlimit;
 mod run;
 mod signal;
@@ -17,6 +18,7 @@ mod sockets;
 mod transport;
 
 pub use conn::KernelConn;
+pub use memory::memory_bytes;
 pub use rlimit::open_files_max;
 pub use run::{Running, available_cores, run};
 pub use signal::{Wish, is_running, send};

@@ -74,6 +74,10 @@ impl Transport for KernelTransport {
     type Conn = KernelConn;
     type Listener = KernelListener;
 
+    fn held_bytes(&self) -> usize {
+        self.buffers.held_bytes()
+    }
+
     async fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<KernelListener> {
         let buffers = Rc::clone(&self.buffers);
         match address {

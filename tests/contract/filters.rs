@@ -65,7 +65,7 @@ impl Filter for Recorder {
         }
     }
 
-    fn on_response(&self, _: &mut Exchange, response: &mut Response) -> Verdict {
+    fn on_response(&self, _: &mut Exchange, response: &mut Response, _: Option<&Route>) -> Verdict {
         let Head::Http(head) = &mut response.head else { return Verdict::Continue };
         self.seen.borrow_mut().push(format!("response {}", head.status()));
         head.set("x-seen", b"yes");
@@ -175,12 +175,13 @@ async fn start_gateway(transport: &KernelTransport, origin: &Address, seen: &See
     let snapshot = Arc::new(Snapshot::build(&config, None, &mut Certificates::default()).unwrap());
     let counters = Arc::new(WorkerCounters::default());
     let derive = || Generation::derive(Arc::clone(&snapshot), None, transport, &LogQueue::closed(), 0);
-    let limits = Rc::clone(derive().limits());
-    let (slot, _) = derive().listeners().next().map(|(slot, l)| (slot, Arc::clone(l))).expect("there is one");
-    let bare = Proxy::new(Rc::new(Current::new(Rc::new(derive()))), slot, Arc::clone(&counters));
+    let generation = derive();
+    let (slot, _) = generation.listeners().next().expect("there is one");
+    let limits = Rc::clone(generation.limits());
+    let bare = Proxy::new(Rc::new(Current::new(Rc::new(generation))), slot, Arc::clone(&counters));
     let recorder = Recorder { seen: Rc::clone(seen), callout: Some(Rc::new(bare)) };
     let generation = derive().with_filters(slot, Filters::new(vec![Box::new(recorder)]));
-    let proxy = Proxy::new(Rc::new(Current::new(Rc::new(generation))), slot, Arc::clone(&counters));
+    let proxy = Proxy::new(Rc::new(Current::new(Rc::new(generation))), slot, counters);
     let any = "127.0.0.1:0".parse().unwrap();
     let mut listener = transport.listen(&any, &ListenOptions::default()).await.unwrap();
     let address = listener.local_addr().clone();

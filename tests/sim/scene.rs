@@ -225,8 +225,15 @@ impl Gateway {
         let (stop, stop_rx) = watch::channel(Stop::No);
         let (started, mut reports) = mpsc::unbounded_channel();
         let all = Arc::from([Arc::clone(&counters)]);
-        let orders =
-            Orders { snapshot, stop: stop_rx, started, counters: all, conns_max: 100, logs: LogQueue::closed() };
+        let orders = Orders {
+            snapshot,
+            stop: stop_rx,
+            started,
+            counters: all,
+            conns_max: 100,
+            memory_bytes_max: usize::MAX,
+            logs: LogQueue::closed(),
+        };
         let task = spawn_local(worker::run(0, host.transport.clone(), orders));
         match reports.recv().await {
             Some(Ok(())) => Ok(Self { task, counters, stop, snapshot: snapshot_tx }),

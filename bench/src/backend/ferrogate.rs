@@ -3,57 +3,63 @@
 //! **Invariant:** pure text from a [`Site`].
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 use crate::backend::{CLUSTERS, ROUTES, Site, VIRTUAL_HOSTS, cluster_of, host_name, route_prefix};
-use crate::stage::certs::SERVER_NAME;
+use crate::stage::certs::{Pair, SERVER_NAME};
 
 /// One worker.
 #[must_use]
 pub fn config(site: &Site<'_>) -> String {
-    let mut text = format!(
-        "servers:
-  - default_log_path: stderr
-    default_log_level: WARN
-    graceful_timeout: 1s
-    listeners:
-      - name: web
-        address: {listen}
-        connection_idle_timeout: 1h
-{log}        filter_chains:
-          - filters:
-              - {{type: proxy, config: {{downstream_protocol: Http1, router_config_name: web}}}}
-{tls}    routers:
-      - router_config_name: web
-        virtual_hosts:
-",
-        listen = site.listen,
-        log = site
-            .access_log
-            .as_ref()
-            .map_or_else(String::new, |p| { format!("        access_logs:\n          - log_path: {}\n", p.display()) }),
-        tls = site.tls.map_or_else(String::new, |pair| format!(
-            "            tls_context: {{status: true, cert_chain: {}, private_key: {}, min_version: tlsv1_3}}\n",
-            pair.certificate.display(),
-            pair.key.display()
-        )),
-    );
+    let mut text =
+        "servers:\n  - default_log_path: stderr\n    default_log_level: WARN\n    graceful_timeout: 1s\n    listeners:\n".to_owned();
+    for listen in site.listeners() {
+        listener(&mut text, site, listen);
+    }
+    text.push_str("    routers:\n      - router_config_name: web\n        virtual_hosts:\n");
     virtual_hosts(&mut text, site);
     clusters(&mut text, site);
     write!(
         text,
         "limits:
+  downstream_conns_max: {}
   idle_conns_per_host_max: 1024
   upstream_idle_timeout: 1h
 admin:
   address:
     socket_address: {{address: {}, port_value: {}}}
 ",
+        site.connections + 1024,
         site.admin.ip(),
         site.admin.port(),
     )
     .expect("a string takes it");
     dataplane(&mut text, site);
     text
+}
+
+fn listener(text: &mut String, site: &Site<'_>, listen: SocketAddr) {
+    let log = |path: &std::path::PathBuf| format!("        access_logs:\n          - log_path: {}\n", path.display());
+    let tls = |pair: &Pair| {
+        let (certificate, key) = (pair.certificate.display(), pair.key.display());
+        format!(
+            "            tls_context: {{status: true, cert_chain: {certificate}, private_key: {key}, min_version: tlsv1_3}}\n"
+        )
+    };
+    write!(
+        text,
+        "      - name: web{port}
+        address: {listen}
+        connection_idle_timeout: 1h
+{log}        filter_chains:
+          - filters:
+              - {{type: proxy, config: {{downstream_protocol: Http1, router_config_name: web}}}}
+{tls}",
+        port = listen.port(),
+        log = site.access_log.as_ref().map_or_else(String::new, log),
+        tls = site.tls.map_or_else(String::new, tls),
+    )
+    .expect("a string takes it");
 }
 
 fn virtual_hosts(text: &mut String, site: &Site<'_>) {

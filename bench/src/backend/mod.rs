@@ -70,7 +70,7 @@ pub enum Plane {
 pub struct Site<'a> {
     /// The run's folder.
     pub folder: &'a Folder,
-    /// Where the proxy serves.
+    /// Where the proxy serves. Ferrogate serves more ports from there on where one has not the numbers for all connections of a client.
     pub listen: SocketAddr,
     /// Where the origin is.
     pub origin: SocketAddr,
@@ -88,6 +88,16 @@ pub struct Site<'a> {
     pub hugepages: bool,
     /// Connections that have to fit.
     pub connections: u64,
+}
+
+impl Site<'_> {
+    /// Where clients connect to, in turn: a client on our own stack has 32,768 port numbers for each of them.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        let ports = u16::try_from(self.connections.div_ceil(CONNECTIONS_PER_PORT).max(1)).unwrap_or(u16::MAX);
+        let at = |n: u16| SocketAddr::new(self.listen.ip(), self.listen.port() + n);
+        if self.port.is_some() { (0..ports).map(at).collect() } else { vec![self.listen] }
+    }
 }
 
 impl Backend {
@@ -236,6 +246,8 @@ impl Plane {
         }
     }
 }
+
+const CONNECTIONS_PER_PORT: u64 = 30_000;
 
 /// Virtual hosts of `h1-real`: `h000.example` and on.
 pub const VIRTUAL_HOSTS: usize = 200;

@@ -10,20 +10,20 @@ use clap::{Args, ValueEnum};
 /// What to send, where and for how long.
 #[derive(Args, Clone, Debug)]
 pub struct LoadArgs {
-    /// Address of the server.
-    #[arg(long)]
-    pub to: SocketAddr,
+    /// Address of the server; several are used in turn. With --memif, 10.99.0.1:8080 unless it is given.
+    #[arg(long, value_delimiter = ',', required_unless_present = "memif")]
+    pub to: Vec<SocketAddr>,
     /// Connections held at a time.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
     /// Seconds that are measured.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub seconds: f64,
     /// Seconds of the same load before, not measured.
     #[arg(long, default_value_t = 1.0)]
     pub warmup: f64,
     /// Requests per second, sent on schedule whatever comes back; latency counts from the intended send. Without it: as fast as they are answered.
-    #[arg(long)]
+    #[arg(long, value_parser = positive)]
     pub rate: Option<f64>,
     /// Requests on one connection before it is closed; 0: no limit, 1: a new connection for each.
     #[arg(long, default_value_t = 0)]
@@ -62,8 +62,37 @@ pub struct LoadArgs {
     #[arg(long, value_delimiter = ',')]
     pub source: Vec<IpAddr>,
     /// Seconds until a connection or a request is given up.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub timeout: f64,
+    /// Without a port of its own, the load is sent over kernel sockets.
+    #[command(flatten)]
+    pub memif: MemifArgs,
+}
+
+/// The load's own DPDK port, when it has one.
+#[derive(Args, Clone, Debug)]
+pub struct MemifArgs {
+    /// Sends from a DPDK port over this memif socket, as its client, and answers as the origin on the same core.
+    #[arg(long)]
+    pub memif: Option<PathBuf>,
+    /// Our address on that port, and the length of its network's prefix.
+    #[arg(long, default_value = "10.99.0.2/24", requires = "memif")]
+    pub memif_address: String,
+    /// TCP port on which the origin answers there.
+    #[arg(long, default_value_t = 9_000, requires = "memif")]
+    pub origin_port: u16,
+    /// Works without hugepages.
+    #[arg(long, requires = "memif")]
+    pub no_huge: bool,
+    /// Memory for EAL, in MiB.
+    #[arg(long, default_value_t = 256, requires = "memif")]
+    pub memory_mib: u32,
+    /// Receive and send ring of each flow, in bytes; a power of two.
+    #[arg(long, default_value_t = 65_536, requires = "memif")]
+    pub ring_bytes: usize,
+    /// After the result, keeps polling until stdin ends: a memif peer that is polled must not go away first.
+    #[arg(long, requires = "memif")]
+    pub hold: bool,
 }
 
 /// Heads of the requests.
@@ -104,4 +133,9 @@ pub enum Mode {
     Idle,
     /// --body-bytes (64 by default) which the other side sends back.
     Tcp,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number: Result<f64, _> = text.parse();
+    number.ok().filter(|n| n.is_finite() && *n > 0.0).ok_or_else(|| "must be a number above 0".to_owned())
 }

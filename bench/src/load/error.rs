@@ -19,6 +19,12 @@ pub enum LoadError {
     NoSuite(String),
     /// The server's name can't be one.
     Name(String),
+    /// The address of the DPDK port is none.
+    Network(String),
+    /// The DPDK plane does not start.
+    Plane(dataplane_dpdk::StartError),
+    /// The worker of the DPDK plane ended early.
+    Worker,
     /// The poller or a socket is refused by the system.
     System(io::Error),
 }
@@ -31,6 +37,9 @@ impl fmt::Display for LoadError {
             Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::NoSuite(name) => write!(f, "no cipher suite {name} with these flags"),
             Self::Name(name) => write!(f, "{name:?} is no server name"),
+            Self::Network(text) => write!(f, "{text:?} is no IPv4 address with a prefix length"),
+            Self::Plane(error) => write!(f, "{error}"),
+            Self::Worker => write!(f, "the worker of the DPDK plane ended early"),
             Self::System(error) => write!(f, "{error}"),
         }
     }

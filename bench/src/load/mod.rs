@@ -6,6 +6,7 @@ mod args;
 mod error;
 mod kernel;
 mod pace;
+mod polled;
 mod record;
 mod requests;
 mod response;
@@ -17,7 +18,7 @@ mod window;
 
 use std::io::Write;
 
-pub use args::{LoadArgs, Mode, Resume, Shape, TlsVersion};
+pub use args::{LoadArgs, MemifArgs, Mode, Resume, Shape, TlsVersion};
 pub use error::LoadError;
 pub use result::{Errors, LatencyUs, LoadResult};
 pub(crate) use tls::certificates;
@@ -27,10 +28,16 @@ pub(crate) use tls::certificates;
 /// # Errors
 /// When the load can't begin. What goes wrong afterwards is counted in the result.
 pub fn run(args: &LoadArgs) -> Result<(), LoadError> {
-    let result = kernel::run(args)?;
-    let line = serde_json::to_string(&result).expect("plain numbers serialise");
-    say(&line);
+    if let Some(socket) = &args.memif.memif {
+        return polled::run(args, socket);
+    }
+    say_result(&kernel::run(args)?);
     Ok(())
+}
+
+/// The result's line.
+fn say_result(result: &LoadResult) {
+    say(&serde_json::to_string(result).expect("plain numbers serialise"));
 }
 
 /// A line on stdout, at once: whoever reads it acts on it.

@@ -19,7 +19,8 @@ impl Requests {
             return Self { bytes: vec![b'x'; bytes], digits: None, next: 0 };
         }
         let real = args.shape == Shape::Real;
-        let host = args.server_name.clone().unwrap_or_else(|| args.to.to_string());
+        let host =
+            args.server_name.clone().unwrap_or_else(|| args.to.first().map_or_else(String::new, ToString::to_string));
         let mut head = if real { real_head(args.body_bytes) } else { plain_head(&host, &args.path, args.body_bytes) };
         if args.body_bytes > 0 {
             head += &format!("Content-Length: {}\r\n", args.body_bytes);

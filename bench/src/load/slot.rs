@@ -2,7 +2,10 @@
 //!
 //! **Invariant:** at most one request at a time; its intended time stays with it until it is answered or given up.
 
+use std::io::{self, ErrorKind};
+
 use super::response::Reader;
+use super::result::Errors;
 use crate::wire::clock::Nanos;
 use crate::wire::io::Io;
 
@@ -49,4 +52,37 @@ pub(crate) enum Fault {
     Timeout,
     Reset,
     Protocol,
+}
+
+impl Fault {
+    /// What an error of a connection means that was established or not.
+    pub(crate) fn of(error: &io::Error, is_established: bool) -> Self {
+        match error.kind() {
+            ErrorKind::InvalidData => Self::Protocol,
+            ErrorKind::TimedOut if is_established => Self::Timeout,
+            _ if !is_established => Self::Connect,
+            _ => Self::Reset,
+        }
+    }
+
+    pub(crate) fn count(self, errors: &mut Errors) {
+        match self {
+            Self::Connect => errors.connect += 1,
+            Self::Timeout => errors.timeout += 1,
+            Self::Reset => errors.reset += 1,
+            Self::Protocol => errors.protocol += 1,
+        }
+    }
+}
+
+/// Which faults were explained on stderr: the first of each kind is, so that nobody guesses.
+#[derive(Default)]
+pub(crate) struct Explained([bool; 4]);
+
+impl Explained {
+    pub(crate) fn say(&mut self, fault: Fault, error: &io::Error) {
+        if !std::mem::replace(&mut self.0[fault as usize], true) {
+            eprintln!("the first {fault:?} error: {error}");
+        }
+    }
 }

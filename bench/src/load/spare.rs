@@ -3,33 +3,54 @@
 //! **Invariant:** whoever else ran on the core counts as busy.
 
 use std::fs;
+use std::sync::Arc;
 
+use dataplane_dpdk::LcoreCounters;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::wire::clock::Nanos;
 
-/// Idle time of the core that this thread is pinned to; of the thread alone when it is not pinned to one.
+/// Where the time is read.
+#[derive(Clone)]
+pub(crate) enum Meter {
+    /// From the kernel: idle time of the core that this thread is pinned to; of the thread alone when it is not pinned to one.
+    Kernel,
+    /// From a polled lcore, which never rests: time of turns that moved nothing.
+    Lcore(Arc<LcoreCounters>),
+}
+
+/// A reading at the beginning of a window.
 pub(crate) struct Spare {
+    meter: Meter,
     core: Option<usize>,
+    /// The core's idle time, the lcore's otherwise.
     idle: Nanos,
+    /// Busy time of the thread.
     own: Nanos,
 }
 
 impl Spare {
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn begin(meter: &Meter) -> Self {
         let core = pinned_core();
-        Self { core, idle: core.and_then(idle_nanos).unwrap_or(0), own: own_nanos() }
+        let (idle, own) = match meter {
+            Meter::Kernel => (core.and_then(idle_nanos).unwrap_or(0), own_nanos()),
+            Meter::Lcore(counters) => (counters.idle_ns.get(), 0),
+        };
+        Self { meter: meter.clone(), core, idle, own }
     }
 
     /// Share of the time since `begin`, `elapsed`, that was left.
     #[allow(clippy::cast_precision_loss, reason = "within 2^53 ns")]
     pub(crate) fn share(&self, elapsed: Nanos) -> f64 {
-        let elapsed = elapsed.max(1) as f64;
-        let own_left = 1.0 - own_nanos().saturating_sub(self.own) as f64 / elapsed;
-        let idle = self.core.and_then(idle_nanos).map(|now| now.saturating_sub(self.idle) as f64 / elapsed);
-        idle.unwrap_or(own_left).clamp(0.0, 1.0)
+        let of_elapsed = |nanos: Nanos| nanos as f64 / elapsed.max(1) as f64;
+        let idle = match &self.meter {
+            Meter::Kernel => self.core.and_then(idle_nanos),
+            Meter::Lcore(counters) => Some(counters.idle_ns.get()),
+        };
+        let own_left = || 1.0 - of_elapsed(own_nanos().saturating_sub(self.own));
+        idle.map_or_else(own_left, |now| of_elapsed(now.saturating_sub(self.idle))).clamp(0.0, 1.0)
     }
 }
 

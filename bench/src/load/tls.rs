@@ -52,7 +52,8 @@ impl Client {
             Resume::Never => Resumption::disabled(),
             Resume::Always => Resumption::store(Arc::new(Sessions::default())),
         };
-        let name = args.server_name.clone().unwrap_or_else(|| args.to.ip().to_string());
+        let name =
+            args.server_name.clone().or_else(|| args.to.first().map(|to| to.ip().to_string())).unwrap_or_default();
         let name = ServerName::try_from(name.clone()).map_err(|_| LoadError::Name(name))?;
         Ok(Some(Self { config: Arc::new(config), name }))
     }
@@ -86,6 +87,7 @@ fn provider(args: &LoadArgs) -> Result<CryptoProvider, LoadError> {
 struct Verifier {
     /// `None` without `--ca`: anything goes.
     roots: Option<Arc<WebPkiServerVerifier>>,
+    /// Those of the file itself, and those whose chain was verified.
     known: Mutex<Vec<CertificateDer<'static>>>,
     schemes: Vec<SignatureScheme>,
 }
@@ -93,13 +95,13 @@ struct Verifier {
 impl Verifier {
     fn new(ca: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Self, LoadError> {
         let schemes = provider.signature_verification_algorithms.supported_schemes();
-        let roots = ca.map(|path| {
-            let mut store = RootCertStore::empty();
-            store.add_parsable_certificates(certificates(path)?);
-            let built = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider)).build();
-            built.map_err(|_| LoadError::Pem(path.to_owned()))
-        });
-        Ok(Self { roots: roots.transpose()?, known: Mutex::default(), schemes })
+        let Some(path) = ca else { return Ok(Self { roots: None, known: Mutex::default(), schemes }) };
+        let known = certificates(path)?;
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(known.iter().cloned());
+        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider)).build();
+        let roots = built.map_err(|_| LoadError::Pem(path.to_owned()))?;
+        Ok(Self { roots: Some(roots), known: Mutex::new(known), schemes })
     }
 }
 

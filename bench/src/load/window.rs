@@ -5,7 +5,7 @@
 use super::args::{LoadArgs, Mode};
 use super::record::Record;
 use super::result::LoadResult;
-use super::spare::Spare;
+use super::spare::{Meter, Spare};
 use crate::wire::clock::{Nanos, seconds};
 
 /// Where a run is, and when that ends.
@@ -13,6 +13,7 @@ pub(crate) struct Window {
     phase: Phase,
     warmup: Nanos,
     length: Nanos,
+    meter: Meter,
 }
 
 enum Phase {
@@ -27,10 +28,10 @@ enum Phase {
 }
 
 impl Window {
-    pub(crate) fn new(args: &LoadArgs, now: Nanos) -> Self {
+    pub(crate) fn new(args: &LoadArgs, meter: Meter, now: Nanos) -> Self {
         let warmup = if args.mode == Mode::Idle { 0 } else { seconds(args.warmup) };
         let patience = seconds(args.timeout) + u64::from(args.connections) * OPENING_NANOS_PER_CONN;
-        Self { phase: Phase::Opening(now + patience), warmup, length: seconds(args.seconds) }
+        Self { phase: Phase::Opening(now + patience), warmup, length: seconds(args.seconds), meter }
     }
 
     /// All connections have been tried.
@@ -61,7 +62,7 @@ impl Window {
             Phase::Warmup(_) => {
                 super::say("measuring");
                 record.reset();
-                self.phase = Phase::Measured { begin: now, end: now + self.length, spare: Spare::begin() };
+                self.phase = Phase::Measured { begin: now, end: now + self.length, spare: Spare::begin(&self.meter) };
             }
             Phase::Measured { .. } => {
                 super::say("measured");
@@ -72,8 +73,8 @@ impl Window {
     }
 
     /// The result, after the window has closed.
-    pub(crate) fn finish(self, now: Nanos, record: Record) -> LoadResult {
-        let Phase::Measured { begin, spare, .. } = self.phase else { return LoadResult::default() };
+    pub(crate) fn finish(&self, now: Nanos, record: Record) -> LoadResult {
+        let Phase::Measured { begin, spare, .. } = &self.phase else { return LoadResult::default() };
         let elapsed = now - begin;
         LoadResult { spare: spare.share(elapsed), ..record.finish(elapsed) }
     }

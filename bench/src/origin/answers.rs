@@ -2,8 +2,13 @@
 //!
 //! **Invariant:** an answer is a head and a length; the body's bytes come from one page that is sent again and again.
 
+use memchr::memchr;
+
+use crate::wire::body::Body;
+use crate::wire::head::{Head, Malformed};
+
 /// The answers, ready to be written.
-pub(super) struct Answers {
+pub(crate) struct Answers {
     small: Vec<u8>,
     real: Vec<u8>,
     missing: Vec<u8>,
@@ -12,15 +17,27 @@ pub(super) struct Answers {
 
 /// One answer: bytes as they are, and bytes of filling after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Small,
     Real,
     Missing,
     Filled(u64),
 }
 
+/// What a request's head asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) answer: Answer,
+    /// To be read before the answer.
+    pub(crate) body: Body,
+    /// The client closes afterwards.
+    pub(crate) close: bool,
+    /// The client waits for `100 Continue`.
+    pub(crate) expects: bool,
+}
+
 impl Answers {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let small = "HTTP/1.1 200 OK\r\nServer: ferrogate-bench\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nhello, world\n";
         let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
         let mut real = REAL_HEAD.as_bytes().to_vec();
@@ -30,7 +47,7 @@ impl Answers {
     }
 
     /// What to answer to a request for `path`.
-    pub(super) fn pick(path: &[u8]) -> Answer {
+    pub(crate) fn pick(path: &[u8]) -> Answer {
         if path == b"/" {
             return Answer::Small;
         }
@@ -46,7 +63,7 @@ impl Answers {
     }
 
     /// The bytes that an answer begins with. A filled one's head depends on its length and is written into `room`.
-    pub(super) fn head<'a>(&'a self, answer: Answer, room: &'a mut Vec<u8>) -> &'a [u8] {
+    pub(crate) fn head<'a>(&'a self, answer: Answer, room: &'a mut Vec<u8>) -> &'a [u8] {
         match answer {
             Answer::Small => &self.small,
             Answer::Real => &self.real,
@@ -63,14 +80,30 @@ impl Answers {
     }
 
     /// Filling: at most `left` bytes, at most a page.
-    pub(super) fn filling(&self, left: u64) -> &[u8] {
+    pub(crate) fn filling(&self, left: u64) -> &[u8] {
         &self.page[..usize::try_from(left).unwrap_or(usize::MAX).min(PAGE_BYTES)]
+    }
+}
+
+impl Asked {
+    /// Reads the head at the front of `bytes`, and its length; `None` while its end is not there.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
+        let Some(head) = Head::read(bytes)? else { return Ok(None) };
+        let start = memchr(b' ', bytes).ok_or(Malformed)? + 1;
+        let length = memchr(b' ', &bytes[start..head.len]).ok_or(Malformed)?;
+        let answer = Answers::pick(&bytes[start..start + length]);
+        let body = head.framing.unwrap_or(Body::Length(0));
+        Ok(Some((Self { answer, body, close: head.close, expects: head.expects }, head.len)))
+    }
+
+    pub(crate) fn has_no_body(&self) -> bool {
+        self.body == Body::Length(0)
     }
 }
 
 impl Answer {
     /// Bytes of filling.
-    pub(super) fn filling(self) -> u64 {
+    pub(crate) fn filling(self) -> u64 {
         match self {
             Self::Filled(length) => length,
             Self::Small | Self::Real | Self::Missing => 0,
@@ -101,8 +134,6 @@ const REAL_HEAD: &str = "HTTP/1.1 200 OK\r\n\
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::body::Body;
-    use crate::wire::head::Head;
 
     #[test]
     fn paths_have_their_answers() {

@@ -4,11 +4,9 @@
 
 use std::io;
 
-use memchr::memchr;
-
-use super::answers::{Answer, Answers};
+use super::answers::{Answer, Answers, Asked};
 use crate::wire::body::Body;
-use crate::wire::head::{Head, Malformed};
+use crate::wire::head::Malformed;
 use crate::wire::io::{Io, Received, Scratch};
 
 /// A connection and where it is.
@@ -86,13 +84,12 @@ impl Conn {
         while self.answer.is_none() && !self.close {
             match self.state {
                 State::Head => {
-                    let Some(head) = Head::read(&self.stash).map_err(refused)? else { break };
-                    let answer = Answers::pick(path(&self.stash)?);
-                    if head.expects {
+                    let Some((asked, length)) = Asked::read(&self.stash).map_err(refused)? else { break };
+                    if asked.expects {
                         self.io.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
                     }
-                    self.stash.drain(..head.len);
-                    self.state = State::Body(head.framing.unwrap_or(Body::Length(0)), answer, head.close);
+                    self.stash.drain(..length);
+                    self.state = State::Body(asked.body, asked.answer, asked.close);
                 }
                 State::Body(mut body, answer, close) => {
                     let (taken, whole) = body.skip(&self.stash).map_err(refused)?;
@@ -151,13 +148,6 @@ impl Conn {
         }
         Ok(true)
     }
-}
-
-/// The target of a request line.
-fn path(head: &[u8]) -> io::Result<&[u8]> {
-    let start = memchr(b' ', head).ok_or_else(|| refused(Malformed))? + 1;
-    let length = memchr(b' ', &head[start..]).ok_or_else(|| refused(Malformed))?;
-    Ok(&head[start..start + length])
 }
 
 fn refused(_: Malformed) -> io::Error {

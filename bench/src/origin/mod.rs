@@ -22,7 +22,7 @@ use socket2::{Domain, Socket, Type};
 use crate::load::LoadError;
 use crate::load::certificates;
 use crate::wire::io::{Io, Scratch};
-use answers::Answers;
+pub(crate) use answers::{Answer, Answers, Asked};
 use conn::{Conn, Turn};
 
 /// Where to listen, and as what.

@@ -16,6 +16,7 @@ use crate::results::Level;
 use crate::run::args::{RunArgs, Wire};
 use crate::run::cell::{self, Window};
 use crate::run::place::{Place, Proxy};
+use crate::run::this_program;
 use crate::stage::process::{find, run as run_command};
 use crate::stage::stop;
 
@@ -60,7 +61,7 @@ pub fn run(args: &ProfileArgs) -> Result<u64, BenchError> {
     if let Some(reason) = scenario.absent {
         return Err(BenchError::choice(format!("`{}`: {reason}", scenario.name)));
     }
-    let place = Place::make(plan.place)?;
+    let place = Place::make(plan.place, this_program()?)?;
     let mut proxy = place.start(backend, scenario, &[])?;
     let data = place.folder.path("perf.data");
     // Idle connections have nothing to sample; all others are pushed as far as they go.

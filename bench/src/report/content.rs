@@ -81,7 +81,11 @@ impl Content<'_> {
         }
         pairs.sort_by_key(|(of, to)| (color(of), color(to)));
         let head = pairs.iter().map(|(of, to)| format!("{of} / {to}"));
-        let mut table = Table { head: std::iter::once("scenario".to_owned()).chain(head).collect(), rows: Vec::new() };
+        let mut table = Table {
+            text: vec![0],
+            head: std::iter::once("scenario".to_owned()).chain(head).collect(),
+            rows: Vec::new(),
+        };
         let mut groups = Vec::new();
         for scenario in self.scenarios() {
             let found = |(of, to): &(&str, &str)| {
@@ -107,7 +111,7 @@ impl Content<'_> {
         let mut blocks = vec![
             Block::Heading(2, "In short".to_owned()),
             Block::Text(
-                "What a request costs the proxy in CPU time, at the same rate for all (about 60 % of what the slowest can carry). A figure is a \
+                "What a request costs the proxy in CPU time, at the same rate for all (about 60 % of what the slowest on kernel sockets can carry). A figure is a \
                  ratio: below 1 the first needs less than the second. Brackets: the interval that holds the true median with 95 % confidence. \
                  [noisy]: the interval is wider than a tenth; do not rely on it."
                     .to_owned(),
@@ -261,16 +265,14 @@ fn figures(rows: &[&Row]) -> Table {
     backends.sort_by_key(|b| color(b));
     let title = |m: &&Metric| if m.unit.is_empty() { m.title.to_owned() } else { format!("{}, {}", m.title, m.unit) };
     let line = |backend: &&str| {
+        let of: Vec<&&Row> = rows.iter().filter(|r| r.backend == *backend).collect();
         let cell = |m: &&'static Metric| {
-            let row = rows.iter().find(|r| r.backend == *backend && is(r.metric, m));
-            row.map_or_else(|| "–".to_owned(), |r| figure::row(r))
+            of.iter().find(|r| is(r.metric, m)).map_or_else(|| "–".to_owned(), |r| figure::row(r))
         };
-        std::iter::once(label(backend)).chain(metrics.iter().map(cell)).collect()
+        let marks = figure::marks(of.iter().flat_map(|r| &r.marks));
+        std::iter::once(label(backend)).chain(metrics.iter().map(cell)).chain([marks]).collect()
     };
-    Table {
-        head: std::iter::once(String::new()).chain(metrics.iter().map(title)).collect(),
-        rows: backends.iter().map(line).collect(),
-    }
+    table("", metrics.iter().map(title).collect(), backends.iter().map(line).collect())
 }
 
 /// Pairs down, metrics across.
@@ -287,16 +289,25 @@ fn comparisons(ratios: &[&Ratio]) -> Table {
     }
     pairs.sort_by_key(|(of, to)| (color(of), *to == OUR_KERNEL, color(to)));
     let line = |(of, to): &(&str, &str)| {
+        let line: Vec<&&Ratio> = ratios.iter().filter(|r| r.of == *of && r.to == *to).collect();
         let cell = |m: &&'static Metric| {
-            let found = ratios.iter().find(|r| r.of == *of && r.to == *to && is(r.metric, m));
-            found.map_or_else(|| "–".to_owned(), |r| figure::ratio(r))
+            line.iter().find(|r| is(r.metric, m)).map_or_else(|| "–".to_owned(), |r| figure::ratio(r))
         };
-        std::iter::once(format!("{of} / {to}")).chain(metrics.iter().map(cell)).collect()
+        let marks = figure::marks(line.iter().flat_map(|r| &r.marks));
+        std::iter::once(format!("{of} / {to}")).chain(metrics.iter().map(cell)).chain([marks]).collect()
     };
-    Table {
-        head: std::iter::once("ratio".to_owned()).chain(metrics.iter().map(|m| m.title.to_owned())).collect(),
-        rows: pairs.iter().map(line).collect(),
+    table("ratio", metrics.iter().map(|m| m.title.to_owned()).collect(), pairs.iter().map(line).collect())
+}
+
+/// A name, figures, and what is wrong with the line; the last column goes where nothing is.
+fn table(first: &str, figures: Vec<String>, mut rows: Vec<Vec<String>>) -> Table {
+    let mut head: Vec<String> = std::iter::once(first.to_owned()).chain(figures).chain(["marks".to_owned()]).collect();
+    let last = head.len() - 1;
+    if rows.iter().all(|r| r[last].is_empty()) {
+        head.pop();
+        rows.iter_mut().for_each(|r| r.truncate(last));
     }
+    Table { text: vec![0, last], head, rows }
 }
 
 fn section(title: &str, svg: String, caption: &str) -> Vec<Block> {

@@ -22,9 +22,11 @@ pub enum Block {
     },
 }
 
-/// Rows under a head. The first column is text, the others are figures.
+/// Rows under a head.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
+    /// The columns that are text rather than figures, by number.
+    pub text: Vec<usize>,
     /// The head.
     pub head: Vec<String>,
     /// The rows, each as long as the head.
@@ -95,14 +97,17 @@ fn markdown_table(table: &Table) -> String {
     let line = |cells: &[String]| {
         format!("| {} |\n", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
     };
-    let rule: Vec<String> = (0..table.head.len()).map(|i| if i == 0 { "---" } else { "---:" }.to_owned()).collect();
+    let rule: Vec<String> =
+        (0..table.head.len()).map(|i| if table.text.contains(&i) { "---" } else { "---:" }.to_owned()).collect();
     let rows: String = table.rows.iter().map(|r| line(r)).collect();
     format!("{}{}{rows}\n", line(&table.head), line(&rule))
 }
 
 fn html_table(table: &Table) -> String {
     let line = |cells: &[String], tag: &str| {
-        let cells: String = cells.iter().map(|c| format!("<{tag}>{}</{tag}>", inline(c))).collect();
+        let class = |i| if table.text.contains(&i) { " class=\"text\"" } else { "" };
+        let cell = |(i, c): (usize, &String)| format!("<{tag}{}>{}</{tag}>", class(i), inline(c));
+        let cells: String = cells.iter().enumerate().map(cell).collect();
         format!("<tr>{cells}</tr>\n")
     };
     let rows: String = table.rows.iter().map(|r| line(r, "td")).collect();
@@ -143,7 +148,8 @@ code { font: .88em ui-monospace, monospace; background: var(--shade); padding: .
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { color: var(--faint); font-weight: 600; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th.text, td.text { text-align: left; }
+th:first-child, td:first-child { padding-left: 0; }
 td:last-child, th:last-child { padding-right: 0; }
 figure { margin: 1.5rem 0; }
 figure svg { max-width: 100%; height: auto; display: block; }
@@ -164,14 +170,22 @@ mod tests {
             Block::Heading(1, "A & B".to_owned()),
             Block::Text("see `x<y>`".to_owned()),
             Block::List(vec!["one".to_owned()]),
-            Block::Table(Table { head: vec!["a".into(), "b".into()], rows: vec![vec!["c|d".into(), "1".into()]] }),
+            Block::Table(Table {
+                text: vec![0],
+                head: vec!["a".into(), "b".into()],
+                rows: vec![vec!["c|d".into(), "1".into()]],
+            }),
             Block::Plot { svg: "<svg></svg>".to_owned(), caption: "a plot".to_owned() },
         ];
         assert_eq!(markdown(&blocks), "# A & B\n\nsee `x<y>`\n\n- one\n\n| a | b |\n| --- | ---: |\n| c\\|d | 1 |\n");
         let page = html(&blocks);
-        for part in
-            ["<h1>A &amp; B</h1>", "<code>x&lt;y&gt;</code>", "<li>one</li>", "<td>c|d</td>", "<figcaption>a plot"]
-        {
+        for part in [
+            "<h1>A &amp; B</h1>",
+            "<code>x&lt;y&gt;</code>",
+            "<li>one</li>",
+            "<td class=\"text\">c|d</td>",
+            "<figcaption>a plot",
+        ] {
             assert!(page.contains(part), "{part} is missing in {page}");
         }
     }

@@ -5,10 +5,10 @@
 use crate::stats::{Interval, Spread};
 use crate::summary::{Mark, Ratio, Row};
 
-/// `9.49 (9.37–9.61)`: the median and its quartiles, with the marks behind it.
+/// `9.49 (9.37–9.61)`: the median and its quartiles, marked where they are too far apart. The other marks are of all figures of a line.
 #[must_use]
 pub fn row(row: &Row) -> String {
-    format!("{}{}", spread(&row.spread), marks(&row.marks))
+    format!("{}{}", spread(&row.spread), noisy(row.marks.contains(&Mark::Noisy)))
 }
 
 /// The median and its quartiles.
@@ -20,8 +20,16 @@ pub fn spread(spread: &Spread) -> String {
 /// `0.86 (0.84–0.88)`: the ratio and its interval, marked where that is too wide.
 #[must_use]
 pub fn ratio(ratio: &Ratio) -> String {
-    let noisy = if ratio.interval.is_noisy() { marks(&[Mark::Noisy]) } else { String::new() };
-    format!("{}{noisy}", interval(&ratio.interval))
+    format!("{}{}", interval(&ratio.interval), noisy(ratio.interval.is_noisy()))
+}
+
+/// What is wrong with a whole line, once each.
+#[must_use]
+pub fn marks<'a>(all: impl Iterator<Item = &'a Mark>) -> String {
+    let mut names: Vec<Mark> = all.filter(|m| **m != Mark::Noisy).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    names.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// A ratio and its interval.
@@ -45,12 +53,11 @@ pub fn number(value: f64) -> String {
         let step = 10_f64.powf(size.log10().floor() - 2.0);
         return thousands((value / step).round() * step);
     }
-    let digits = if size >= 100.0 || size == 0.0 {
-        0
-    } else if size >= 10.0 {
-        1
-    } else {
-        2
+    // By the rounded value: 9.996 is 10.0.
+    let digits = match size {
+        s if s >= 99.95 || s == 0.0 => 0,
+        s if s >= 9.995 => 1,
+        _ => 2,
     };
     format!("{value:.digits$}")
 }
@@ -67,8 +74,8 @@ fn thousands(value: f64) -> String {
     text
 }
 
-fn marks(marks: &[Mark]) -> String {
-    marks.iter().map(|m| format!(" [{}]", m.name())).collect()
+fn noisy(is: bool) -> &'static str {
+    if is { " [noisy]" } else { "" }
 }
 
 #[cfg(test)]
@@ -81,6 +88,8 @@ mod tests {
             (0.0, "0"),
             (0.12345, "0.12"),
             (9.494, "9.49"),
+            (9.996, "10.0"),
+            (99.96, "100"),
             (94.94, "94.9"),
             (949.4, "949"),
             (9494.0, "9,490"),

@@ -36,8 +36,8 @@ pub fn compared(results: &Results) -> Vec<Block> {
          time in turns that moved something."
             .to_owned(),
         "Latency counts from when a request was due, so that a stall is seen by all requests that it delays.".to_owned(),
-        "Marks: [noisy] the spread is wider than a tenth; [errors] requests failed; [no spare] the load generator had less than a tenth of its \
-         time left; [behind] the rate was not reached; [client-bound] at saturation the client was the limit, the proxy could do more."
+        "Marks: noisy, the spread is wider than a tenth; errors, requests failed; no spare, the load generator had less than a tenth of its time \
+         left; behind, the rate was not reached; client-bound, at saturation the client was the limit and the proxy could do more."
             .to_owned(),
     ];
     if session.versions.keys().any(|n| summary::is_memif(n)) {
@@ -50,6 +50,7 @@ pub fn compared(results: &Results) -> Vec<Block> {
     vec![
         Block::Heading(2, "What was compared".to_owned()),
         Block::Table(Table {
+            text: vec![0, 1, 2],
             head: vec!["backend".to_owned(), "what it is".to_owned(), "version".to_owned()],
             rows: versions.collect(),
         }),

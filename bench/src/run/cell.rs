@@ -62,6 +62,11 @@ pub fn run(
     let result: Load = serde_json::from_str(&result)
         .map_err(|_| BenchError::Load { output: format!("{result} {}", load.last_words()) })?;
     proxy.must_run()?;
+    if proxy.memif.is_some() {
+        // A port that is polled must not lose its peer: the proxy goes first, and the load generator holds on until we let it go.
+        proxy.stop();
+    }
+    drop(load);
     Ok(Cell {
         scenario: scenario.name.to_owned(),
         backend: backend.name.clone(),
@@ -77,7 +82,7 @@ pub fn run(
 fn load_command(place: &Place, scenario: &Scenario, proxy: &Proxy, window: Window, connections: u64) -> Command {
     let mut command = place.peer_command(&place.program);
     command
-        .args(["load", "--to", &proxy.listen.to_string()])
+        .args(["load", "--to", &proxy.listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")])
         .args(["--connections", &connections.to_string()])
         .args(["--seconds", &window.seconds.to_string()])
         .args(["--warmup", &window.warmup.to_string()]);
@@ -104,8 +109,12 @@ fn load_command(place: &Place, scenario: &Scenario, proxy: &Proxy, window: Windo
         command.arg("--tls").arg("--ca").arg(place.authority());
         command.args(["--server-name", SERVER_NAME, "--resume", resume, "--tls-version", "1.3", "--tls-suite", SUITE]);
     }
-    if let Some(socket) = &proxy.memif {
-        command.arg("--memif").arg(socket);
+    if let Some(memif) = &proxy.memif {
+        command.arg("--memif").arg(&memif.socket).args(["--hold", "--memif-address", &memif.address]);
+        command.args(["--origin-port", &memif.origin_port.to_string()]);
+        if !memif.hugepages {
+            command.arg("--no-huge");
+        }
     }
     command
 }

@@ -26,6 +26,7 @@ use crate::run::counts::Shim;
 use crate::run::place::{Place, Proxy};
 use crate::run::progress::Progress;
 use crate::scenario::Scenario;
+use crate::stage::network::Lane;
 use crate::stage::stop;
 
 /// Runs it all; the file that was written.
@@ -37,7 +38,7 @@ pub fn run(args: &RunArgs) -> Result<PathBuf, BenchError> {
     let plan = args.plan()?;
     let session = session(&plan);
     let out = args.out.clone().unwrap_or_else(|| args::default_out(&session.started, &session.commit));
-    let place = Place::make(plan.place)?;
+    let place = Place::make(plan.place, this_program()?)?;
     let mut writer = Writer::create(&out)?;
     writer.write(&Line::Session(Box::new(session)))?;
     for absent in &plan.absent {
@@ -50,6 +51,14 @@ pub fn run(args: &RunArgs) -> Result<PathBuf, BenchError> {
     let mut sink = |line: Line| writer.write(&line);
     Runner::new(&plan, place, &progress, &mut sink)?.run()?;
     Ok(out)
+}
+
+/// The path of this program, which is load generator and origin as well.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn this_program() -> Result<PathBuf, BenchError> {
+    std::env::current_exe().map_err(|e| BenchError::io("find this program", e))
 }
 
 /// The first line of the results.
@@ -155,16 +164,23 @@ impl<'a> Runner<'a> {
         if let Some(rate) = scenario.rate_group.and_then(|g| self.rates.get(g)) {
             return Ok(Some(*rate));
         }
-        let mut slowest = f64::INFINITY;
+        // A packet backend that a veth pair holds back must not set the pace of all; it is marked where it can't keep it.
+        let sets_pace = |b: &Backend| b.lane() == Some(Lane::Kernel);
+        let (mut slowest, mut slowest_of_all) = (f64::INFINITY, f64::INFINITY);
         for backend in players.clone() {
             let seconds = (self.plan.seconds / 2.0).max(PROBE_SECONDS_MIN);
             let probe = Window { level: Level::Saturation, rate: None, seconds, warmup: self.plan.warmup };
             self.progress.now(&format!("{} {} probe", scenario.name, backend.name));
-            let done =
-                self.window_on_its_own(scenario, backend, probe).map(|cell| slowest = slowest.min(rate_of(&cell)));
+            let done = self.window_on_its_own(scenario, backend, probe).map(|cell| {
+                slowest_of_all = slowest_of_all.min(rate_of(&cell));
+                if sets_pace(backend) {
+                    slowest = slowest.min(rate_of(&cell));
+                }
+            });
             self.note(scenario, backend, done, players)?;
             self.progress.done(self.plan.window_time(scenario));
         }
+        let slowest = if slowest.is_finite() { slowest } else { slowest_of_all };
         let rate = (slowest.is_finite() && slowest > 1.0).then_some((slowest * scenario.fixed_part).floor());
         if let (Some(group), Some(rate)) = (scenario.rate_group, rate) {
             self.rates.insert(group, rate);
@@ -203,7 +219,7 @@ impl<'a> Runner<'a> {
             (self.sink)(Line::Cell(Box::new(cell)))?;
             self.progress.done(self.plan.window_time(scenario));
         }
-        if let Some(proxy) = proxy {
+        if let Some(mut proxy) = proxy {
             proxy.stop();
         }
         Ok(())

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** the proxy has one core, client and origin another; nothing else of ours runs meanwhile.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +20,8 @@ use crate::stage::{Certs, Folder, Hugepages, Network, Process};
 pub struct Place {
     // Dropped in this order: who uses the network before the network.
     origins: Vec<Process>,
+    /// Ports of the origins: in clear, and with TLS.
+    origin_ports: (u16, u16),
     /// Client and origin, and the proxy, are reached over it.
     pub network: Network,
     hugepages: Option<Hugepages>,
@@ -53,31 +56,46 @@ pub struct PlaceOptions {
 pub struct Proxy {
     process: Process,
     family: Vec<u32>,
-    /// Where clients reach it.
-    pub listen: SocketAddr,
-    /// The memif socket, if that is its wire.
-    pub memif: Option<PathBuf>,
+    /// Where clients reach it, in turn.
+    pub listeners: Vec<SocketAddr>,
+    /// How the load generator joins it, if its wire is memif.
+    pub memif: Option<Memif>,
     admin: SocketAddr,
     polls: bool,
     /// Proportional memory before the first connection.
     pub pss_before: u64,
 }
 
+/// The load generator's end of a memif link.
+#[derive(Clone, Debug)]
+pub struct Memif {
+    /// The socket.
+    pub socket: PathBuf,
+    /// Address and network.
+    pub address: String,
+    /// Where the origin is, there.
+    pub origin_port: u16,
+    /// Whether there are hugepages for it.
+    pub hugepages: bool,
+}
+
 impl Place {
-    /// Makes it and starts the origins.
+    /// Makes it and starts the origins. `program` is this program.
     ///
     /// # Errors
     /// When something can't be made; what was made before is gone then.
-    pub fn make(options: PlaceOptions) -> Result<Self, BenchError> {
-        let program = std::env::current_exe().map_err(|e| BenchError::io("find this program", e))?;
+    pub fn make(options: PlaceOptions, program: PathBuf) -> Result<Self, BenchError> {
         let folder = Folder::new()?;
         let certs = Certs::make(&folder)?;
         let steering = Steering { proxy_core: options.proxy_core, load_core: options.load_core };
         let network =
             if options.loopback { Network::Loopback } else { Network::veth(options.steer.then_some(steering))? };
+        // On loopback we are not alone.
+        let origin_ports = if options.loopback { (free_port()?, free_port()?) } else { ORIGIN_PORTS };
         let hugepages = if options.dpdk { Hugepages::take(HUGEPAGES_MIB) } else { None };
         let mut place = Self {
             origins: Vec::new(),
+            origin_ports,
             network,
             hugepages,
             certs,
@@ -86,8 +104,8 @@ impl Place {
             proxy_core: options.proxy_core,
             load_core: options.load_core,
         };
-        place.start_origin(ORIGIN_PORT, false)?;
-        place.start_origin(ORIGIN_TLS_PORT, true)?;
+        place.start_origin(origin_ports.0, false)?;
+        place.start_origin(origin_ports.1, true)?;
         Ok(place)
     }
 
@@ -131,8 +149,11 @@ impl Place {
         for (name, value) in environment {
             command.env(name, value);
         }
-        if let Some(lane) = backend.lane() {
-            self.network.reset(lane);
+        match (&memif, backend.lane()) {
+            // A memif server that was killed leaves its socket.
+            (Some(socket), _) => drop(fs::remove_file(socket)),
+            (None, Some(lane)) => self.network.reset(lane),
+            (None, None) => {}
         }
         let mut process = Process::start(&backend.name, &command, &self.folder.path(&format!("{}.log", backend.name)))?;
         let (listen, admin) = (site.listen, site.admin);
@@ -145,7 +166,13 @@ impl Place {
         })?;
         let family = sample::family(process.id());
         let (_, pss_before) = sample::memory(&family);
-        Ok(Proxy { process, family, listen, memif, admin, polls: backend.polls(), pss_before })
+        let memif = memif.map(|socket| Memif {
+            socket,
+            address: format!("{MEMIF_PEER}/24"),
+            origin_port: site.origin.port(),
+            hugepages: site.hugepages,
+        });
+        Ok(Proxy { process, family, listeners: site.listeners(), memif, admin, polls: backend.polls(), pss_before })
     }
 
     /// What the backend's configuration for this scenario is about, and the memif socket if it has one.
@@ -153,7 +180,7 @@ impl Place {
     /// # Errors
     /// When no free port can be found.
     pub fn site(&self, backend: &Backend, scenario: &Scenario) -> Result<(Site<'_>, Option<PathBuf>), BenchError> {
-        let origin_port = if scenario.origin_tls { ORIGIN_TLS_PORT } else { ORIGIN_PORT };
+        let origin_port = if scenario.origin_tls { self.origin_ports.1 } else { self.origin_ports.0 };
         let (proxy, peer) = backend
             .lane()
             .map_or((MEMIF_PROXY, MEMIF_PEER), |lane| (self.network.proxy(lane), self.network.peer(lane)));
@@ -260,7 +287,7 @@ impl Proxy {
     }
 
     /// Ends it in order.
-    pub fn stop(mut self) {
+    pub fn stop(&mut self) {
         self.process.stop();
     }
 }
@@ -272,8 +299,7 @@ fn free_port() -> Result<u16, BenchError> {
 }
 
 const LISTEN_PORT: u16 = 8080;
-const ORIGIN_PORT: u16 = 9080;
-const ORIGIN_TLS_PORT: u16 = 9443;
+const ORIGIN_PORTS: (u16, u16) = (9080, 9443);
 
 /// The two ends of the memif link.
 const MEMIF_PROXY: Ipv4Addr = Ipv4Addr::new(198, 18, 23, 1);

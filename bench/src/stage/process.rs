@@ -24,6 +24,8 @@ pub struct Process {
     child: Child,
     log: PathBuf,
     ended: Option<ExitStatus>,
+    /// Nothing of the group is left: its number may be another's by now.
+    gone: bool,
 }
 
 impl Process {
@@ -42,7 +44,7 @@ impl Process {
             .stderr(errors)
             .spawn()
             .map_err(|e| BenchError::io(format!("start {name}"), e))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), ended: None })
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), ended: None, gone: false })
     }
 
     /// Its process id.
@@ -117,10 +119,11 @@ impl Process {
         // The group outlives its leader as long as it has members: what the process started goes too.
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
+        self.gone = true;
     }
 
     fn signal(&self, signal: Signal) {
-        if let Ok(id) = i32::try_from(self.child.id()) {
+        if let Some(id) = i32::try_from(self.child.id()).ok().filter(|_| !self.gone) {
             // An empty group is what we want.
             let _ = killpg(Pid::from_raw(id), signal);
         }
@@ -133,7 +136,7 @@ impl Drop for Process {
     }
 }
 
-/// A child whose standard output is read line by line while it runs.
+/// A child whose standard output is read line by line while it runs. Its standard input stays open for as long as we have it.
 #[derive(Debug)]
 pub struct Speaker {
     process: Process,
@@ -148,7 +151,7 @@ impl Speaker {
     pub fn start(name: &str, command: &Command, log: &Path) -> Result<Self, BenchError> {
         let errors = File::create(log).map_err(|e| BenchError::io(format!("write {}", log.display()), e))?;
         let mut child = ending_with_us(command)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
@@ -156,7 +159,10 @@ impl Speaker {
         let output = child.stdout.take().expect("piped");
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || BufReader::new(output).lines().all(|line| sender.send(line).is_ok()));
-        Ok(Self { process: Process { name: name.to_owned(), child, log: log.to_owned(), ended: None }, lines })
+        Ok(Self {
+            process: Process { name: name.to_owned(), child, log: log.to_owned(), ended: None, gone: false },
+            lines,
+        })
     }
 
     /// The next line, or None at the end of its output.

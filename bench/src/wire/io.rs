@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** never blocks; one `receive` is at most one read of the socket.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::Shutdown;
 
 use mio::net::TcpStream;
@@ -16,10 +16,9 @@ pub(crate) struct Io {
     counted: bool,
 }
 
-/// Buffers of the thread: bytes off the socket, and off the TLS session.
+/// A buffer of the thread: bytes off a socket.
 pub(crate) struct Scratch {
     raw: Box<[u8]>,
-    plain: Box<[u8]>,
 }
 
 /// What a `receive` found.
@@ -72,7 +71,7 @@ impl Io {
         match &mut self.tls {
             None => sink(&scratch.raw[..count]),
             Some(tls) => {
-                let opened = open(tls, &scratch.raw[..count], &mut scratch.plain, sink);
+                let opened = open(tls, &scratch.raw[..count], sink);
                 // An alert tells the peer why.
                 self.flush()?;
                 opened?;
@@ -108,12 +107,12 @@ impl Io {
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self { raw: vec![0; RAW_BYTES].into(), plain: vec![0; PLAIN_BYTES].into() }
+        Self { raw: vec![0; RAW_BYTES].into() }
     }
 }
 
 /// Takes records in and hands out their plaintext.
-fn open(tls: &mut Connection, mut raw: &[u8], plain: &mut [u8], mut sink: impl FnMut(&[u8])) -> io::Result<()> {
+pub(crate) fn open(tls: &mut Connection, mut raw: &[u8], mut sink: impl FnMut(&[u8])) -> io::Result<()> {
     while !raw.is_empty() {
         if tls.read_tls(&mut raw)? == 0 {
             break;
@@ -121,9 +120,12 @@ fn open(tls: &mut Connection, mut raw: &[u8], plain: &mut [u8], mut sink: impl F
         let state = tls.process_new_packets().map_err(|e| io::Error::new(ErrorKind::InvalidData, e))?;
         let mut left = state.plaintext_bytes_to_read();
         while left > 0 {
-            let read = tls.reader().read(plain)?;
-            sink(&plain[..read]);
-            left = left.saturating_sub(read.max(1));
+            let mut reader = tls.reader();
+            let plain = reader.fill_buf()?;
+            let count = plain.len();
+            sink(plain);
+            reader.consume(count);
+            left = left.saturating_sub(count.max(1));
         }
     }
     Ok(())
@@ -137,4 +139,3 @@ fn would_block_is_zero(written: io::Result<usize>) -> io::Result<usize> {
 }
 
 const RAW_BYTES: usize = 256 * 1024;
-const PLAIN_BYTES: usize = 32 * 1024;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::diagnostic::Origin;
 use super::keys;
 use super::reader::{Reader, did_you_mean};
-use super::schema::{Config, RouteAction};
+use super::schema::Config;
 use crate::config::Address;
 
 /// Checks the whole file.
@@ -42,12 +42,8 @@ fn references(r: &mut Reader, config: &Config) {
     }
     let clusters: HashSet<&str> = config.clusters.iter().map(|c| c.name.as_str()).collect();
     for router in &config.server.routers {
-        for route in router.virtual_hosts.iter().flat_map(|v| &v.routes) {
-            if let RouteAction::Cluster { name, origin, .. } = &route.action
-                && !clusters.contains(name.as_str())
-            {
-                missing(r, origin, "cluster", name, clusters.iter().copied());
-            }
+        for (name, origin) in router.cluster_origins().filter(|(name, _)| !clusters.contains(name)) {
+            missing(r, origin, "cluster", name, clusters.iter().copied());
         }
     }
 }

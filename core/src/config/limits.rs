@@ -10,6 +10,11 @@ use std::time::Duration;
 pub struct Limits {
     /// Downstream connections of one worker, at most. 0 derives it from RLIMIT_NOFILE at start.
     pub downstream_conns_max: usize,
+    /// Memory that one worker holds for connections, requests and buffers, in bytes, at most: beyond it new requests are answered with
+    /// 503. 0 derives it at start: half of what the host and the control group allow, shared out among the workers.
+    pub memory_bytes_max: usize,
+    /// Requests in progress on one worker, at most (503 beyond). 0 is no limit but that of the connections.
+    pub requests_active_max: u64,
     /// Bytes of a request line, at most (414 beyond).
     pub request_line_bytes_max: usize,
     /// Bytes of a head, start line and fields together, at most (431 beyond; 502 for an origin's).
@@ -28,13 +33,27 @@ pub struct Limits {
     pub requests_per_conn_max: u64,
     /// Idle upstream connections that one worker keeps per host, at most.
     pub idle_conns_per_host_max: usize,
+    /// Bytes of a request body that are kept so that it can be sent again, or to a mirror, at most. A longer one is sent once.
+    pub retry_buffer_bytes_max: usize,
+    /// Copies of requests that one worker has under way, at most; beyond, copies are not sent.
+    pub mirror_requests_max: usize,
     /// Bytes of a request body that are read and thrown away to keep a connection whose request was answered early, at most.
     pub drain_bytes_max: u64,
     /// Bytes of access log lines that wait for the log thread, of all workers together, at most; further lines are dropped.
     pub access_log_queue_bytes_max: usize,
+    /// Answers of one listener that are being compressed at a time, of all workers together, at most; further ones go as they are.
+    pub compressions_max: usize,
 
     /// From the first byte of a head to its end (408 beyond).
     pub head_timeout: Duration,
+    /// Bytes a second of a request's body, at least, while the client is waited for (408 below). 0 is no limit.
+    pub body_bytes_per_second_min: u64,
+    /// Over how long that is measured.
+    pub body_rate_window: Duration,
+    /// A turn of a worker: while one takes longer, so that everything waits for so long, new requests are answered with 503.
+    pub turn_time_max: Duration,
+    /// One step of one connection: a worker that does not come out of it in this time is logged and counted.
+    pub stall_timeout: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
     /// Between two reads or writes of a body or a tunnel.
@@ -61,6 +80,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             downstream_conns_max: 0,
+            memory_bytes_max: 0,
+            requests_active_max: 0,
             request_line_bytes_max: 16 * 1024,
             head_bytes_max: 64 * 1024,
             head_fields_max: 128,
@@ -70,9 +91,16 @@ impl Default for Limits {
             interim_responses_max: 16,
             requests_per_conn_max: 0,
             idle_conns_per_host_max: 256,
+            retry_buffer_bytes_max: 64 * 1024,
+            mirror_requests_max: 256,
             drain_bytes_max: 64 * 1024,
             access_log_queue_bytes_max: 16 << 20,
+            compressions_max: 1024,
             head_timeout: Duration::from_secs(15),
+            body_bytes_per_second_min: 240,
+            body_rate_window: Duration::from_secs(10),
+            turn_time_max: Duration::from_secs(1),
+            stall_timeout: Duration::from_millis(200),
             idle_timeout: Duration::from_secs(90),
             body_idle_timeout: Duration::from_secs(60),
             tunnel_idle_timeout: Duration::from_secs(3600),

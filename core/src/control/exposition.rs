@@ -18,6 +18,7 @@ use super::admin::{Number, PlaneReport};
 use crate::snapshot::Snapshot;
 use crate::telemetry::histogram::Distribution;
 use crate::telemetry::metrics::{DownstreamCounters, Kind, TIMES, UpstreamCounters, WorkerCounters};
+use crate::telemetry::turns::Turns;
 
 /// The counters of all workers, added up.
 #[derive(Clone, Debug)]
@@ -82,6 +83,7 @@ impl Collector for Exposed {
             let metric = encoder.encode_descriptor(time.name, time.help, None, MetricType::Histogram)?;
             write_distribution(metric, &sum)?;
         }
+        write_turns(&mut encoder, &self.counters.workers)?;
         // One block per name, however the plane has ordered them: the format wants a name's series together.
         let mut names: Vec<&Number> = Vec::new();
         for number in &self.plane.numbers {
@@ -98,6 +100,22 @@ impl Collector for Exposed {
         Ok(())
     }
 }
+
+/// How long the turns of the workers are, and which worker was found in one that did not end.
+fn write_turns(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<WorkerCounters>]) -> fmt::Result {
+    let (buckets, sum) = Turns::together(workers.iter().map(|w| &w.turns));
+    let count = buckets.iter().map(|(_, n)| n).sum();
+    let help = "Time that what becomes ready waits for its worker, sampled 20 times a second";
+    let mut metric = encoder.encode_descriptor("ferrogate_turn_seconds", help, None, MetricType::Histogram)?;
+    metric.encode_histogram::<NoLabels>(sum, count, &buckets, None)?;
+    let stalls: Vec<Series> =
+        workers.iter().enumerate().map(|(i, w)| (vec![("worker", i.to_string())], w.pulse.stalls())).collect();
+    let help = "Times that the watchdog found a worker in one turn for longer than stall_timeout; the log says in what";
+    write(encoder, "ferrogate_worker_stall", help, Kind::Counter, &stalls)
+}
+
+/// A histogram here has no labels of its own.
+type NoLabels = [(&'static str, &'static str); 0];
 
 type Series = (Vec<(&'static str, String)>, u64);
 

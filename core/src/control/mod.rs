@@ -12,5 +12,6 @@ pub mod pid_file;
 pub mod process;
 pub mod reload;
 pub mod review;
+pub mod watchdog;
 
 pub use certificates::Certificates;

@@ -12,7 +12,7 @@ use super::per_route::PerRoute;
 use super::set::{Ground, Tally};
 use super::share::Share;
 use super::{Filter, Phase, Verdict};
-use crate::config::schema::{Abort, ClusterId, Delay, Fault, FieldRule};
+use crate::config::schema::{Abort, ClusterId, Delay, Fault, FieldMatch};
 use crate::message::{Exchange, ResponseFlags};
 use crate::router::{Route, RouteAction};
 
@@ -27,7 +27,7 @@ struct Settings {
     delay: Option<(Delay, Share)>,
     abort: Option<(Abort, Share)>,
     target: Target,
-    fields: Vec<FieldRule>,
+    fields: Vec<FieldMatch>,
 }
 
 /// Which clusters' requests are meant.
@@ -90,7 +90,7 @@ impl Settings {
         let to_it = match &self.target {
             Target::Any => true,
             Target::Only(meant) => match route.map(|r| &r.action) {
-                Some(RouteAction::Cluster(cluster)) => *meant == Some(*cluster),
+                Some(RouteAction::Forward(forward)) => meant.is_some() && *meant == forward.only_cluster(),
                 _ => false,
             },
         };

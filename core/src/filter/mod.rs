@@ -9,8 +9,11 @@
 mod body;
 mod fault;
 mod fields;
+mod flow_control;
+mod gzip;
 mod ip_access;
 pub mod network;
+mod payload_limit;
 mod per_route;
 mod set;
 mod share;
@@ -37,9 +40,9 @@ pub trait Filter {
         Verdict::Continue
     }
 
-    /// Looks at the answer's head before it is sent.
-    fn on_response(&self, x: &mut Exchange, response: &mut Response) -> Verdict {
-        let _ = (x, response);
+    /// Looks at the answer before it is sent; may put another body in the place of its body.
+    fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<&Route>) -> Verdict {
+        let _ = (x, response, route);
         Verdict::Continue
     }
 
@@ -161,9 +164,9 @@ impl Filters {
     }
 
     /// Shows each filter the answer, last filter first; an answer that a filter gives instead takes its place.
-    pub async fn on_response(&self, x: &mut Exchange, response: &mut Response) {
+    pub async fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<&Route>) {
         for filter in self.0.iter().rev() {
-            if let Round::Reply(reply) = settle(filter.on_response(x, response)).await {
+            if let Round::Reply(reply) = settle(filter.on_response(x, response, route)).await {
                 *response = reply;
             }
         }
@@ -199,8 +202,8 @@ impl<F: Filter + ?Sized> Filter for Arc<F> {
         (**self).on_request(at, x, route)
     }
 
-    fn on_response(&self, x: &mut Exchange, response: &mut Response) -> Verdict {
-        (**self).on_response(x, response)
+    fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<&Route>) -> Verdict {
+        (**self).on_response(x, response, route)
     }
 
     fn wants_data(&self, direction: Direction) -> bool {

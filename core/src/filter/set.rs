@@ -16,7 +16,7 @@ use crate::config::schema::{ClusterId, FilterConfig, RouterConfig};
 /// The filters of one listener.
 #[derive(Default)]
 pub struct FilterSet {
-    filters: Vec<Arc<dyn Filter + Send + Sync>>,
+    pub(super) filters: Vec<Arc<dyn Filter + Send + Sync>>,
     kept: Vec<Kept>,
     tallies: Vec<Arc<Tally>>,
 }
@@ -135,6 +135,9 @@ impl Tally {
 fn make(config: &FilterConfig, ground: &Ground<'_>) -> Arc<dyn Filter + Send + Sync> {
     match config {
         FilterConfig::Fault(config) => Arc::new(super::fault::FaultFilter::new(config, ground)),
+        FilterConfig::FlowControl(config) => Arc::new(super::flow_control::FlowControlFilter::new(config, ground)),
+        FilterConfig::Gzip(config) => Arc::new(super::gzip::GzipFilter::new(config, ground)),
         FilterConfig::IpAccess(config) => Arc::new(super::ip_access::IpAccessFilter::new(config, ground)),
+        FilterConfig::PayloadLimit(config) => Arc::new(super::payload_limit::PayloadLimitFilter::new(config, ground)),
     }
 }

@@ -88,8 +88,12 @@ pub enum BodyError {
     Malformed,
     /// The body is longer than `request_body_bytes_max`.
     TooLarge,
+    /// A filter refuses the rest of the body, with this status.
+    Refused(u16),
     /// The sender paused longer than `body_idle_timeout`.
     Timeout,
+    /// The sender sends, but slower than `body_bytes_per_second_min`.
+    TooSlow,
     /// The receiver is gone (only from [`BodySource::poll_relay`]).
     Sink,
 }
@@ -132,7 +136,9 @@ impl fmt::Display for BodyError {
             Self::Truncated => "the body's sender closed the connection before its end",
             Self::Malformed => "the body's framing is broken",
             Self::TooLarge => "the body is longer than request_body_bytes_max",
+            Self::Refused(_) => "a filter refused the rest of the body",
             Self::Timeout => "the body's sender paused longer than body_idle_timeout",
+            Self::TooSlow => "the body came slower than body_bytes_per_second_min",
             Self::Sink => "the body's receiver is gone",
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** plain data; it does nothing by itself, and it lives until the last byte of the answer.
 
+use std::any::Any;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Exchange {
     pub wanted: Wanted,
     /// That, as far as it is known.
     pub notes: Option<Box<Notes>>,
+    /// What is given back when the request is over: places in limits.
+    pub held: Vec<Box<dyn Any>>,
 }
 
 /// What a log wants to have kept for its line. A request whose logs want nothing of it pays one comparison each.
@@ -177,6 +180,7 @@ impl Exchange {
             upstream_conn: 0,
             wanted: Wanted::default(),
             notes: None,
+            held: Vec::new(),
         }
     }
 }

@@ -110,6 +110,10 @@ pub enum FieldId {
     Http2Settings,
     Date,
     Server,
+    /// `x-mosn-try-timeout`.
+    TryTimeout,
+    /// `x-mosn-global-timeout`.
+    GlobalTimeout,
     /// A field that the message's own Connection field names: it ends here (RFC 9110, 7.6.1). Only the codec gives this id.
     Nominated,
 }
@@ -376,6 +380,41 @@ impl HttpHead {
         self.append(name, value)
     }
 
+    /// Replaces the value of the first field `name` where it stands and removes the others; adds the field where there is none. Refuses
+    /// as [`append`](Self::append) does.
+    pub fn replace(&mut self, name: &str, value: &[u8]) -> bool {
+        if !is_token(name.as_bytes()) || !is_value(value) {
+            return false;
+        }
+        let Some(first) = self.position(name) else { return self.append(name, value) };
+        self.fields[first].value = self.put(value);
+        let (raw, mut index) = (&self.raw, 0);
+        self.fields.retain(|f| {
+            index += 1;
+            index - 1 <= first || !f.name.of(raw).eq_ignore_ascii_case(name.as_bytes())
+        });
+        true
+    }
+
+    /// Adds `value` behind a comma to the last field `name`; adds the field where there is none, or an empty one. Refuses as
+    /// [`append`](Self::append) does. Not for fields that are no lists (RFC 9110, 5.3), such as Set-Cookie.
+    pub fn join(&mut self, name: &str, value: &[u8]) -> bool {
+        if !is_token(name.as_bytes()) || !is_value(value) {
+            return false;
+        }
+        let is_named = |f: &Field| f.name.of(&self.raw).eq_ignore_ascii_case(name.as_bytes());
+        let Some(last) = self.fields.iter().rposition(is_named) else { return self.append(name, value) };
+        let old = self.fields[last].value;
+        let start = self.raw.len();
+        if old.len > 0 {
+            self.raw.extend_from_within(old.start as usize..old.end());
+            self.raw.push(b',');
+        }
+        self.raw.extend_from_slice(value);
+        self.fields[last].value = Span::new(start, self.raw.len());
+        true
+    }
+
     /// Removes every field `name`; says whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.fields.len();
@@ -384,10 +423,24 @@ impl HttpHead {
         self.fields.len() != before
     }
 
+    fn position(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|f| f.name.of(&self.raw).eq_ignore_ascii_case(name.as_bytes()))
+    }
+
     fn put(&mut self, bytes: &[u8]) -> Span {
         let start = self.raw.len();
         self.raw.extend_from_slice(bytes);
         Span::new(start, self.raw.len())
+    }
+}
+
+impl Clone for HttpHead {
+    fn clone(&self) -> Self {
+        let mut copy = Self::empty();
+        copy.raw.extend_from_slice(&self.raw);
+        copy.fields.extend_from_slice(&self.fields);
+        (copy.line, copy.received) = (self.line, self.received);
+        copy
     }
 }
 
@@ -464,6 +517,8 @@ impl FieldId {
             (14, b'h') if is_name(name, b"http2-settings") => Self::Http2Settings,
             (16, b'p') if is_name(name, b"proxy-connection") => Self::ProxyConnection,
             (17, b't') if is_name(name, b"transfer-encoding") => Self::TransferEncoding,
+            (18, b'x') if is_name(name, b"x-mosn-try-timeout") => Self::TryTimeout,
+            (21, b'x') if is_name(name, b"x-mosn-global-timeout") => Self::GlobalTimeout,
             _ => Self::Other,
         }
     }
@@ -539,6 +594,25 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_replaced_and_joined_where_they_stand() {
+        let mut head = HttpHead::request("GET", b"/a");
+        for (name, value) in [("host", "a"), ("x-a", "1"), ("X-B", ""), ("X-A", "2"), ("x-c", "3")] {
+            assert!(head.append(name, value.as_bytes()));
+        }
+        assert!(head.join("x-a", b"9") && head.join("x-b", b"8") && head.join("x-new", b"7"));
+        assert!(head.replace("Host", b"b") && !head.replace("host", b"a\r\nb"));
+        let copy = head.clone();
+        let fields = |head: &HttpHead| -> Vec<String> {
+            head.fields().map(|(_, n, v)| String::from_utf8([n, b"=", v].concat()).unwrap()).collect()
+        };
+        assert_eq!(fields(&head), ["host=b", "x-a=1", "X-B=8", "X-A=2,9", "x-c=3", "x-new=7"]);
+        assert!(head.replace("x-a", b"5") && head.replace("x-d", b"6"));
+        assert_eq!(fields(&head), ["host=b", "x-a=5", "X-B=8", "x-c=3", "x-new=7", "x-d=6"]);
+        head.set_target(b"/b");
+        assert_eq!((copy.target(), copy.field_count()), (&b"/a"[..], 6));
+    }
+
+    #[test]
     fn nothing_can_be_injected() {
         let mut head = HttpHead::response(200);
         for (name, value) in
@@ -566,6 +640,8 @@ mod tests {
             ("Content-Length", FieldId::ContentLength),
             ("HTTP2-Settings", FieldId::Http2Settings),
             ("transfer-ENCODING", FieldId::TransferEncoding),
+            ("X-Mosn-Try-Timeout", FieldId::TryTimeout),
+            ("x-mosn-global-timeout", FieldId::GlobalTimeout),
             ("x-other", FieldId::Other),
             ("hoss", FieldId::Other),
         ] {

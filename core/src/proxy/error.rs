@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::message::{BodyError, ResponseFlags};
+use crate::router::TargetTooLong;
 use crate::stream::client::SendError;
 use crate::upstream::{ConnectError, NoHost};
 
@@ -24,6 +25,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// No virtual host or route takes the request.
     NoRoute,
+    /// A rewrite made its target longer than a request line may be.
+    Target,
     /// No host of the cluster can take the request.
     NoHost(NoHost),
     /// No connection to a host.
@@ -62,6 +65,12 @@ impl Error {
     }
 }
 
+impl From<TargetTooLong> for Error {
+    fn from(_: TargetTooLong) -> Self {
+        Self { kind: ErrorKind::Target, side: Side::Downstream, retry: Retry::Never }
+    }
+}
+
 impl From<NoHost> for Error {
     fn from(e: NoHost) -> Self {
         Self { kind: ErrorKind::NoHost(e), side: Side::Local, retry: Retry::Never }
@@ -97,11 +106,13 @@ impl Error {
     pub fn status(&self) -> u16 {
         match &self.kind {
             ErrorKind::NoRoute => 404,
+            ErrorKind::Target => 414,
             ErrorKind::Connect(ConnectError::Timeout) | ErrorKind::Send(SendError::Timeout) => 504,
             ErrorKind::NoHost(_) | ErrorKind::Connect(ConnectError::Overflow | ConnectError::Exhausted(_)) => 503,
             ErrorKind::Send(SendError::RequestBody(e)) => match e {
                 BodyError::TooLarge => 413,
-                BodyError::Timeout => 408,
+                BodyError::Refused(status) => *status,
+                BodyError::Timeout | BodyError::TooSlow => 408,
                 BodyError::Truncated | BodyError::Malformed | BodyError::Sink => 400,
             },
             ErrorKind::Connect(_) | ErrorKind::Send(_) => 502,
@@ -121,9 +132,11 @@ impl Error {
             ErrorKind::Send(SendError::Timeout) => ResponseFlags::UPSTREAM_TIMEOUT,
             ErrorKind::Send(SendError::Closed { .. } | SendError::Truncated) => ResponseFlags::CONNECTION_TERMINATED,
             ErrorKind::Send(SendError::Malformed(_) | SendError::Unexpected) => ResponseFlags::REMOTE_RESET,
-            ErrorKind::Send(SendError::RequestBody(BodyError::TooLarge)) => ResponseFlags::BODY_TOO_LARGE,
+            ErrorKind::Send(SendError::RequestBody(BodyError::TooLarge | BodyError::Refused(_))) => {
+                ResponseFlags::BODY_TOO_LARGE
+            }
             ErrorKind::Send(SendError::RequestBody(_)) => ResponseFlags::DOWNSTREAM_TERMINATED,
-            ErrorKind::Send(SendError::Unwritable(_)) => ResponseFlags::LOCAL_RESET,
+            ErrorKind::Target | ErrorKind::Send(SendError::Unwritable(_)) => ResponseFlags::LOCAL_RESET,
         }
     }
 
@@ -141,6 +154,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ErrorKind::NoRoute => f.write_str("no virtual host or route takes the request"),
+            ErrorKind::Target => f.write_str("the rewritten target is longer than request_line_bytes_max"),
             ErrorKind::NoHost(e) => e.fmt(f),
             ErrorKind::Connect(e) => e.fmt(f),
             ErrorKind::Send(e) => e.fmt(f),

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::access_log::{AccessLogs, LogBuffers};
+use super::dice::Dice;
+use super::mirror::UnderWay;
 use crate::config::Limits;
 use crate::config::schema::{ClusterId, Forwarded, Listener};
 use crate::filter::{FilterSet, Filters};
@@ -30,6 +32,8 @@ pub struct Generation<T: Transport> {
     slots: Vec<Option<usize>>,
     /// The access logs of each slot's listener.
     logs: Vec<Option<Rc<AccessLogs>>>,
+    dice: Rc<Dice>,
+    copies: Rc<UnderWay>,
 }
 
 /// A listener's place on one worker: the same in every generation that has the listener, however the file orders them.
@@ -73,7 +77,9 @@ impl<T: Transport> Generation<T> {
         let buffers = LogBuffers::derive(queue, previous.map(|p| &p.buffers), access_logs, bytes_max);
         let slots = assign_slots(&snapshot, previous.map(|p| (&*p.snapshot, &*p.slots)));
         let logs = slots.iter().map(|slot| buffers.logs_of(&snapshot.listeners[(*slot)?].config)).collect();
-        Self { clusters, filters, limits, buffers, slots, logs, snapshot: Arc::clone(&snapshot) }
+        let dice = previous.map_or_else(|| Rc::new(Dice::new(worker as u64)), |p| Rc::clone(&p.dice));
+        let copies = previous.map(|p| Rc::clone(&p.copies)).unwrap_or_default();
+        Self { clusters, filters, limits, buffers, slots, logs, dice, copies, snapshot: Arc::clone(&snapshot) }
     }
 
     /// What it was derived from.
@@ -97,24 +103,21 @@ impl<T: Transport> Generation<T> {
     /// The stream filters of the listener in a slot of this generation.
     ///
     /// # Panics
-    /// As [`router`](Self::router).
+    /// When the slot is not one of this generation.
     #[must_use]
     pub fn filters(&self, slot: Slot) -> &Rc<Filters> {
         &self.filters[self.index(slot)]
     }
 
     /// Puts filters of an embedder's own in the place of those that the file says.
+    ///
+    /// # Panics
+    /// When the slot is not one of this generation.
     #[must_use]
     pub fn with_filters(mut self, slot: Slot, filters: Filters) -> Self {
         let index = self.index(slot);
         self.filters[index] = Rc::new(filters);
         self
-    }
-
-    /// What the origins of a listener's requests are told.
-    #[must_use]
-    pub fn forwarded(&self, slot: Slot) -> &Forwarded {
-        &self.listener(slot).config.proxy.forwarded
     }
 
     /// The router of the listener in a slot of this generation.
@@ -124,6 +127,15 @@ impl<T: Transport> Generation<T> {
     #[must_use]
     pub fn router(&self, slot: Slot) -> &Arc<Router> {
         self.snapshot.router(self.listener(slot).router)
+    }
+
+    /// What the listener in a slot of this generation tells origins about its clients.
+    ///
+    /// # Panics
+    /// When the slot is not one of this generation.
+    #[must_use]
+    pub fn forwarded(&self, slot: Slot) -> &Forwarded {
+        &self.listener(slot).config.proxy.forwarded
     }
 
     /// The access logs of the listener in a slot, if it has any.
@@ -144,6 +156,16 @@ impl<T: Transport> Generation<T> {
     /// Hands what was gathered for the logs to their thread. To be called now and then.
     pub fn flush_logs(&self) {
         self.buffers.flush();
+    }
+
+    /// A random number.
+    pub(super) fn draw(&self) -> u64 {
+        self.dice.draw()
+    }
+
+    /// The copies of requests that this worker has under way.
+    pub(super) fn copies(&self) -> &Rc<UnderWay> {
+        &self.copies
     }
 
     /// The cluster with this id.
@@ -234,7 +256,8 @@ fn make_cluster<T: Transport>(
         });
         let address = host.address.clone();
         let (limits, counters, shared) = (Rc::clone(limits), Arc::clone(counters), Arc::clone(shared));
-        Rc::new(HostPool::new(transport.clone(), address, tls, settings, limits, counters, shared))
+        let pool = HostPool::new(transport.clone(), address, tls, settings, limits, counters, shared);
+        Rc::new(pool.with_hostname(&host.hostname))
     });
     let hosts = hosts.collect();
     Cluster::new(config.config.clone(), hosts, worker, Arc::clone(shared), Arc::clone(counters))

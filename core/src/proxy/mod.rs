@@ -3,11 +3,16 @@
 //! **Invariant:** a request sees one generation of the configuration from its start to its last byte.
 
 mod access_log;
+mod dice;
 mod error;
 mod exchange;
+mod forward;
 mod forwarded;
 mod generation;
+mod mirror;
+mod replay;
 pub mod reply;
+mod retry;
 
 pub use access_log::AccessLogs;
 pub use error::{Error, ErrorKind, Retry, Side};

@@ -18,10 +18,29 @@ pub fn local_reply(status: u16) -> Response {
     with_body(status, "text/plain", text)
 }
 
+/// The answer of a worker that has enough to do: the client may try again.
+#[must_use]
+pub fn busy_reply() -> Response {
+    let mut reply = local_reply(503);
+    let Head::Http(head) = &mut reply.head;
+    head.append("retry-after", b"1");
+    reply
+}
+
 /// The answer of a `direct_response` route.
 #[must_use]
 pub fn direct_reply(status: u16, body: &Bytes) -> Response {
     with_body(status, "text/plain", body.clone())
+}
+
+/// The answer of a `redirect` route.
+#[must_use]
+pub fn redirect_reply(status: u16, location: &[u8]) -> Response {
+    let mut reply = with_body(status, "", Bytes::new());
+    if let Some(head) = reply.head.http_mut() {
+        head.append("location", location);
+    }
+    reply
 }
 
 /// The answer that a filter gives instead of an origin's: with its own text, or else the status by name.

@@ -1,19 +1,32 @@
-//! From a request's head to its route: virtual host by authority, then the first route whose path matches.
+//! From a request to its route: virtual host by authority, then the first route in the file that matches.
 //!
 //! **Invariant:** a pure function of an immutable table: no I/O, no clock, no allocation on the way.
 
-mod matcher;
+mod condition;
+mod edits;
+mod hash;
+mod index;
+mod path;
+mod redirect;
+mod rewrite;
+mod route;
+mod variable;
 mod virtual_host;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+pub use hash::HashKey;
+pub use rewrite::TargetTooLong;
+pub use route::{Chosen, Forward, Mirror, Route, RouteAction};
+pub use variable::Facts;
 
-use crate::config::schema::{ClusterId, RouteAction as Action, RouteTimeout, RouterConfig};
-use crate::message::{HttpHead, Method};
-use matcher::{Matcher, with_normal_path};
+use crate::config::schema::{ClusterId, RouterConfig};
+use crate::message::{Exchange, Method};
+use condition::Conditions;
+use index::Index;
+pub(crate) use path::with_normal_path;
 use virtual_host::VirtualHosts;
 
 /// The routes of one `router_config_name`.
@@ -21,48 +34,25 @@ use virtual_host::VirtualHosts;
 pub struct Router {
     config: RouterConfig,
     hosts: VirtualHosts,
-    /// For each virtual host its routes, in the order of the file.
-    routes: Vec<Vec<(Matcher, Arc<Route>)>>,
-}
-
-/// What happens to the requests that a route takes.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Its place in its router, counted through all virtual hosts.
-    pub id: RouteId,
-    /// `name`, maybe empty.
-    pub name: String,
-    /// The name of its virtual host.
-    pub virtual_host: String,
-    /// What happens.
-    pub action: RouteAction,
-    /// From the request sent to the end of the response's head. None: no limit; the default is filled in already.
-    pub timeout: Option<Duration>,
+    /// For each virtual host its routes.
+    routes: Vec<Index>,
 }
 
 /// A route's place in its router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(pub u32);
 
-/// What a [`Route`] does.
-#[derive(Debug, PartialEq, Eq)]
-pub enum RouteAction {
-    /// Sends the request to a cluster.
-    Cluster(ClusterId),
-    /// Answers it here.
-    Direct {
-        /// The status code.
-        status: u16,
-        /// The body.
-        body: Bytes,
-    },
-}
-
 /// A route names a cluster that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownCluster {
     /// The name.
     pub name: String,
+}
+
+/// What a route is made with besides its own configuration.
+struct Resolve<'a> {
+    cluster: &'a dyn Fn(&str) -> Option<ClusterId>,
+    request_timeout: Duration,
 }
 
 impl Router {
@@ -75,35 +65,15 @@ impl Router {
         cluster: impl Fn(&str) -> Option<ClusterId>,
         request_timeout: Duration,
     ) -> Result<Self, UnknownCluster> {
+        let resolve = Resolve { cluster: &cluster, request_timeout };
+        let mut ids = (0..).map(RouteId);
         let mut routes = Vec::with_capacity(config.virtual_hosts.len());
-        let mut id = 0;
         for host in &config.virtual_hosts {
-            let mut list = Vec::with_capacity(host.routes.len());
-            for route in &host.routes {
-                let (action, timeout) = match &route.action {
-                    Action::Direct { status, body } => {
-                        let body = Bytes::copy_from_slice(body.as_bytes());
-                        (RouteAction::Direct { status: *status, body }, RouteTimeout::Default)
-                    }
-                    Action::Cluster { name, timeout, .. } => {
-                        let cluster = cluster(name).ok_or_else(|| UnknownCluster { name: name.clone() })?;
-                        (RouteAction::Cluster(cluster), *timeout)
-                    }
-                };
-                let timeout = match timeout {
-                    RouteTimeout::Default => Some(request_timeout),
-                    RouteTimeout::After(timeout) => Some(timeout),
-                    RouteTimeout::Never => None,
-                };
-                let (name, virtual_host) = (route.name.clone(), host.name.clone());
-                let route_id = RouteId(id);
-                id += 1;
-                list.push((
-                    Matcher::new(&route.path),
-                    Arc::new(Route { id: route_id, name, virtual_host, action, timeout }),
-                ));
-            }
-            routes.push(list);
+            let made = host.routes.iter().zip(&mut ids).map(|(route, id)| {
+                let made = Route::new(id, route, host, &config.edits, &resolve)?;
+                Ok((route.matching.path.clone(), Conditions::new(&route.matching), Arc::new(made)))
+            });
+            routes.push(Index::new(made.collect::<Result<Vec<_>, _>>()?));
         }
         Ok(Self { config: config.clone(), hosts: VirtualHosts::new(&config.virtual_hosts), routes })
     }
@@ -120,16 +90,27 @@ impl Router {
         &self.config
     }
 
+    /// Every route by its [`RouteId`]: that of place n has the id n.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter().flat_map(Index::routes)
+    }
+
     /// The route that takes the request; None is a 404.
     ///
     /// The path is compared percent-decoded and with its dot segments and double slashes resolved, as an origin will take it; what is
     /// forwarded is the path as it came. A CONNECT request has no path and is matched as `/`.
     #[must_use]
-    pub fn route(&self, head: &HttpHead) -> Option<&Arc<Route>> {
-        let host = self.hosts.find(head.authority())?;
+    pub fn route(&self, x: &Exchange) -> Option<&Arc<Route>> {
+        let head = x.request.head.http()?;
+        let routes = &self.routes[self.hosts.find(head.authority())?];
         let path = if head.method() == Method::Connect { b"/" } else { head.path() };
-        let routes = &self.routes[host];
-        with_normal_path(path, |path| routes.iter().find(|(matcher, _)| matcher.matches(path)).map(|(_, route)| route))
+        with_normal_path(path, |path| routes.find(path, &Facts { path: Some(path), ..Facts::of(x) }))
+    }
+}
+
+impl Resolve<'_> {
+    fn cluster(&self, name: &str) -> Result<ClusterId, UnknownCluster> {
+        (self.cluster)(name).ok_or_else(|| UnknownCluster { name: name.to_owned() })
     }
 }
 
@@ -142,9 +123,15 @@ impl fmt::Display for UnknownCluster {
 impl std::error::Error for UnknownCluster {}
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::rc::Rc;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Address, Config};
+    use crate::message::{Body, Downstream, Head, HttpHead, Request};
 
     const FILE: &str = r#"
 servers:
@@ -168,18 +155,32 @@ cluster_manager:
   - {name: b, hosts: [{address: "127.0.0.1:2"}]}
 "#;
 
-    fn router() -> Router {
-        let (config, _) = Config::parse(FILE, "test").unwrap();
+    /// A request, for the tests of this module.
+    pub(crate) fn exchange(method: &str, target: &str, fields: &[(&str, &str)]) -> Exchange {
+        let mut head = HttpHead::request(method, target.as_bytes());
+        for (name, value) in fields {
+            assert!(head.append(name, value.as_bytes()), "{name}: {value}");
+        }
+        let address = |text: &str| text.parse::<Address>().unwrap();
+        let downstream =
+            Downstream { id: 1, peer: address("192.0.2.7:4000"), local: address("192.0.2.1:80"), is_tls: false };
+        Exchange::new(Request { head: Head::Http(head), body: Body::Empty }, Rc::new(downstream))
+    }
+
+    fn router_of(text: &str) -> Router {
+        let (config, _) = Config::parse(text, "test").unwrap_or_else(|found| panic!("{found:?}"));
         let id = |name: &str| {
             config.clusters.iter().position(|c| c.name == name).map(|i| ClusterId(u32::try_from(i).unwrap()))
         };
         Router::new(&config.server.routers[0], id, Duration::from_secs(60)).unwrap()
     }
 
-    fn head(method: &str, target: &str, host: &str) -> HttpHead {
-        let mut head = HttpHead::request(method, target.as_bytes());
-        assert!(host.is_empty() || head.append("host", host.as_bytes()));
-        head
+    fn router() -> Router {
+        router_of(FILE)
+    }
+
+    fn head(method: &str, target: &str, host: &str) -> Exchange {
+        exchange(method, target, if host.is_empty() { vec![] } else { vec![("host", host)] }.as_slice())
     }
 
     #[test]
@@ -222,14 +223,13 @@ cluster_manager:
             [("/api", 0, Some(5 * second)), ("/watch", 1, None), ("/zero", 1, Some(minute))]
         {
             let route = router.route(&head("GET", target, "shop.example")).unwrap();
-            assert_eq!(
-                (&route.action, route.timeout),
-                (&RouteAction::Cluster(ClusterId(cluster)), timeout),
-                "{target}"
-            );
+            let RouteAction::Forward(forward) = &route.action else { panic!("{target}") };
+            let chosen = forward.choose(|| unreachable!());
+            assert_eq!((chosen, forward.timeout), (Chosen::Cluster(ClusterId(cluster), None), timeout), "{target}");
         }
         let direct = router.route(&head("GET", "/healthz", "shop.example")).unwrap();
-        assert_eq!(direct.action, RouteAction::Direct { status: 200, body: Bytes::from_static(b"fine") });
+        let fine = Bytes::from_static(b"fine");
+        assert!(matches!(&direct.action, RouteAction::Direct { status: 200, body } if *body == fine));
         assert_eq!((direct.id, direct.virtual_host.as_str()), (RouteId(0), "shop"));
         assert_eq!(router.route(&head("GET", "/", "x")).unwrap().id, RouteId(5));
     }
@@ -239,5 +239,90 @@ cluster_manager:
         let (config, _) = Config::parse(FILE, "test").unwrap();
         let error = Router::new(&config.server.routers[0], |_| None, Duration::ZERO).unwrap_err();
         assert_eq!(error.to_string(), "there is no cluster `a`");
+    }
+
+    #[test]
+    fn fields_variables_and_patterns_decide_in_the_order_of_the_file() {
+        let router = router_of(
+            r#"
+servers:
+- routers:
+  - router_config_name: web
+    virtual_hosts:
+    - routers:
+      - {name: green, match: {prefix: /api, headers: [{name: X-Env, value: "gr.*", regex: true}]}, route: {cluster_name: a}}
+      - {name: item, match: {regex: "^/item/[0-9]+$"}, route: {cluster_name: a}}
+      - {name: post, match: {path: /API/x, headers: [{name: method, value: POST}]}, route: {cluster_name: a}}
+      - {name: rpc, match: {headers: [{name: service, value: ".*"}]}, route: {cluster_name: a}}
+      - {name: arg, match: {variables: [{name: request_arg_v, value: "2", model: or}, {name: cookie_beta, value: "1"}]}, route: {cluster_name: a}}
+      - {name: api, match: {prefix: /api}, route: {cluster_name: a}}
+      - {name: late, match: {path: /api/x}, route: {cluster_name: a}}
+      - {name: part, match: {regex: "/part"}, route: {cluster_name: a}}
+cluster_manager: {clusters: [{name: a, hosts: [{address: "127.0.0.1:1"}]}]}
+"#,
+        );
+        for (method, target, fields, route) in [
+            ("GET", "/api/x", &[("x-env", "green")][..], Some("green")),
+            ("GET", "/api/x", &[("x-env", "blue")], Some("api")),
+            ("GET", "/api/x", &[], Some("api")),
+            ("POST", "/api/X", &[], Some("post")),
+            ("POST", "/api/x", &[("x-env", "green")], Some("green")),
+            ("GET", "/item/12", &[("service", "a")], Some("item")),
+            ("GET", "/item/12/", &[("service", "a")], Some("rpc")),
+            ("GET", "/api", &[("service", "")], Some("api")),
+            ("GET", "/api?v=2", &[], Some("arg")),
+            ("GET", "/?v=3", &[("cookie", "beta=1")], Some("arg")),
+            ("GET", "/?v=3", &[("cookie", "beta=2")], None),
+            ("GET", "/some/part/of", &[], Some("part")),
+            ("GET", "/some/%70art", &[], Some("part")),
+        ] {
+            let found = router.route(&exchange(method, target, fields)).map(|r| r.name.as_str());
+            assert_eq!(found, route, "{method} {target} {fields:?}");
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    struct Any {
+        kind: u8,
+        text: String,
+        field: bool,
+    }
+
+    fn takes(route: &Any, path: &str, field: bool) -> bool {
+        let path = match route.kind {
+            0 => path.starts_with(&route.text),
+            1 => path.eq_ignore_ascii_case(&route.text),
+            _ => path.contains(&route.text),
+        };
+        path && (field || !route.field)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_index_finds_what_a_scan_finds(
+            routes in proptest::collection::vec((0_u8..3, "/[abA/]{0,4}", any::<bool>()), 1..24),
+            paths in proptest::collection::vec(("/[abA]{0,3}(/[abA]{0,2})?", any::<bool>()), 24),
+        ) {
+            let routes: Vec<Any> = routes.into_iter().map(|(kind, text, field)| Any { kind, text, field }).collect();
+            let mut text = String::from("servers: [{routers: [{router_config_name: r, virtual_hosts: [{routers: [\n");
+            for (at, route) in routes.iter().enumerate() {
+                let kind = ["prefix", "path", "regex"][usize::from(route.kind)];
+                let headers = if route.field { ", headers: [{name: x, value: \"1\"}]" } else { "" };
+                text += &format!(
+                    "  {{name: \"{at}\", match: {{{kind}: \"{}\"{headers}}}, direct_response: {{status: 200}}}},\n",
+                    route.text
+                );
+            }
+            let router = router_of(&(text + "]}]}]}]"));
+            for (path, field) in paths {
+                let fields: &[(&str, &str)] = if field { &[("x", "1")] } else { &[] };
+                let x = exchange("GET", &path, fields);
+                let normal = with_normal_path(path.as_bytes(), |p| String::from_utf8(p.to_vec()).unwrap());
+                let scan = routes.iter().position(|route| takes(route, &normal, field)).map(|at| at.to_string());
+                prop_assert_eq!(router.route(&x).map(|r| r.name.clone()), scan, "{} {}", path, field);
+            }
+        }
     }
 }

@@ -102,12 +102,7 @@ mod tests {
     use super::*;
 
     fn hosts(domains: &[&str]) -> VirtualHosts {
-        let host = |d: &&str| VirtualHost {
-            name: String::new(),
-            domains: vec![d.parse().unwrap()],
-            routes: Vec::new(),
-            filters: Vec::new(),
-        };
+        let host = |d: &&str| VirtualHost { domains: vec![d.parse().unwrap()], ..VirtualHost::default() };
         VirtualHosts::new(&domains.iter().map(host).collect::<Vec<_>>())
     }
 

@@ -6,6 +6,7 @@
 //! closed, never reused.
 
 pub mod client;
+pub mod load;
 mod pump;
 mod reply;
 mod request_body;
@@ -19,9 +20,12 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use tokio::time::Instant;
+
+use self::load::{Load, Overload};
 
 use crate::codec::http1::DecodeError;
 use crate::message::{Exchange, HttpHead, Response};
@@ -50,6 +54,8 @@ pub enum Refusal {
     Malformed(DecodeError),
     /// Its head did not arrive in `head_timeout`.
     HeadTimeout,
+    /// It is one too many: the worker has enough to do. The client may try again.
+    Overload(Overload),
 }
 
 impl Refusal {
@@ -59,6 +65,7 @@ impl Refusal {
         match self {
             Self::Malformed(e) => e.status(),
             Self::HeadTimeout => 408,
+            Self::Overload(_) => 503,
         }
     }
 }
@@ -68,6 +75,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Malformed(e) => e.fmt(f),
             Self::HeadTimeout => f.write_str("the request head did not arrive within head_timeout"),
+            Self::Overload(e) => e.fmt(f),
         }
     }
 }
@@ -139,6 +147,7 @@ pub struct ConnState {
     /// Whether a request has begun on it.
     used: Cell<bool>,
     swept: bool,
+    load: Option<Rc<Load>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -163,11 +172,24 @@ impl ConnState {
         Self { swept: true, ..Self::default() }
     }
 
-    /// Closes the connection if it has waited for a request since `before` or longer.
-    pub fn close_if_idle(&self, before: Instant) {
-        if self.idle.get().is_some_and(|since| since <= before) {
+    /// The same, for a connection of a worker with this load.
+    #[must_use]
+    pub fn of_worker(load: Rc<Load>) -> Self {
+        Self { load: Some(load), ..Self::swept() }
+    }
+
+    /// Closes the connection if it has waited for a request since `before` or longer; says whether.
+    pub fn close_if_idle(&self, before: Instant) -> bool {
+        let closes = self.wish() != Wish::Close && self.idle.get().is_some_and(|since| since <= before);
+        if closes {
             self.ask(Wish::Close);
         }
+        closes
+    }
+
+    /// What its worker has taken on; None: nobody counts.
+    fn load(&self) -> Option<&Rc<Load>> {
+        self.load.as_ref()
     }
 
     /// Asks the connection for something, and wakes it if it waits for a request.

@@ -4,8 +4,10 @@
 
 use std::any::Any;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::server::{ServerIo, SharedIo};
 use crate::codec::Codec;
@@ -58,7 +60,10 @@ impl<C: Conn> BodySource for RequestBody<C> {
             Poll::Ready(Ok(n)) => {
                 io.decoder.advance_body(n as u64);
                 io.count_upload(n as u64);
-                self.puller.progress(io);
+                if self.puller.progress(io, n as u64).is_err() && !is_readable(io, cx) {
+                    io.body_broken = true;
+                    return Poll::Ready(Err(BodyError::TooSlow));
+                }
                 Poll::Ready(Ok(Relay::Moved(n as u64)))
             }
             Poll::Ready(Err(_)) => {
@@ -70,9 +75,8 @@ impl<C: Conn> BodySource for RequestBody<C> {
             Poll::Pending => {
                 let stalled = ready!(self.puller.poll_stalled(io, cx));
                 // Bytes are there: it is the receiver that takes none, and its own clock will say so.
-                let readable = io.conn.poll_read_with(cx, 0, |bytes| (0, !bytes.is_empty()));
-                if matches!(readable, Poll::Ready(Ok(true))) {
-                    self.puller.progress(io);
+                if is_readable(io, cx) {
+                    self.puller.start_clock(io, Instant::now());
                     return Poll::Pending;
                 }
                 io.body_broken = true;
@@ -82,10 +86,21 @@ impl<C: Conn> BodySource for RequestBody<C> {
     }
 }
 
+/// Whether more has come: then it is not the client that is slow.
+fn is_readable<C: Conn>(io: &mut ServerIo<C>, cx: &mut Context<'_>) -> bool {
+    matches!(io.conn.poll_read_with(cx, 0, |bytes| (0, !bytes.is_empty())), Poll::Ready(Ok(true)))
+}
+
 /// Takes a request's body off its connection, for whoever wants it or for nobody.
 #[derive(Default)]
 pub(super) struct Puller {
     timed: bool,
+    /// Since when the client has been waited for.
+    since: Option<Instant>,
+    /// How long it was waited for in this window of the rate.
+    waited: Duration,
+    /// What came in it.
+    bytes: u64,
 }
 
 impl Puller {
@@ -133,8 +148,10 @@ impl Puller {
             Poll::Ready(Ok(Ok((known, step, data)))) => {
                 io.known = known;
                 io.count_upload(data as u64);
-                self.progress(io);
-                Poll::Ready(Ok(step))
+                match self.progress(io, data as u64) {
+                    Err(e) if !is_readable(io, cx) => Poll::Ready(Err(e)),
+                    _ => Poll::Ready(Ok(step)),
+                }
             }
             Poll::Ready(Ok(Err(e))) => Poll::Ready(Err(e)),
             Poll::Ready(Err(_)) => Poll::Ready(Err(BodyError::Truncated)),
@@ -142,14 +159,35 @@ impl Puller {
         }
     }
 
-    fn progress<C>(&mut self, io: &mut ServerIo<C>) {
+    /// So many bytes have come. An error when they come too slowly.
+    fn progress<C>(&mut self, io: &mut ServerIo<C>, bytes: u64) -> Result<(), BodyError> {
+        let now = Instant::now();
+        self.start_clock(io, now);
+        self.bytes += bytes;
+        if let Some(since) = self.since.take() {
+            self.waited += now - since;
+        }
+        if self.waited < io.limits.body_rate_window {
+            return Ok(());
+        }
+        let enough = io.limits.body_bytes_per_second_min.saturating_mul(self.waited.as_secs());
+        let is_slow = self.bytes < enough;
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        if is_slow { Err(BodyError::TooSlow) } else { Ok(()) }
+    }
+
+    fn start_clock<C>(&mut self, io: &mut ServerIo<C>, now: Instant) {
         self.timed = true;
-        io.timer.set(io.limits.body_idle_timeout);
+        io.timer.set_at(now + io.limits.body_idle_timeout);
     }
 
     fn poll_stalled<C>(&mut self, io: &mut ServerIo<C>, cx: &mut Context<'_>) -> Poll<BodyError> {
-        if !self.timed {
-            self.progress(io);
+        if self.since.is_none() || !self.timed {
+            let now = Instant::now();
+            self.since.get_or_insert(now);
+            if !self.timed {
+                self.start_clock(io, now);
+            }
         }
         io.timer.poll_expired(cx).map(|()| BodyError::Timeout)
     }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::load::{Overload, REQUEST_BYTES};
 use super::reply::{Http1Reply, Outcome};
 use super::request_body::RequestBody;
 use super::timer::Timer;
@@ -20,8 +21,9 @@ use super::{ConnState, Ended, Refusal, ReplyTo, Service, Tunnel, Wish};
 use crate::codec::Codec;
 use crate::codec::http1::{CodecLimits, ConnectionOptions, Frame, RequestDecoder};
 use crate::config::Limits;
-use crate::message::{Body, BodyLength, Downstream, Exchange, Head, HttpHead, Request, next_conn_id};
+use crate::message::{Body, BodyLength, Downstream, Exchange, Head, HttpHead, Request, ResponseFlags, next_conn_id};
 use crate::net::Conn;
+use crate::telemetry::pulse::Work;
 
 /// A connection and what its tasks share of it.
 pub(super) struct ServerIo<C> {
@@ -88,9 +90,11 @@ async fn serve_all<C: Conn, S: Service>(
     loop {
         let after = {
             // The step is small: what a request needs is moved to the heap before this task has to keep it.
-            let step = poll_fn(|cx| poll_step(cx, &io, &service, &downstream, &state, &mut requests));
+            let step = poll_fn(|cx| {
+                watched(&state, &downstream, || poll_step(cx, &io, &service, &downstream, &state, &mut requests))
+            });
             match step.await? {
-                Step::Work(work) => work.await,
+                Step::Work(mut work) => poll_fn(|cx| watched(&state, &downstream, || work.as_mut().poll(cx))).await,
                 Step::Rest(after) => after,
             }
         };
@@ -110,6 +114,18 @@ async fn serve_all<C: Conn, S: Service>(
             }
         }
     }
+}
+
+/// Runs a step of a connection under the eyes of the watchdog.
+fn watched<R>(state: &ConnState, downstream: &Downstream, step: impl FnOnce() -> R) -> R {
+    let Some(load) = state.load() else { return step() };
+    let running = load.enter(Work::Connection, downstream.id);
+    let result = step();
+    if let Some(milliseconds) = running.stalled() {
+        tracing::error!(connection = downstream.id, peer = %downstream.peer, local = %downstream.local, milliseconds,
+            "this connection held its worker up");
+    }
+    result
 }
 
 /// What there is to do next on a connection.
@@ -308,8 +324,16 @@ async fn exchange<C: Conn, S: Service>(
         Body::Streaming(_) => io.borrow_mut().upload = Upload::default(),
         Body::Empty => {}
     }
+    let (shed, _charge) = match state.load() {
+        Some(load) => {
+            let head = x.request.head.http().map_or(0, HttpHead::received_len);
+            let body = if let Body::Full(bytes) = &x.request.body { bytes.len() } else { 0 };
+            (load.overload(), Some(load.charge(REQUEST_BYTES + head + body)))
+        }
+        None => (None, None),
+    };
     let whole = {
-        let mut call = pin!(service.call(&mut x, &mut reply));
+        let mut call = pin!(answer(service, &mut x, &mut reply, shed));
         poll_fn(|cx| match call.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(true),
             Poll::Pending => io.borrow_mut().poll_broken(cx).map(|()| false),
@@ -330,6 +354,18 @@ async fn exchange<C: Conn, S: Service>(
         Outcome::Close => After::Close,
         Outcome::Broken | Outcome::Unanswered => After::Cut,
         Outcome::Tunnel(peer) => After::Tunnel(peer),
+    }
+}
+
+/// Lets the service answer, unless the worker has enough to do.
+async fn answer<S: Service>(service: &S, x: &mut Exchange, reply: &mut impl ReplyTo, shed: Option<Overload>) {
+    match shed {
+        None => service.call(x, reply).await,
+        // Whether it reaches the client or not, there is nothing else to say.
+        Some(overload) => {
+            x.flags.add(ResponseFlags::OVERFLOW);
+            drop(reply.response(x, service.refuse(Refusal::Overload(overload))).await);
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::histogram::Histogram;
+use super::pulse::Pulse;
+use super::turns::Turns;
 
 /// A number that one thread writes and any thread reads.
 #[derive(Debug, Default)]
@@ -20,6 +22,11 @@ impl Counter {
     /// Adds one.
     pub fn inc(&self) {
         self.add(1);
+    }
+
+    /// Puts another value in place; for numbers that are measured.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// Takes one away; for numbers of things that are there now.
@@ -109,6 +116,16 @@ counters! {
         request_total: Counter, "downstream_request", "Requests received";
         request_active: Gauge, "downstream_request_active", "Requests in progress now";
         request_refused: Counter, "ferrogate_downstream_request_refused", "Requests refused because their bytes break the protocol or a limit";
+        shed_memory: Counter, "ferrogate_request_shed_memory", "Requests answered with 503 because the worker held memory_bytes_max";
+        shed_turn_time: Counter, "ferrogate_request_shed_turn_time", "Requests answered with 503 because turns were longer than turn_time_max";
+        shed_requests: Counter, "ferrogate_request_shed_active", "Requests answered with 503 because requests_active_max requests were in progress";
+        memory_held: Gauge, "ferrogate_memory_held_bytes", "Memory that the workers hold for connections, requests and buffers";
+        head_timeout: Counter, "ferrogate_head_timeout", "Requests refused because their head did not arrive in head_timeout";
+        body_timeout: Counter, "ferrogate_body_timeout", "Requests given up because their body paused longer than body_idle_timeout";
+        body_too_slow: Counter, "ferrogate_body_too_slow", "Requests given up because their body came slower than body_bytes_per_second_min";
+        reply_stalled: Counter, "ferrogate_reply_stalled", "Answers given up because their client took nothing for body_idle_timeout";
+        handshake_timeout: Counter, "ferrogate_tls_handshake_timeout", "TLS handshakes of clients that took longer than handshake_timeout";
+        idle_closed: Counter, "ferrogate_idle_closed", "Connections closed because they waited for a request longer than idle_timeout";
         request_failed: Counter, "downstream_request_failed", "Requests that the gateway answered itself because of an error";
         request_reset: Counter, "downstream_request_reset", "Requests whose answer did not reach the client whole";
         status_1xx: Counter, "ferrogate_downstream_response_1xx", "Answers with a status of 100 to 199";
@@ -130,6 +147,9 @@ counters! {
         request_total: Counter, "upstream_request", "Requests sent";
         request_active: Gauge, "upstream_request_active", "Requests in progress now";
         request_retry: Counter, "upstream_request_retry", "Requests sent again, to another host or on a fresh connection";
+        retry_budget_exceeded: Counter, "ferrogate_upstream_retry_budget_exceeded", "Retries that were not made because the cluster's retry budget was used up";
+        mirror_total: Counter, "ferrogate_upstream_mirror", "Copies of requests sent to the cluster";
+        mirror_dropped: Counter, "ferrogate_upstream_mirror_dropped", "Copies of requests not sent: too many under way, or a body too long to keep";
         request_pending_overflow: Counter, "upstream_request_pending_overflow", "Requests refused because the cluster has max_connections connections";
         request_retry_overflow: Counter, "upstream_request_retry_overflow", "Requests that were not tried again because the cluster has max_retries retries in progress";
         response_success: Counter, "upstream_response_success", "Answers with a status below 500";
@@ -148,6 +168,10 @@ pub struct WorkerCounters {
     pub request_time: Histogram,
     /// The part of that which the gateway took itself: without the wait for the host's answer.
     pub process_time: Histogram,
+    /// How long its turns are.
+    pub turns: Turns,
+    /// What it runs right now.
+    pub pulse: Pulse,
 }
 
 impl DownstreamCounters {

@@ -7,3 +7,5 @@ pub mod local_clock;
 pub mod log_file;
 pub mod log_thread;
 pub mod metrics;
+pub mod pulse;
+pub mod turns;

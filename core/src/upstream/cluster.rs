@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::balancer::Balancer;
+use super::budget::{BudgetShare, RetryingRequest};
 use super::pick::{NoHost, Wish};
 use super::pool::HostPool;
 use super::shared::{ClusterShared, RetryPermit};
@@ -65,6 +66,23 @@ impl<T: Transport> Cluster<T> {
             self.counters.request_retry_overflow.inc();
         }
         permit
+    }
+
+    /// Counts a request that may be tried again, as long as the result lives.
+    #[must_use]
+    pub fn retrying(&self) -> RetryingRequest {
+        RetryingRequest::new(&self.shared)
+    }
+
+    /// A share of the retry budget: `percent` of the requests that may be tried again, on all workers together, and `min` in any case.
+    /// None when others have it all.
+    #[must_use]
+    pub fn budget(&self, percent: u32, min: u32) -> Option<BudgetShare> {
+        let share = BudgetShare::take(&self.shared, percent, min);
+        if share.is_none() {
+            self.counters.retry_budget_exceeded.inc();
+        }
+        share
     }
 
     /// Where the destination of a request stands, for a cluster of type ORIGINAL_DST: it is to be put into [`Wish::destination`].

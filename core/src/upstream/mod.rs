@@ -4,12 +4,14 @@
 //! writer, and [`ClusterShared`].
 
 mod balancer;
+mod budget;
 mod cluster;
 mod pick;
 mod pool;
 mod shared;
 
 pub use balancer::Balancer;
+pub use budget::{BudgetShare, RetryingRequest};
 pub use cluster::Cluster;
 pub use pick::{HostId, NoHost, Outcome, Wish};
 pub use pool::{ConnectError, HostPool, HostSettings, Tls};

@@ -24,6 +24,7 @@ use crate::tls::{HandshakeError, MaybeTls};
 pub struct HostPool<T: Transport> {
     id: HostId,
     name: Rc<str>,
+    hostname: String,
     address: Address,
     tls: Option<Tls>,
     transport: T,
@@ -100,6 +101,7 @@ impl<T: Transport> HostPool<T> {
         Self {
             id: HostId::unique(),
             name,
+            hostname: String::new(),
             address,
             tls,
             transport,
@@ -109,6 +111,19 @@ impl<T: Transport> HostPool<T> {
             shared,
             idle: RefCell::default(),
         }
+    }
+
+    /// Gives the host a name besides its address.
+    #[must_use]
+    pub fn with_hostname(mut self, hostname: &str) -> Self {
+        hostname.clone_into(&mut self.hostname);
+        self
+    }
+
+    /// The name that it was given; maybe empty.
+    #[must_use]
+    pub fn hostname(&self) -> &str {
+        &self.hostname
     }
 
     /// The host's identity.

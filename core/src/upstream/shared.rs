@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
+use super::budget::RetryBudget;
 use crate::telemetry::metrics::UpstreamCounters;
 
 /// The shared state of one cluster. Kept by name from one generation to the next.
@@ -16,6 +17,7 @@ pub struct ClusterShared {
     conns: AtomicUsize,
     wanted: AtomicUsize,
     retries: AtomicUsize,
+    pub(super) budget: RetryBudget,
     /// What each worker counts of it, by the worker's index; made when the worker first uses the cluster.
     counters: ArcSwap<Vec<Option<Arc<UpstreamCounters>>>>,
 }

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::snapshot::ListenerConfig;
 use crate::stream::server::serve;
 use crate::stream::{ConnState, Wish};
 use crate::telemetry::metrics::DownstreamCounters;
+use crate::telemetry::pulse::Work;
 use crate::tls::MaybeTls;
 
 /// What the connections of one listener have in common.
@@ -152,6 +154,15 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
                 () = entrance.retire.notified() => return,
             }
         }
+        while worker.load.is_full() {
+            worker.counters.downstream.accept_limited.inc();
+            let pause = entrance.limits.borrow().accept_pause;
+            tokio::select! {
+                // Memory comes back by other ways than a connection that goes, too.
+                _ = timeout(pause, worker.room.notified()) => {}
+                () = entrance.retire.notified() => return,
+            }
+        }
         let accepted = match last {
             None => tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -169,7 +180,7 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
         let limits = Rc::clone(&entrance.limits.borrow());
         match accepted {
             Ok(conn) => {
-                let (state, present) = worker.enter(&limits, entrance.id);
+                let (state, present) = worker.enter(&limits, entrance.id, entrance.tls.borrow().is_some());
                 if entrance.retired.get() {
                     state.ask(Wish::Close);
                 }
@@ -287,11 +298,18 @@ async fn handshake<T: Transport>(
     limits: &Limits,
 ) -> Option<MaybeTls<T::Conn>> {
     let peer = conn.peer_addr().clone();
-    let handshake = timeout(limits.handshake_timeout, MaybeTls::accept(conn, tls));
-    match handshake.await {
+    let mut handshake = pin!(timeout(limits.handshake_timeout, MaybeTls::accept(conn, tls)));
+    let watched = poll_fn(|cx| {
+        let _running = entrance.worker.load.enter(Work::Handshake, 0);
+        handshake.as_mut().poll(cx)
+    });
+    match watched.await {
         Ok(Ok(conn)) => return Some(conn),
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "a TLS handshake took longer than handshake_timeout"),
+        Err(_) => {
+            entrance.worker.counters.downstream.handshake_timeout.inc();
+            tracing::debug!(%peer, "a TLS handshake took longer than handshake_timeout");
+        }
     }
     entrance.worker.counters.downstream.handshake_failed.inc();
     None

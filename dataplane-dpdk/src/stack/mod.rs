@@ -15,6 +15,7 @@ mod egress;
 mod flow;
 mod flow_table;
 mod ingress;
+mod isn;
 mod listen;
 mod nic;
 mod packet;
@@ -169,6 +170,12 @@ impl Stack {
     #[must_use]
     pub fn flows(&self) -> usize {
         self.flows.len()
+    }
+
+    /// The memory of the rings of all flows, in bytes.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        self.flows.len() * (self.config.rx_ring_bytes + self.config.tx_ring_bytes)
     }
 
     /// Whether it has something to do without a frame coming in: at once, or at the time answered.

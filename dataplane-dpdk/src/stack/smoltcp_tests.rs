@@ -10,6 +10,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr, TcpControl, TcpRepr};
 
 use super::flow::Flow;
 use super::flow_table::FlowKey;
+use super::isn;
 use super::nic::{Emitted, Nic};
 use super::tests::{OUR_MAC, OURS, PEER, PEER_MAC, TestQueue, packet, tcp};
 
@@ -267,4 +268,17 @@ fn initial_sequence_numbers_come_from_the_seed() {
     let isn = |seed| Bench::new(seed).established(1000).1;
     assert_eq!(isn(7), isn(7));
     assert_ne!(isn(7), isn(8));
+}
+
+#[test]
+fn a_connection_begins_with_the_number_that_its_interface_was_made_for() {
+    let mut bench = Bench::new(1);
+    for number in [0, 1, 0x1234_5678, 0x8000_0000, u32::MAX] {
+        let key = FlowKey { peer: PEER, local: OURS, peer_port: 80, local_port: 1000 };
+        let mut flow = Flow::new(4096, 4096, key);
+        let mut opener = isn::interface(number, &mut bench.nic.link(PEER_MAC, None), bench.now);
+        flow.connect(key, &mut opener).unwrap();
+        let syn = bench.send(&mut flow).expect("a SYN");
+        assert_eq!(syn.end, number.wrapping_add(1));
+    }
 }

@@ -11,7 +11,9 @@ use smoltcp::socket::tcp::{Socket, State};
 
 use super::flow::{Fault, Stage};
 use super::flow_table::{FlowKey, Holder};
+use super::isn;
 use super::{ORPHAN_TIMEOUT, ORPHAN_TOTAL, Stack};
+use crate::device::Mac;
 
 /// A flow that somebody holds: it stays in its place until [`Stack::let_go`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,9 @@ impl Stack {
         let port = port.ok_or(io::ErrorKind::AddrNotAvailable)?;
         // As accept(2) at its limit: try again later.
         let mut flow = self.take_flow(key(port)).ok_or(io::ErrorKind::OutOfMemory)?;
-        flow.connect(key(port), &mut self.iface).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let number = isn::initial(self.config.seed, &key(port), self.now);
+        let mut opener = isn::interface(number, &mut self.nic.link(Mac::BROADCAST, None), self.now);
+        flow.connect(key(port), &mut opener).map_err(|_| io::ErrorKind::InvalidInput)?;
         let id = self.map(flow);
         self.set_stage(id, Stage::Connecting);
         self.mark(id);

@@ -75,6 +75,12 @@ impl<K: Transport> Transport for DpdkTransport<K> {
     type Conn = DpdkConn<K::Conn>;
     type Listener = DpdkListener<K>;
 
+    /// A flow's rings count whole: that is what its peer can make it use.
+    fn held_bytes(&self) -> usize {
+        let rings = |stack: &SharedStack| stack.try_borrow().map_or(0, |stack| stack.ring_bytes());
+        self.stacks.iter().map(rings).sum::<usize>() + self.kernel.held_bytes()
+    }
+
     async fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<Self::Listener> {
         let Some(inet) = address.inet() else {
             let kernel = self.kernel.listen(address, options).await?;

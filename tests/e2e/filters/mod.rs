@@ -1,7 +1,10 @@
 //! Stream filters as users write them: each alone in front of an origin, and for one route only.
 
 mod fault;
+mod flow_control;
+mod gzip;
 mod ip_access;
+mod payload_limit;
 
 use test_support::{Config, Gateway, Origin};
 

@@ -22,7 +22,7 @@ use crate::wire::{Head, Length, Wire};
 /// | `/echo` | 200 with the request's body; its trailers as trailers |
 /// | `/sink` | reads a body of the [`pattern`], 200 with `bytes=N intact=BOOL` |
 /// | `/slow-sink` | as `/sink`, but reads nothing before [`release`](Origin::release) |
-/// | `/big?bytes=N`, `/big-chunked?bytes=N` | 200 with so many bytes of the pattern |
+/// | `/big?bytes=N`, `/big-chunked?bytes=N` | 200 with so many bytes of the pattern; `type=T` is their Content-Type, here and below |
 /// | `/hold` | 200 after `release`; `/hold-body` sends head and half the body before |
 /// | `/stall` | never answers |
 /// | `/close`, `/reset` | ends the connection without an answer |
@@ -271,7 +271,7 @@ impl Shared {
             "/slow-sink" => self.wait_for_release().and_then(|()| self.sink(head, wire)),
             "/big" | "/big-chunked" => self.big(head, wire, path == "/big-chunked"),
             "/hold" => self.wait_for_release().and_then(|()| self.reply_after_body(head, wire, b"held")),
-            "/hold-body" => self.hold_body(wire),
+            "/hold-body" => self.hold_body(head, wire),
             "/stall" => wire.rest().map(|_| After::Close),
             "/close" => Ok(After::Close),
             "/reset" => Ok(After::Reset),
@@ -348,7 +348,7 @@ impl Shared {
         let bytes: u64 = parameter(head, "bytes").and_then(|n| n.parse().ok()).unwrap_or(0);
         let framing =
             if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {bytes}") };
-        wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes())?;
+        wire.send(format!("HTTP/1.1 200 OK\r\n{}{framing}\r\n\r\n", content_type(head)).as_bytes())?;
         let mut piece = vec![0; PIECE_BYTES];
         let mut done = 0;
         while done < bytes {
@@ -385,8 +385,9 @@ impl Shared {
         }
     }
 
-    fn hold_body(&self, wire: &mut Wire) -> io::Result<After> {
-        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
+    fn hold_body(&self, head: &Head, wire: &mut Wire) -> io::Result<After> {
+        let head = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 10\r\n\r\n", content_type(head));
+        wire.send(format!("{head}first").as_bytes())?;
         self.wait_for_release()?;
         send(wire, "other", After::Keep)
     }
@@ -478,6 +479,11 @@ pub fn raw_target(bytes: &[u8], then: &str) -> String {
         write!(target, "{byte:02x}").expect("a string takes it");
     }
     format!("{target}&then={then}")
+}
+
+/// The line for `type=T` of a target.
+fn content_type(head: &Head) -> String {
+    parameter(head, "type").map_or_else(String::new, |t| format!("Content-Type: {t}\r\n"))
 }
 
 const PIECE_BYTES: usize = 64 * 1024;

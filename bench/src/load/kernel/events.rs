@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** reads until the socket is known to be empty, as edge-triggered readiness asks for; a short read says so without another call.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use mio::event::Event;
 use rustls::HandshakeKind;
@@ -195,9 +195,11 @@ impl Load<'_> {
         match slot.phase {
             Phase::Closing => self.closed(i),
             Phase::Free => self.slots[i].io = None,
-            _ if error.kind() == ErrorKind::InvalidData => self.fail(i, Fault::Protocol),
-            _ if !slot.is_counted => self.fail(i, Fault::Connect),
-            _ => self.fail(i, Fault::Reset),
+            _ => {
+                let fault = Fault::of(error, slot.is_counted);
+                self.explained.say(fault, error);
+                self.fail(i, fault);
+            }
         }
     }
 }

@@ -22,7 +22,8 @@ use super::record::Record;
 use super::requests::Requests;
 use super::response::LastHead;
 use super::result::LoadResult;
-use super::slot::{Fault, Phase, Slot};
+use super::slot::{Explained, Fault, Phase, Slot};
+use super::spare::Meter;
 use super::tls::Client;
 use super::window::Window;
 use crate::wire::clock::{Clock, Nanos, seconds};
@@ -66,6 +67,7 @@ struct Load<'a> {
     swept: Nanos,
     /// Connections opened so far: which source address is next.
     connects: usize,
+    explained: Explained,
 }
 
 impl<'a> Load<'a> {
@@ -87,7 +89,7 @@ impl<'a> Load<'a> {
             opening: 0,
             slots,
             pace: None,
-            window: Window::new(args, clock.now()),
+            window: Window::new(args, Meter::Kernel, clock.now()),
             requests: Requests::new(args),
             last_head: LastHead::default(),
             scratch: Scratch::new(),
@@ -96,6 +98,7 @@ impl<'a> Load<'a> {
             timeout: seconds(args.timeout),
             swept: 0,
             connects: 0,
+            explained: Explained::default(),
             clock,
         })
     }

@@ -10,7 +10,7 @@ use mio::{Interest, Token};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 
-use super::super::args::Mode;
+use super::super::args::{LoadArgs, Mode};
 use super::super::slot::{Fault, Phase};
 use super::super::tls::Client;
 use super::Load;
@@ -44,23 +44,31 @@ impl Load<'_> {
 
     /// Opens the slot's connection; false, and a failure counted, when not even that can be begun.
     pub(super) fn connect(&mut self, i: usize) -> bool {
-        let sources = &self.args.source;
+        let LoadArgs { to, source: sources, .. } = self.args;
         let source = (!sources.is_empty()).then(|| sources[self.connects % sources.len()]);
+        // Each address from each source: two coordinates.
+        let to = to[self.connects / sources.len().max(1) % to.len()];
         self.connects += 1;
         let wants_nodelay = self.tls.is_some() || self.args.requests_per_connection != 1 || self.args.body_bytes > 0;
-        let opened = open(self.args.to, source, wants_nodelay).and_then(|mut stream| {
+        let opened = open(to, source, wants_nodelay).and_then(|mut stream| {
             self.poll.registry().register(&mut stream, Token(i), Interest::READABLE | Interest::WRITABLE)?;
             let session = self.tls.as_ref().map(Client::session).transpose().map_err(io::Error::other)?;
             Ok(Io::new(stream, session))
         });
         let slot = &mut self.slots[i];
         (slot.served, slot.is_counted) = (0, false);
-        slot.io = opened.ok();
-        // Out of ports or descriptors is no reason to end the load: it is what the load found.
-        if slot.io.is_none() {
-            self.fail(i, Fault::Connect);
+        match opened {
+            Ok(io) => {
+                slot.io = Some(io);
+                true
+            }
+            // Out of ports or descriptors is no reason to end the load: it is what the load found.
+            Err(error) => {
+                self.explained.say(Fault::Connect, &error);
+                self.fail(i, Fault::Connect);
+                false
+            }
         }
-        self.slots[i].io.is_some()
     }
 
     /// The connection is established.
@@ -81,13 +89,7 @@ impl Load<'_> {
 
     /// Counts a fault, drops the connection and lets the slot rest.
     pub(super) fn fail(&mut self, i: usize, fault: Fault) {
-        let errors = &mut self.record.counts.errors;
-        match fault {
-            Fault::Connect => errors.connect += 1,
-            Fault::Timeout => errors.timeout += 1,
-            Fault::Reset => errors.reset += 1,
-            Fault::Protocol => errors.protocol += 1,
-        }
+        fault.count(&mut self.record.counts.errors);
         self.first_done(i);
         self.slots[i].io = None;
         self.slots[i].phase = Phase::Free;

@@ -239,6 +239,12 @@ pub(super) fn check_authority(text: &[u8], port_required: bool) -> Result<(), De
     }
 }
 
+/// Whether these bytes may be a Host or the authority of a target: `host [":" port]`.
+#[must_use]
+pub fn is_authority(bytes: &[u8]) -> bool {
+    check_authority(bytes, false).is_ok()
+}
+
 /// Where an IP literal in brackets ends. What could be one is good enough: nothing else has brackets.
 fn literal_end(text: &[u8]) -> Result<usize, DecodeError> {
     let close = memchr::memchr(b']', text).ok_or(DecodeError::Host)?;

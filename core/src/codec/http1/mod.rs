@@ -34,6 +34,7 @@ pub mod selfcheck;
 pub use chunk::{CHUNK_END, CHUNK_PREFIX_BYTES_MAX, LAST_CHUNK, put_chunk_prefix, put_trailers, trailers_len};
 pub use encode::{ConnectionField, RequestEncoder, ResponseEncoder};
 pub use error::{DecodeError, EncodeError};
+pub use framing::is_authority;
 pub use reason::default_reason;
 pub use request::RequestDecoder;
 pub use response::ResponseDecoder;

@@ -4,7 +4,7 @@
 
 use super::working::key;
 use super::{Key, Kind};
-use Kind::{Bool, Choice, Duration, Map, Maps, Number, Text, Texts};
+use Kind::{Bool, Choice, Duration, Map, Maps, Number, Size, Text, Texts};
 
 pub(super) const PER_FILTER_CONFIG: &str = "Settings of stream filters for these requests: the type of a filter, and its configuration, which takes \
                                              the place of the listener's as a whole. A filter runs only where the listener has it.";
@@ -13,7 +13,7 @@ pub(super) const FAULT: &[Key] = &[
     key("delay", Map("fault_delay"), "", "Lets requests wait before they go on, or fail."),
     key("abort", Map("fault_abort"), "", "Answers requests with a status instead of an origin."),
     key("upstream_cluster", Text, "", "Only requests whose route goes to this cluster. Absent: all."),
-    key("headers", Maps("filter_header"), "", "Only requests with all of these fields."),
+    key("headers", Maps("header_match"), "", "Only requests with all of these fields."),
 ];
 
 pub(super) const FAULT_DELAY: &[Key] =
@@ -24,10 +24,59 @@ pub(super) const FAULT_ABORT: &[Key] =
 
 const PERCENTAGE: &str = "How many of a hundred requests, 0 to 100, drawn for each.";
 
-pub(super) const HEADER: &[Key] = &[
-    key("name", Text, "", "The field. Required."),
-    key("value", Text, "", "What the first field of that name must be. Absent: anything."),
-    key("regex", Bool, "false", "Whether `value` is a regular expression (RE2), found anywhere in the field."),
+pub(super) const FLOW_CONTROL: &[Key] = &[
+    key(
+        "global_switch",
+        Bool,
+        "false",
+        "Whether requests above a limit are refused. Neither this nor `monitor`: the filter is off.",
+    ),
+    key("monitor", Bool, "false", "Whether requests above a limit are counted where they are not refused."),
+    key(
+        "limit_key_type",
+        Choice(&["PATH", "ARG", "URI"]),
+        "PATH",
+        "What a rule's `resource` is compared with: the path, decoded and normal; the query; or both as they came.",
+    ),
+    key("action", Map("flow_action"), "", "What a client above a limit is told."),
+    key("rules", Maps("flow_rule"), "", "The limits. A request must pass every rule that is for it."),
+];
+
+pub(super) const FLOW_ACTION: &[Key] = &[
+    key("status", Number, "509", "The status, 400 to 599."),
+    key("body", Text, "current request is limited", "The text."),
+];
+
+pub(super) const FLOW_RULE: &[Key] = &[
+    key("id", Text, "the resource", "A name for the rule, in metrics."),
+    key("resource", Text, "", "The path (see `limit_key_type`) that it is for, as a whole. Absent: every one."),
+    key("route", Text, "", "Ferrogate's own: only requests of the route of this name."),
+    key("headers", Maps("header_match"), "", "Ferrogate's own: only requests with all of these fields."),
+    key("grade", Number, "1", "1: requests in a time. 0: requests at a time."),
+    key("threshold", Number, "", "How many; with `grade: 1` fractions too. 0 refuses all. Required."),
+    key("statIntervalInMs", Number, "1000", "In how many milliseconds."),
+    key("burst", Number, "the threshold", "Ferrogate's own: how many may come at once; at least one may."),
+    key("controlBehavior", Number, "0", "0: what is above the rate is refused. 1: it waits for its turn."),
+    key("maxQueueingTimeMs", Number, "0", "With `controlBehavior: 1`: how long it waits, in milliseconds, at most."),
+];
+
+pub(super) const GZIP: &[Key] = &[
+    key("gzip_level", Number, "6", "1 to 9: more is smaller and slower."),
+    key("content_length", Size, "1024", "A body that says it is shorter than this, in bytes, goes as it is."),
+    key(
+        "content_types",
+        Texts,
+        "[text/html]",
+        "Which media types; parameters like `charset` don't count, and `text/*` is every type that starts so.",
+    ),
+    key(
+        "encodings",
+        Texts,
+        "[gzip]",
+        "Ferrogate's own: what is offered, of `gzip`, `br` and `zstd`, the most wanted first. An empty list switches the filter off.",
+    ),
+    key("brotli_level", Number, "4", "Ferrogate's own: 0 to 9."),
+    key("zstd_level", Number, "3", "Ferrogate's own: 1 to 12."),
 ];
 
 pub(super) const IP_ACCESS: &[Key] = &[
@@ -55,6 +104,17 @@ pub(super) const IP_ACCESS: &[Key] = &[
 pub(super) const IP_ACCESS_RULE: &[Key] = &[
     key("action", Choice(ALLOW_DENY), "", "What happens to these clients. Required."),
     key("addrs", Texts, "", "Their addresses and networks: `10.0.0.1`, `10.0.0.0/8`, `2001:db8::/32`."),
+];
+
+pub(super) const PAYLOAD_LIMIT: &[Key] = &[
+    key(
+        "max_entity_size",
+        Size,
+        "0",
+        "A request's body, in bytes, at most; 0: no limit but `limits.request_body_bytes_max`.",
+    ),
+    key("max_entity_size ", Size, "0", "The same, with the space behind its name that MOSN's key has."),
+    key("http_status", Number, "413", "The answer to a larger one, 400 to 599."),
 ];
 
 const ALLOW_DENY: &[&str] = &["allow", "deny"];

@@ -7,6 +7,7 @@ mod filters;
 mod json_schema;
 mod page;
 mod planned;
+mod routing;
 mod working;
 
 pub use json_schema::json_schema;

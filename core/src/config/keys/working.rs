@@ -2,6 +2,11 @@
 //!
 //! **Invariant:** the default written here is the default in force; tests read both.
 
+use super::routing::{
+    DIRECT_RESPONSE, FILTER_METADATA, HASH_COOKIE, HASH_HEADER, HASH_POLICY, HEADER, HEADER_ADD, HEADER_MATCH, MATCH,
+    METADATA_MATCH, MIRROR, PATTERN, REDIRECT, REGEX_REWRITE, RETRY_BACK_OFF, RETRY_BUDGET, RETRY_POLICY, ROUTE,
+    ROUTE_ACTION, ROUTER, VARIABLE_MATCH, VIRTUAL_HOST, WEIGHTED, WEIGHTED_CLUSTER,
+};
 use super::{Key, Kind, Section, filters};
 use Kind::{Address, Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
 
@@ -19,7 +24,15 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
     Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
     Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
-    Section { name: "filter_header", path: "headers[] of a filter", keys: filters::HEADER },
+    Section { name: "payload_limit", path: "payload_limit: stream_filters[].config", keys: filters::PAYLOAD_LIMIT },
+    Section { name: "flow_control", path: "flowControlFilter: stream_filters[].config", keys: filters::FLOW_CONTROL },
+    Section {
+        name: "flow_action",
+        path: "flowControlFilter: stream_filters[].config.action",
+        keys: filters::FLOW_ACTION,
+    },
+    Section { name: "flow_rule", path: "flowControlFilter: stream_filters[].config.rules[]", keys: filters::FLOW_RULE },
+    Section { name: "gzip", path: "gzip: stream_filters[].config", keys: filters::GZIP },
     Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
     Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
@@ -32,6 +45,34 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "route", path: "servers[0].routers[].virtual_hosts[].routers[]", keys: ROUTE },
     Section { name: "match", path: "….virtual_hosts[].routers[].match", keys: MATCH },
     Section { name: "route_action", path: "….virtual_hosts[].routers[].route", keys: ROUTE_ACTION },
+    Section {
+        name: "header_match",
+        path: "….routers[].match.headers[], and headers[] of a stream filter",
+        keys: HEADER_MATCH,
+    },
+    Section { name: "variable_match", path: "….routers[].match.variables[]", keys: VARIABLE_MATCH },
+    Section { name: "weighted", path: "….routers[].route.weighted_clusters[]", keys: WEIGHTED },
+    Section {
+        name: "weighted_cluster", path: "….routers[].route.weighted_clusters[].cluster", keys: WEIGHTED_CLUSTER
+    },
+    Section { name: "metadata_match", path: "….routers[].route.metadata_match", keys: METADATA_MATCH },
+    Section {
+        name: "filter_metadata",
+        path: "….routers[].route.metadata_match.filter_metadata",
+        keys: FILTER_METADATA,
+    },
+    Section { name: "retry_policy", path: "….routers[].route.retry_policy", keys: RETRY_POLICY },
+    Section { name: "retry_back_off", path: "….routers[].route.retry_policy.retry_back_off", keys: RETRY_BACK_OFF },
+    Section { name: "retry_budget", path: "….routers[].route.retry_policy.retry_budget", keys: RETRY_BUDGET },
+    Section { name: "regex_rewrite", path: "….routers[].route.regex_rewrite", keys: REGEX_REWRITE },
+    Section { name: "pattern", path: "….routers[].route.regex_rewrite.pattern", keys: PATTERN },
+    Section { name: "hash_policy", path: "….routers[].route.hash_policy[]", keys: HASH_POLICY },
+    Section { name: "hash_header", path: "….routers[].route.hash_policy[].header", keys: HASH_HEADER },
+    Section { name: "hash_cookie", path: "….routers[].route.hash_policy[].cookie", keys: HASH_COOKIE },
+    Section { name: "mirror", path: "….routers[].request_mirror_policies", keys: MIRROR },
+    Section { name: "header_add", path: "….request_headers_to_add[] and the like", keys: HEADER_ADD },
+    Section { name: "header", path: "….request_headers_to_add[].header", keys: HEADER },
+    Section { name: "redirect", path: "….virtual_hosts[].routers[].redirect", keys: REDIRECT },
     Section { name: "direct_response", path: "….virtual_hosts[].routers[].direct_response", keys: DIRECT_RESPONSE },
     Section { name: "cluster_manager", path: "cluster_manager", keys: CLUSTER_MANAGER },
     Section { name: "cluster", path: "cluster_manager.clusters[]", keys: CLUSTER },
@@ -240,60 +281,6 @@ const PROXY_HTTP1: &[Key] = &[
     ),
 ];
 
-const ROUTER: &[Key] = &[
-    key("router_config_name", Text, "", "Its name. No two alike. Required."),
-    key("virtual_hosts", Maps("virtual_host"), "", "At least one."),
-    key(
-        "router_configs",
-        Text,
-        "",
-        "A directory with a file (`.json`, `.yaml`, `.yml`) for each virtual host, instead of `virtual_hosts`. A relative path starts at the working directory.",
-    ),
-];
-
-const VIRTUAL_HOST: &[Key] = &[
-    key("name", Text, "the first domain", "Its name in logs."),
-    key(
-        "domains",
-        Texts,
-        "[\"*\"]",
-        "Hosts: `a.com`, `a.com:8080`, `a.com:*`, `*.a.com`, `*.a.com:443`, `*:8080`, `*`. The most exact one wins. None twice in a router.",
-    ),
-    key("routers", Maps("route"), "", "Routes. The first that matches wins."),
-    key("per_filter_config", Any, "", filters::PER_FILTER_CONFIG),
-];
-
-const ROUTE: &[Key] = &[
-    key("name", Text, "", "A name for it, in logs."),
-    key("match", Map("match"), "{prefix: /}", "Which requests."),
-    key("route", Map("route_action"), "", "Send the request to a cluster. Exactly one of this and the other actions."),
-    key("direct_response", Map("direct_response"), "", "Answer the request here."),
-    key("per_filter_config", Any, "", filters::PER_FILTER_CONFIG),
-];
-
-const MATCH: &[Key] = &[
-    key(
-        "prefix",
-        Text,
-        "",
-        "The path starts with this; case-sensitive, without regard to segments (`/foo` matches `/foobar`). Wins over `path`.",
-    ),
-    key("path", Text, "", "The path is this, upper and lower case alike."),
-];
-
-const ROUTE_ACTION: &[Key] = &[
-    key("cluster_name", Text, "", "The cluster. Required, unless another key names one."),
-    key(
-        "timeout",
-        Duration,
-        "limits.request_timeout",
-        "From the request sent to the end of the response's head (504 beyond). 0 is the default, negative is no limit.",
-    ),
-];
-
-const DIRECT_RESPONSE: &[Key] =
-    &[key("status", Number, "", "200 to 599. Required."), key("body", Text, "", "The body.")];
-
 const CLUSTER_MANAGER: &[Key] = &[
     key("clusters", Maps("cluster"), "", "Groups of hosts that serve the same."),
     key(
@@ -445,6 +432,18 @@ const LIMITS: &[Key] = &[
         "0",
         "Downstream connections of one worker, at most. 0 derives it from the limit of open files at start.",
     ),
+    key(
+        "memory_bytes_max",
+        Size,
+        "0",
+        "Memory that one worker holds for connections, requests and buffers, at most: beyond it new requests are answered with 503 and `Retry-After`. 0 derives it at start: half of what the host and the control group allow, shared out among the workers.",
+    ),
+    key(
+        "requests_active_max",
+        Number,
+        "0",
+        "Requests in progress on one worker, at most (503 beyond). 0 is no limit but that of the connections.",
+    ),
     key("request_line_bytes_max", Size, "16KiB", "Bytes of a request line, at most (414 beyond)."),
     key(
         "head_bytes_max",
@@ -465,6 +464,13 @@ const LIMITS: &[Key] = &[
     key("requests_per_conn_max", Number, "0", "Requests on one downstream connection, at most. 0 is no limit."),
     key("idle_conns_per_host_max", Number, "256", "Idle upstream connections that one worker keeps per host, at most."),
     key(
+        "retry_buffer_bytes_max",
+        Size,
+        "64KiB",
+        "Bytes of a request body that are kept to send it again, or to a mirror, at most. A longer one is sent once.",
+    ),
+    key("mirror_requests_max", Number, "256", "Copies of requests that one worker has under way, at most."),
+    key(
         "drain_bytes_max",
         Size,
         "64KiB",
@@ -476,7 +482,33 @@ const LIMITS: &[Key] = &[
         "16MiB",
         "Bytes of access log lines that wait to be written, of all workers together, at most; further lines are dropped and counted.",
     ),
+    key(
+        "compressions_max",
+        Number,
+        "1024",
+        "Answers of one listener that are being compressed at a time, of all workers together, at most; further ones go as they are. Each \
+         holds up to 1 MiB.",
+    ),
     key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
+    key(
+        "body_bytes_per_second_min",
+        Number,
+        "240",
+        "Bytes a second of a request's body, at least, while the client is waited for (408 below). 0 is no limit.",
+    ),
+    key("body_rate_window", Duration, "10s", "Over how long `body_bytes_per_second_min` is measured."),
+    key(
+        "turn_time_max",
+        Duration,
+        "1s",
+        "A turn of a worker. While one takes longer, so that everything waits for so long, new requests are answered with 503 and `Retry-After`.",
+    ),
+    key(
+        "stall_timeout",
+        Duration,
+        "200ms",
+        "One step of one connection. A worker that does not come out of it in this time is logged and counted.",
+    ),
     key("idle_timeout", Duration, "90s", "Between two requests of a connection."),
     key("body_idle_timeout", Duration, "60s", "Between two reads or writes of a body."),
     key("tunnel_idle_timeout", Duration, "1h", "Between two bytes of a tunnel (Upgrade, CONNECT)."),

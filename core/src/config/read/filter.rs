@@ -2,11 +2,12 @@
 //!
 //! **Invariant:** a filter that would not run is never passed over in silence.
 
+use super::{flow_control, route_match};
 use crate::config::diagnostic::Place;
 use crate::config::keys::{self, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
-    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, IpAccess, IpNetwork, IpRule, Pattern,
+    Abort, Coding, Delay, Fault, FilterConfig, Gzip, IpAccess, IpNetwork, IpRule, PayloadLimit,
 };
 use crate::config::tree::{Node, Value};
 
@@ -68,30 +69,33 @@ fn fault(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
         Some(Abort { status: fields.number(r, "status", 200..=599)?, percent })
     });
     let cluster = fields.text(r, "upstream_cluster");
-    Some(FilterConfig::Fault(Fault { delay, abort, cluster, fields: fields.list(r, "headers", field_rule) }))
+    Some(FilterConfig::Fault(Fault { delay, abort, cluster, fields: fields.list(r, "headers", route_match::header) }))
 }
 
 fn percent(r: &mut Reader, fields: &Fields<'_>) -> u8 {
     fields.number(r, "percentage", 0..=100).unwrap_or(0)
 }
 
-/// What a field of a request must be.
-fn field_rule(r: &mut Reader, node: &Node) -> Option<FieldRule> {
-    let fields = r.map(node, "filter_header")?;
-    let name = fields.required(r, "name")?;
-    let is_regex = fields.boolean(r, "regex").unwrap_or(false);
-    let value = match fields.text(r, "value") {
-        None => FieldValue::Present,
-        Some(text) if !is_regex => FieldValue::Exact(text),
-        Some(text) => fields.with(r, "value", |r, node| match Pattern::new(&text) {
-            Ok(pattern) => Some(FieldValue::Regex(pattern)),
-            Err(error) => {
-                r.error(node.place, format!("`{text}` {error}"), "");
-                None
-            }
-        })?,
-    };
-    Some(FieldRule { name, value })
+fn gzip(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "gzip")?;
+    let d = Gzip::default();
+    let codings = fields.list(r, "encodings", |r, node| {
+        let text = r.text(node)?;
+        let found = Coding::ALL.into_iter().find(|c| c.name() == text);
+        if found.is_none() {
+            r.error(node.place, format!("there is no encoding `{text}`"), "one of gzip, br, zstd");
+        }
+        found
+    });
+    let types = fields.list(r, "content_types", Reader::text);
+    Some(FilterConfig::Gzip(Gzip {
+        codings: if fields.get("encodings").is_some() { codings } else { d.codings },
+        gzip_level: fields.number(r, "gzip_level", 1..=9).unwrap_or(d.gzip_level),
+        brotli_level: fields.number(r, "brotli_level", 0..=9).unwrap_or(d.brotli_level),
+        zstd_level: fields.number(r, "zstd_level", 1..=12).unwrap_or(d.zstd_level),
+        length_min: fields.size(r, "content_length", 0..=u64::MAX).unwrap_or(d.length_min),
+        types: if types.is_empty() { d.types } else { types },
+    }))
 }
 
 fn ip_access(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
@@ -124,9 +128,28 @@ fn ip_access(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
     Some(FilterConfig::IpAccess(IpAccess { default_allow: default_allow?, header, rules }))
 }
 
+fn payload_limit(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "payload_limit")?;
+    // MOSN has a space behind the name, so files for it have one too.
+    let keys = ["max_entity_size", "max_entity_size "];
+    if let (Some(_), Some(second)) = (fields.get(keys[0]), fields.get(keys[1])) {
+        r.error(second.place, "`max_entity_size` stands there twice, with a space behind it and without", "keep one");
+    }
+    let size = |r: &mut Reader, key| fields.size(r, key, 0..=u64::MAX);
+    let body_bytes_max = keys.iter().find_map(|key| size(r, key)).filter(|bytes| *bytes > 0);
+    let status = fields.number(r, "http_status", 400..=599).unwrap_or(413);
+    Some(FilterConfig::PayloadLimit(PayloadLimit { body_bytes_max, status }))
+}
+
 type Read = fn(&mut Reader, &Node) -> Option<FilterConfig>;
 
 /// The filters that there are.
-const READERS: &[(&str, Read)] = &[("fault", fault), ("ip_access", ip_access)];
+const READERS: &[(&str, Read)] = &[
+    ("fault", fault),
+    ("flowControlFilter", flow_control::flow_control),
+    ("gzip", gzip),
+    ("ip_access", ip_access),
+    ("payload_limit", payload_limit),
+];
 
 const ACTIONS: &[(&str, bool)] = &[("allow", true), ("deny", false)];

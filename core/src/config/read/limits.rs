@@ -12,6 +12,8 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
     // tidy: table
     Some(Limits {
         downstream_conns_max: f.number(r, "downstream_conns_max", 0..=COUNT_MAX).unwrap_or(d.downstream_conns_max),
+        memory_bytes_max: f.size(r, "memory_bytes_max", 0..=1 << 50).unwrap_or(d.memory_bytes_max),
+        requests_active_max: f.number(r, "requests_active_max", 0..=COUNT_MAX).unwrap_or(d.requests_active_max),
         request_line_bytes_max: f.size(r, "request_line_bytes_max", 64..=HEAD_MAX).unwrap_or(d.request_line_bytes_max),
         head_bytes_max: f.size(r, "head_bytes_max", 256..=HEAD_MAX).unwrap_or(d.head_bytes_max),
         head_fields_max: f.number(r, "head_fields_max", 1..=10_000).unwrap_or(d.head_fields_max),
@@ -23,11 +25,20 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
         idle_conns_per_host_max: f
             .number(r, "idle_conns_per_host_max", 0..=COUNT_MAX)
             .unwrap_or(d.idle_conns_per_host_max),
+        retry_buffer_bytes_max: f.size(r, "retry_buffer_bytes_max", 0..=HEAD_MAX).unwrap_or(d.retry_buffer_bytes_max),
+        mirror_requests_max: f.number(r, "mirror_requests_max", 0..=COUNT_MAX).unwrap_or(d.mirror_requests_max),
         drain_bytes_max: f.size(r, "drain_bytes_max", 0..=u64::MAX).unwrap_or(d.drain_bytes_max),
         access_log_queue_bytes_max: f
             .size(r, "access_log_queue_bytes_max", 0..=1 << 40)
             .unwrap_or(d.access_log_queue_bytes_max),
+        compressions_max: f.number(r, "compressions_max", 0..=COUNT_MAX).unwrap_or(d.compressions_max),
         head_timeout: f.duration(r, "head_timeout").unwrap_or(d.head_timeout),
+        body_bytes_per_second_min: f
+            .number(r, "body_bytes_per_second_min", 0..=COUNT_MAX)
+            .unwrap_or(d.body_bytes_per_second_min),
+        body_rate_window: f.duration(r, "body_rate_window").unwrap_or(d.body_rate_window),
+        turn_time_max: f.duration(r, "turn_time_max").unwrap_or(d.turn_time_max),
+        stall_timeout: f.duration(r, "stall_timeout").unwrap_or(d.stall_timeout),
         idle_timeout: f.duration(r, "idle_timeout").unwrap_or(d.idle_timeout),
         body_idle_timeout: f.duration(r, "body_idle_timeout").unwrap_or(d.body_idle_timeout),
         tunnel_idle_timeout: f.duration(r, "tunnel_idle_timeout").unwrap_or(d.tunnel_idle_timeout),

@@ -8,7 +8,7 @@ use super::{access_log, filter as stream_filter, route, the_only, tls};
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
-use crate::config::schema::{Forwarded, Listener, Proxy, RouterConfig, TlsConfig, VirtualHost};
+use crate::config::schema::{Edits, Forwarded, Listener, Proxy, RouterConfig, TlsConfig, VirtualHost};
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
 
@@ -84,10 +84,10 @@ fn inline_router(r: &mut Reader, fields: &Fields<'_>, listener: &str) -> Option<
             name: listener.to_owned(),
             domains: route::every_domain(),
             routes: fields.list(r, "routers", route::route),
-            filters: Vec::new(),
+            ..VirtualHost::default()
         }],
     };
-    Some(RouterConfig { name: format!("{listener} (inline)"), virtual_hosts, origin })
+    Some(RouterConfig { name: format!("{listener} (inline)"), virtual_hosts, edits: Edits::default(), origin })
 }
 
 /// Settles which router the proxy uses: the filter's, the listener's or the inline one, but one of them.

@@ -6,11 +6,15 @@ mod access_log;
 mod admin;
 mod cluster;
 mod dataplane;
+mod edits;
 mod filter;
+mod flow_control;
 mod limits;
 mod listener;
 mod metrics;
 mod route;
+mod route_action;
+mod route_match;
 mod server;
 mod tls;
 

@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 
-use super::filter;
+use super::edits::edits;
+use super::{filter, route_action, route_match};
 use crate::config::diagnostic::Place;
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
-    Domain, HostPattern, PathMatch, PortPattern, Route, RouteAction, RouteTimeout, RouterConfig, VirtualHost,
+    Domain, HostPattern, Match, PathMatch, PathRewrite, PortPattern, Route, RouteAction, RouterConfig, VirtualHost,
 };
 use crate::config::tree::{Node, Value};
 
@@ -19,7 +20,8 @@ pub(super) fn router(r: &mut Reader, node: &Node) -> Option<RouterConfig> {
     if fields.get("virtual_hosts").is_none_or(Node::is_neutral) && fields.get("router_configs").is_none() {
         r.error(node.place, "no virtual host", "write at least one under `virtual_hosts`");
     }
-    Some(RouterConfig { name: name?, virtual_hosts, origin: r.origin(node.place) })
+    let edits = edits(r, &fields);
+    Some(RouterConfig { name: name?, virtual_hosts, edits, origin: r.origin(node.place) })
 }
 
 /// `virtual_hosts` of a router or a listener.
@@ -49,7 +51,7 @@ fn virtual_host(r: &mut Reader, node: &Node) -> Option<VirtualHost> {
         r.warn(node.place, "a virtual host without routes answers everything with 404", "");
     }
     let filters = fields.with(r, "per_filter_config", filter::per_filter).unwrap_or_default();
-    Some(VirtualHost { name, domains, routes, filters })
+    Some(VirtualHost { name, domains, routes, edits: edits(r, &fields), filters })
 }
 
 /// What `domains` is when it is absent.
@@ -60,69 +62,41 @@ pub(super) fn every_domain() -> Vec<Domain> {
 pub(super) fn route(r: &mut Reader, node: &Node) -> Option<Route> {
     let fields = r.map(node, "route")?;
     let name = fields.text(r, "name").unwrap_or_default();
-    let path = match fields.get("match") {
-        None => Some(PathMatch::Prefix("/".into())),
-        Some(node) => r.at("match", |r| path_match(r, node)),
+    let matching = match fields.get("match") {
+        None => Some(Match::default()),
+        Some(node) => r.at("match", |r| route_match::matching(r, node)),
     };
-    // A redirect is an action too; it was reported when the keys were looked through.
     let actions: Vec<&Node> = ["route", "redirect", "direct_response"]
         .iter()
         .filter_map(|key| node.get(key))
         .filter(|n| !n.is_neutral())
         .collect();
     match actions.as_slice() {
-        [] => r.error(node.place, "the route does nothing", "write `route` or `direct_response`"),
+        [] => r.error(node.place, "the route does nothing", "write `route`, `redirect` or `direct_response`"),
         [_] => {}
         [_, second, ..] => {
             r.error(second.place, "more than one of `route`, `redirect` and `direct_response`", "keep one")
         }
     }
+    let mut edits = edits(r, &fields);
+    let mut mirror = fields.with(r, "request_mirror_policies", route_action::mirror);
     let direct = fields.with(r, "direct_response", direct_response);
-    let action = direct.or_else(|| fields.with(r, "route", route_action));
+    let redirect = fields.with(r, "redirect", route_action::redirect);
+    let forward = fields.with(r, "route", |r, node| {
+        let inner = r.map(node, "route_action")?;
+        edits.append(self::edits(r, &inner));
+        mirror = mirror.take().or_else(|| inner.with(r, "request_mirror_policies", route_action::mirror));
+        route_action::forward(r, &inner)
+    });
+    let action = direct.or(redirect).or(forward)?;
+    if let (Some(matching), RouteAction::Forward(forward)) = (&matching, &action)
+        && matching.path == PathMatch::Any
+        && matches!(forward.path_rewrite, Some(PathRewrite::Prefix(_)))
+    {
+        r.warn(node.place, "`prefix_rewrite` has no effect: the route does not match by path", "use `regex_rewrite`");
+    }
     let filters = fields.with(r, "per_filter_config", filter::per_filter).unwrap_or_default();
-    Some(Route { name, path: path?, action: action?, filters })
-}
-
-fn path_match(r: &mut Reader, node: &Node) -> Option<PathMatch> {
-    let fields = r.map(node, "match")?;
-    let prefix = fields.text(r, "prefix");
-    let path = fields.text(r, "path");
-    for text in prefix.iter().chain(&path) {
-        if !text.starts_with('/') {
-            r.warn(node.place, format!("`{text}` does not start with `/`: no path matches it"), "");
-        }
-    }
-    if let (Some(prefix), Some(path)) = (&prefix, &path) {
-        r.warn(node.place, format!("`prefix: {prefix}` wins, `path: {path}` has no effect"), "keep one of the two");
-    }
-    match (prefix, path) {
-        (Some(prefix), _) => Some(PathMatch::Prefix(prefix)),
-        (None, Some(path)) => Some(PathMatch::Path(path)),
-        (None, None) => {
-            // A match by something that has no function yet was reported already.
-            if ["regex", "headers", "variables", "dsl_expressions"].iter().all(|key| node.get(key).is_none()) {
-                r.error(node.place, "nothing to match", "write `prefix` or `path`");
-            }
-            None
-        }
-    }
-}
-
-fn route_action(r: &mut Reader, node: &Node) -> Option<RouteAction> {
-    let fields = r.map(node, "route_action")?;
-    let elsewhere = ["weighted_clusters", "cluster_variable", "cluster_header"];
-    if fields.get("cluster_name").is_none() && elsewhere.iter().any(|key| node.get(key).is_some()) {
-        return None;
-    }
-    let name = fields.required(r, "cluster_name")?;
-    let timeout = match fields.signed_duration(r, "timeout") {
-        None => RouteTimeout::Default,
-        Some((true, _)) => RouteTimeout::Never,
-        Some((false, d)) if d.is_zero() => RouteTimeout::Default,
-        Some((false, d)) => RouteTimeout::After(d),
-    };
-    let origin = fields.with(r, "cluster_name", |r, node| Some(r.origin(node.place))).unwrap_or_default();
-    Some(RouteAction::Cluster { name, timeout, origin })
+    Some(Route { name, matching: matching?, action, edits, mirror, filters })
 }
 
 fn direct_response(r: &mut Reader, node: &Node) -> Option<RouteAction> {

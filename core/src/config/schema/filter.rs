@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Pattern;
+use super::FieldMatch;
 
 /// Declares the filters that there are.
 macro_rules! filters {
@@ -29,7 +29,10 @@ macro_rules! filters {
 
 filters! {
     "fault" => Fault;
+    "flowControlFilter" => FlowControl;
+    "gzip" => Gzip;
     "ip_access" => IpAccess;
+    "payload_limit" => PayloadLimit;
 }
 
 /// What one type of filter is told.
@@ -48,7 +51,7 @@ pub struct Fault {
     /// `upstream_cluster`: only requests that go there.
     pub cluster: Option<String>,
     /// `headers`: only requests with all of these.
-    pub fields: Vec<FieldRule>,
+    pub fields: Vec<FieldMatch>,
 }
 
 /// `fault.delay`.
@@ -69,24 +72,132 @@ pub struct Abort {
     pub percent: u8,
 }
 
-/// What a field of a request must be. A request without the field does not match.
+/// `flowControlFilter`: how many requests pass, in a time or at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldRule {
-    /// `name`.
-    pub name: String,
-    /// `value`.
-    pub value: FieldValue,
+pub struct FlowControl {
+    /// What happens to requests above a limit.
+    pub mode: FlowMode,
+    /// `limit_key_type`: what of a request a rule's `resource` is compared with.
+    pub key: FlowKey,
+    /// `action.status`.
+    pub status: u16,
+    /// `action.body`.
+    pub body: String,
+    /// `rules`: a request must pass all that are for it.
+    pub rules: Vec<FlowRule>,
 }
 
-/// What the value of a field must be.
+/// Of `global_switch` and `monitor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowMode {
+    /// Neither: nothing is counted.
+    Off,
+    /// `monitor` alone: what would be refused is counted, and passes.
+    Watch,
+    /// `global_switch`: it is refused.
+    Enforce,
+}
+
+/// `limit_key_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum FlowKey {
+    /// `PATH`: the path, decoded and normal, without the query.
+    #[default]
+    Path,
+    /// `ARG`: the query.
+    Argument,
+    /// `URI`: path and query as they came.
+    Uri,
+}
+
+/// One entry of `rules`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FieldValue {
-    /// This.
-    Exact(String),
-    /// Anything: no value is named.
-    Present,
-    /// Something in which this is found.
-    Regex(Pattern),
+pub struct FlowRule {
+    /// `id`, in metrics: `resource` where the file says none.
+    pub id: String,
+    /// `resource`; None: whatever the request is for.
+    pub resource: Option<String>,
+    /// `route`: only requests of the route of this name.
+    pub route: Option<String>,
+    /// `headers`: only requests with all of these.
+    pub fields: Vec<FieldMatch>,
+    /// How many.
+    pub limit: FlowLimit,
+}
+
+/// What a rule bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowLimit {
+    /// Requests in a time.
+    Rate {
+        /// `threshold`, in thousandths of a request.
+        thousandths: u64,
+        /// `statIntervalInMs`: in how long.
+        interval: Duration,
+        /// How many may come at once; 0: `threshold`.
+        burst: u64,
+        /// `controlBehavior: 1`: requests wait for their turn, this long at most. None: they are refused.
+        queue: Option<Duration>,
+    },
+    /// `grade: 0`: requests at a time.
+    Concurrency {
+        /// `threshold`.
+        requests_max: u64,
+    },
+}
+
+/// `gzip`: which answers are compressed, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gzip {
+    /// `encodings`, the most wanted first. Empty: none.
+    pub codings: Vec<Coding>,
+    /// `gzip_level`, 1 to 9.
+    pub gzip_level: u8,
+    /// `brotli_level`, 0 to 9.
+    pub brotli_level: u8,
+    /// `zstd_level`, 1 to 12.
+    pub zstd_level: u8,
+    /// `content_length`: a body that says it is shorter, in bytes, goes as it is.
+    pub length_min: u64,
+    /// `content_types`: media types without parameters; one that ends with `*` is the start of others.
+    pub types: Vec<String>,
+}
+
+/// A content coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the codings of RFC 1952, RFC 7932 and RFC 8878")]
+pub enum Coding {
+    Gzip,
+    Brotli,
+    Zstd,
+}
+
+impl Coding {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Gzip, Self::Brotli, Self::Zstd];
+
+    /// Its name in Content-Encoding.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl Default for Gzip {
+    fn default() -> Self {
+        Self {
+            codings: vec![Coding::Gzip],
+            gzip_level: 6,
+            brotli_level: 4,
+            zstd_level: 3,
+            length_min: 1024,
+            types: vec!["text/html".to_owned()],
+        }
+    }
 }
 
 /// `ip_access`: who is let in.
@@ -116,6 +227,15 @@ pub struct IpNetwork {
     pub address: IpAddr,
     /// How many bits they share.
     pub prefix_len: u8,
+}
+
+/// `payload_limit`: how large a request's body may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadLimit {
+    /// `max_entity_size`, in bytes; None: no limit.
+    pub body_bytes_max: Option<u64>,
+    /// `http_status`.
+    pub status: u16,
 }
 
 impl IpNetwork {

@@ -3,25 +3,34 @@
 //! **Invariant:** plain data that compares by content; where a thing stands in the file makes no difference.
 
 mod cluster;
+mod domain;
 mod filter;
 mod forwarded;
 mod listener;
 mod pattern;
 mod route;
+mod route_action;
+mod template;
 mod tls;
 
 pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
+pub(crate) use domain::{DOMAIN_BYTES_MAX, split_port};
+pub use domain::{Domain, DomainError, HostPattern, PortPattern};
 pub use filter::{
-    Abort, Delay, Fault, FieldRule, FieldValue, FilterConfig, FilterSettings, IpAccess, IpNetwork, IpRule,
+    Abort, Coding, Delay, Fault, FilterConfig, FilterSettings, FlowControl, FlowKey, FlowLimit, FlowMode, FlowRule,
+    Gzip, IpAccess, IpNetwork, IpRule, PayloadLimit,
 };
 pub use forwarded::Forwarded;
 pub use listener::{AccessLog, Listener, Proxy};
 pub use pattern::{Pattern, PatternError};
-pub(crate) use route::{DOMAIN_BYTES_MAX, split_port};
 pub use route::{
-    Domain, DomainError, HostPattern, PathMatch, PortPattern, Route, RouteAction, RouteTimeout, RouterConfig,
-    VirtualHost,
+    Edits, FieldAdd, FieldMatch, Match, PathMatch, Route, RouterConfig, ValueMatch, VariableMatch, VirtualHost,
 };
+pub use route_action::{
+    ClusterChoice, Forward, HashPolicy, HostRewrite, MirrorPolicy, PathRewrite, Redirect, RetryOn, RetryPolicy,
+    RouteAction, RouteTimeout, WeightedCluster,
+};
+pub use template::{Piece, Template, Variable};
 pub use tls::{Pem, TlsBackend, TlsConfig, TlsVersion};
 
 use std::path::PathBuf;

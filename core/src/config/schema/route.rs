@@ -1,27 +1,29 @@
-//! Routers, virtual hosts and routes.
+//! Routers, virtual hosts and routes: which requests, and what is done with all of them.
 //!
-//! **Invariant:** plain data that compares by content; domains are in lower case.
+//! **Invariant:** a [`Domain`] in here is in lower case; everything else stands as the file has it.
 
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
-
-use super::FilterConfig;
+use super::domain::Domain;
+use super::filter::FilterConfig;
+use super::pattern::Pattern;
+use super::route_action::{ClusterChoice, MirrorPolicy, RouteAction};
+use super::template::{Template, Variable};
 use crate::config::diagnostic::Origin;
 
 /// One entry of `routers`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct RouterConfig {
     /// `router_config_name`.
     pub name: String,
     /// `virtual_hosts`.
     pub virtual_hosts: Vec<VirtualHost>,
+    /// What is done to the fields of every message.
+    pub edits: Edits,
     /// Where it stands.
     pub origin: Origin,
 }
 
 /// One entry of `virtual_hosts`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct VirtualHost {
     /// `name`; the first domain where the file says none.
     pub name: String,
@@ -29,39 +31,10 @@ pub struct VirtualHost {
     pub domains: Vec<Domain>,
     /// `routers`: the routes, the first that matches wins.
     pub routes: Vec<Route>,
+    /// What is done to the fields of its messages.
+    pub edits: Edits,
     /// `per_filter_config`.
     pub filters: Vec<FilterConfig>,
-}
-
-/// One entry of a virtual host's `domains`: which hosts, on which port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Domain {
-    /// What stands before the port.
-    pub host: HostPattern,
-    /// The port.
-    pub port: PortPattern,
-}
-
-/// The host part of a [`Domain`], in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// `*`: the default virtual host.
-    Default,
-    /// A host name.
-    Exact(String),
-    /// What follows the `*` of a wildcard: at least one byte stands before it. Empty for `*:PORT`.
-    Suffix(String),
-}
-
-/// The port part of a [`Domain`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PortPattern {
-    /// The domain has no port, and matches a request without one. It does not match `:80`.
-    Absent,
-    /// `:*`: any port, or none.
-    Any,
-    /// This port.
-    Exact(String),
 }
 
 /// One entry of a virtual host's `routers`.
@@ -70,171 +43,125 @@ pub struct Route {
     /// `name`, for logs; empty where the file says none.
     pub name: String,
     /// `match`.
-    pub path: PathMatch,
-    /// `route` or `direct_response`.
+    pub matching: Match,
+    /// `route`, `redirect` or `direct_response`.
     pub action: RouteAction,
+    /// What is done to the fields of its messages.
+    pub edits: Edits,
+    /// `request_mirror_policies`.
+    pub mirror: Option<MirrorPolicy>,
     /// `per_filter_config`.
     pub filters: Vec<FilterConfig>,
 }
 
-/// `match`: which paths, after percent-decoding and without the query.
+/// `match`: which requests. All of it must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// What the path must be.
+    pub path: PathMatch,
+    /// `headers`.
+    pub fields: Vec<FieldMatch>,
+    /// `variables`.
+    pub variables: Vec<VariableMatch>,
+}
+
+/// What a path must be, after percent-decoding and without the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathMatch {
+    /// Any path: a match by other things only.
+    Any,
     /// `prefix`: case-sensitive, no regard to segments: `/foo` matches `/foobar`.
     Prefix(String),
     /// `path`: the whole path, upper and lower case of ASCII letters alike.
     Path(String),
+    /// `regex`: found anywhere in the path.
+    Regex(Pattern),
 }
 
-/// What happens to a request that matches.
+/// One entry of `match.headers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouteAction {
-    /// `route`: to a cluster.
-    Cluster {
-        /// `cluster_name`.
-        name: String,
-        /// `timeout`.
-        timeout: RouteTimeout,
-        /// Where the name stands.
-        origin: Origin,
-    },
-    /// `direct_response`.
-    Direct {
-        /// `status`.
-        status: u16,
-        /// `body`.
-        body: String,
-    },
+pub struct FieldMatch {
+    /// `name`, in lower case.
+    pub name: String,
+    /// What the first field of that name must be. A request without one does not match.
+    pub value: ValueMatch,
 }
 
-/// `route.timeout`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum RouteTimeout {
-    /// Absent or 0: `limits.request_timeout`.
-    #[default]
-    Default,
-    /// Negative: no limit.
-    Never,
-    /// This long.
-    After(Duration),
+/// One entry of `match.variables`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VariableMatch {
+    /// `name`.
+    pub variable: Variable,
+    /// What it must be. One without a value is an empty text.
+    pub value: ValueMatch,
+    /// `model: or`: when this one holds, with all before it back to the last `or`, the ones behind it need not.
+    pub or: bool,
 }
 
-/// Why a text is no [`Domain`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DomainError {
-    /// Nothing before the port.
-    Empty,
-    /// Longer than a domain can be.
-    TooLong,
-    /// A `*` that is not the first character.
-    Wildcard,
-    /// A port that is neither `*` nor a number up to 65535, or brackets without an end.
-    Port,
+/// What a text must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueMatch {
+    /// This.
+    Exact(String),
+    /// Anything but nothing.
+    Present,
+    /// Something in which this is found.
+    Regex(Pattern),
+}
+
+/// What is done to the fields of messages, at one level: a route, a virtual host or a router.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Edits {
+    /// `request_headers_to_add`.
+    pub request_add: Vec<FieldAdd>,
+    /// `request_headers_to_remove`.
+    pub request_remove: Vec<String>,
+    /// `response_headers_to_add`.
+    pub response_add: Vec<FieldAdd>,
+    /// `response_headers_to_remove`.
+    pub response_remove: Vec<String>,
+}
+
+/// One entry of `request_headers_to_add` and the like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldAdd {
+    /// `header.key`.
+    pub name: String,
+    /// `header.value`.
+    pub value: Template,
+    /// `append`: behind the value that is there, else instead of it.
+    pub append: bool,
 }
 
 impl RouterConfig {
     /// The clusters that its routes name, as often as they do.
     pub fn cluster_names(&self) -> impl Iterator<Item = &str> {
-        self.virtual_hosts.iter().flat_map(|v| &v.routes).filter_map(|route| match &route.action {
-            RouteAction::Cluster { name, .. } => Some(name.as_str()),
-            RouteAction::Direct { .. } => None,
+        self.cluster_origins().map(|(name, _)| name)
+    }
+
+    /// The clusters that its routes name, and where.
+    pub fn cluster_origins(&self) -> impl Iterator<Item = (&str, &Origin)> {
+        let routes = self.virtual_hosts.iter().flat_map(|v| &v.routes);
+        routes.flat_map(|route| {
+            let mirror = route.mirror.iter().map(|m| (m.cluster.as_str(), &m.origin));
+            let forward = match &route.action {
+                RouteAction::Forward(forward) => Some(forward),
+                RouteAction::Direct { .. } | RouteAction::Redirect(_) => None,
+            };
+            let named: Vec<(&str, &Origin)> = match forward.map(|f| &f.cluster) {
+                Some(ClusterChoice::Name { name, origin }) => vec![(name, origin)],
+                Some(ClusterChoice::Weighted(entries)) => {
+                    entries.iter().map(|e| (e.name.as_str(), &e.origin)).collect()
+                }
+                Some(ClusterChoice::Variable(_)) | None => Vec::new(),
+            };
+            named.into_iter().chain(mirror)
         })
     }
 }
 
-impl fmt::Display for DomainError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "an empty domain",
-            Self::TooLong => "a domain longer than 253 bytes",
-            Self::Wildcard => "a `*` that is not the first character of the domain",
-            Self::Port => "a port that is neither `*` nor a number",
-        })
-    }
-}
-
-impl std::error::Error for DomainError {}
-
-impl FromStr for Domain {
-    type Err = DomainError;
-
-    fn from_str(text: &str) -> Result<Self, DomainError> {
-        let text = text.to_ascii_lowercase();
-        let (host, port) = split_port(&text).ok_or(DomainError::Port)?;
-        let port = match port {
-            None => PortPattern::Absent,
-            Some("*") => PortPattern::Any,
-            Some(p) if p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u16>().is_ok() => {
-                PortPattern::Exact(p.to_owned())
-            }
-            Some(_) => return Err(DomainError::Port),
-        };
-        if host.len() > DOMAIN_BYTES_MAX {
-            return Err(DomainError::TooLong);
-        }
-        let host = match (host.strip_prefix('*'), &port) {
-            _ if host.is_empty() => return Err(DomainError::Empty),
-            (Some(rest), _) if rest.contains('*') => return Err(DomainError::Wildcard),
-            (None, _) if host.contains('*') => return Err(DomainError::Wildcard),
-            (Some(""), PortPattern::Absent | PortPattern::Any) => HostPattern::Default,
-            (Some(rest), _) => HostPattern::Suffix(rest.to_owned()),
-            (None, _) => HostPattern::Exact(host.to_owned()),
-        };
-        Ok(Self { host, port })
-    }
-}
-
-/// Splits `host`, `host:port`, `[v6]` and `[v6]:port`; brackets are taken off. None when the brackets have no end.
-pub(crate) fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, after) = rest.split_once(']')?;
-        return match after.strip_prefix(':') {
-            Some(port) => Some((host, Some(port))),
-            None if after.is_empty() => Some((host, None)),
-            None => None,
-        };
-    }
-    match text.split_once(':') {
-        // More than one colon without brackets is an IPv6 address alone.
-        Some((_, port)) if port.contains(':') => Some((text, None)),
-        Some((host, port)) => Some((host, Some(port))),
-        None => Some((text, None)),
-    }
-}
-
-/// The longest domain, in bytes (RFC 1035, 2.3.4, less the root's).
-pub(crate) const DOMAIN_BYTES_MAX: usize = 253;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn domains_parse() {
-        use HostPattern::{Default, Exact, Suffix};
-        use PortPattern::{Absent, Any};
-        let long = "a".repeat(254);
-        for (text, result) in [
-            ("*", Ok((Default, Absent))),
-            ("*:*", Ok((Default, Any))),
-            ("*:8080", Ok((Suffix(String::new()), PortPattern::Exact("8080".into())))),
-            ("Shop.Example", Ok((Exact("shop.example".into()), Absent))),
-            ("a.com:*", Ok((Exact("a.com".into()), Any))),
-            ("*.a.com:443", Ok((Suffix(".a.com".into()), PortPattern::Exact("443".into())))),
-            ("[::1]:80", Ok((Exact("::1".into()), PortPattern::Exact("80".into())))),
-            ("::1", Ok((Exact("::1".into()), Absent))),
-            ("", Err(DomainError::Empty)),
-            (":80", Err(DomainError::Empty)),
-            ("a*.com", Err(DomainError::Wildcard)),
-            ("foo.*", Err(DomainError::Wildcard)),
-            ("**", Err(DomainError::Wildcard)),
-            ("a.com:http", Err(DomainError::Port)),
-            ("a.com:", Err(DomainError::Port)),
-            ("a.com:70000", Err(DomainError::Port)),
-            ("[::1", Err(DomainError::Port)),
-            (long.as_str(), Err(DomainError::TooLong)),
-        ] {
-            assert_eq!(text.parse(), result.map(|(host, port)| Domain { host, port }), "{text}");
-        }
+impl Default for Match {
+    fn default() -> Self {
+        Self { path: PathMatch::Prefix("/".into()), fields: Vec::new(), variables: Vec::new() }
     }
 }

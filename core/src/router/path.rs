@@ -1,39 +1,11 @@
-//! Paths as routes compare them.
+//! Paths as routes compare them, and as rewrites write them.
 //!
 //! **Invariant:** a path is compared as an origin will take it: `/%61dmin`, `//admin` and `/x/../admin` are all `/admin`.
 
 use std::cell::RefCell;
 
-use crate::config::schema::PathMatch;
-
-/// One route's condition.
-#[derive(Debug)]
-pub(super) enum Matcher {
-    /// The path starts with this.
-    Prefix(Box<[u8]>),
-    /// The path is this, but for the case of ASCII letters.
-    Path(Box<[u8]>),
-}
-
-impl Matcher {
-    pub(super) fn new(path: &PathMatch) -> Self {
-        match path {
-            PathMatch::Prefix(text) => Self::Prefix(text.as_bytes().into()),
-            PathMatch::Path(text) => Self::Path(text.as_bytes().into()),
-        }
-    }
-
-    /// Whether the route takes a request for this normal path.
-    pub(super) fn matches(&self, path: &[u8]) -> bool {
-        match self {
-            Self::Prefix(prefix) => path.starts_with(prefix),
-            Self::Path(whole) => path.eq_ignore_ascii_case(whole),
-        }
-    }
-}
-
 /// Shows `f` the path percent-decoded, without double slashes and dot segments (RFC 3986, 6.2.2). A normal path is shown as it is.
-pub(super) fn with_normal_path<R>(path: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {
+pub(crate) fn with_normal_path<R>(path: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {
     if is_normal(path) {
         return f(path);
     }
@@ -49,10 +21,35 @@ pub(super) fn with_normal_path<R>(path: &[u8], f: impl FnOnce(&[u8]) -> R) -> R 
     })
 }
 
+/// Writes the normal form of `path` into `out`; says whether percent-decoding was all that it took.
+pub(super) fn normal_path(path: &[u8], out: &mut Vec<u8>) -> bool {
+    decode(path, out);
+    let decoded = out.len();
+    let before = if is_plain(out) { None } else { Some(out.clone()) };
+    resolve_dots(out);
+    out.len() == decoded && before.is_none_or(|before| before == *out)
+}
+
+/// Writes a normal path as a request target may have it (RFC 3986, 3.3): what may not stand there is percent-encoded.
+pub(super) fn encode(path: &[u8], out: &mut Vec<u8>) {
+    for &byte in path {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
+            out.push(byte);
+        } else {
+            let hex = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble & 15)];
+            out.extend([b'%', hex(byte >> 4), hex(byte)]);
+        }
+    }
+}
+
 /// Whether nothing is to be done: no escape, no `//` and nothing that starts with `/.`.
-fn is_normal(path: &[u8]) -> bool {
-    memchr::memchr(b'%', path).is_none()
-        && memchr::memchr_iter(b'/', path).all(|slash| !matches!(path.get(slash + 1), Some(b'/' | b'.')))
+pub(super) fn is_normal(path: &[u8]) -> bool {
+    memchr::memchr(b'%', path).is_none() && is_plain(path)
+}
+
+/// Whether there is no `//` and nothing that starts with `/.`.
+fn is_plain(path: &[u8]) -> bool {
+    memchr::memchr_iter(b'/', path).all(|slash| !matches!(path.get(slash + 1), Some(b'/' | b'.')))
 }
 
 /// Percent-decodes. What is no escape (`%zz`, `%4` at the end) stays as it is.
@@ -165,20 +162,23 @@ mod tests {
     }
 
     #[test]
-    fn matching_is_as_in_the_table_of_rules() {
-        let prefix = |text: &str| Matcher::new(&PathMatch::Prefix(text.into()));
-        let path = |text: &str| Matcher::new(&PathMatch::Path(text.into()));
-        for (matcher, request, matches) in [
-            (prefix("/foo"), "/foobar", true),
-            (prefix("/foo"), "/foo", true),
-            (prefix("/foo"), "/Foo", false),
-            (prefix("/foo"), "/fo", false),
-            (prefix("/"), "/", true),
-            (path("/Foo"), "/fOO", true),
-            (path("/foo"), "/foo/", false),
-            (path("/é"), "/É", false),
+    fn what_only_needs_decoding_is_told_apart() {
+        for (raw, normal, decoded) in [
+            ("/a%2Fb", "/a/b", true),
+            ("/a/.b/%20", "/a/.b/ ", true),
+            ("/a/%2e/b", "/a/b", false),
+            ("/a/..", "/", false),
+            ("/a//", "/a/", false),
         ] {
-            assert_eq!(matcher.matches(request.as_bytes()), matches, "{matcher:?} {request}");
+            let mut out = Vec::new();
+            assert_eq!((normal_path(raw.as_bytes(), &mut out), out.as_slice()), (decoded, normal.as_bytes()), "{raw}");
         }
+    }
+
+    #[test]
+    fn what_is_no_path_is_encoded() {
+        let mut out = Vec::new();
+        encode("/a b/\u{e9}%?#\"<x>@:;=\r\n".as_bytes(), &mut out);
+        assert_eq!(out, b"/a%20b/%C3%A9%25%3F%23%22%3Cx%3E@:;=%0D%0A");
     }
 }

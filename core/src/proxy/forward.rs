@@ -1,0 +1,262 @@
+//! A request's way to an origin and back: choose, connect, send, and try again where that is safe.
+//!
+//! **Invariant:** after the first byte of an answer nothing is tried again.
+
+use std::rc::Rc;
+
+use tokio::time::{Instant, sleep};
+
+use super::Generation;
+use super::error::{Error, ErrorKind, Side};
+use super::exchange::{Active, Proxy, ask};
+use super::mirror;
+use super::replay::Replay;
+use super::retry::{Again, HOSTS_MAX, Tries};
+use crate::config::schema::MetadataMatch;
+use crate::filter::{Direction, Filters, Phase, Round};
+use crate::message::{Exchange, HttpHead, Response};
+use crate::net::{Conn, Transport};
+use crate::router::{Chosen, Forward, HashKey, Route};
+use crate::stream::client::{Answer, Flight, SendError, SendOptions};
+use crate::stream::{ReplyTo, Tunnel};
+use crate::tls::MaybeTls;
+use crate::upstream::{BudgetShare, Cluster, HostPool, Outcome, RetryPermit, Wish};
+
+/// What a host answered, and that the request counts as active there.
+struct Sent<'h> {
+    answer: Final,
+    _active: Active<'h>,
+}
+
+enum Final {
+    Response(Response),
+    Upgraded(Response, Tunnel),
+    Gone,
+}
+
+/// What a retry holds while it is under way.
+#[derive(Default)]
+struct Held {
+    permit: Option<RetryPermit>,
+    share: Option<BudgetShare>,
+}
+
+impl<T: Transport> Proxy<T> {
+    /// Picks, connects, sends and passes the answer on; tries again where that is safe.
+    pub(super) async fn forward(
+        &self,
+        generation: &Rc<Generation<T>>,
+        (route, forward): (&Route, &Forward),
+        x: &mut Exchange,
+        reply: &mut impl ReplyTo,
+    ) -> Result<(), Error> {
+        let (cluster, metadata) = choose(generation, forward, x)?;
+        if x.wanted.route {
+            let notes = x.notes_mut();
+            notes.route.clone_from(&route.name);
+            cluster.name().clone_into(&mut notes.cluster);
+        }
+        let hash = forward.hash(x, || generation.draw());
+        let limits = generation.limits();
+        route.edit_request(x, limits.request_line_bytes_max)?;
+        let mut tries = Tries::new(forward, x.request.head.http(), cluster.hosts_len());
+        let copy = mirror::Copy::of(route, generation, x);
+        let keep = copy.is_some() || tries.may_repeat();
+        let replay = Replay::of(x, keep, limits.retry_buffer_bytes_max);
+        let mut copy = copy.and_then(|copy| copy.send(generation, &replay, false));
+        let _retrying = forward.retry.as_ref().map(|_| cluster.retrying());
+        let (mut tried, mut held, mut fresh) = (Vec::new(), Held::default(), false);
+        loop {
+            x.attempts += 1;
+            let key = hash.as_ref().map_or_else(|| Forward::default_hash(x), |hash| hash.key);
+            let host = cluster.pick(&Wish { hash: key, metadata, tried: &tried, ..Wish::default() })?;
+            match ask(self.filters(generation), Phase::AfterChooseHost, x, Some(route)).await {
+                Round::Reply(answer) => return self.respond(x, reply, answer).await,
+                Round::ReChooseHost if x.attempts < HOSTS_MAX => continue,
+                Round::Passed | Round::Refuse(..) | Round::ReMatchRoute | Round::ReChooseHost => {}
+            }
+            if forward.wants_upstream_host()
+                && let Some(head) = x.request.head.http_mut()
+            {
+                Forward::set_upstream_host(head, host.hostname());
+            }
+            let options = SendOptions { timeout: tries.timeout(x), upgrade: x.upgrade, te_trailers: x.te_trailers };
+            let sent = self.attempt(&host, (fresh, options), x, reply).await;
+            let again = again(&mut tries, &sent, &replay, x).filter(|again| held.hold(*again, &cluster, forward));
+            copy = copy.and_then(|copy| copy.send(generation, &replay, again.is_none()));
+            match again {
+                None => {
+                    let sent = sent.inspect_err(|error| log_failure(cluster.name(), &host, error, x))?;
+                    return self.finish(self.filters(generation), (route, hash), sent, x, reply).await;
+                }
+                Some(again) => {
+                    log_retry(&host, &sent);
+                    drop(sent);
+                    tried.push(host.id());
+                    host.counters().request_retry.inc();
+                    fresh |= again == Again::Fresh;
+                    if let Again::After(wait) = again {
+                        let wait = wait.mul_f64(share(generation.draw()));
+                        sleep(tries.left(x).map_or(wait, |left| wait.min(left))).await;
+                    }
+                    replay.restore(x);
+                }
+            }
+        }
+    }
+
+    async fn attempt<'h>(
+        &self,
+        host: &'h Rc<HostPool<T>>,
+        (fresh, options): (bool, SendOptions),
+        x: &mut Exchange,
+        reply: &mut impl ReplyTo,
+    ) -> Result<Sent<'h>, Error> {
+        let counters = host.counters();
+        let lease = host.checkout(fresh).await?;
+        let sent = Instant::now();
+        x.upstream_host = Some(Rc::clone(host.name()));
+        x.upstream_conn = lease.id();
+        if x.wanted.upstream_local {
+            x.notes_mut().upstream_local = lease.local_addr().cloned();
+        }
+        counters.request_total.inc();
+        let active = Active::new(&counters.request_active);
+        let answered = async {
+            let mut flight = lease.send(&mut x.request, options).await?;
+            x.request_sent = Some(Instant::now());
+            let answer = await_answer(&mut flight, reply).await?;
+            x.response_received = Some(Instant::now());
+            Ok::<_, SendError>(answer)
+        }
+        .await;
+        match answered {
+            Ok(answer) => {
+                if let Final::Response(response) | Final::Upgraded(response, _) = &answer {
+                    host.report(Outcome::Answered { status: status(response), took: sent.elapsed() });
+                }
+                Ok(Sent { answer, _active: active })
+            }
+            Err(e) => {
+                host.report(match e {
+                    SendError::Timeout => Outcome::Timeout,
+                    SendError::RequestBody(_) | SendError::Unwritable(_) => Outcome::Abandoned,
+                    _ => Outcome::Reset,
+                });
+                Err(e.into())
+            }
+        }
+    }
+
+    /// Tells the client what the last try came to.
+    async fn finish(
+        &self,
+        filters: &Rc<Filters>,
+        (route, hash): (&Route, Option<HashKey>),
+        sent: Sent<'_>,
+        x: &mut Exchange,
+        reply: &mut impl ReplyTo,
+    ) -> Result<(), Error> {
+        match sent.answer {
+            Final::Response(mut response) => {
+                filters.on_response(x, &mut response, Some(route)).await;
+                response.body = filters.on_body(Direction::Response, response.body);
+                if let Some(head) = response.head.http_mut() {
+                    route.edit_response(x, head);
+                    if let Some(cookie) = hash.and_then(|hash| hash.set_cookie) {
+                        head.append("set-cookie", cookie.as_bytes());
+                    }
+                }
+                self.respond(x, reply, response).await
+            }
+            Final::Upgraded(response, tunnel) => self.respond_upgrade(x, reply, response, tunnel).await,
+            // The client is gone: there is nobody to answer.
+            Final::Gone => Ok(()),
+        }
+    }
+}
+
+impl Held {
+    /// Takes what a retry needs to hold; says whether it was to be had.
+    fn hold<T: Transport>(&mut self, again: Again, cluster: &Cluster<T>, forward: &Forward) -> bool {
+        if let (Again::After(_), Some(policy), None) = (again, &forward.retry, &self.share) {
+            self.share = cluster.budget(policy.budget_percent, policy.budget_min);
+            if self.share.is_none() {
+                return false;
+            }
+        }
+        // The one before is over: it must not stand in the way of this one.
+        drop(self.permit.take());
+        self.permit = cluster.retry();
+        self.permit.is_some()
+    }
+}
+
+fn choose<'f, T: Transport>(
+    generation: &Generation<T>,
+    forward: &'f Forward,
+    x: &Exchange,
+) -> Result<(Rc<Cluster<T>>, Option<&'f MetadataMatch>), Error> {
+    match forward.choose(|| generation.draw()) {
+        Chosen::Cluster(id, metadata) => Ok((generation.cluster(id), metadata)),
+        Chosen::Named(variable, metadata) => {
+            let name = Chosen::name(variable, x).and_then(|name| String::from_utf8(name).ok());
+            let id = name.and_then(|name| generation.snapshot().cluster_id(&name)).ok_or_else(Error::no_route)?;
+            Ok((generation.cluster(id), metadata))
+        }
+    }
+}
+
+/// Whether and how to try again.
+#[inline]
+fn again(tries: &mut Tries<'_>, sent: &Result<Sent<'_>, Error>, replay: &Replay, x: &Exchange) -> Option<Again> {
+    let again = match sent {
+        Err(error) => tries.after_error(error, x)?,
+        Ok(Sent { answer: Final::Response(response), .. }) => tries.after_status(status(response), x)?,
+        Ok(_) => return None,
+    };
+    // A connection that could not be had has taken nothing of the body yet.
+    let untouched = matches!(sent, Err(Error { kind: ErrorKind::Connect(_), .. }));
+    (untouched || replay.is_whole()).then_some(again)
+}
+
+/// Waits for the answer and passes interim ones on.
+async fn await_answer<C: Conn>(flight: &mut Flight<MaybeTls<C>>, reply: &mut impl ReplyTo) -> Result<Final, SendError> {
+    loop {
+        match flight.answer().await? {
+            Answer::Interim(head) => {
+                if reply.informational(head).await.is_err() {
+                    return Ok(Final::Gone);
+                }
+            }
+            Answer::Response(response) => return Ok(Final::Response(response)),
+            Answer::Upgraded(response, tunnel) => return Ok(Final::Upgraded(response, tunnel)),
+        }
+    }
+}
+
+fn status(response: &Response) -> u16 {
+    response.head.http().map_or(0, HttpHead::status)
+}
+
+/// A number of 64 bits as one from 0 to 1.
+#[expect(clippy::cast_precision_loss, reason = "a wait needs no more than 53 bits")]
+fn share(drawn: u64) -> f64 {
+    drawn as f64 / u64::MAX as f64
+}
+
+fn log_retry<T: Transport>(host: &HostPool<T>, sent: &Result<Sent<'_>, Error>) {
+    match sent {
+        Err(error) => tracing::debug!(host = %host.name(), %error, "the request is tried again"),
+        Ok(_) => tracing::debug!(host = %host.name(), "the request is tried again: its answer's status is to be"),
+    }
+}
+
+fn log_failure<T: Transport>(cluster: &str, host: &HostPool<T>, error: &Error, x: &Exchange) {
+    let status = error.status();
+    if error.side == Side::Downstream {
+        tracing::debug!(peer = %x.downstream.peer, %error, status, "the client's request broke off");
+    } else {
+        tracing::warn!(%cluster, host = %host.name(), %error, status, "the request failed");
+    }
+}

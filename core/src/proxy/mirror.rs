@@ -1,0 +1,111 @@
+//! Copies of requests, sent to another cluster. Their answers are read and thrown away.
+//!
+//! **Invariant:** a copy never delays, changes or fails the request that it is a copy of; copies under way are bounded in number, in body
+//! and in time.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::Generation;
+use super::replay::Replay;
+use crate::config::schema::ClusterId;
+use crate::message::{Body, Chunk, Exchange, Head, HttpHead, Request};
+use crate::net::Transport;
+use crate::router::Route;
+use crate::stream::client::{Answer, SendOptions};
+use crate::upstream::{Cluster, Wish};
+
+/// A request that is to be copied, as the origin sees it.
+pub(super) struct Copy {
+    head: HttpHead,
+    cluster: ClusterId,
+}
+
+/// Copies that one worker has under way.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay(Cell<usize>);
+
+/// Counts a copy while it lives.
+struct Place(Rc<UnderWay>);
+
+impl Copy {
+    /// A copy of `x`, if its route wants one of it.
+    pub(super) fn of<T: Transport>(route: &Route, generation: &Generation<T>, x: &Exchange) -> Option<Self> {
+        let mirror = route.mirror.filter(|mirror| generation.draw() % 100 < u64::from(mirror.percent))?;
+        // A tunnel has no copy.
+        let head = x.request.head.http().filter(|_| !x.upgrade)?;
+        Some(Self { head: head.clone(), cluster: mirror.cluster })
+    }
+
+    /// Sends it, if its body is there, and there is room for one more. Gives it back if its body is still to come; with `now` it is
+    /// given up then.
+    pub(super) fn send<T: Transport>(self, generation: &Rc<Generation<T>>, replay: &Replay, now: bool) -> Option<Self> {
+        if !now && replay.is_coming() {
+            return Some(self);
+        }
+        let cluster = generation.cluster(self.cluster);
+        let limits = generation.limits();
+        let place = Place::take(generation.copies(), limits.mirror_requests_max);
+        let (Some(body), Some(place)) = (replay.copy(), place) else {
+            cluster.counters().mirror_dropped.inc();
+            return None;
+        };
+        cluster.counters().mirror_total.inc();
+        let request = Request { head: Head::Http(self.head), body };
+        let (time, drain_bytes_max) = (limits.request_timeout, limits.drain_bytes_max);
+        spawn_local(async move {
+            let _place = place;
+            // Whatever becomes of it is for nobody but the cluster's counters.
+            let _ = timeout(time, send(&cluster, request, drain_bytes_max)).await;
+        });
+        None
+    }
+}
+
+impl Place {
+    fn take(under_way: &Rc<UnderWay>, max: usize) -> Option<Self> {
+        let now = under_way.0.get();
+        (now < max).then(|| {
+            under_way.0.set(now + 1);
+            Self(Rc::clone(under_way))
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get() - 1);
+    }
+}
+
+async fn send<T: Transport>(cluster: &Cluster<T>, mut request: Request, drain_bytes_max: u64) -> Option<()> {
+    let host = cluster.pick(&Wish::default()).ok()?;
+    let lease = host.checkout(false).await.ok()?;
+    host.counters().request_total.inc();
+    let options = SendOptions { timeout: None, upgrade: false, te_trailers: false };
+    let mut flight = lease.send(&mut request, options).await.ok()?;
+    let response = loop {
+        match flight.answer().await.ok()? {
+            Answer::Interim(_) => {}
+            Answer::Response(response) => break response,
+            Answer::Upgraded(..) => return None,
+        }
+    };
+    // Read to its end, so that the connection can be used again; a long answer costs the connection instead.
+    let Body::Streaming(mut body) = response.body else { return Some(()) };
+    let mut left = drain_bytes_max;
+    loop {
+        let chunk = poll_fn(|cx| {
+            body.poll_beside(cx);
+            body.poll_chunk(cx)
+        });
+        match chunk.await.ok()?? {
+            Chunk::Data(bytes) => left = left.checked_sub(bytes.len() as u64)?,
+            Chunk::Trailers(_) => {}
+        }
+    }
+}
