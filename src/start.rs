@@ -86,7 +86,7 @@ async fn run(
     let (logs, counted) = (access_logs.queue(), Arc::clone(&counters));
     let orders =
         Orders { snapshot: snapshot.clone(), stop, started, counters: counted, conns_max, memory_bytes_max, logs };
-    let (state, state_rx) = watch::channel(State::Starting);
+    let state = watch::Sender::new(State::Starting);
     let (access_logs, log) = (access_logs.queue(), log.knobs());
     let mut process = Process {
         stop: stop_to,
@@ -94,14 +94,15 @@ async fn run(
         access_logs: access_logs.clone(),
         log: log.clone(),
         reloads: reloads.clone(),
+        drain: Arc::default(),
         successor: None,
     };
     // Before the workers: what can't start must not have taken traffic from what runs already.
     let report: Arc<OnceLock<plane::Report>> = Arc::default();
-    let reporting = reporting(&report, snapshot.clone(), (log, access_logs), reloads.clone());
-    let admin = Admin::new(counters, snapshot, state_rx, reporting, reloads);
-    let (admin, admin_task) = match serve_admin(admin, config.admin.as_ref(), &sockets).await {
-        Ok(serving) => serving.unzip(),
+    let reporting = reporting(&report, snapshot.clone(), (log, access_logs), reloads);
+    let admin = Admin::new(counters, snapshot, reporting, &process);
+    let (admin, admin_tasks) = match serve_admin(&admin, config, &sockets).await {
+        Ok(serving) => serving,
         Err(e) => return fail(&e.to_string()),
     };
     if demo {
@@ -124,7 +125,7 @@ async fn run(
     };
     spawn_local(watchdog);
     spawn_local(reloader.serve(running.probe()));
-    process.successor = running.hands_over().then(|| successor(&sockets, admin_task)).flatten();
+    process.successor = running.hands_over().then(|| successor(&sockets, admin_tasks)).flatten();
     let mut pid_file = None;
     let announce = || {
         announce(config, admin.as_ref(), demo);
@@ -161,14 +162,14 @@ fn reporting(
 }
 
 /// How a new process takes our place: it is the program that we were started from, whatever that is by then.
-fn successor(sockets: &Sockets, admin: Option<AbortHandle>) -> Option<Successor> {
+fn successor(sockets: &Sockets, admin: Vec<AbortHandle>) -> Option<Successor> {
     let (program, sockets) = (std::env::current_exe().ok()?, sockets.clone());
     Some(Box::new(move || {
         let (program, sockets, admin) = (program.clone(), sockets.clone(), admin.clone());
         Box::pin(async move {
             let id = handover::start_successor(&program, &sockets).await?;
             // What comes to the admin API from now on is for the new process.
-            admin.inspect(AbortHandle::abort);
+            admin.iter().for_each(AbortHandle::abort);
             Ok(id)
         })
     }))
@@ -182,16 +183,25 @@ fn write_pid_file(path: Option<&Path>) -> Option<PidFile> {
     written.ok()
 }
 
+/// Serves the admin API and the sinks of the metrics; where the API listens, and the tasks.
 async fn serve_admin(
-    admin: Admin,
-    address: Option<&Address>,
+    admin: &Admin,
+    config: &Config,
     sockets: &Sockets,
-) -> Result<Option<(Address, AbortHandle)>, ListenError> {
-    let Some(address) = address else { return Ok(None) };
-    match admin.listen(KernelTransport::with_sockets(sockets.clone(), 0, 1), address).await {
-        Ok((bound, serve)) => Ok(Some((bound, spawn_local(serve).abort_handle()))),
-        Err(error) => Err(ListenError { listener: "admin".into(), address: address.clone(), error }),
+) -> Result<(Option<Address>, Vec<AbortHandle>), ListenError> {
+    let (mut at, mut tasks) = (None, Vec::new());
+    let api = config.admin.iter().map(|address| (admin.clone(), address));
+    let sinks = config.metrics_sinks.iter().map(|sink| (admin.only_metrics(&sink.path), &sink.address));
+    for (service, address) in api.chain(sinks) {
+        match service.listen(KernelTransport::with_sockets(sockets.clone(), 0, 1), address).await {
+            Ok((bound, serve)) => {
+                at = at.or(Some(bound).filter(|_| config.admin.is_some()));
+                tasks.push(spawn_local(serve).abort_handle());
+            }
+            Err(error) => return Err(ListenError { listener: "admin".into(), address: address.clone(), error }),
+        }
     }
+    Ok((at, tasks))
 }
 
 /// Downstream connections of one worker where the file does not say: three quarters of the descriptors that the process may open, shared

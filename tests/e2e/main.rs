@@ -10,6 +10,7 @@ mod config;
 mod drain;
 mod faults;
 mod filters;
+mod forwarded;
 mod http1;
 mod limits;
 mod overload;

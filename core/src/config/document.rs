@@ -13,7 +13,7 @@ use super::diagnostic::{Diagnostic, Origin, Place};
 use super::reader::Reader;
 use super::schema::Config;
 use super::tree::{self, Entry, Node, Value};
-use super::{FILE_BYTES_MAX, plan, read};
+use super::{FILE_BYTES_MAX, json, plan, read};
 
 /// A configuration as a tree that knows its places.
 #[derive(Clone, Debug)]
@@ -74,6 +74,29 @@ impl Document {
     #[must_use]
     pub fn redacted_json(&self) -> String {
         self.root.as_ref().map_or_else(|| "{}".to_owned(), plan::redacted_json)
+    }
+
+    /// The configuration as JSON, in one line, with its secrets, and with the files of its directories in their places: it names no
+    /// directory any more.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let Some(mut root) = self.root.clone() else { return "{}".into() };
+        let forget = |map: &mut Node, key: &str| {
+            if let Value::Map(entries) = &mut map.value {
+                entries.retain(|entry| entry.key != key);
+            }
+        };
+        if let Some(clusters) = root.get_mut("cluster_manager") {
+            forget(clusters, CLUSTERS.0);
+        }
+        for server in root.get_mut("servers").into_iter().flat_map(Node::elements_mut) {
+            for router in server.get_mut("routers").into_iter().flat_map(Node::elements_mut) {
+                forget(router, VIRTUAL_HOSTS.0);
+            }
+        }
+        let mut out = String::new();
+        json::write(&mut out, "", &root, &mut |_, _| None);
+        out
     }
 
     /// The data, as far as it can be understood, and everything that is wrong. Good only when nothing of that is an error.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -16,7 +16,8 @@ use tokio::sync::watch;
 
 use super::admin::{Number, PlaneReport};
 use crate::snapshot::{ClusterConfig, Snapshot};
-use crate::telemetry::metrics::{DownstreamCounters, Kind, UpstreamCounters, WorkerCounters};
+use crate::telemetry::histogram::Distribution;
+use crate::telemetry::metrics::{DownstreamCounters, Kind, TIMES, UpstreamCounters, WorkerCounters};
 use crate::telemetry::turns::Turns;
 
 /// The counters of all workers, added up.
@@ -82,6 +83,11 @@ impl Collector for Exposed {
         for state in STATES {
             let series: Vec<_> = snapshot.clusters.iter().map(|c| (label(c), (state.read)(c))).collect();
             write(&mut encoder, state.name, state.help, Kind::Gauge, &series)?;
+        }
+        for time in TIMES {
+            let sum = Distribution::of(self.counters.workers.iter().map(|w| (time.of)(w)));
+            let metric = encoder.encode_descriptor(time.name, time.help, None, MetricType::Histogram)?;
+            write_distribution(metric, &sum)?;
         }
         write_turns(&mut encoder, &self.counters.workers)?;
         // One block per name, however the plane has ordered them: the format wants a name's series together.
@@ -172,6 +178,10 @@ fn write(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, kind: Kind
         write_one(metric.encode_family(labels)?, kind, *value)?;
     }
     Ok(())
+}
+
+fn write_distribution(mut metric: MetricEncoder<'_>, sum: &Distribution) -> fmt::Result {
+    metric.encode_histogram::<NoLabelSet>(sum.sum, sum.count, &sum.buckets, None)
 }
 
 fn write_one(metric: MetricEncoder<'_>, kind: Kind, value: u64) -> fmt::Result {

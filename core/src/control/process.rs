@@ -4,9 +4,10 @@
 
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 
 use tokio::signal::unix::{self, SignalKind};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
 
 use super::admin::State;
@@ -30,6 +31,8 @@ pub struct Process {
     pub log: LogKnobs,
     /// The reloader.
     pub reloads: Reloads,
+    /// Somebody else than a signal wants the workers to drain.
+    pub drain: Arc<Notify>,
     /// Starts a new process in our place and is ready when it serves, with its process id; None where the plane can't.
     pub successor: Option<Successor>,
 }
@@ -94,7 +97,11 @@ impl Process {
     async fn follow_signals(&self) {
         let Ok(mut signals) = Signals::new() else { return std::future::pending().await };
         loop {
-            match signals.next().await {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                () = self.drain.notified() => Signal::Terminate,
+            };
+            match signal {
                 Signal::Interrupt => {
                     tracing::info!("interrupted: ending at once");
                     self.stop.send_replace(Stop::Now);

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
@@ -21,15 +23,14 @@ use super::certificates::Certificates;
 use super::log::LogKnobs;
 use super::process::probe_access_logs;
 use crate::config::plan::Plan;
-use crate::config::schema::LogLevel;
+use crate::config::schema::{Control, LogLevel};
 use crate::config::{Address, Config, Document};
 use crate::snapshot::Snapshot;
 
 /// Makes generations of a file, one after the other.
 pub struct Reloader {
     path: PathBuf,
-    document: Document,
-    watch: bool,
+    switches: Control,
     log_level: Option<LogLevel>,
     certificates: Certificates,
     snapshot: watch::Sender<Arc<Snapshot>>,
@@ -38,6 +39,8 @@ pub struct Reloader {
     /// Whether an address can be listened on; None where the plane can't tell before.
     probe: Option<Probe>,
     inbox: mpsc::Receiver<Request>,
+    /// The file was written by us, and need not be read.
+    wrote: bool,
 }
 
 /// Whether an address can be listened on.
@@ -53,6 +56,8 @@ pub struct Reloads {
 /// How reloads have gone, for the metrics.
 #[derive(Debug)]
 pub struct ReloadStatus {
+    document: ArcSwap<Document>,
+    switches: ArcSwap<Control>,
     generation: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
@@ -66,8 +71,13 @@ pub struct ReloadError(pub Vec<String>);
 
 struct Request {
     why: &'static str,
+    /// What to do to the configuration in force; None: the file is read again.
+    change: Option<ChangeDocument>,
     answer: Option<oneshot::Sender<Result<u64, ReloadError>>>,
 }
+
+/// Changes a configuration, as JSON; says why it can't.
+type ChangeDocument = Box<dyn FnOnce(&mut Value) -> Result<(), &'static str> + Send>;
 
 impl Reloader {
     /// For the configuration that is in force, made of the file at `path`; and the way to it.
@@ -79,7 +89,11 @@ impl Reloader {
         snapshot: watch::Sender<Arc<Snapshot>>,
         log: LogKnobs,
     ) -> (Self, Reloads) {
+        let config = document.read().0;
+        let switches = config.as_ref().map(|c| c.control.clone()).unwrap_or_default();
         let status = Arc::new(ReloadStatus {
+            document: ArcSwap::from_pointee(document),
+            switches: ArcSwap::from_pointee(switches.clone()),
             generation: AtomicU64::new(snapshot.borrow().generation),
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -88,18 +102,17 @@ impl Reloader {
         });
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let reloads = Reloads { requests, status: Arc::clone(&status) };
-        let config = document.read().0;
         let reloader = Self {
             path: path.into(),
-            watch: config.as_ref().is_some_and(|c| c.control.watch_config),
+            switches,
             log_level: config.map(|c| c.server.log_level),
-            document,
             certificates,
             snapshot,
             status,
             log,
             probe: None,
             inbox,
+            wrote: false,
         };
         (reloader, reloads)
     }
@@ -118,7 +131,7 @@ impl Reloader {
                     Some(request) => request,
                     None => return,
                 },
-                _ = tick.tick(), if self.watch => {
+                _ = tick.tick(), if self.switches.watch_config => {
                     let now = stamp(&self.path);
                     if now == seen || now.is_none() {
                         continue;
@@ -128,13 +141,16 @@ impl Reloader {
                         changed = Some(now);
                         continue;
                     }
-                    Request { why: "the file has changed", answer: None }
+                    Request { why: "the file has changed", change: None, answer: None }
                 }
             };
             seen = stamp(&self.path);
-            let why = request.why;
-            let Ok((this, result)) = spawn_blocking(move || self.reload(why)).await else { return };
+            let (why, change) = (request.why, request.change);
+            let Ok((this, result)) = spawn_blocking(move || self.reload(why, change)).await else { return };
             self = this;
+            if self.wrote {
+                (self.wrote, seen) = (false, stamp(&self.path));
+            }
             if let Some(answer) = request.answer {
                 // Who asked may have gone.
                 let _ = answer.send(result);
@@ -142,8 +158,12 @@ impl Reloader {
         }
     }
 
-    fn reload(mut self, why: &str) -> (Self, Result<u64, ReloadError>) {
-        let result = self.make();
+    fn reload(mut self, why: &str, change: Option<ChangeDocument>) -> (Self, Result<u64, ReloadError>) {
+        let is_change = change.is_some();
+        let result = self.document(change).and_then(|document| self.make(document));
+        if is_change && result.is_ok() && self.switches.auto_config {
+            self.write_back();
+        }
         let status = &self.status;
         match &result {
             Ok(generation) => {
@@ -165,9 +185,38 @@ impl Reloader {
         (self, result)
     }
 
-    fn make(&mut self) -> Result<u64, ReloadError> {
+    /// The file, or the configuration in force with a change.
+    fn document(&self, change: Option<ChangeDocument>) -> Result<Document, ReloadError> {
+        let Some(change) = change else { return Ok(Document::load(&self.path)) };
+        let before = self.status.document.load();
+        let told = |why: &str| ReloadError(vec![why.to_owned()]);
+        let mut config: Value =
+            serde_json::from_str(&before.json()).map_err(|_| told("the configuration in force can't be changed"))?;
+        change(&mut config).map_err(told)?;
+        Ok(Document::parse(&format!("{config:#}"), &format!("{} (changed)", self.path.display())))
+    }
+
+    /// Writes the configuration in force to its file, at once and whole.
+    fn write_back(&mut self) {
+        let new = self.path.with_extension("ferrogate-new");
+        let text = serde_json::from_str::<Value>(&self.status.document.load().json()).map(|v| format!("{v:#}\n"));
+        let written = text.map_err(io::Error::other).and_then(|text| {
+            fs::write(&new, text)?;
+            if let Ok(metadata) = fs::metadata(&self.path) {
+                fs::set_permissions(&new, metadata.permissions())?;
+            }
+            fs::rename(&new, &self.path)
+        });
+        match written {
+            Ok(()) => self.wrote = true,
+            Err(error) => {
+                tracing::error!(file = %self.path.display(), %error, "the changed configuration is in force, but can't be written");
+            }
+        }
+    }
+
+    fn make(&mut self, document: Document) -> Result<u64, ReloadError> {
         let said = |all: Vec<_>| ReloadError(all.iter().map(ToString::to_string).collect());
-        let document = Document::load(&self.path);
         let (config, warnings) = Config::of(&document).map_err(said)?;
         for warning in warnings {
             tracing::warn!("{warning}");
@@ -177,15 +226,17 @@ impl Reloader {
         self.probe_listeners(&before, &config)?;
         probe_access_logs(&config)
             .map_err(|(path, e)| ReloadError(vec![format!("the access log {path:?} can't be opened: {e}")]))?;
-        for change in Plan::between(&self.document, &document).changes.iter().filter(|c| c.needs_restart) {
+        for change in Plan::between(&self.status.document.load(), &document).changes.iter().filter(|c| c.needs_restart)
+        {
             tracing::warn!(key = %change.path, "the key has changed, and takes effect at the next start");
         }
         if self.log_level != Some(config.server.log_level) {
             self.log.set_level(config.server.log_level);
         }
         let generation = snapshot.generation;
-        (self.document, self.watch, self.log_level) =
-            (document, config.control.watch_config, Some(config.server.log_level));
+        (self.switches, self.log_level) = (config.control.clone(), Some(config.server.log_level));
+        self.status.document.store(Arc::new(document));
+        self.status.switches.store(Arc::new(config.control));
         self.snapshot.send_replace(Arc::new(snapshot));
         Ok(generation)
     }
@@ -208,20 +259,41 @@ impl Reloader {
 }
 
 impl Reloads {
-    /// Asks for a reload and does not wait.
-    pub fn ask(&self, why: &'static str) {
-        // As many as can wait are there: the last of them will read the newest file.
-        let _ = self.requests.try_send(Request { why, answer: None });
-    }
-
     /// Reloads; the generation that is in force then.
     ///
     /// # Errors
     /// What is wrong with the file.
     pub async fn reload(&self, why: &'static str) -> Result<u64, ReloadError> {
+        self.ask(why, None).await
+    }
+
+    /// Changes the configuration in force; the generation that is in force then.
+    ///
+    /// # Errors
+    /// Why it can't be changed so.
+    pub async fn change(
+        &self,
+        change: impl FnOnce(&mut Value) -> Result<(), &'static str> + Send + 'static,
+    ) -> Result<u64, ReloadError> {
+        self.ask("a change by the admin API", Some(Box::new(change))).await
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn document(&self) -> Arc<Document> {
+        self.status.document.load_full()
+    }
+
+    /// What may change it.
+    #[must_use]
+    pub fn switches(&self) -> Arc<Control> {
+        self.status.switches.load_full()
+    }
+
+    async fn ask(&self, why: &'static str, change: Option<ChangeDocument>) -> Result<u64, ReloadError> {
         let gone = || ReloadError(vec!["the gateway ends".into()]);
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request { why, answer: Some(answer) }).await.map_err(|_| gone())?;
+        self.requests.send(Request { why, change, answer: Some(answer) }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 

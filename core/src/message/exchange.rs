@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -146,6 +147,13 @@ pub struct Downstream {
 }
 
 impl Exchange {
+    /// How long the host took from the request to the head of its answer; nothing while there is none.
+    #[must_use]
+    pub fn host_time(&self) -> Duration {
+        let host = self.request_sent.zip(self.response_received);
+        host.map_or(Duration::ZERO, |(sent, got)| got.saturating_duration_since(sent))
+    }
+
     /// Where to keep what a log wants.
     pub fn notes_mut(&mut self) -> &mut Notes {
         self.notes.get_or_insert_default()

@@ -117,9 +117,9 @@ impl<T: Transport> Proxy<T> {
     }
 
     /// Writes the lines of the access logs.
-    fn log(&self, x: &Exchange) {
+    fn log(&self, x: &Exchange, now: Instant) {
         if let Some(logs) = self.current.get().logs(self.listener) {
-            logs.write(x, Instant::now());
+            logs.write(x, now);
         }
     }
 
@@ -172,7 +172,11 @@ impl<T: Transport> Service for Proxy<T> {
             tracing::debug!(peer = %x.downstream.peer, "the client left before its answer was complete");
         }
         self.current.get().filters(self.listener).on_log(x);
-        self.log(x);
+        let now = Instant::now();
+        let took = now.saturating_duration_since(x.started);
+        self.counters.request_time.note(took);
+        self.counters.process_time.note(took.saturating_sub(x.host_time()));
+        self.log(x, now);
     }
 
     fn refuse(&self, refusal: Refusal) -> Response {
@@ -188,7 +192,7 @@ impl<T: Transport> Service for Proxy<T> {
     }
 
     fn refused(&self, x: &Exchange) {
-        self.log(x);
+        self.log(x, Instant::now());
     }
 }
 

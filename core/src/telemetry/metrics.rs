@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::histogram::Histogram;
 use super::pulse::Pulse;
 use super::turns::Turns;
 
@@ -39,6 +40,30 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// How one histogram of a worker is shown.
+pub struct TimeMetric {
+    /// Its name, with the unit.
+    pub name: &'static str,
+    /// What is timed.
+    pub help: &'static str,
+    /// Finds it.
+    pub of: fn(&WorkerCounters) -> &Histogram,
+}
+
+/// Every histogram of a worker.
+pub const TIMES: &[TimeMetric] = &[
+    TimeMetric {
+        name: "downstream_request_time_seconds",
+        help: "From a request's head to the end of its answer",
+        of: |w| &w.request_time,
+    },
+    TimeMetric {
+        name: "downstream_process_time_seconds",
+        help: "The part of downstream_request_time_seconds that was not spent waiting for the host's answer",
+        of: |w| &w.process_time,
+    },
+];
 
 /// Declares a block of counters and how each is shown.
 macro_rules! counters {
@@ -149,6 +174,10 @@ counters! {
 pub struct WorkerCounters {
     /// Its downstream side.
     pub downstream: DownstreamCounters,
+    /// From a request's head to the end of its answer.
+    pub request_time: Histogram,
+    /// The part of that which the gateway took itself: without the wait for the host's answer.
+    pub process_time: Histogram,
     /// How long its turns are.
     pub turns: Turns,
     /// What it runs right now.

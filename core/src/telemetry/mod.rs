@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** counting costs one load and one store on memory that no other core writes.
 
+pub mod histogram;
 pub mod local_clock;
 pub mod log_file;
 pub mod log_thread;

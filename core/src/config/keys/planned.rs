@@ -25,7 +25,17 @@ const fn deep(
 #[rustfmt::skip]
 pub(crate) const PLANNED: &[Planned] = &[
     // tidy: table
-    deep("file", "metrics", Warning, "no sink is opened and no statistic is left out: all are served by the admin API alone, under /metrics", "metrics"),
+    deep("metrics", "stats_matcher", Warning, "no statistic is left out", "stats_matcher"),
+    deep("metrics", "sample", Warning, "times are counted in buckets, not sampled", "sample"),
+    deep("metrics", "ewma", Warning, "there are no moving averages", "ewma"),
+    row("metrics", "shm_zone", Warning, "counters start anew with each process"),
+    row("metrics", "shm_size", Warning, "counters start anew with each process"),
+    row("metrics", "flush_mosn", Warning, "all statistics are served"),
+    row("metrics", "lazy_flush", Warning, "all statistics are served"),
+    row("prometheus", "percentiles", Warning, "times are histograms: Prometheus computes percentiles of them"),
+    row("prometheus", "disable_collect_process", Warning, "no statistics of the process are served"),
+    row("prometheus", "disable_collect_go", Warning, "there is no Go runtime"),
+    row("prometheus", "export_url", Warning, "metrics are fetched, never pushed; in MOSN the key has no effect either"),
     deep("file", "tracing", Warning, "no trace is written", "tracing"),
     row("file", "extends", Error, "the extensions are not started: what they register, tunnel or convert is lost"),
     row("file", "third_part_codec", Error, "the protocols of loaded codecs are not served"),
@@ -157,8 +167,6 @@ pub(crate) const PLANNED: &[Planned] = &[
 #[rustfmt::skip]
 pub(crate) const INNER: &[(&str, &str)] = &[
     // tidy: table
-    ("metrics", "sinks>sink stats_matcher>stats_matcher sample>sample ewma>ewma shm_zone shm_size flush_mosn lazy_flush"),
-    ("sink", "type config"),
     ("stats_matcher", "reject_all exclusion_labels exclusion_keys"),
     ("sample", "type size exp_decay_alpha"),
     ("ewma", "alpha target duration"),

@@ -107,6 +107,9 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "dpdk_port", path: "dataplane.dpdk.ports[]", keys: DPDK_PORT },
     Section { name: "dpdk_idle", path: "dataplane.dpdk.idle", keys: DPDK_IDLE },
     Section { name: "tls_backend", path: "tls_backend", keys: TLS_BACKEND },
+    Section { name: "metrics", path: "metrics", keys: METRICS },
+    Section { name: "sink", path: "metrics.sinks[]", keys: SINK },
+    Section { name: "prometheus", path: "metrics.sinks[].config", keys: PROMETHEUS },
     Section { name: "control", path: "control", keys: CONTROL },
     Section { name: "limits", path: "limits", keys: LIMITS },
 ];
@@ -116,6 +119,7 @@ const FILE: &[Key] = &[
     key("cluster_manager", Map("cluster_manager"), "", "Where requests go."),
     key("admin", Map("admin"), "", "The admin API. Absent: none."),
     key("dataplane", Map("dataplane"), "", "Ferrogate's own: which packet backend carries the traffic."),
+    key("metrics", Map("metrics"), "", "Where metrics are served beside the admin API."),
     key("control", Map("control"), "", "Ferrogate's own: what may change a running gateway."),
     key(
         "pid",
@@ -127,12 +131,34 @@ const FILE: &[Key] = &[
     key("tls_backend", Map("tls_backend"), "", "Ferrogate's own: who does the cryptography of TLS."),
 ];
 
-const CONTROL: &[Key] = &[key(
-    "watch_config",
-    Bool,
-    "false",
-    "Whether a change of the file is a reload, as HUP is. The file is looked at twice a second.",
-)];
+const METRICS: &[Key] = &[key("sinks", Maps("sink"), "", "Where they are served.")];
+
+const SINK: &[Key] = &[
+    key("type", Choice(&["prometheus", "console"]), "", "`prometheus`; a `console` sink does nothing. Required."),
+    key("config", Map("prometheus"), "", "Where."),
+];
+
+const PROMETHEUS: &[Key] = &[
+    key("port", Number, "", "The TCP port. Required."),
+    key("address", Text, "127.0.0.1", "Ferrogate's own: the IP address. (MOSN listens on every interface.)"),
+    key("endpoint", Text, "/metrics", "The path."),
+];
+
+const CONTROL: &[Key] = &[
+    key(
+        "watch_config",
+        Bool,
+        "false",
+        "Whether a change of the file is a reload, as HUP is. The file is looked at twice a second.",
+    ),
+    key(
+        "dynamic_config",
+        Bool,
+        "false",
+        "Whether the admin API may change the configuration (`update_config`), for clients on this host.",
+    ),
+    key("auto_config", Bool, "false", "Whether such a change is written to the file, as JSON. (MOSN: a feature gate.)"),
+];
 
 const SERVER: &[Key] = &[
     key("mosn_server_name", Text, "", "A name for this gateway, in logs."),

@@ -14,6 +14,7 @@ mod flow_control;
 mod health;
 mod limits;
 mod listener;
+mod metrics;
 mod route;
 mod route_action;
 mod route_match;
@@ -53,8 +54,10 @@ pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Conf
     }
     let control = fields.with(r, "control", control).unwrap_or_default();
     let pid_file = fields.text(r, "pid").map(PathBuf::from);
+    let metrics_sinks = fields.with(r, "metrics", metrics::sinks).unwrap_or_default();
     let files = files.to_owned();
-    let config = Config { files, server, clusters, admin, dataplane, limits, tls_backend, control, pid_file };
+    let config =
+        Config { files, server, clusters, admin, dataplane, limits, tls_backend, metrics_sinks, control, pid_file };
     check::whole(r, &config);
     Some(config)
 }
@@ -75,7 +78,11 @@ fn the_only<'n>(r: &mut Reader, node: &'n Node, what: &str) -> Option<&'n Node> 
 
 fn control(r: &mut Reader, node: &Node) -> Option<Control> {
     let fields = r.map(node, "control")?;
-    Some(Control { watch_config: fields.boolean(r, "watch_config").unwrap_or(false) })
+    Some(Control {
+        watch_config: fields.boolean(r, "watch_config").unwrap_or(false),
+        dynamic_config: fields.boolean(r, "dynamic_config").unwrap_or(false),
+        auto_config: fields.boolean(r, "auto_config").unwrap_or(false),
+    })
 }
 
 fn tls_backend(r: &mut Reader, node: &Node) -> Option<TlsBackend> {

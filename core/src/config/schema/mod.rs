@@ -62,6 +62,8 @@ pub struct Config {
     pub limits: Limits,
     /// `tls_backend.backend`.
     pub tls_backend: TlsBackend,
+    /// `metrics.sinks`.
+    pub metrics_sinks: Vec<MetricsSink>,
     /// `control`.
     pub control: Control,
     /// `pid`: where the process id is written, if anywhere.
@@ -73,6 +75,19 @@ pub struct Config {
 pub struct Control {
     /// `watch_config`: whether a change of the file is a reload.
     pub watch_config: bool,
+    /// `dynamic_config`: whether the admin API may change the configuration.
+    pub dynamic_config: bool,
+    /// `auto_config`: whether such a change is written to the file.
+    pub auto_config: bool,
+}
+
+/// One entry of `metrics.sinks`: where metrics are served beside the admin API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsSink {
+    /// `config.address` and `config.port`.
+    pub address: Address,
+    /// `config.endpoint`.
+    pub path: String,
 }
 
 /// `servers[0]`.

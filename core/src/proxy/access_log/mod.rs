@@ -112,6 +112,12 @@ impl LogBuffers {
 }
 
 impl AccessLogs {
+    /// Those of a listener by itself; None when it has none.
+    #[must_use]
+    pub fn of(listener: &Listener, queue: &LogQueue, queue_bytes_max: usize) -> Option<Rc<Self>> {
+        LogBuffers::derive(queue, None, listener.access_logs.iter(), queue_bytes_max).logs_of(listener)
+    }
+
     /// What the lines need to have kept while the request runs.
     #[must_use]
     pub fn wanted(&self) -> Wanted {

@@ -38,7 +38,7 @@ pub(super) fn value<'x>(variable: &Variable, x: &'x Exchange, facts: &'x Facts, 
         Variable::RequestReceivedDuration => Value::Span(since(x, x.request_received.unwrap_or(x.started))),
         Variable::RequestFinishedDuration => x.request_sent.map_or(Value::None, |at| Value::Span(since(x, at))),
         Variable::ResponseReceivedDuration => x.response_received.map_or(Value::None, |at| Value::Span(since(x, at))),
-        Variable::ProcessTimeDuration => Value::Span(process_time(x, now)),
+        Variable::ProcessTimeDuration => Value::Span(since(x, now).saturating_sub(x.host_time())),
         Variable::Duration => Value::Span(since(x, now)),
         Variable::BytesSent => Value::Number(x.bytes_sent),
         Variable::BytesReceived => Value::Number(x.bytes_received),
@@ -85,12 +85,6 @@ impl<'x> From<Option<&'x [u8]>> for Value<'x> {
 
 fn since(x: &Exchange, at: Instant) -> Duration {
     at.saturating_duration_since(x.started)
-}
-
-/// All the time but that which the host took.
-fn process_time(x: &Exchange, now: Instant) -> Duration {
-    let host = x.request_sent.zip(x.response_received).map(|(sent, got)| got.saturating_duration_since(sent));
-    since(x, now).saturating_sub(host.unwrap_or_default())
 }
 
 /// The trace id of a `traceparent` field (W3C Trace Context, 3.2): version, id, parent and flags in hexadecimal.

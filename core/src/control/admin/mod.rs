@@ -1,24 +1,29 @@
 //! The admin API: version, state, counters and the plane, over HTTP on loopback by default. Paths as in MOSN, and `/metrics`.
 //!
-//! **Invariant:** read-only; nothing that it answers holds a key or a request's content.
+//! **Invariant:** nothing that it answers holds a key or a request's content; without its switch it changes no configuration.
+
+mod change;
+mod dump;
+mod paths;
 
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde_json::{Value, json};
-use tokio::sync::watch;
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
 
 use super::exposition::Counters;
-use super::reload::{ReloadError, Reloads};
+use super::log::LogKnobs;
+use super::process::Process;
+use super::reload::Reloads;
 use crate::config::Limits;
 use crate::filter::Tally;
-use crate::message::{Exchange, Method, Response};
+use crate::message::{Exchange, Response};
 use crate::net::{Address, ListenOptions, Listener, Transport};
-use crate::proxy::reply::{local_reply, with_body};
+use crate::proxy::reply::local_reply;
 use crate::snapshot::Snapshot;
 use crate::stream::server::serve;
 use crate::stream::{Refusal, ReplyTo, Service};
@@ -31,6 +36,10 @@ pub struct Admin {
     state: watch::Receiver<State>,
     plane: Arc<dyn Fn() -> PlaneReport + Send + Sync>,
     reloads: Reloads,
+    log: LogKnobs,
+    drain: Arc<Notify>,
+    /// Only this path, and there the metrics.
+    metrics_path: Option<Arc<str>>,
 }
 
 /// Where the process is in its life, with MOSN's numbers.
@@ -91,11 +100,24 @@ impl Admin {
     pub fn new(
         workers: Arc<[Arc<WorkerCounters>]>,
         snapshot: watch::Receiver<Arc<Snapshot>>,
-        state: watch::Receiver<State>,
         plane: Arc<dyn Fn() -> PlaneReport + Send + Sync>,
-        reloads: Reloads,
+        process: &Process,
     ) -> Self {
-        Self { counters: Counters { workers, snapshot }, state, plane, reloads }
+        Self {
+            counters: Counters { workers, snapshot },
+            state: process.state.subscribe(),
+            plane,
+            reloads: process.reloads.clone(),
+            log: process.log.clone(),
+            drain: Arc::clone(&process.drain),
+            metrics_path: None,
+        }
+    }
+
+    /// The same numbers at `path` and nothing else, for a sink of its own.
+    #[must_use]
+    pub fn only_metrics(&self, path: &str) -> Self {
+        Self { metrics_path: Some(path.into()), ..self.clone() }
     }
 
     /// Listens on `address`; the listener's address and the task's future, which serves until it is dropped.
@@ -127,45 +149,11 @@ impl Admin {
             }
         }
     }
-
-    async fn reload(&self) -> Response {
-        match self.reloads.reload("the admin API").await {
-            Ok(generation) => json_reply(&json!({ "generation": generation })),
-            Err(ReloadError(lines)) => {
-                with_body(422, "text/plain; charset=utf-8", Bytes::from(lines.join("\n") + "\n"))
-            }
-        }
-    }
-
-    fn answer(&self, x: &Exchange) -> Response {
-        let Some(head) = x.request.head.http() else { return local_reply(400) };
-        if !matches!(head.method(), Method::Get | Method::Head) {
-            return local_reply(405);
-        }
-        match head.path() {
-            b"/" => text(HELP.to_owned()),
-            b"/api/v1/version" => text(format!("ferrogate {}\n", env!("CARGO_PKG_VERSION"))),
-            b"/api/v1/states" => {
-                let state = *self.state.borrow();
-                text(format!("pid={}&state={}\n", std::process::id(), state as u8))
-            }
-            b"/api/v1/stats" => json_reply(&self.counters.to_json()),
-            b"/api/v1/dataplane" => json_reply(&plane_json(&(self.plane)())),
-            b"/metrics" => {
-                let body = self.counters.to_text(&(self.plane)());
-                with_body(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", Bytes::from(body))
-            }
-            _ => local_reply(404),
-        }
-    }
 }
 
 impl Service for Admin {
     async fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) {
-        let answer = match x.request.head.http() {
-            Some(head) if head.method() == Method::Post && head.path() == b"/api/v1/reload" => self.reload().await,
-            _ => self.answer(x),
-        };
+        let answer = self.answer(x).await;
         // A client that is gone needs no answer.
         let _ = reply.response(x, answer).await;
     }
@@ -192,36 +180,6 @@ impl Drop for Slot {
         self.0.set(self.0.get() - 1);
     }
 }
-
-fn plane_json(plane: &PlaneReport) -> Value {
-    let numbers: Vec<_> = plane
-        .numbers
-        .iter()
-        .map(|n| {
-            let labels: serde_json::Map<_, _> = n.labels.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
-            json!({ "name": n.name, "labels": labels, "value": n.value })
-        })
-        .collect();
-    json!({ "plane": plane.name, "fallback_reason": plane.fallback_reason, "ports": plane.ports, "counters": numbers })
-}
-
-fn text(body: String) -> Response {
-    with_body(200, "text/plain; charset=utf-8", Bytes::from(body))
-}
-
-fn json_reply(value: &Value) -> Response {
-    with_body(200, "application/json", Bytes::from(format!("{value:#}\n")))
-}
-
-const HELP: &str = "\
-Ferrogate admin API
-  /api/v1/version    the version
-  /api/v1/states     the process id and its state (6 is running, 8 is draining)
-  /api/v1/stats      every counter, as JSON
-  /api/v1/dataplane  the plane, its ports, drivers and packet counters, as JSON
-  /api/v1/reload     POST: reads the file again and puts it in force, or says what is wrong with it
-  /metrics           every counter, for Prometheus
-";
 
 /// Connections that the admin API serves at a time; further ones are closed at once.
 const ADMIN_CONNS_MAX: usize = 64;
