@@ -11,6 +11,7 @@ mod fault;
 mod fields;
 mod flow_control;
 mod gzip;
+mod header_to_metadata;
 mod ip_access;
 pub mod network;
 mod payload_limit;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Request;
 use crate::config::Address;
+use crate::config::schema::MetadataMatch;
 
 /// One request and what became of it.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Exchange {
     pub wanted: Wanted,
     /// That, as far as it is known.
     pub notes: Option<Box<Notes>>,
+    /// What the metadata of its host must say besides what its route asks for.
+    pub metadata: Option<Box<MetadataMatch>>,
     /// What is given back when the request is over: places in limits.
     pub held: Vec<Box<dyn Any>>,
 }
@@ -172,6 +175,7 @@ impl Exchange {
             upstream_conn: 0,
             wanted: Wanted::default(),
             notes: None,
+            metadata: None,
             held: Vec::new(),
         }
     }

@@ -79,6 +79,30 @@ pub(super) const GZIP: &[Key] = &[
     key("zstd_level", Number, "3", "Ferrogate's own: 1 to 12."),
 ];
 
+pub(super) const HEADER_TO_METADATA: &[Key] = &[key(
+    "request_rules",
+    Maps("metadata_rule"),
+    "",
+    "Asked in this order; of two that say the same key the later one counts.",
+)];
+
+pub(super) const METADATA_RULE: &[Key] = &[
+    key("header", Text, "", "The field that it looks at. Required."),
+    key(
+        "on_header_present",
+        Map("metadata_value"),
+        "",
+        "What a host's metadata must say when the request has the field.",
+    ),
+    key("on_header_missing", Map("metadata_value"), "", "The same when it has not."),
+    key("remove", Bool, "false", "Whether the field is taken away, so that the origin does not get it."),
+];
+
+pub(super) const METADATA_VALUE: &[Key] = &[
+    key("key", Text, "", "The key of the metadata. Required."),
+    key("value", Text, "", "Its value. Absent: the field's value; required where the field is missing."),
+];
+
 pub(super) const IP_ACCESS: &[Key] = &[
     key(
         "default_action",

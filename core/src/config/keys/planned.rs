@@ -207,7 +207,6 @@ const fn variant(name: &'static str, severity: Severity, effect: &'static str) -
 pub(crate) const STREAM_FILTERS: &[Variant] = &[
     // tidy: table
     variant("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
-    variant("header_to_metadata", Error, "requests would go to hosts outside their subset"),
     variant("dsl", Error, "requests would be neither changed nor refused"),
     variant("dubbo_stream", Error, "requests would not find their service"),
     variant("mirror", Warning, "no copy of a request is sent"),

@@ -31,6 +31,7 @@ filters! {
     "fault" => Fault;
     "flowControlFilter" => FlowControl;
     "gzip" => Gzip;
+    "header_to_metadata" => HeaderToMetadata;
     "ip_access" => IpAccess;
     "payload_limit" => PayloadLimit;
 }
@@ -198,6 +199,26 @@ impl Default for Gzip {
             types: vec!["text/html".to_owned()],
         }
     }
+}
+
+/// `header_to_metadata`: which hosts a request may go to, by its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderToMetadata {
+    /// `request_rules`.
+    pub rules: Vec<MetadataRule>,
+}
+
+/// One entry of `request_rules`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataRule {
+    /// `header`.
+    pub header: String,
+    /// `on_header_present`: the key, and its value; None: the field's.
+    pub present: Option<(String, Option<String>)>,
+    /// `on_header_missing`: the key and its value.
+    pub missing: Option<(String, String)>,
+    /// `remove`: whether the origin does not get the field.
+    pub remove: bool,
 }
 
 /// `ip_access`: who is let in.
