@@ -13,6 +13,7 @@ mod flow_control;
 mod gzip;
 mod header_to_metadata;
 mod ip_access;
+mod mirror;
 pub mod network;
 mod payload_limit;
 mod per_route;

@@ -141,6 +141,7 @@ fn make(config: &FilterConfig, ground: &Ground<'_>) -> Arc<dyn Filter + Send + S
             Arc::new(super::header_to_metadata::HeaderToMetadataFilter::new(config, ground))
         }
         FilterConfig::IpAccess(config) => Arc::new(super::ip_access::IpAccessFilter::new(config, ground)),
+        FilterConfig::Mirror(config) => Arc::new(super::mirror::MirrorFilter::new(config, ground)),
         FilterConfig::PayloadLimit(config) => Arc::new(super::payload_limit::PayloadLimitFilter::new(config, ground)),
     }
 }

@@ -50,8 +50,25 @@ pub struct Exchange {
     pub notes: Option<Box<Notes>>,
     /// What the metadata of its host must say besides what its route asks for.
     pub metadata: Option<Box<MetadataMatch>>,
+    /// How many copies it has where its route has a mirror policy.
+    pub copies: Copies,
     /// What is given back when the request is over: places in limits.
     pub held: Vec<Box<dyn Any>>,
+}
+
+/// How many copies a request has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copies {
+    /// So many.
+    pub count: u32,
+    /// To every host of the cluster, not to one.
+    pub every_host: bool,
+}
+
+impl Default for Copies {
+    fn default() -> Self {
+        Self { count: 1, every_host: false }
+    }
 }
 
 /// What a log wants to have kept for its line. A request whose logs want nothing of it pays one comparison each.
@@ -176,6 +193,7 @@ impl Exchange {
             wanted: Wanted::default(),
             notes: None,
             metadata: None,
+            copies: Copies::default(),
             held: Vec::new(),
         }
     }

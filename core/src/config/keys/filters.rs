@@ -130,6 +130,16 @@ pub(super) const IP_ACCESS_RULE: &[Key] = &[
     key("addrs", Texts, "", "Their addresses and networks: `10.0.0.1`, `10.0.0.0/8`, `2001:db8::/32`."),
 ];
 
+pub(super) const MIRROR: &[Key] = &[
+    key(
+        "amplification",
+        Number,
+        "1",
+        "How many copies of a request, 1 to 100. They go to one host after the other, as the balancer says.",
+    ),
+    key("broadcast", Bool, "false", "Whether every host of the mirror's cluster gets them."),
+];
+
 pub(super) const PAYLOAD_LIMIT: &[Key] = &[
     key(
         "max_entity_size",

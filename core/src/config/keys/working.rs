@@ -24,6 +24,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
     Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
     Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
+    Section { name: "mirror_filter", path: "mirror: stream_filters[].config", keys: filters::MIRROR },
     Section { name: "payload_limit", path: "payload_limit: stream_filters[].config", keys: filters::PAYLOAD_LIMIT },
     Section { name: "flow_control", path: "flowControlFilter: stream_filters[].config", keys: filters::FLOW_CONTROL },
     Section {

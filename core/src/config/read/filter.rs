@@ -8,7 +8,7 @@ use crate::config::keys::{self, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
     Abort, Coding, Delay, Fault, FilterConfig, Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule,
-    PayloadLimit,
+    Mirror, PayloadLimit,
 };
 use crate::config::tree::{Node, Value};
 
@@ -154,6 +154,14 @@ fn ip_access(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
     Some(FilterConfig::IpAccess(IpAccess { default_allow: default_allow?, header, rules }))
 }
 
+fn mirror(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "mirror_filter")?;
+    // 0 is MOSN's way to leave the default.
+    let copies = fields.number(r, "amplification", 0..=COPIES_MAX).filter(|n| *n > 0).unwrap_or(1);
+    let every_host = fields.boolean(r, "broadcast").unwrap_or(false);
+    Some(FilterConfig::Mirror(Mirror { copies, every_host }))
+}
+
 fn payload_limit(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
     let fields = r.map(node, "payload_limit")?;
     // MOSN has a space behind the name, so files for it have one too.
@@ -176,7 +184,11 @@ const READERS: &[(&str, Read)] = &[
     ("gzip", gzip),
     ("header_to_metadata", header_to_metadata),
     ("ip_access", ip_access),
+    ("mirror", mirror),
     ("payload_limit", payload_limit),
 ];
+
+/// Copies of a request, at most.
+const COPIES_MAX: u64 = 100;
 
 const ACTIONS: &[(&str, bool)] = &[("allow", true), ("deny", false)];

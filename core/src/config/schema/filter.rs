@@ -33,6 +33,7 @@ filters! {
     "gzip" => Gzip;
     "header_to_metadata" => HeaderToMetadata;
     "ip_access" => IpAccess;
+    "mirror" => Mirror;
     "payload_limit" => PayloadLimit;
 }
 
@@ -248,6 +249,15 @@ pub struct IpNetwork {
     pub address: IpAddr,
     /// How many bits they share.
     pub prefix_len: u8,
+}
+
+/// `mirror`: how many copies a request has where its route has a mirror policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// `amplification`: to how many hosts, one after the other, or how often to the same.
+    pub copies: u32,
+    /// `broadcast`: so many to every host.
+    pub every_host: bool,
 }
 
 /// `payload_limit`: how large a request's body may be.

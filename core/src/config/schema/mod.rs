@@ -17,7 +17,7 @@ pub(crate) use domain::{DOMAIN_BYTES_MAX, split_port};
 pub use domain::{Domain, DomainError, HostPattern, PortPattern};
 pub use filter::{
     Abort, Coding, Delay, Fault, FilterConfig, FilterSettings, FlowControl, FlowKey, FlowLimit, FlowMode, FlowRule,
-    Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule, PayloadLimit,
+    Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule, Mirror, PayloadLimit,
 };
 pub use listener::{AccessLog, Listener, Proxy};
 pub use pattern::{Pattern, PatternError};
