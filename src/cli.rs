@@ -24,6 +24,10 @@ pub(crate) enum Verb {
     Check(Check),
     /// Say what a reload of a configuration file would change.
     Plan(Plan),
+    /// Have the running gateway read its file again. Found by the `pid` file of its configuration.
+    Reload(Running),
+    /// Have the running gateway finish what runs, and end.
+    Stop(Running),
     /// Run a small origin server, to have something to send requests to.
     Origin(Origin),
 }
@@ -40,6 +44,14 @@ pub(crate) struct Start {
     /// Make missing certificates, start an origin on every loopback host of the file, and print what to try.
     #[arg(long)]
     pub(crate) demo: bool,
+}
+
+/// Arguments of `reload` and `stop`.
+#[derive(Args, Debug)]
+pub(crate) struct Running {
+    /// The configuration file that it runs by.
+    #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
 }
 
 /// Arguments of `check`.

@@ -8,15 +8,19 @@ mod cli;
 mod plane;
 mod start;
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use dataplane_kernel::KernelTransport;
+use dataplane_kernel::{KernelTransport, Wish};
+use ferrogate_core::control::pid_file;
 use ferrogate_core::control::process::terminated;
 use ferrogate_core::control::review;
 use ferrogate_core::net::Address;
 use ferrogate_core::origin::Origin;
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::time::Instant;
 
 use cli::{Cli, Verb};
 
@@ -25,6 +29,8 @@ fn main() -> ExitCode {
         Verb::Start(args) => start::start(&args),
         Verb::Check(args) => exit(review::check(&args.config, args.strict)),
         Verb::Plan(args) => plan(&args),
+        Verb::Reload(args) => tell(&args.config, Wish::Reload),
+        Verb::Stop(args) => tell(&args.config, Wish::Drain),
         Verb::Origin(args) => origin(&args),
     }
 }
@@ -41,6 +47,25 @@ fn plan(args: &cli::Plan) -> ExitCode {
     };
     let plan = runtime.block_on(review::plan(&KernelTransport::new(), &args.config, args.against.as_deref()));
     plan.map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
+}
+
+/// Sends the gateway that runs by this file a signal; waits for its end where that is what it was told.
+fn tell(path: &Path, wish: Wish) -> ExitCode {
+    let running = match pid_file::of_config(path) {
+        Ok(id) => id,
+        Err(e) => return fail(&e),
+    };
+    if let Err(e) = dataplane_kernel::send(running.id, wish) {
+        return fail(&format!("process {} can't be told: {e}", running.id));
+    }
+    let deadline = Instant::now() + running.graceful_timeout + STOP_SLACK;
+    while wish == Wish::Drain && dataplane_kernel::is_running(running.id) {
+        if Instant::now() > deadline {
+            return fail(&format!("process {} has not ended yet", running.id));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    ExitCode::SUCCESS
 }
 
 fn origin(args: &cli::Origin) -> ExitCode {
@@ -70,3 +95,6 @@ fn fail(reason: &str) -> ExitCode {
     eprintln!("ferrogate: {reason}");
     ExitCode::FAILURE
 }
+
+/// How much longer than its `graceful_timeout` a process is given to end.
+const STOP_SLACK: Duration = Duration::from_secs(10);

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane_kernel::{KernelTransport, UnixSockets};
+use dataplane_kernel::{KernelTransport, Sockets};
 use ferrogate_core::config::dataplane::{Dataplane, Fallback, Plane};
 use ferrogate_core::control::admin::PlaneReport;
+use ferrogate_core::control::reload::Probe;
 use ferrogate_core::worker::{self, ListenError, Orders};
 
 /// A plane that runs the workers.
@@ -51,16 +52,16 @@ pub(crate) fn workers_max(dataplane: &Dataplane) -> usize {
 }
 
 /// Starts the configured plane, or the one it falls back to.
-pub(crate) fn start(dataplane: &Dataplane, orders: Orders) -> Result<(Running, Report), StartError> {
+pub(crate) fn start(dataplane: &Dataplane, orders: Orders, sockets: &Sockets) -> Result<(Running, Report), StartError> {
     if dataplane.plane == Plane::Kernel {
-        return start_kernel(dataplane, orders, None);
+        return start_kernel(dataplane, orders, sockets, None);
     }
-    match (start_dpdk(dataplane, orders.clone()), dataplane.fallback) {
+    match (start_dpdk(dataplane, orders.clone(), sockets), dataplane.fallback) {
         (Ok(started), _) => Ok(started),
         (Err(e), Fallback::None) => Err(StartError::Dpdk(e)),
         (Err(e), Fallback::Kernel) => {
             tracing::warn!("the DPDK plane can't start, so the kernel plane serves (dataplane.fallback): {e}");
-            start_kernel(dataplane, orders, Some(e.to_string()))
+            start_kernel(dataplane, orders, sockets, Some(e.to_string()))
         }
     }
 }
@@ -68,25 +69,34 @@ pub(crate) fn start(dataplane: &Dataplane, orders: Orders) -> Result<(Running, R
 fn start_kernel(
     dataplane: &Dataplane,
     orders: Orders,
+    sockets: &Sockets,
     reason: Option<String>,
 ) -> Result<(Running, Report), StartError> {
     let workers = worker_count(Plane::Kernel, dataplane);
     for listener in orders.snapshot.borrow().listeners.iter().filter(|l| l.config.bind_port) {
         let (name, address) = (&listener.config.name, &listener.config.address);
+        if sockets.has_inherited(address) {
+            continue;
+        }
         dataplane_kernel::probe(address).map_err(|error| {
             StartError::Listen(ListenError { listener: name.clone(), address: address.clone(), error })
         })?;
     }
-    let running = dataplane_kernel::run(workers, move |index, transport| worker::run(index, transport, orders.clone()))
-        .map_err(StartError::Kernel)?;
+    let running =
+        dataplane_kernel::run(workers, sockets, move |index, transport| worker::run(index, transport, orders.clone()))
+            .map_err(StartError::Kernel)?;
     let report = move || PlaneReport { name: "kernel", fallback_reason: reason.clone(), ..PlaneReport::default() };
     Ok((Running::Kernel(running, workers), Arc::new(report)))
 }
 
-fn start_dpdk(dataplane: &Dataplane, orders: Orders) -> Result<(Running, Report), dataplane_dpdk::StartError> {
+fn start_dpdk(
+    dataplane: &Dataplane,
+    orders: Orders,
+    sockets: &Sockets,
+) -> Result<(Running, Report), dataplane_dpdk::StartError> {
     let workers = worker_count(Plane::Dpdk, dataplane);
-    let unix = UnixSockets::default();
-    let kernel = move |_| KernelTransport::with_unix_sockets(unix.clone());
+    let sockets = sockets.clone();
+    let kernel = move |index| KernelTransport::with_sockets(sockets.clone(), index, workers);
     let running = dataplane_dpdk::run(&dataplane.dpdk, workers, kernel, move |index, transport| {
         let orders = orders.clone();
         async move {
@@ -104,6 +114,19 @@ impl Running {
     pub(crate) fn workers(&self) -> usize {
         match self {
             Self::Kernel(_, workers) | Self::Dpdk(_, workers) => *workers,
+        }
+    }
+
+    /// Whether a new process can take its sockets over while it serves: a port has one owner.
+    pub(crate) fn hands_over(&self) -> bool {
+        matches!(self, Self::Kernel(..))
+    }
+
+    /// Whether an address can be listened on, where that can be told before.
+    pub(crate) fn probe(&self) -> Option<Probe> {
+        match self {
+            Self::Kernel(..) => Some(dataplane_kernel::probe),
+            Self::Dpdk(..) => None,
         }
     }
 

@@ -2,15 +2,19 @@
 //!
 //! **Invariant:** nothing listens before the whole file is known to be good; the exit code says how it ended.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use dataplane_kernel::KernelTransport;
+use dataplane_kernel::handover::{self, Predecessor};
+use dataplane_kernel::{KernelTransport, Sockets};
 use ferrogate_core::config::schema::Config;
 use ferrogate_core::control::admin::{Admin, Number, PlaneReport, State};
 use ferrogate_core::control::demo;
 use ferrogate_core::control::log::{Log, LogKnobs, lost_lines};
-use ferrogate_core::control::process::{self, Process};
+use ferrogate_core::control::pid_file::PidFile;
+use ferrogate_core::control::process::{self, Process, Successor};
+use ferrogate_core::control::reload::{Reloader, Reloads};
 use ferrogate_core::control::review::Review;
 use ferrogate_core::control::watchdog::watch_over;
 use ferrogate_core::net::Address;
@@ -20,7 +24,7 @@ use ferrogate_core::telemetry::metrics::WorkerCounters;
 use ferrogate_core::worker::{ListenError, Orders, Stop};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::task::{AbortHandle, spawn_blocking, spawn_local};
 
 use crate::{cli, fail, plane};
 
@@ -32,6 +36,11 @@ pub(crate) fn start(args: &cli::Start) -> ExitCode {
     {
         return fail(&format!("the demo's certificate can't be written: {e}"));
     }
+    // Where an old process waits for us to take its place, it notices by our end that we don't.
+    let (sockets, predecessor) = match handover::take_over() {
+        Ok(taken) => taken.map_or_else(Default::default, |(sockets, from)| (sockets, Some(from))),
+        Err(e) => return fail(&format!("the old process's sockets can't be taken over: {e}")),
+    };
     let review = Review::of(&args.config);
     review.print(false);
     let Some((config, snapshot)) = review.good else { return ExitCode::FAILURE };
@@ -51,37 +60,53 @@ pub(crate) fn start(args: &cli::Start) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(&format!("the control thread's runtime can't start: {e}")),
     };
-    runtime.block_on(run(&config, snapshot, args.demo, &log, &access_logs))
+    let (sender, snapshot) = watch::channel(Arc::new(snapshot));
+    let reloader = Reloader::new(&args.config, review.document, review.certificates, sender, log.knobs());
+    let ended =
+        runtime.block_on(run(&config, (snapshot, reloader), args.demo, (&log, &access_logs), (sockets, predecessor)));
+    // What still runs there is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
-async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_logs: &LogThread) -> ExitCode {
-    let clusters: Arc<[String]> = snapshot.clusters.iter().map(|c| c.config.name.clone()).collect();
+async fn run(
+    config: &Config,
+    (snapshot, (reloader, reloads)): (watch::Receiver<Arc<Snapshot>>, (Reloader, Reloads)),
+    demo: bool,
+    (log, access_logs): (&Log, &LogThread),
+    (sockets, predecessor): (Sockets, Option<Predecessor>),
+) -> ExitCode {
     let workers_max = plane::workers_max(&config.dataplane);
-    let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::new(clusters.len()))).collect();
-    // Held so that the workers see an open channel.
-    let (_snapshot, snapshot) = watch::channel(Arc::new(snapshot));
-    let shown = snapshot.clone();
+    let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::default())).collect();
     let (stop_to, stop) = watch::channel(Stop::No);
     let (started, reports) = mpsc::unbounded_channel();
-    let conns_max = conns_max(config, workers_max);
-    let memory_bytes_max = memory_bytes_max(workers_max);
+    let (conns_max, memory_bytes_max) = (conns_max(workers_max), memory_bytes_max(workers_max));
     let watchdog = watch_over(Arc::clone(&counters), snapshot.clone());
-    let logs = access_logs.queue();
-    let orders = Orders { snapshot, stop, started, counters: Arc::clone(&counters), conns_max, memory_bytes_max, logs };
+    let (logs, counted) = (access_logs.queue(), Arc::clone(&counters));
+    let orders =
+        Orders { snapshot: snapshot.clone(), stop, started, counters: counted, conns_max, memory_bytes_max, logs };
     let (state, state_rx) = watch::channel(State::Starting);
-    let process = Process { stop: stop_to, state, access_logs: access_logs.queue(), log: log.knobs() };
+    let (access_logs, log) = (access_logs.queue(), log.knobs());
+    let mut process = Process {
+        stop: stop_to,
+        state,
+        access_logs: access_logs.clone(),
+        log: log.clone(),
+        reloads: reloads.clone(),
+        successor: None,
+    };
     // Before the workers: what can't start must not have taken traffic from what runs already.
     let report: Arc<OnceLock<plane::Report>> = Arc::default();
-    let reporting = reporting(&report, shown, log.knobs(), access_logs.queue());
-    let admin = Admin::new(counters, clusters, state_rx, reporting);
-    let admin = match serve_admin(admin, config.admin.as_ref()).await {
-        Ok(admin) => admin,
+    let reporting = reporting(&report, snapshot.clone(), (log, access_logs), reloads.clone());
+    let admin = Admin::new(counters, snapshot, state_rx, reporting, reloads);
+    let (admin, admin_task) = match serve_admin(admin, config.admin.as_ref(), &sockets).await {
+        Ok(serving) => serving.unzip(),
         Err(e) => return fail(&e.to_string()),
     };
     if demo {
         demo::start_origins(config, &KernelTransport::new());
     }
-    let running = match plane::start(&config.dataplane, orders) {
+    let running = match plane::start(&config.dataplane, orders, &sockets) {
         Ok((running, plane_report)) => {
             // Set once: this is the only place.
             let _ = report.set(plane_report);
@@ -93,8 +118,18 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
         }
     };
     spawn_local(watchdog);
-    let failure =
-        process.serve(running.workers(), running.ended(), reports, || announce(config, admin.as_ref(), demo)).await;
+    spawn_local(reloader.serve(running.probe()));
+    process.successor = running.hands_over().then(|| successor(&sockets, admin_task)).flatten();
+    let mut pid_file = None;
+    let announce = || {
+        announce(config, admin.as_ref(), demo);
+        pid_file = write_pid_file(config.pid_file.as_deref());
+        sockets.close_unused();
+        if let Some(predecessor) = predecessor {
+            predecessor.ready();
+        }
+    };
+    let failure = process.serve(running.workers(), running.ended(), reports, announce).await;
     let ended = spawn_blocking(move || running.join()).await;
     match (failure, ended) {
         (None, Ok(Ok(()))) => ExitCode::SUCCESS,
@@ -104,40 +139,60 @@ async fn run(config: &Config, snapshot: Snapshot, demo: bool, log: &Log, access_
     }
 }
 
-/// What the plane says of itself once there is one, what the filters count, and what the logs have lost.
+/// What the plane says of itself once there is one, what the filters count, how reloads went, and what the logs have lost.
 fn reporting(
     report: &Arc<OnceLock<plane::Report>>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    log: LogKnobs,
-    access_logs: LogQueue,
+    (log, access_logs): (LogKnobs, LogQueue),
+    reloads: Reloads,
 ) -> plane::Report {
     let report = Arc::clone(report);
     Arc::new(move || {
         let mut shown = report.get().map_or_else(PlaneReport::default, |report| report());
         shown.numbers.extend(Number::of_filters(&snapshot.borrow()));
-        shown.numbers.extend(lost_lines(&log, &access_logs));
+        shown.numbers.extend(lost_lines(&log, &access_logs).into_iter().chain(reloads.numbers()));
         shown
     })
 }
 
-async fn serve_admin(admin: Admin, address: Option<&Address>) -> Result<Option<Address>, ListenError> {
+/// How a new process takes our place: it is the program that we were started from, whatever that is by then.
+fn successor(sockets: &Sockets, admin: Option<AbortHandle>) -> Option<Successor> {
+    let (program, sockets) = (std::env::current_exe().ok()?, sockets.clone());
+    Some(Box::new(move || {
+        let (program, sockets, admin) = (program.clone(), sockets.clone(), admin.clone());
+        Box::pin(async move {
+            let id = handover::start_successor(&program, &sockets).await?;
+            // What comes to the admin API from now on is for the new process.
+            admin.inspect(AbortHandle::abort);
+            Ok(id)
+        })
+    }))
+}
+
+fn write_pid_file(path: Option<&Path>) -> Option<PidFile> {
+    let path = path?;
+    let written = PidFile::write(path).inspect_err(|error| {
+        tracing::error!(path = %path.display(), %error, "the process id can't be written");
+    });
+    written.ok()
+}
+
+async fn serve_admin(
+    admin: Admin,
+    address: Option<&Address>,
+    sockets: &Sockets,
+) -> Result<Option<(Address, AbortHandle)>, ListenError> {
     let Some(address) = address else { return Ok(None) };
-    match admin.listen(KernelTransport::new(), address).await {
-        Ok((bound, serve)) => {
-            spawn_local(serve);
-            Ok(Some(bound))
-        }
+    match admin.listen(KernelTransport::with_sockets(sockets.clone(), 0, 1), address).await {
+        Ok((bound, serve)) => Ok(Some((bound, spawn_local(serve).abort_handle()))),
         Err(error) => Err(ListenError { listener: "admin".into(), address: address.clone(), error }),
     }
 }
 
-/// Downstream connections of one worker: what the file says, else three quarters of the descriptors that the process may open, shared
+/// Downstream connections of one worker where the file does not say: three quarters of the descriptors that the process may open, shared
 /// out; the rest is for connections to origins.
-fn conns_max(config: &Config, workers: usize) -> usize {
-    match config.limits.downstream_conns_max {
-        0 => (dataplane_kernel::open_files_max() * 3 / 4 / workers).max(1),
-        n => n,
-    }
+fn conns_max(workers: usize) -> usize {
+    (dataplane_kernel::open_files_max() * 3 / 4 / workers).max(1)
 }
 
 /// Memory of one worker: half of what the process may use, shared out; the rest is for what is not counted, and for the kernel's buffers.

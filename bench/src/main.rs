@@ -1,4 +1,6 @@
 //! `ferrogate-bench`: load, origin and the runs that compare the gateway with its peers.
+//!
+//! **Invariant:** wiring only: each verb is a function of the library.
 
 #![forbid(unsafe_code)]
 

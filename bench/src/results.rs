@@ -83,7 +83,7 @@ pub struct Absent {
 pub enum Level {
     /// As many requests as the connections carry.
     Saturation,
-    /// The same rate for every backend: about 60 % of the slowest one's capacity.
+    /// The same rate for every backend: about 60 % of the capacity of the slowest one on kernel sockets.
     Fixed,
     /// Half of the backend's own capacity.
     Half,

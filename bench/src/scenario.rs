@@ -27,7 +27,7 @@ pub struct Scenario {
     pub origin_tls: bool,
     /// Who takes part.
     pub wires: Wires,
-    /// The fixed rate is this part of the slowest backend's capacity.
+    /// The fixed rate is this part of the capacity of the slowest backend on kernel sockets.
     pub fixed_part: f64,
     /// Scenarios of one group have the same fixed rate, that of the first of them.
     pub rate_group: Option<&'static str>,
@@ -149,7 +149,7 @@ const HANDSHAKES: Scenario = Scenario { requests_per_connection: 1, ..TLS };
 
 /// Less than elsewhere: ten thousand connections have to carry what a hundred can.
 const CONNECTIONS: Scenario =
-    Scenario { levels: &[Level::Fixed], fixed_part: 0.4, rate_group: Some("conns"), rounds_part: 0.75, ..PLAIN };
+    Scenario { levels: &[Level::Fixed], fixed_part: 0.4, rate_group: Some("conns"), rounds_part: 0.6, ..PLAIN };
 
 const IDLE: Scenario = Scenario {
     levels: &[Level::Idle],
@@ -211,7 +211,7 @@ const SCENARIOS: &[Scenario] = &[
         name: "goodput",
         shows: "what is left of the capacity when twice of it is asked for, on 512 connections",
         levels: &[Level::Saturation, Level::Double],
-        rounds_part: 0.75,
+        rounds_part: 0.6,
         ..PLAIN
     },
     Scenario { name: "conns-100", shows: "the same rate over 100 connections", connections: 100, ..CONNECTIONS },
@@ -244,6 +244,8 @@ const SCENARIOS: &[Scenario] = &[
         connections: 100_000,
         front: Front::Ecdsa(Resume::Always),
         wires: Wires::Memif,
+        // Half a minute of handshakes each.
+        rounds_part: 0.3,
         ..IDLE
     },
     Scenario { name: "h2-clear", shows: "HTTP/2 in clear", absent: Some("HTTP/2 is not served yet"), ..ABSENT },

@@ -118,7 +118,7 @@ impl Interval {
     /// Whether the ratio can't be relied upon: a second run might well differ by a tenth.
     #[must_use]
     pub fn is_noisy(&self) -> bool {
-        !(self.width() <= NOISY_INTERVAL)
+        self.width().is_nan() || self.width() > NOISY_INTERVAL
     }
 }
 

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod config;
 pub mod control;
 pub mod filter;
+pub mod handover;
 pub mod message;
 pub mod net;
 pub mod orders;

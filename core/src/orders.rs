@@ -24,7 +24,7 @@ pub struct Orders {
     pub started: mpsc::UnboundedSender<Result<(), ListenError>>,
     /// The counters of each worker.
     pub counters: Arc<[Arc<WorkerCounters>]>,
-    /// Connections that one worker may have open.
+    /// Connections that one worker may have open where `limits.downstream_conns_max` does not say.
     pub conns_max: usize,
     /// Memory that one worker may hold where `limits.memory_bytes_max` does not say, in bytes.
     pub memory_bytes_max: usize,

@@ -2,34 +2,31 @@
 //!
 //! **Invariant:** a worker shares nothing with the others but the snapshot, the stop signal and counters that it alone writes.
 
+mod entrance;
 mod probe;
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
-use tls_offload::ServerTls;
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::config::{Limits, schema as config};
-use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
+use crate::config::Limits;
+use crate::filter::network::{ConnectionFilters, Event};
 use crate::message::Downstream;
-use crate::net::{Conn, ListenOptions, Listener, Transport};
+use crate::net::Transport;
 pub use crate::orders::{ListenError, Orders, Stop};
-use crate::proxy::{Current, Generation, Proxy};
+use crate::proxy::{Current, Generation};
 use crate::stream::load::{CONN_BYTES, Charge, Load, TLS_BYTES};
-use crate::stream::server::serve;
 use crate::stream::{ConnState, Wish};
-use crate::telemetry::metrics::{DownstreamCounters, WorkerCounters};
+use crate::telemetry::metrics::WorkerCounters;
 use crate::telemetry::pulse::Work;
-use crate::tls::MaybeTls;
+use entrance::{Entrance, adopt};
 
 /// Runs one worker until it is told to stop.
 ///
@@ -38,38 +35,38 @@ use crate::tls::MaybeTls;
 pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -> io::Result<()> {
     let counters = Arc::clone(&orders.counters[index]);
     let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
-    let generation = Generation::derive(snapshot, None, &transport, &counters, &orders.logs, index);
+    let generation = Rc::new(Generation::derive(snapshot, None, &transport, &orders.logs, index));
     let plane = transport.clone();
     let load = Rc::new(Load::new(Arc::clone(&counters), move || plane.held_bytes()));
     load.set_limits(generation.limits(), orders.memory_bytes_max);
     let worker = Rc::new(Worker {
         load,
-        current: Rc::new(Current::new(generation)),
+        current: Rc::new(Current::new(Rc::clone(&generation))),
         counters,
         conns: RefCell::default(),
         emptied: Notify::new(),
         room: Notify::new(),
         swept: Cell::new(0),
-        conns_max: orders.conns_max,
+        conns_max: Cell::new(conns_max(generation.limits(), orders.conns_max)),
         draining: Cell::new(false),
+        entrances: Cell::new(0),
     });
-    let listeners = match worker.listen(&transport).await {
-        Ok(listeners) => listeners,
-        Err(e) => {
-            // Nobody listens when the start has been given up already.
-            let _ = orders.started.send(Err(e));
-            return Ok(());
-        }
-    };
+    let mut entrances = Vec::new();
+    if let Some(e) = adopt(&worker, &mut entrances, &generation, &transport).await.pop() {
+        entrances.iter().for_each(|entrance| entrance.close());
+        // Nobody listens when the start has been given up already.
+        let _ = orders.started.send(Err(e));
+        return Ok(());
+    }
+    drop(generation);
     let _ = orders.started.send(Ok(()));
     let sweeper = spawn_local(sweep(Rc::clone(&worker)));
     let probe = spawn_local(probe::probe(Rc::clone(&worker.load)));
-    let stop = worker.follow(index, &transport, &mut orders).await;
-    for listener in &listeners {
-        listener.abort();
-    }
+    let stop = worker.follow(index, &transport, &mut orders, &mut entrances).await;
     if stop == Stop::Drain {
-        worker.drain(&mut orders.stop).await;
+        worker.drain(&mut orders.stop, &entrances).await;
+    } else {
+        entrances.iter().for_each(|entrance| entrance.close());
     }
     sweeper.abort();
     probe.abort();
@@ -81,55 +78,36 @@ struct Worker<T: Transport> {
     current: Rc<Current<T>>,
     counters: Arc<WorkerCounters>,
     load: Rc<Load>,
-    conns: RefCell<Slab<(Rc<ConnState>, Rc<Limits>)>>,
+    conns: RefCell<Slab<Watched>>,
     emptied: Notify,
     /// A connection has gone while the worker had all it may have.
     room: Notify,
     /// Where the next sweep begins.
     swept: Cell<usize>,
-    conns_max: usize,
+    conns_max: Cell<usize>,
     draining: Cell<bool>,
+    /// Entrances that there have been.
+    entrances: Cell<u32>,
 }
 
-/// What the connections of one listener have in common.
-struct Entrance<T: Transport> {
-    worker: Rc<Worker<T>>,
-    proxy: Proxy<T>,
-    tls: Option<ServerTls>,
+/// A connection as its worker sees it.
+struct Watched {
+    state: Rc<ConnState>,
     limits: Rc<Limits>,
-    filters: ConnectionFilters,
+    /// The entrance that it came by.
+    entrance: u32,
 }
 
 impl<T: Transport> Worker<T> {
-    async fn listen(self: &Rc<Self>, transport: &T) -> Result<Vec<JoinHandle<()>>, ListenError> {
-        let generation = self.current.get();
-        let mut bound = Vec::new();
-        for (index, config) in generation.snapshot().listeners.iter().enumerate() {
-            if !config.config.bind_port {
-                continue;
-            }
-            let listener =
-                transport.listen(&config.config.address, &ListenOptions::default()).await.map_err(|error| {
-                    ListenError { listener: config.config.name.clone(), address: config.config.address.clone(), error }
-                })?;
-            bound.push((index, listener));
-        }
-        let accept = |(index, listener)| {
-            let config = &generation.snapshot().listeners[index];
-            let entrance = Rc::new(Entrance {
-                worker: Rc::clone(self),
-                proxy: Proxy::new(Rc::clone(&self.current), index, Arc::clone(&self.counters)),
-                tls: config.tls.as_deref().cloned(),
-                limits: Rc::new(listener_limits(generation.limits(), &config.config)),
-                filters: ConnectionFilters::default(),
-            });
-            spawn_local(accept(entrance, listener))
-        };
-        Ok(bound.into_iter().map(accept).collect())
-    }
-
     /// Puts each new snapshot in force, until a stop is wanted.
-    async fn follow(&self, index: usize, transport: &T, orders: &mut Orders) -> Stop {
+    async fn follow(
+        self: &Rc<Self>,
+        index: usize,
+        transport: &T,
+        orders: &mut Orders,
+        entrances: &mut Vec<Rc<Entrance<T>>>,
+    ) -> Stop {
+        let default_conns_max = orders.conns_max;
         loop {
             tokio::select! {
                 stopped = orders.stop.wait_for(|s| *s != Stop::No) => {
@@ -141,22 +119,31 @@ impl<T: Transport> Worker<T> {
                     }
                     let snapshot = Arc::clone(&orders.snapshot.borrow_and_update());
                     let current = self.current.get();
-                    let _running = self.load.enter(Work::Generation, 0);
+                    let running = self.load.enter(Work::Generation, 0);
                     self.load.set_limits(&snapshot.limits, orders.memory_bytes_max);
-                    let next = Generation::derive(snapshot, Some(&current), transport, &self.counters, &orders.logs, index);
-                    self.current.set(next);
+                    let next = Generation::derive(snapshot, Some(&current), transport, &orders.logs, index);
+                    let next = Rc::new(next);
+                    self.conns_max.set(conns_max(next.limits(), default_conns_max));
+                    self.current.set(Rc::clone(&next));
+                    drop(running);
+                    for error in adopt(self, entrances, &next, transport).await {
+                        self.counters.downstream.listen_failed.inc();
+                        tracing::error!(worker = index, "{error}");
+                    }
                 }
             }
         }
     }
 
     /// Lets what runs finish, within `graceful_timeout`.
-    async fn drain(&self, stop: &mut watch::Receiver<Stop>) {
+    async fn drain(&self, stop: &mut watch::Receiver<Stop>, entrances: &[Rc<Entrance<T>>]) {
         self.draining.set(true);
-        for (_, (state, _)) in &*self.conns.borrow() {
-            state.ask(Wish::Close);
-        }
+        entrances.iter().for_each(|entrance| entrance.retire());
+        self.ask_to_close(|_| true);
         let emptied = async {
+            for entrance in entrances {
+                entrance.closed().await;
+            }
             while !self.conns.borrow().is_empty() {
                 self.emptied.notified().await;
             }
@@ -180,9 +167,9 @@ impl<T: Transport> Worker<T> {
         // So many a turn, so that a turn is short; the next one goes on from here.
         let start = if self.swept.get() < conns.capacity() { self.swept.get() } else { 0 };
         for key in start..start + SWEEP_CONNS_MAX {
-            let Some((state, limits)) = conns.get(key) else { continue };
-            if let Some(before) = now.checked_sub(limits.idle_timeout) {
-                self.counters.downstream.idle_closed.add(u64::from(state.close_if_idle(before)));
+            let Some(watched) = conns.get(key) else { continue };
+            if let Some(before) = now.checked_sub(watched.limits.idle_timeout) {
+                self.counters.downstream.idle_closed.add(u64::from(watched.state.close_if_idle(before)));
             }
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
@@ -192,13 +179,31 @@ impl<T: Transport> Worker<T> {
         }
     }
 
-    fn enter(self: &Rc<Self>, limits: &Rc<Limits>, is_tls: bool) -> (Rc<ConnState>, Present<T>) {
+    fn enter(self: &Rc<Self>, limits: &Rc<Limits>, entrance: u32, is_tls: bool) -> (Rc<ConnState>, Present<T>) {
         let state = Rc::new(ConnState::of_worker(Rc::clone(&self.load)));
         let charge = self.load.charge(CONN_BYTES + if is_tls { TLS_BYTES } else { 0 });
-        let key = self.conns.borrow_mut().insert((Rc::clone(&state), Rc::clone(limits)));
+        let watched = Watched { state: Rc::clone(&state), limits: Rc::clone(limits), entrance };
+        let key = self.conns.borrow_mut().insert(watched);
         self.counters.downstream.connection_total.inc();
         self.counters.downstream.connection_active.inc();
         (state, Present { worker: Rc::clone(self), key, watched: None, _charge: charge })
+    }
+
+    /// Whether it has as many connections as it may have.
+    fn is_full(&self) -> bool {
+        self.conns.borrow().len() >= self.conns_max.get()
+    }
+
+    /// Asks connections to close, by the entrance that they came by.
+    fn ask_to_close(&self, entrance: impl Fn(u32) -> bool) {
+        for (_, watched) in self.conns.borrow().iter().filter(|(_, w)| entrance(w.entrance)) {
+            watched.state.ask(Wish::Close);
+        }
+    }
+
+    fn next_entrance(&self) -> u32 {
+        self.entrances.set(self.entrances.get().wrapping_add(1));
+        self.entrances.get()
     }
 }
 
@@ -217,7 +222,7 @@ impl<T: Transport> Drop for Present<T> {
             watched.0.on_event(&watched.1, Event::Closed);
         }
         let worker = &self.worker;
-        let was_full = worker.conns.borrow().len() >= worker.conns_max;
+        let was_full = worker.is_full();
         worker.conns.borrow_mut().remove(self.key);
         if was_full {
             worker.room.notify_waiters();
@@ -232,146 +237,9 @@ impl<T: Transport> Drop for Present<T> {
     }
 }
 
-/// The limits of a listener: the general ones, and what it says itself.
-fn listener_limits(general: &Limits, listener: &config::Listener) -> Limits {
-    let mut limits = general.clone();
-    if let Some(bytes) = listener.proxy.head_bytes_max {
-        limits.head_bytes_max = bytes;
-        limits.request_line_bytes_max = limits.request_line_bytes_max.min(bytes);
-    }
-    if let Some(bytes) = listener.proxy.request_body_bytes_max {
-        limits.request_body_bytes_max = bytes;
-    }
-    if let Some(timeout) = listener.idle_timeout {
-        limits.idle_timeout = timeout;
-    }
-    limits
-}
-
-/// Accepts on one listener until it is aborted.
-async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listener) {
-    let worker = &entrance.worker;
-    let counters = &worker.counters.downstream;
-    loop {
-        while worker.conns.borrow().len() >= worker.conns_max {
-            // Left in the kernel's queue, where another worker or a moment's patience may serve it.
-            counters.accept_limited.inc();
-            worker.room.notified().await;
-        }
-        while worker.load.is_full() {
-            counters.accept_limited.inc();
-            // Memory comes back by other ways than a connection that goes, too.
-            let _ = timeout(entrance.limits.accept_pause, worker.room.notified()).await;
-        }
-        match listener.accept().await {
-            Ok(conn) => {
-                let (state, present) = worker.enter(&entrance.limits, entrance.tls.is_some());
-                admit(&entrance, conn, state, present);
-            }
-            Err(e) => pause(&e, counters, &entrance.limits).await,
-        }
-    }
-}
-
-/// After a failed accept: goes on at once when only that connection failed, else waits for descriptors or memory to come back.
-async fn pause(error: &io::Error, counters: &DownstreamCounters, limits: &Limits) {
-    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
-        return;
-    }
-    counters.accept_paused.inc();
-    tracing::warn!(%error, pause = ?limits.accept_pause, "accepting pauses: raise LimitNOFILE (ulimit -n) or lower limits.downstream_conns_max");
-    sleep(limits.accept_pause).await;
-}
-
-/// Starts the task of a connection that was accepted.
-fn admit<T: Transport>(entrance: &Rc<Entrance<T>>, conn: T::Conn, state: Rc<ConnState>, present: Present<T>) {
-    if entrance.tls.is_none() && entrance.filters.is_empty() {
-        start(entrance, MaybeTls::Plain(conn), state, present);
-        return;
-    }
-    // A task of its own for what comes before the first request: it is far larger than what an idle connection should hold.
-    let entrance = Rc::clone(entrance);
-    spawn_local(async move {
-        let (mut conn, mut present) = (conn, present);
-        if !entrance.filters.is_empty() && !screen(&mut conn, &entrance, &mut present).await {
-            return;
-        }
-        let conn = match &entrance.tls {
-            None => Some(MaybeTls::Plain(conn)),
-            Some(tls) => handshake(conn, tls, &entrance).await,
-        };
-        if let Some(conn) = conn {
-            start(&entrance, conn, state, present);
-        }
-    });
-}
-
-/// Shows a connection to the filters that come before the codec; says whether it may go on.
-async fn screen<T: Transport>(conn: &mut T::Conn, entrance: &Entrance<T>, present: &mut Present<T>) -> bool {
-    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-    let mut downstream = Downstream { id: 0, peer, local, is_tls: entrance.tls.is_some() };
-    let first_bytes = look_at_first_bytes(conn, &entrance.filters, &mut downstream, entrance.limits.head_bytes_max);
-    let passed = timeout(entrance.limits.head_timeout, first_bytes).await.unwrap_or(false);
-    if !passed || entrance.filters.on_connection(&downstream) == Flow::Stop {
-        return false;
-    }
-    entrance.filters.on_event(&downstream, Event::Accepted);
-    present.watched = Some(Box::new((entrance.filters.clone(), downstream)));
-    true
-}
-
-async fn look_at_first_bytes<C: Conn>(
-    conn: &mut C,
-    filters: &ConnectionFilters,
-    downstream: &mut Downstream,
-    bytes_max: usize,
-) -> bool {
-    for filter in &filters.listener {
-        let mut known = 0;
-        loop {
-            let look = poll_fn(|cx| {
-                conn.poll_read_with(cx, known, |bytes| match filter.on_bytes(downstream, bytes) {
-                    Look::Done(used) => (used, Some(None)),
-                    // No more will come, or more than a listener filter may ask for.
-                    Look::More if bytes.len() <= known || bytes.len() >= bytes_max => (0, None),
-                    Look::More => (0, Some(Some(bytes.len()))),
-                    Look::Refuse => (0, None),
-                })
-            });
-            match look.await {
-                Ok(Some(Some(seen))) => known = seen,
-                Ok(Some(None)) => break,
-                Ok(None) | Err(_) => return false,
-            }
-        }
-    }
-    true
-}
-
-/// Serves a connection, in a task of its own, until it is closed.
-fn start<T: Transport>(entrance: &Rc<Entrance<T>>, conn: MaybeTls<T::Conn>, state: Rc<ConnState>, present: Present<T>) {
-    let (proxy, limits) = (entrance.proxy.clone(), Rc::clone(&entrance.limits));
-    // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
-    spawn_local(serve(conn, entrance.tls.is_some(), proxy, limits, state, present));
-}
-
-async fn handshake<T: Transport>(conn: T::Conn, tls: &ServerTls, entrance: &Entrance<T>) -> Option<MaybeTls<T::Conn>> {
-    let peer = conn.peer_addr().clone();
-    let mut handshake = pin!(timeout(entrance.limits.handshake_timeout, MaybeTls::accept(conn, tls)));
-    let watched = poll_fn(|cx| {
-        let _running = entrance.worker.load.enter(Work::Handshake, 0);
-        handshake.as_mut().poll(cx)
-    });
-    match watched.await {
-        Ok(Ok(conn)) => return Some(conn),
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
-        Err(_) => {
-            entrance.worker.counters.downstream.handshake_timeout.inc();
-            tracing::debug!(%peer, "a TLS handshake took longer than handshake_timeout");
-        }
-    }
-    entrance.worker.counters.downstream.handshake_failed.inc();
-    None
+/// Connections that a worker may have open.
+fn conns_max(limits: &Limits, default: usize) -> usize {
+    if limits.downstream_conns_max > 0 { limits.downstream_conns_max } else { default }
 }
 
 async fn sweep<T: Transport>(worker: Rc<Worker<T>>) {

@@ -8,15 +8,20 @@
 mod affinity;
 mod buffers;
 mod conn;
+pub mod handover;
 mod memory;
 mod rlimit;
 mod run;
+mod signal;
 mod socket;
+mod sockets;
 mod transport;
 
 pub use conn::KernelConn;
 pub use memory::memory_bytes;
 pub use rlimit::open_files_max;
 pub use run::{Running, available_cores, run};
+pub use signal::{Wish, is_running, send};
 pub use socket::probe;
-pub use transport::{KernelListener, KernelTransport, UnixSockets};
+pub use sockets::Sockets;
+pub use transport::{KernelListener, KernelTransport};

@@ -9,7 +9,8 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime::{Builder, LocalOptions};
 
 use crate::affinity;
-use crate::transport::{KernelTransport, UnixSockets};
+use crate::sockets::Sockets;
+use crate::transport::KernelTransport;
 
 /// The workers of this process.
 pub struct Running {
@@ -22,25 +23,24 @@ pub fn available_cores() -> usize {
     affinity::allowed_cores().map_or(1, |cores| cores.len().max(1))
 }
 
-/// Starts `workers` threads, each running `worker(index, transport)` to its end.
+/// Starts `workers` threads, each running `worker(index, transport)` to its end; they listen on `sockets` together.
 ///
 /// With as many workers as cores, each is pinned to one; with fewer, the kernel places them.
 ///
 /// # Errors
 /// When a thread can't be made.
-pub fn run<F, Fut>(workers: usize, worker: F) -> io::Result<Running>
+pub fn run<F, Fut>(workers: usize, sockets: &Sockets, worker: F) -> io::Result<Running>
 where
     F: Fn(usize, KernelTransport) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>>,
 {
     let cores = affinity::allowed_cores()?;
     let pin = cores.len() == workers;
-    let unix = UnixSockets::default();
     let mut threads = Vec::with_capacity(workers);
     for index in 0..workers {
-        let (worker, unix) = (worker.clone(), unix.clone());
+        let (worker, sockets) = (worker.clone(), sockets.clone());
         let core = cores.get(index).copied().filter(|_| pin);
-        let body = move || run_one(index, core, unix, worker);
+        let body = move || run_one((index, workers), core, sockets, worker);
         threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(body)?);
     }
     Ok(Running { threads })
@@ -67,7 +67,7 @@ impl Running {
     }
 }
 
-fn run_one<F, Fut>(index: usize, core: Option<usize>, unix: UnixSockets, worker: F) -> io::Result<()>
+fn run_one<F, Fut>((index, workers): (usize, usize), core: Option<usize>, sockets: Sockets, worker: F) -> io::Result<()>
 where
     F: Fn(usize, KernelTransport) -> Fut,
     Fut: Future<Output = io::Result<()>>,
@@ -78,5 +78,5 @@ where
         tracing::warn!(worker = index, core, %error, "the worker runs unpinned");
     }
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(worker(index, KernelTransport::with_unix_sockets(unix)))
+    runtime.block_on(worker(index, KernelTransport::with_sockets(sockets, index, workers)))
 }

@@ -1,60 +1,59 @@
 //! The core's transport over tokio's socket types.
 //!
-//! **Invariant:** everything here belongs to one worker, but for the listening unix sockets: a path can be bound only once, so that
-//! workers share its accept queue.
+//! **Invariant:** everything here belongs to one worker, but for the table of listening sockets: a unix path can be bound only once, and
+//! a new process takes all of them over.
 
-use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::task::Poll;
 
 use ferrogate_core::net::{Address, ListenOptions, Listener, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::buffers::Buffers;
 use crate::conn::KernelConn;
 use crate::socket;
+use crate::sockets::{Share, Sockets, Used};
 
 /// The kernel's sockets, as one worker uses them.
 #[derive(Clone)]
 pub struct KernelTransport {
     buffers: Rc<Buffers>,
-    unix: UnixSockets,
+    sockets: Sockets,
+    share: Share,
 }
 
-/// A listening socket of one worker.
+/// The listening sockets of one worker for one address.
 pub struct KernelListener {
     io: Io,
     local: Rc<Address>,
     buffers: Rc<Buffers>,
-    unix: Option<UnixSockets>,
 }
 
 enum Io {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+    /// More than one where an old process with more workers has handed its sockets over.
+    Tcp {
+        listeners: Vec<TcpListener>,
+        _used: Used,
+    },
+    Unix(UnixListener, Sockets),
 }
 
-/// The unix sockets that the workers of one process listen on together.
-#[derive(Clone, Default)]
-#[allow(clippy::disallowed_types, reason = "taken when a worker starts to listen, never on a request's path")]
-pub struct UnixSockets(Arc<std::sync::Mutex<HashMap<PathBuf, (StdUnixListener, usize)>>>);
-
 impl KernelTransport {
-    /// A transport whose unix sockets nobody else shares. Needs a tokio runtime with its I/O driver on when used.
+    /// A transport whose sockets nobody else shares. Needs a tokio runtime with its I/O driver on when used.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_unix_sockets(UnixSockets::default())
+        Self::with_sockets(Sockets::default(), 0, 1)
     }
 
-    /// A transport whose unix sockets are shared with the others that were given a clone of `unix`.
+    /// The transport of one of so many workers, which use `sockets` together.
     #[must_use]
-    pub fn with_unix_sockets(unix: UnixSockets) -> Self {
-        Self { buffers: Rc::new(Buffers::new()), unix }
+    pub fn with_sockets(sockets: Sockets, index: usize, workers: usize) -> Self {
+        Self { buffers: Rc::new(Buffers::new()), sockets, share: Share { index, workers } }
     }
 
     async fn connect_tcp(&self, address: SocketAddr) -> io::Result<KernelConn> {
@@ -83,18 +82,15 @@ impl Transport for KernelTransport {
         let buffers = Rc::clone(&self.buffers);
         match address {
             Address::Inet(inet) => {
-                let io = TcpListener::from_std(socket::listen_tcp(*inet, options)?)?;
-                let local = Rc::new(io.local_addr()?.into());
-                Ok(KernelListener { io: Io::Tcp(io), local, buffers, unix: None })
+                let (listeners, used) = self.sockets.listen_tcp(*inet, options, self.share)?;
+                let listeners: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
+                let local = listeners.first().ok_or(io::ErrorKind::NotFound)?.local_addr()?;
+                Ok(KernelListener { io: Io::Tcp { listeners, _used: used }, local: Rc::new(local.into()), buffers })
             }
             Address::Unix(path) => {
-                let io = UnixListener::from_std(self.unix.listen(path, options)?)?;
-                Ok(KernelListener {
-                    io: Io::Unix(io),
-                    local: Rc::new(address.clone()),
-                    buffers,
-                    unix: Some(self.unix.clone()),
-                })
+                let io = UnixListener::from_std(self.sockets.listen_unix(path, options)?)?;
+                let io = Io::Unix(io, self.sockets.clone());
+                Ok(KernelListener { io, local: Rc::new(address.clone()), buffers })
             }
         }
     }
@@ -116,12 +112,12 @@ impl Listener for KernelListener {
     async fn accept(&mut self) -> io::Result<KernelConn> {
         let buffers = Rc::clone(&self.buffers);
         match &self.io {
-            Io::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
+            Io::Tcp { listeners, .. } => {
+                let (stream, peer) = accept_any(listeners).await?;
                 let bound = self.local.inet().is_some_and(|a| !a.ip().is_unspecified());
                 Ok(KernelConn::tcp(stream, peer.into(), bound.then(|| Rc::clone(&self.local)), buffers))
             }
-            Io::Unix(listener) => {
+            Io::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 Ok(KernelConn::unix(stream, Address::Unix(PathBuf::new()), Some(Rc::clone(&self.local)), buffers))
             }
@@ -133,35 +129,27 @@ impl Listener for KernelListener {
     }
 }
 
-impl UnixSockets {
-    fn listen(&self, path: &Path, options: &ListenOptions) -> io::Result<StdUnixListener> {
-        let mut bound = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((listener, users)) = bound.get_mut(path).filter(|_| options.reuse_port) {
-            let listener = listener.try_clone()?;
-            *users += 1;
-            return Ok(listener);
-        }
-        let listener = socket::listen_unix(path, options)?;
-        bound.insert(path.to_owned(), (listener.try_clone()?, 1));
-        Ok(listener)
-    }
-
-    /// One worker listens no more; with the last the socket goes, and its file.
-    fn leave(&self, path: &Path) {
-        let mut bound = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some((_, users)) = bound.get_mut(path) else { return };
-        *users -= 1;
-        if *users == 0 {
-            bound.remove(path);
-            let _ = std::fs::remove_file(path);
+impl Drop for KernelListener {
+    fn drop(&mut self) {
+        if let (Io::Unix(_, sockets), Address::Unix(path)) = (&self.io, &*self.local) {
+            sockets.leave(path);
         }
     }
 }
 
-impl Drop for KernelListener {
-    fn drop(&mut self) {
-        if let (Some(sockets), Address::Unix(path)) = (&self.unix, &*self.local) {
-            sockets.leave(path);
+/// The next connection of any of some sockets. There is more than one only until the next restart.
+async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    match listeners {
+        [one] => one.accept().await,
+        many => {
+            poll_fn(|cx| {
+                let accepted = many.iter().find_map(|listener| match listener.poll_accept(cx) {
+                    Poll::Ready(accepted) => Some(accepted),
+                    Poll::Pending => None,
+                });
+                accepted.map_or(Poll::Pending, Poll::Ready)
+            })
+            .await
         }
     }
 }

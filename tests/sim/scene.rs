@@ -73,7 +73,7 @@ struct Gateway {
     counters: Arc<WorkerCounters>,
     stop: watch::Sender<Stop>,
     // Held so that the worker sees an open channel.
-    _snapshot: watch::Sender<Arc<Snapshot>>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
 }
 
 impl Scene {
@@ -220,7 +220,7 @@ impl Gateway {
     async fn start(host: &Host) -> Result<Self, String> {
         let (config, _) = Config::parse(CONFIG, "sim.yaml").map_err(|e| format!("the configuration: {e:?}"))?;
         let snapshot = Snapshot::build(&config, None, &mut Certificates::default()).map_err(|e| format!("{e:?}"))?;
-        let counters = Arc::new(WorkerCounters::new(snapshot.clusters.len()));
+        let counters = Arc::new(WorkerCounters::default());
         let (snapshot_tx, snapshot) = watch::channel(Arc::new(snapshot));
         let (stop, stop_rx) = watch::channel(Stop::No);
         let (started, mut reports) = mpsc::unbounded_channel();
@@ -236,16 +236,17 @@ impl Gateway {
         };
         let task = spawn_local(worker::run(0, host.transport.clone(), orders));
         match reports.recv().await {
-            Some(Ok(())) => Ok(Self { task, counters, stop, _snapshot: snapshot_tx }),
+            Some(Ok(())) => Ok(Self { task, counters, stop, snapshot: snapshot_tx }),
             report => Err(format!("the gateway did not start: {report:?}")),
         }
     }
 
     /// The clients have left: the gateway comes to rest by itself, and ends when it is told to.
     async fn settle(mut self) -> Result<(), String> {
-        let (down, up) = (&self.counters.downstream, &self.counters.upstream);
-        let of_all = |f: fn(&UpstreamCounters) -> u64| up.iter().map(|u| f(u)).sum::<u64>();
-        let up_requests = || of_all(|u| u.request_active.get());
+        let down = &self.counters.downstream;
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let of_all = |f| snapshot.clusters.iter().filter_map(|c| c.shared.sum(f)).sum::<u64>();
+        let up_requests = || of_all(|u: &UpstreamCounters| u.request_active.get());
         let active = || [down.connection_active.get(), down.request_active.get(), up_requests()];
         until(|| active() == [0; 3])
             .await

@@ -91,7 +91,7 @@ pub struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Where clients connect to, in turn: to one of our ports a client's address can have some 60,000 connections.
+    /// Where clients connect to, in turn: a client on our own stack has 32,768 port numbers for each of them.
     #[must_use]
     pub fn listeners(&self) -> Vec<SocketAddr> {
         let ports = u16::try_from(self.connections.div_ceil(CONNECTIONS_PER_PORT).max(1)).unwrap_or(u16::MAX);
@@ -247,7 +247,7 @@ impl Plane {
     }
 }
 
-const CONNECTIONS_PER_PORT: u64 = 50_000;
+const CONNECTIONS_PER_PORT: u64 = 30_000;
 
 /// Virtual hosts of `h1-real`: `h000.example` and on.
 pub const VIRTUAL_HOSTS: usize = 200;

@@ -111,7 +111,7 @@ impl Content<'_> {
         let mut blocks = vec![
             Block::Heading(2, "In short".to_owned()),
             Block::Text(
-                "What a request costs the proxy in CPU time, at the same rate for all (about 60 % of what the slowest can carry). A figure is a \
+                "What a request costs the proxy in CPU time, at the same rate for all (about 60 % of what the slowest on kernel sockets can carry). A figure is a \
                  ratio: below 1 the first needs less than the second. Brackets: the interval that holds the true median with 95 % confidence. \
                  [noisy]: the interval is wider than a tenth; do not rely on it."
                     .to_owned(),

@@ -179,9 +179,13 @@ mod tests {
         ];
         assert_eq!(markdown(&blocks), "# A & B\n\nsee `x<y>`\n\n- one\n\n| a | b |\n| --- | ---: |\n| c\\|d | 1 |\n");
         let page = html(&blocks);
-        for part in
-            ["<h1>A &amp; B</h1>", "<code>x&lt;y&gt;</code>", "<li>one</li>", "<td>c|d</td>", "<figcaption>a plot"]
-        {
+        for part in [
+            "<h1>A &amp; B</h1>",
+            "<code>x&lt;y&gt;</code>",
+            "<li>one</li>",
+            "<td class=\"text\">c|d</td>",
+            "<figcaption>a plot",
+        ] {
             assert!(page.contains(part), "{part} is missing in {page}");
         }
     }

@@ -53,12 +53,11 @@ pub fn number(value: f64) -> String {
         let step = 10_f64.powf(size.log10().floor() - 2.0);
         return thousands((value / step).round() * step);
     }
-    let digits = if size >= 100.0 || size == 0.0 {
-        0
-    } else if size >= 10.0 {
-        1
-    } else {
-        2
+    // By the rounded value: 9.996 is 10.0.
+    let digits = match size {
+        s if s >= 99.95 || s == 0.0 => 0,
+        s if s >= 9.995 => 1,
+        _ => 2,
     };
     format!("{value:.digits$}")
 }
@@ -89,6 +88,8 @@ mod tests {
             (0.0, "0"),
             (0.12345, "0.12"),
             (9.494, "9.49"),
+            (9.996, "10.0"),
+            (99.96, "100"),
             (94.94, "94.9"),
             (949.4, "949"),
             (9494.0, "9,490"),

@@ -28,10 +28,10 @@ pub struct RunArgs {
     /// Rounds of each cell; long cells have fewer. 7, or 3 with --quick.
     #[arg(long)]
     pub rounds: Option<usize>,
-    /// Seconds of each window. 1, or 0.4 with --quick.
+    /// Seconds of each window. 0.6, or 0.4 with --quick.
     #[arg(long)]
     pub seconds: Option<f64>,
-    /// Seconds of load before each window. 0.3, or 0.2 with --quick.
+    /// Seconds of load before each window. 0.2 otherwise.
     #[arg(long)]
     pub warmup: Option<f64>,
     /// How client and origin are reached.
@@ -138,8 +138,8 @@ impl RunArgs {
             backends,
             absent,
             rounds: self.rounds.unwrap_or(if self.quick { 3 } else { 7 }).max(1),
-            seconds: self.seconds.unwrap_or(if self.quick { 0.4 } else { 1.0 }),
-            warmup: self.warmup.unwrap_or(if self.quick { 0.2 } else { 0.3 }),
+            seconds: self.seconds.unwrap_or(if self.quick { 0.4 } else { 0.6 }),
+            warmup: self.warmup.unwrap_or(0.2),
             counts: !self.no_counts && !self.quick,
             place: PlaceOptions {
                 loopback: self.wire == Wire::Loopback,
@@ -246,7 +246,7 @@ fn no_such(what: &str, name: &str, names: &[&str]) -> String {
 const QUICK_SCENARIOS: [&str; 3] = ["h1-keepalive", "https-keepalive", "tls-full-ecdsa-p256"];
 
 /// Start and end of a proxy, shared by the windows of its turn, and of the load generator.
-const OVERHEAD_SECONDS: f64 = 0.4;
+const OVERHEAD_SECONDS: f64 = 0.25;
 
 #[cfg(test)]
 mod tests {

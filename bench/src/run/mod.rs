@@ -26,6 +26,7 @@ use crate::run::counts::Shim;
 use crate::run::place::{Place, Proxy};
 use crate::run::progress::Progress;
 use crate::scenario::Scenario;
+use crate::stage::network::Lane;
 use crate::stage::stop;
 
 /// Runs it all; the file that was written.
@@ -163,16 +164,23 @@ impl<'a> Runner<'a> {
         if let Some(rate) = scenario.rate_group.and_then(|g| self.rates.get(g)) {
             return Ok(Some(*rate));
         }
-        let mut slowest = f64::INFINITY;
+        // A packet backend that a veth pair holds back must not set the pace of all; it is marked where it can't keep it.
+        let sets_pace = |b: &Backend| b.lane() == Some(Lane::Kernel);
+        let (mut slowest, mut slowest_of_all) = (f64::INFINITY, f64::INFINITY);
         for backend in players.clone() {
             let seconds = (self.plan.seconds / 2.0).max(PROBE_SECONDS_MIN);
             let probe = Window { level: Level::Saturation, rate: None, seconds, warmup: self.plan.warmup };
             self.progress.now(&format!("{} {} probe", scenario.name, backend.name));
-            let done =
-                self.window_on_its_own(scenario, backend, probe).map(|cell| slowest = slowest.min(rate_of(&cell)));
+            let done = self.window_on_its_own(scenario, backend, probe).map(|cell| {
+                slowest_of_all = slowest_of_all.min(rate_of(&cell));
+                if sets_pace(backend) {
+                    slowest = slowest.min(rate_of(&cell));
+                }
+            });
             self.note(scenario, backend, done, players)?;
             self.progress.done(self.plan.window_time(scenario));
         }
+        let slowest = if slowest.is_finite() { slowest } else { slowest_of_all };
         let rate = (slowest.is_finite() && slowest > 1.0).then_some((slowest * scenario.fixed_part).floor());
         if let (Some(group), Some(rate)) = (scenario.rate_group, rate) {
             self.rates.insert(group, rate);

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 
 use super::exposition::Counters;
+use super::reload::{ReloadError, Reloads};
 use crate::config::Limits;
 use crate::filter::Tally;
 use crate::message::{Exchange, Method, Response};
@@ -29,6 +30,7 @@ pub struct Admin {
     counters: Counters,
     state: watch::Receiver<State>,
     plane: Arc<dyn Fn() -> PlaneReport + Send + Sync>,
+    reloads: Reloads,
 }
 
 /// Where the process is in its life, with MOSN's numbers.
@@ -38,6 +40,8 @@ pub enum State {
     Starting = 4,
     /// It serves.
     Running = 6,
+    /// It has started a new process that is to take its place, and still serves.
+    StartingNewServer = 12,
     /// It finishes what runs and accepts no more.
     GracefulStopping = 8,
 }
@@ -82,15 +86,16 @@ impl Number {
 }
 
 impl Admin {
-    /// An API over these counters; `clusters` are their names by index.
+    /// An API over these counters.
     #[must_use]
     pub fn new(
         workers: Arc<[Arc<WorkerCounters>]>,
-        clusters: Arc<[String]>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
         state: watch::Receiver<State>,
         plane: Arc<dyn Fn() -> PlaneReport + Send + Sync>,
+        reloads: Reloads,
     ) -> Self {
-        Self { counters: Counters { workers, clusters }, state, plane }
+        Self { counters: Counters { workers, snapshot }, state, plane, reloads }
     }
 
     /// Listens on `address`; the listener's address and the task's future, which serves until it is dropped.
@@ -123,6 +128,15 @@ impl Admin {
         }
     }
 
+    async fn reload(&self) -> Response {
+        match self.reloads.reload("the admin API").await {
+            Ok(generation) => json_reply(&json!({ "generation": generation })),
+            Err(ReloadError(lines)) => {
+                with_body(422, "text/plain; charset=utf-8", Bytes::from(lines.join("\n") + "\n"))
+            }
+        }
+    }
+
     fn answer(&self, x: &Exchange) -> Response {
         let Some(head) = x.request.head.http() else { return local_reply(400) };
         if !matches!(head.method(), Method::Get | Method::Head) {
@@ -148,7 +162,10 @@ impl Admin {
 
 impl Service for Admin {
     async fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) {
-        let answer = self.answer(x);
+        let answer = match x.request.head.http() {
+            Some(head) if head.method() == Method::Post && head.path() == b"/api/v1/reload" => self.reload().await,
+            _ => self.answer(x),
+        };
         // A client that is gone needs no answer.
         let _ = reply.response(x, answer).await;
     }
@@ -202,6 +219,7 @@ Ferrogate admin API
   /api/v1/states     the process id and its state (6 is running, 8 is draining)
   /api/v1/stats      every counter, as JSON
   /api/v1/dataplane  the plane, its ports, drivers and packet counters, as JSON
+  /api/v1/reload     POST: reads the file again and puts it in force, or says what is wrong with it
   /metrics           every counter, for Prometheus
 ";
 

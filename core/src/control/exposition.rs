@@ -12,8 +12,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use super::admin::{Number, PlaneReport};
+use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{DownstreamCounters, Kind, UpstreamCounters, WorkerCounters};
 use crate::telemetry::turns::Turns;
 
@@ -21,7 +23,7 @@ use crate::telemetry::turns::Turns;
 #[derive(Clone, Debug)]
 pub(super) struct Counters {
     pub(super) workers: Arc<[Arc<WorkerCounters>]>,
-    pub(super) clusters: Arc<[String]>,
+    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
 }
 
 impl Counters {
@@ -39,27 +41,19 @@ impl Counters {
     pub(super) fn to_json(&self) -> Value {
         let downstream: Map<_, _> =
             DownstreamCounters::METRICS.iter().map(|m| (m.name.to_owned(), json!(self.downstream(m.read)))).collect();
-        let upstream: Map<_, _> = self
-            .clusters
-            .iter()
-            .enumerate()
-            .map(|(index, name)| {
-                let counters: Map<_, _> = UpstreamCounters::METRICS
-                    .iter()
-                    .map(|m| (m.name.to_owned(), json!(self.upstream(index, m.read))))
-                    .collect();
-                (name.clone(), Value::Object(counters))
-            })
-            .collect();
+        let snapshot = Arc::clone(&self.snapshot.borrow());
+        let clusters = snapshot.clusters.iter().map(|cluster| {
+            let metrics = UpstreamCounters::METRICS.iter();
+            let counters: Map<_, _> =
+                metrics.map(|m| (m.name.to_owned(), json!(cluster.shared.sum(m.read).unwrap_or(0)))).collect();
+            (cluster.config.name.clone(), Value::Object(counters))
+        });
+        let upstream: Map<_, _> = clusters.collect();
         json!({ "downstream": downstream, "upstream": upstream })
     }
 
     fn downstream(&self, read: fn(&DownstreamCounters) -> u64) -> u64 {
         self.workers.iter().map(|w| read(&w.downstream)).fold(0, u64::wrapping_add)
-    }
-
-    fn upstream(&self, cluster: usize, read: fn(&UpstreamCounters) -> u64) -> u64 {
-        self.workers.iter().filter_map(|w| w.upstream.get(cluster)).map(|c| read(c)).fold(0, u64::wrapping_add)
     }
 }
 
@@ -75,13 +69,11 @@ impl Collector for Exposed {
             let series = [(Vec::new(), self.counters.downstream(m.read))];
             write(&mut encoder, m.name, m.help, m.kind, &series)?;
         }
+        let snapshot = Arc::clone(&self.counters.snapshot.borrow());
         for m in UpstreamCounters::METRICS {
-            let series: Vec<_> = self
-                .counters
-                .clusters
-                .iter()
-                .enumerate()
-                .map(|(index, name)| (vec![("cluster", name.clone())], self.counters.upstream(index, m.read)))
+            let clusters = snapshot.clusters.iter();
+            let series: Vec<_> = clusters
+                .map(|c| (vec![("cluster", c.config.name.clone())], c.shared.sum(m.read).unwrap_or(0)))
                 .collect();
             write(&mut encoder, m.name, m.help, m.kind, &series)?;
         }

@@ -7,7 +7,10 @@ mod certificates;
 pub mod demo;
 mod exposition;
 pub mod log;
+pub mod notify;
+pub mod pid_file;
 pub mod process;
+pub mod reload;
 pub mod review;
 pub mod watchdog;
 

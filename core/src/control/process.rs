@@ -3,7 +3,7 @@
 //! **Invariant:** every way out tells the workers to end; a second signal always ends at once.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::{mpsc, watch};
@@ -11,6 +11,8 @@ use tokio::task::spawn_local;
 
 use super::admin::State;
 use super::log::LogKnobs;
+use super::notify::{notify, watchdog_interval};
+use super::reload::Reloads;
 use crate::config::Config;
 use crate::orders::{ListenError, Stop};
 use crate::telemetry::log_file::{LogFile, Rotation};
@@ -26,7 +28,14 @@ pub struct Process {
     pub access_logs: LogQueue,
     /// The process's own log.
     pub log: LogKnobs,
+    /// The reloader.
+    pub reloads: Reloads,
+    /// Starts a new process in our place and is ready when it serves, with its process id; None where the plane can't.
+    pub successor: Option<Successor>,
 }
+
+/// Starts a new process in our place.
+pub type Successor = Box<dyn Fn() -> Pin<Box<dyn Future<Output = io::Result<u32>>>>>;
 
 impl Process {
     /// Waits until all `workers` listen, announces that, then waits for the end; says what went wrong. `ended` is ready when a worker has
@@ -60,6 +69,17 @@ impl Process {
         }
         self.state.send_replace(State::Running);
         announce();
+        // The main process may be another than the one that was started: we may have taken its place.
+        notify(&format!("READY=1\nMAINPID={}", std::process::id()));
+        if let Some(every) = watchdog_interval() {
+            spawn_local(async move {
+                let mut tick = tokio::time::interval(every);
+                loop {
+                    tick.tick().await;
+                    notify("WATCHDOG=1");
+                }
+            });
+        }
         tokio::select! {
             () = self.follow_signals() => None,
             () = &mut ended => {
@@ -69,7 +89,8 @@ impl Process {
         }
     }
 
-    /// TERM and QUIT let what runs finish, INT does not; a second signal is always at once. USR1 opens the logs again.
+    /// TERM and QUIT let what runs finish, INT does not; a second signal is always at once. HUP reloads, USR2 has a new process take our
+    /// place, USR1 opens the logs again.
     async fn follow_signals(&self) {
         let Ok(mut signals) = Signals::new() else { return std::future::pending().await };
         loop {
@@ -80,6 +101,20 @@ impl Process {
                     return;
                 }
                 Signal::Terminate => break,
+                Signal::Reload => {
+                    notify("RELOADING=1");
+                    let reloads = self.reloads.clone();
+                    spawn_local(async move {
+                        // What went wrong is in the log.
+                        let _ = reloads.reload("HUP").await;
+                        notify("READY=1");
+                    });
+                }
+                Signal::Upgrade => {
+                    if self.hand_over().await {
+                        break;
+                    }
+                }
                 Signal::Reopen => {
                     self.log.reopen();
                     self.access_logs.reopen();
@@ -87,14 +122,36 @@ impl Process {
                 }
             }
         }
+        notify("STOPPING=1");
         tracing::info!("draining: no new connections, running requests finish within graceful_timeout");
         self.state.send_replace(State::GracefulStopping);
         self.stop.send_replace(Stop::Drain);
         let stop = self.stop.clone();
         spawn_local(async move {
-            while signals.next().await == Signal::Reopen {}
+            while !matches!(signals.next().await, Signal::Interrupt | Signal::Terminate) {}
             stop.send_replace(Stop::Now);
         });
+    }
+
+    /// Has a new process take our place; says whether it serves.
+    async fn hand_over(&self) -> bool {
+        let Some(successor) = &self.successor else {
+            tracing::error!("USR2: this plane can't hand its sockets to a new process: stop it and start it again");
+            return false;
+        };
+        tracing::info!("a new process is started, which takes our sockets over");
+        self.state.send_replace(State::StartingNewServer);
+        match successor().await {
+            Ok(process) => {
+                tracing::info!(process, "the new process serves");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the new process was given up: this one goes on");
+                self.state.send_replace(State::Running);
+                false
+            }
+        }
     }
 }
 
@@ -103,6 +160,8 @@ impl Process {
 enum Signal {
     Interrupt,
     Terminate,
+    Reload,
+    Upgrade,
     Reopen,
 }
 
@@ -111,6 +170,8 @@ struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     quit: unix::Signal,
+    reload: unix::Signal,
+    upgrade: unix::Signal,
     reopen: unix::Signal,
 }
 
@@ -120,6 +181,8 @@ impl Signals {
             interrupt: unix::signal(SignalKind::interrupt())?,
             terminate: unix::signal(SignalKind::terminate())?,
             quit: unix::signal(SignalKind::quit())?,
+            reload: unix::signal(SignalKind::hangup())?,
+            upgrade: unix::signal(SignalKind::user_defined2())?,
             reopen: unix::signal(SignalKind::user_defined1())?,
         })
     }
@@ -130,6 +193,8 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.quit.recv() => Signal::Terminate,
+            _ = self.reload.recv() => Signal::Reload,
+            _ = self.upgrade.recv() => Signal::Upgrade,
             _ = self.reopen.recv() => Signal::Reopen,
         }
     }

@@ -23,6 +23,8 @@ pub struct Review {
     pub good: Option<(Config, Snapshot)>,
     /// Everything that is wrong with it, and every warning.
     pub found: Vec<Diagnostic>,
+    /// The certificates of the generation, for the next one to keep.
+    pub certificates: Certificates,
 }
 
 /// What a plan is made against.
@@ -39,25 +41,26 @@ impl Review {
     #[must_use]
     pub fn of(path: &Path) -> Self {
         let document = Document::load(path);
+        let mut certificates = Certificates::default();
         let (config, mut found) = document.read();
-        let Some(config) = config else { return Self { document, good: None, found } };
+        let Some(config) = config else { return Self { document, good: None, found, certificates } };
         if found.iter().any(Diagnostic::is_error) {
             // A generation can't be made, but certificates can be looked at.
-            let certificates = certificate_errors(&config);
-            if !certificates.is_empty() {
-                found.extend(certificates);
+            let errors = certificate_errors(&config);
+            if !errors.is_empty() {
+                found.extend(errors);
                 found.sort_by_key(|d| (config.files.iter().position(|f| *f == d.file), d.line, d.column));
             }
-            return Self { document, good: None, found };
+            return Self { document, good: None, found, certificates };
         }
-        let good = match Snapshot::build(&config, None, &mut Certificates::default()) {
+        let good = match Snapshot::build(&config, None, &mut certificates) {
             Ok(snapshot) => Some((config, snapshot)),
             Err(errors) => {
                 found.extend(errors);
                 None
             }
         };
-        Self { document, good, found }
+        Self { document, good, found, certificates }
     }
 
     /// Prints what was found, and whether the file is good. With `strict` a warning is as bad as an error.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::WorkerCounters;
@@ -18,14 +18,17 @@ pub async fn watch_over(workers: Arc<[Arc<WorkerCounters>]>, snapshot: watch::Re
     loop {
         let stall = snapshot.borrow().limits.stall_timeout;
         // A turn just above the bound must be met by two looks.
-        sleep(stall / 4).await;
+        let wake = Instant::now() + stall / 4;
+        sleep_until(wake).await;
         let now = Instant::now();
+        // Where the watchdog is late too, it is the host that has no time for us.
+        let late = now - wake;
         for (index, (worker, watched)) in workers.iter().zip(&mut watched).enumerate() {
             let beat = worker.pulse.beat();
             if let Some(lasted) = watched.look(beat, now, stall) {
                 let milliseconds = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
                 worker.pulse.tell(milliseconds.max(1));
-                tell(index, beat, milliseconds);
+                tell(index, beat, milliseconds, late);
             }
         }
     }
@@ -61,7 +64,7 @@ impl Watched {
     }
 }
 
-fn tell(worker: usize, beat: Beat, milliseconds: u64) {
+fn tell(worker: usize, beat: Beat, milliseconds: u64, late: Duration) {
     let work = match beat.work() {
         Some(Work::Connection) => "a connection",
         Some(Work::Handshake) => "a TLS handshake",
@@ -74,6 +77,7 @@ fn tell(worker: usize, beat: Beat, milliseconds: u64) {
         work,
         connection = beat.subject,
         milliseconds,
+        watchdog_late = ?late,
         "a worker does not come to the end of its turn: its other connections wait (limits.stall_timeout)"
     );
 }
@@ -83,7 +87,7 @@ mod tests {
     use std::cell::Cell;
     use std::sync::mpsc;
 
-    use tokio::time::timeout;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::config::Config;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::error::{Error, ErrorKind};
 use super::reply::{busy_reply, direct_reply, local_reply, redirect_reply, refusal};
-use super::{Current, Generation};
+use super::{Current, Generation, Slot, forwarded};
 use crate::config::schema::ClusterId;
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
 use crate::message::{BodyError, Exchange, Request, Response, ResponseFlags};
@@ -25,14 +25,14 @@ use crate::upstream::Wish;
 /// The proxy of one listener on one worker.
 pub struct Proxy<T: Transport> {
     current: Rc<Current<T>>,
-    listener: usize,
+    listener: Slot,
     counters: Arc<WorkerCounters>,
 }
 
 impl<T: Transport> Proxy<T> {
-    /// The proxy behind the snapshot's listener of this index.
+    /// The proxy behind the listener in this slot.
     #[must_use]
-    pub fn new(current: Rc<Current<T>>, listener: usize, counters: Arc<WorkerCounters>) -> Self {
+    pub fn new(current: Rc<Current<T>>, listener: Slot, counters: Arc<WorkerCounters>) -> Self {
         Self { current, listener, counters }
     }
 
@@ -55,6 +55,7 @@ impl<T: Transport> Proxy<T> {
         }
         let mut answer = match &route.action {
             RouteAction::Forward(forward) => {
+                forwarded::stamp(x, generation.forwarded(self.listener));
                 let body = std::mem::take(&mut x.request.body);
                 x.request.body = filters.on_body(Direction::Request, body);
                 return self.forward(&generation, (&route, forward), x, reply).await;
@@ -62,6 +63,8 @@ impl<T: Transport> Proxy<T> {
             RouteAction::Direct { status, body } => direct_reply(*status, body),
             RouteAction::Redirect(redirect) => redirect_reply(redirect.status, &Route::location(redirect, x)),
         };
+        filters.on_response(x, &mut answer, Some(&route)).await;
+        answer.body = filters.on_body(Direction::Response, answer.body);
         if let Some(head) = answer.head.http_mut() {
             route.edit_response(x, head);
         }

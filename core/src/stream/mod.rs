@@ -144,6 +144,8 @@ pub enum Ended<C> {
 pub struct ConnState {
     wish: Cell<Wish>,
     idle: Cell<Option<Instant>>,
+    /// Whether a request has begun on it.
+    used: Cell<bool>,
     swept: bool,
     load: Option<Rc<Load>>,
     waker: RefCell<Option<Waker>>,
@@ -155,7 +157,8 @@ pub enum Wish {
     /// To go on.
     #[default]
     Stay,
-    /// To finish the running request and close.
+    /// To finish the running request and close. A connection that has carried none yet may still send its first one, for `linger_timeout`:
+    /// its client has just come and knows of nothing.
     Close,
     /// To finish the running request and give the connection back.
     Handover,
@@ -224,7 +227,13 @@ impl ConnState {
         }
     }
 
+    /// Whether it has carried a request.
+    fn is_used(&self) -> bool {
+        self.used.get()
+    }
+
     fn work(&self) {
         self.idle.set(None);
+        self.used.set(true);
     }
 }

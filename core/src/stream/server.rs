@@ -32,6 +32,8 @@ pub(super) struct ServerIo<C> {
     pub(super) timer: Timer,
     /// Unused bytes that the decoder has seen and found too few.
     pub(super) known: usize,
+    /// Told to close before its first request, which it waits for a moment longer.
+    parting: bool,
     /// What has come of the request's body, where it streams.
     pub(super) upload: Upload,
     /// Whether the request's body broke off: what follows it on the connection is nobody's.
@@ -69,6 +71,7 @@ pub fn serve<C: Conn, S: Service>(
         decoder,
         timer: Timer::new(),
         known: 0,
+        parting: false,
         upload: Upload::default(),
         body_broken: false,
         limits,
@@ -228,8 +231,17 @@ impl<C: Conn> ServerIo<C> {
     /// Nothing to read: watch the clock and the worker's wishes.
     fn poll_waiting(&mut self, cx: &mut Context<'_>, state: &ConnState) -> Poll<io::Result<Incoming>> {
         if self.known == 0 {
-            if state.wish() != Wish::Stay {
-                return Poll::Ready(Ok(Incoming::Asked));
+            match state.wish() {
+                Wish::Stay => {}
+                Wish::Close if !state.is_used() => {
+                    if !self.parting {
+                        self.parting = true;
+                        self.timer.set(self.limits.linger_timeout);
+                    }
+                    state.rest(cx);
+                    return self.timer.poll_expired(cx).map(|()| Ok(Incoming::Ended));
+                }
+                _ => return Poll::Ready(Ok(Incoming::Asked)),
             }
             if !state.is_idle() {
                 self.timer.release();

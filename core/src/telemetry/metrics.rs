@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** only the worker that owns a [`Counter`] writes it; readers may be a moment late but never see a torn or lost value.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::pulse::Pulse;
@@ -86,6 +85,7 @@ counters! {
         connection_active: Gauge, "downstream_connection_active", "Connections open now";
         accept_limited: Counter, "ferrogate_accept_limited", "Times that accepting waited because downstream_conns_max connections were open";
         accept_paused: Counter, "ferrogate_accept_paused", "Times that accepting paused because the process had no descriptor or memory left";
+        listen_failed: Counter, "ferrogate_listen_failed", "Listeners of a reload that a worker could not open; the log says why";
         handshake_failed: Counter, "ferrogate_tls_handshake_failed", "TLS handshakes of clients that failed or timed out";
         panicked: Counter, "ferrogate_connection_panicked", "Connections ended by a defect of ours; the others of the worker live on";
         request_total: Counter, "downstream_request", "Requests received";
@@ -134,25 +134,15 @@ counters! {
     }
 }
 
-/// Everything that one worker counts.
+/// What one worker counts, but for its clusters: those belong to what the workers share of a cluster.
 #[derive(Debug, Default)]
 pub struct WorkerCounters {
     /// Its downstream side.
     pub downstream: DownstreamCounters,
-    /// Each cluster by its index in the snapshot.
-    pub upstream: Vec<Arc<UpstreamCounters>>,
     /// How long its turns are.
     pub turns: Turns,
     /// What it runs right now.
     pub pulse: Pulse,
-}
-
-impl WorkerCounters {
-    /// Counters for a snapshot with so many clusters.
-    #[must_use]
-    pub fn new(clusters: usize) -> Self {
-        Self { upstream: (0..clusters).map(|_| Arc::default()).collect(), ..Self::default() }
-    }
 }
 
 impl DownstreamCounters {

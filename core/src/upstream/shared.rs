@@ -5,7 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
+
 use super::budget::RetryBudget;
+use crate::telemetry::metrics::UpstreamCounters;
 
 /// The shared state of one cluster. Kept by name from one generation to the next.
 #[derive(Debug, Default)]
@@ -15,6 +18,8 @@ pub struct ClusterShared {
     wanted: AtomicUsize,
     retries: AtomicUsize,
     pub(super) budget: RetryBudget,
+    /// What each worker counts of it, by the worker's index; made when the worker first uses the cluster.
+    counters: ArcSwap<Vec<Option<Arc<UpstreamCounters>>>>,
 }
 
 /// A retry in progress, counted while this lives.
@@ -68,6 +73,30 @@ impl ClusterShared {
     #[must_use]
     pub fn conns(&self) -> usize {
         self.conns.load(Ordering::Relaxed)
+    }
+
+    /// What a worker counts of it: the same for every generation.
+    #[must_use]
+    pub fn counters(&self, worker: usize) -> Arc<UpstreamCounters> {
+        let made = Arc::new(UpstreamCounters::default());
+        self.counters.rcu(|before| {
+            let mut all = Vec::clone(before);
+            if all.len() <= worker {
+                all.resize(worker + 1, None);
+            }
+            all[worker].get_or_insert_with(|| Arc::clone(&made));
+            all
+        });
+        self.counters.load().get(worker).and_then(Clone::clone).unwrap_or(made)
+    }
+
+    /// One number, added up over the workers. None: no worker has used the cluster yet.
+    #[must_use]
+    pub fn sum(&self, read: fn(&UpstreamCounters) -> u64) -> Option<u64> {
+        let all = self.counters.load();
+        let mut counted = all.iter().flatten().peekable();
+        counted.peek()?;
+        Some(counted.map(|c| read(c)).fold(0, u64::wrapping_add))
     }
 }
 

@@ -39,6 +39,14 @@ impl Client {
         Self::over(Wire::tcp(stream))
     }
 
+    /// Connects, where nobody may listen.
+    ///
+    /// # Errors
+    /// Those of connecting.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        TcpStream::connect_timeout(&address, PATIENCE).map(|stream| Self::over(Wire::tcp(stream)))
+    }
+
     /// Over a connection that is there already.
     #[must_use]
     pub fn over(wire: Wire) -> Self {

@@ -16,6 +16,9 @@ pub struct Config {
     hosts: Vec<String>,
     routes: Vec<String>,
     cluster: Vec<String>,
+    clusters: String,
+    router: Vec<String>,
+    virtual_host: Vec<String>,
     listener_tls: Option<String>,
     listener: Vec<String>,
     limits: Vec<String>,
@@ -35,6 +38,9 @@ impl Config {
             hosts: hosts.to_vec(),
             routes: Vec::new(),
             cluster: Vec::new(),
+            clusters: String::new(),
+            router: Vec::new(),
+            virtual_host: Vec::new(),
             listener_tls: None,
             listener: Vec::new(),
             limits: Vec::new(),
@@ -63,6 +69,28 @@ impl Config {
     #[must_use]
     pub fn cluster(mut self, line: &str) -> Self {
         self.cluster.push(format!("      {line}\n"));
+        self
+    }
+
+    /// Adds a cluster behind the first one, which is called `origins`.
+    #[must_use]
+    pub fn more_origins(mut self, name: &str, hosts: &[String]) -> Self {
+        let hosts: String = hosts.iter().map(|h| format!("{{address: \"{h}\"}}, ")).collect();
+        writeln!(self.clusters, "    - {{name: {name}, hosts: [{hosts}]}}").expect("a string takes it");
+        self
+    }
+
+    /// Adds a line to the router, such as `request_headers_to_remove: [x]`.
+    #[must_use]
+    pub fn router(mut self, line: &str) -> Self {
+        self.router.push(format!("        {line}\n"));
+        self
+    }
+
+    /// Adds a line to the virtual host.
+    #[must_use]
+    pub fn virtual_host(mut self, line: &str) -> Self {
+        self.virtual_host.push(format!("            {line}\n"));
         self
     }
 
@@ -130,10 +158,10 @@ servers:
     default_log_level: INFO
     routers:
       - router_config_name: web
-        virtual_hosts:
+{router}        virtual_hosts:
           - name: all
             domains: [\"*\"]
-            routers:
+{virtual_host}            routers:
 {routes}              - {{match: {{prefix: /}}, route: {{cluster_name: origins}}}}
     listeners:
       - name: http
@@ -148,11 +176,14 @@ servers:
       type: SIMPLE
       lb_type: LB_ROUNDROBIN
 {cluster}      hosts:
-{hosts}admin:
+{hosts}{clusters}admin:
   address: {{socket_address: {{address: {admin_ip}, port_value: {admin_port}}}}}
 {limits}{dataplane}{extra}",
             listen = self.listen,
             routes = self.routes.concat(),
+            router = self.router.concat(),
+            virtual_host = self.virtual_host.concat(),
+            clusters = self.clusters,
             listener = self.listener.concat(),
             tls = self.listener_tls.as_deref().unwrap_or_default(),
             cluster = self.cluster.concat(),

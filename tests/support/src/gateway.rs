@@ -1,7 +1,9 @@
 //! The real binary as a process under test.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ pub struct Gateway {
     pub listen: SocketAddr,
     /// Where its admin API is.
     pub admin: SocketAddr,
+    file: PathBuf,
     _folder: TempDir,
 }
 
@@ -53,7 +56,7 @@ impl Gateway {
     pub fn launch(command: &mut Command, config: &Config) -> Result<Self, Exited> {
         let folder = TempDir::new();
         let file = folder.write("gateway.yaml", &config.text());
-        let mut process = Process::start(command.arg("start").arg("-c").arg(file));
+        let mut process = Process::start(command.arg("start").arg("-c").arg(&file));
         let mut ended = None;
         wait_until("the gateway serves or ends", || {
             ended = process.ended();
@@ -63,7 +66,7 @@ impl Gateway {
             let status = process.wait();
             return Err(Exited { status, output: process.output() });
         }
-        Ok(Self { process, listen: config.listen, admin: config.admin, _folder: folder })
+        Ok(Self { process, listen: config.listen, admin: config.admin, file, _folder: folder })
     }
 
     /// Runs `binary start -c FILE` with this text to its end.
@@ -77,6 +80,30 @@ impl Gateway {
         let mut process = Process::start(Command::new(binary).arg("start").arg("-c").arg(file));
         let status = process.wait();
         Exited { status, output: process.output() }
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Replaces its configuration file, at once and whole.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn rewrite(&self, text: &str) {
+        let new = self.file.with_extension("new");
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &self.file)).expect("the file can be replaced");
+    }
+
+    /// Reloads its file through the admin API.
+    ///
+    /// # Errors
+    /// What it says is wrong.
+    pub fn reload(&self) -> Result<(), String> {
+        let answer = Client::connect(self.admin).ask("POST", "/api/v1/reload", "", b"");
+        if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
     }
 
     /// A client's connection to it.

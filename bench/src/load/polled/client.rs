@@ -219,6 +219,8 @@ impl<T: Transport> Link<T> {
             *sent += count;
             shared.record.borrow_mut().counts.bytes_out += count as u64;
         }
+        // What waits to leave goes on leaving while the answer is waited for.
+        let _ = self.stream.poll_flush(cx)?;
         loop {
             let mut last = shared.last_head.borrow_mut();
             let Self { stream, reader, .. } = self;

@@ -96,3 +96,74 @@ fn absolute(socket: &Path) -> PathBuf {
 
 /// Flows for health probes, and for closed ones that are not yet forgotten.
 const FLOWS_BESIDE: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        load: LoadArgs,
+    }
+
+    /// The load and its origin on one thread, with kernel sockets in place of the port.
+    fn run_over_kernel(flags: &str) -> LoadResult {
+        let origin_port = test_support::ports::free_port();
+        let line = format!("load --to 127.0.0.1:{origin_port} --memif x --origin-port {origin_port} {flags}");
+        let args = Line::try_parse_from(line.split_whitespace()).expect("flags that exist").load;
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).expect("a runtime");
+        let transport = dataplane_kernel::KernelTransport::new();
+        runtime.block_on(load(transport, args, Meter::Kernel)).expect("a load that can begin")
+    }
+
+    #[test]
+    fn requests_are_sent_verified_and_counted() {
+        let flags = "--seconds 0.4 --warmup 0 --connections 4";
+        let kept = run_over_kernel(flags);
+        assert!(kept.requests > 0 && kept.errors.total() == 0 && kept.established == 4, "{kept:?}");
+        // 103 bytes an answer; those of the first requests came before the window.
+        assert!(kept.bytes_in.abs_diff(kept.requests * 103) <= 4 * 103, "{kept:?}");
+        let large = run_over_kernel(&format!("{flags} --path /bytes/200000 --body-bytes 100000"));
+        assert!(large.requests > 0 && large.errors.total() == 0, "{large:?}");
+        assert!(large.bytes_in + 4 * 200_000 >= large.requests * 200_000, "{large:?}");
+        let missing = run_over_kernel(&format!("{flags} --path /none"));
+        assert!(missing.requests == 0 && missing.errors.status > 0, "{missing:?}");
+    }
+
+    #[test]
+    fn connections_end_after_their_last_request() {
+        let short = run_over_kernel("--seconds 0.4 --warmup 0 --connections 4 --requests-per-connection 1");
+        assert!(short.requests > 0 && short.errors.total() == 0, "{short:?}");
+        assert!(short.conns_opened.abs_diff(short.requests) <= 4, "{short:?}");
+        let five = run_over_kernel("--seconds 0.4 --warmup 0 --connections 4 --requests-per-connection 5");
+        assert!(five.requests > 0 && five.errors.total() == 0, "{five:?}");
+        assert!(five.conns_opened.abs_diff(five.requests / 5) <= 8, "{five:?}");
+    }
+
+    #[test]
+    fn a_rate_is_kept_and_idle_connections_are_held() {
+        let paced = run_over_kernel("--seconds 1 --warmup 0.1 --connections 4 --rate 300");
+        assert!((200..=400).contains(&paced.requests) && paced.errors.total() == 0, "{paced:?}");
+        let idle = run_over_kernel("--mode idle --seconds 0.2 --connections 30");
+        assert_eq!((idle.established, idle.requests, idle.errors.total()), (30, 0, 0), "{idle:?}");
+    }
+
+    #[test]
+    fn the_port_is_what_the_flags_say() {
+        let flags =
+            ["load", "--memif", "/p/x.sock", "--no-huge", "--memif-address", "10.1.2.3/16", "--ring-bytes", "4096"];
+        let args = Line::try_parse_from(flags).expect("flags that exist").load;
+        let plane = plane(&args.memif, Path::new("/p/x.sock"), 7).expect("an address");
+        let port = &plane.ports[0];
+        assert_eq!(port.device, "net_memif0,role=client,id=0,socket=/p/x.sock,socket-abstract=no");
+        assert_eq!((port.address, port.prefix_len), (Ipv4Addr::new(10, 1, 2, 3), 16));
+        assert!(!plane.hugepages && plane.rx_ring_bytes == 4_096 && plane.flows_max > 14);
+        let bad = MemifArgs { memif_address: "10.1.2.3".to_owned(), ..args.memif };
+        assert!(matches!(super::plane(&bad, Path::new("x"), 7), Err(LoadError::Network(_))));
+    }
+}

@@ -36,7 +36,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("file", "pprof", Warning, "no profile port is opened"),
     row("file", "service_registry", Warning, "nothing is registered"),
     row("file", "node", Warning, "no control plane learns it"),
-    row("file", "pid", Warning, "no pid file is written"),
     row("file", "uds_dir", Warning, "there is no hot upgrade, so there are no sockets for it"),
     row("file", "close_graceful", Warning, "a stop is always graceful"),
     row("file", "disable_upgrade", Warning, "there is no hot upgrade to disable"),
@@ -76,7 +75,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("proxy_http1", "sub_protocol", Error, "the protocol is not served"),
 
     row("virtual_host", "require_tls", Warning, "requests without TLS are served too; in MOSN the key has no effect either"),
-
     row("flow_control", "app_name", Warning, "counters go by the listener and the rule"),
     row("flow_control", "callback_name", Error, "the callbacks that are named would not run"),
     row("flow_control", "log_path", Warning, "what is refused is counted, not logged"),
@@ -90,6 +88,7 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("flow_rule", "limitApp", Warning, "every client counts"),
     row("flow_rule", "strategy", Warning, "a rule bounds its own resource"),
     row("flow_rule", "clusterMode", Error, "each gateway would count for itself"),
+
 
     row("route", "metadata", Warning, "nothing reads it"),
     row("route", "decorator", Warning, "no trace is written"),

@@ -104,6 +104,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "dpdk_port", path: "dataplane.dpdk.ports[]", keys: DPDK_PORT },
     Section { name: "dpdk_idle", path: "dataplane.dpdk.idle", keys: DPDK_IDLE },
     Section { name: "tls_backend", path: "tls_backend", keys: TLS_BACKEND },
+    Section { name: "control", path: "control", keys: CONTROL },
     Section { name: "limits", path: "limits", keys: LIMITS },
 ];
 
@@ -112,9 +113,23 @@ const FILE: &[Key] = &[
     key("cluster_manager", Map("cluster_manager"), "", "Where requests go."),
     key("admin", Map("admin"), "", "The admin API. Absent: none."),
     key("dataplane", Map("dataplane"), "", "Ferrogate's own: which packet backend carries the traffic."),
+    key("control", Map("control"), "", "Ferrogate's own: what may change a running gateway."),
+    key(
+        "pid",
+        Text,
+        "",
+        "A file for the process id, which `ferrogate reload` and `ferrogate stop` look for. Absent: none is written.",
+    ),
     key("limits", Map("limits"), "", "Ferrogate's own: every limit by name."),
     key("tls_backend", Map("tls_backend"), "", "Ferrogate's own: who does the cryptography of TLS."),
 ];
+
+const CONTROL: &[Key] = &[key(
+    "watch_config",
+    Bool,
+    "false",
+    "Whether a change of the file is a reload, as HUP is. The file is looked at twice a second.",
+)];
 
 const SERVER: &[Key] = &[
     key("mosn_server_name", Text, "", "A name for this gateway, in logs."),
@@ -215,6 +230,23 @@ const PROXY: &[Key] = &[
     ),
     key("router_config_name", Text, "", "The router to use. Required, unless the listener has its routes inline."),
     key("extend_config", Map("proxy_extend"), "", "Settings of the protocols."),
+    key(
+        "use_remote_address",
+        Bool,
+        "true",
+        "Clients are not believed: X-Forwarded-For gets their address behind what they say, X-Forwarded-Proto is set anew, and so is \
+         X-Request-Id. False: the fields pass as they came. (Envoy's default is false; MOSN has none of this.)",
+    ),
+    key(
+        "xff_num_trusted_hops",
+        Number,
+        "0",
+        "Proxies before this one that are believed, up to 64. With one or more X-Forwarded-Proto and X-Request-Id pass as they came.",
+    ),
+    key("skip_xff_append", Bool, "false", "Leave X-Forwarded-For as it came."),
+    key("generate_request_id", Bool, "true", "Give a request without an X-Request-Id one, a random UUID."),
+    key("preserve_external_request_id", Bool, "false", "Keep the X-Request-Id of a client that is not believed."),
+    key("via", Text, "", "The name in a Via field (RFC 9110, 7.6.3). Absent: no such field."),
 ];
 
 const PROXY_EXTEND: &[Key] = &[key(

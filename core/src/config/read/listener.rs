@@ -8,7 +8,7 @@ use super::{access_log, filter as stream_filter, route, the_only, tls};
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
-use crate::config::schema::{Edits, Listener, Proxy, RouterConfig, TlsConfig, VirtualHost};
+use crate::config::schema::{Edits, Forwarded, Listener, Proxy, RouterConfig, TlsConfig, VirtualHost};
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
 
@@ -159,7 +159,8 @@ fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
     let fields = r.map(node, "proxy")?;
     let http1_only = fields.with(r, "downstream_protocol", protocols).unwrap_or(true);
     let (router, router_origin) = router_name(r, &fields).unwrap_or_default();
-    let mut proxy = Proxy { router, router_origin, head_bytes_max: None, request_body_bytes_max: None };
+    let forwarded = forwarded(r, &fields);
+    let mut proxy = Proxy { router, router_origin, head_bytes_max: None, request_body_bytes_max: None, forwarded };
     if let Some(extend) = fields.get("extend_config") {
         r.at("extend_config", |r| {
             let flat = http1_only && extend.get("Http1").is_none();
@@ -177,6 +178,26 @@ fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
         });
     }
     Some(proxy)
+}
+
+/// What origins are told about the client.
+fn forwarded(r: &mut Reader, f: &Fields<'_>) -> Forwarded {
+    let d = Forwarded::default();
+    let via = f.with(r, "via", |r, node| {
+        let text = r.text(node).filter(|t| !t.is_empty())?;
+        if !text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+            r.error(node.place, "a field can't hold this", "write a name of ASCII letters");
+        }
+        Some(format!("1.1 {text}"))
+    });
+    Forwarded {
+        use_remote_address: f.boolean(r, "use_remote_address").unwrap_or(d.use_remote_address),
+        trusted_hops: f.number(r, "xff_num_trusted_hops", 0..=64).unwrap_or(d.trusted_hops),
+        skip_xff_append: f.boolean(r, "skip_xff_append").unwrap_or(d.skip_xff_append),
+        generate_request_id: f.boolean(r, "generate_request_id").unwrap_or(d.generate_request_id),
+        preserve_request_id: f.boolean(r, "preserve_external_request_id").unwrap_or(d.preserve_request_id),
+        via,
+    }
 }
 
 fn http1(r: &mut Reader, fields: &Fields<'_>, proxy: &mut Proxy) {

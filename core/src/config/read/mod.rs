@@ -17,9 +17,11 @@ mod route_match;
 mod server;
 mod tls;
 
+use std::path::PathBuf;
+
 use super::check;
 use super::reader::Reader;
-use super::schema::{Config, Server, TlsBackend};
+use super::schema::{Config, Control, Server, TlsBackend};
 use super::tree::{Node, Value};
 
 /// The whole file. The data is only good when the reader found no error.
@@ -46,7 +48,10 @@ pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Conf
             }
         }),
     }
-    let config = Config { files: files.to_owned(), server, clusters, admin, dataplane, limits, tls_backend };
+    let control = fields.with(r, "control", control).unwrap_or_default();
+    let pid_file = fields.text(r, "pid").map(PathBuf::from);
+    let files = files.to_owned();
+    let config = Config { files, server, clusters, admin, dataplane, limits, tls_backend, control, pid_file };
     check::whole(r, &config);
     Some(config)
 }
@@ -63,6 +68,11 @@ fn the_only<'n>(r: &mut Reader, node: &'n Node, what: &str) -> Option<&'n Node> 
         [_, second, ..] => r.error(second.place, format!("more than one {what}"), "keep exactly one"),
     }
     list.first()
+}
+
+fn control(r: &mut Reader, node: &Node) -> Option<Control> {
+    let fields = r.map(node, "control")?;
+    Some(Control { watch_config: fields.boolean(r, "watch_config").unwrap_or(false) })
 }
 
 fn tls_backend(r: &mut Reader, node: &Node) -> Option<TlsBackend> {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{FilterConfig, TlsConfig};
+use super::{FilterConfig, Forwarded, TlsConfig};
 use crate::config::diagnostic::Origin;
 use crate::config::log_format::LogFormat;
 use crate::config::{Address, LogRoller};
@@ -54,4 +54,6 @@ pub struct Proxy {
     pub head_bytes_max: Option<usize>,
     /// `extend_config.Http1.max_request_body_size`, in bytes, 0 is no limit; None: `limits.request_body_bytes_max`.
     pub request_body_bytes_max: Option<u64>,
+    /// What origins are told about the client.
+    pub forwarded: Forwarded,
 }

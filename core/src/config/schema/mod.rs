@@ -5,6 +5,7 @@
 mod cluster;
 mod domain;
 mod filter;
+mod forwarded;
 mod listener;
 mod pattern;
 mod route;
@@ -19,6 +20,7 @@ pub use filter::{
     Abort, Coding, Delay, Fault, FilterConfig, FilterSettings, FlowControl, FlowKey, FlowLimit, FlowMode, FlowRule,
     Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule, Mirror, PayloadLimit,
 };
+pub use forwarded::Forwarded;
 pub use listener::{AccessLog, Listener, Proxy};
 pub use pattern::{Pattern, PatternError};
 pub use route::{
@@ -30,6 +32,8 @@ pub use route_action::{
 };
 pub use template::{Piece, Template, Variable};
 pub use tls::{Pem, TlsBackend, TlsConfig, TlsVersion};
+
+use std::path::PathBuf;
 
 use super::dataplane::Dataplane;
 use super::limits::Limits;
@@ -52,6 +56,17 @@ pub struct Config {
     pub limits: Limits,
     /// `tls_backend.backend`.
     pub tls_backend: TlsBackend,
+    /// `control`.
+    pub control: Control,
+    /// `pid`: where the process id is written, if anywhere.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// `control`: what may change a running gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Control {
+    /// `watch_config`: whether a change of the file is a reload.
+    pub watch_config: bool,
 }
 
 /// `servers[0]`.

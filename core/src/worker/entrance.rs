@@ -1,0 +1,335 @@
+//! One listener on one worker: it accepts, lets filters and TLS have their look, and starts a task for each connection.
+//!
+//! **Invariant:** what has come into the socket's queue before the listener is retired is still served.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tls_offload::ServerTls;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{Present, Worker};
+use crate::config::{Limits, schema as config};
+use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
+use crate::message::Downstream;
+use crate::net::{Conn, ListenOptions, Listener, Transport};
+use crate::orders::ListenError;
+use crate::proxy::{Current, Generation, Proxy, Slot, is_same_entrance};
+use crate::snapshot::ListenerConfig;
+use crate::stream::server::serve;
+use crate::stream::{ConnState, Wish};
+use crate::telemetry::metrics::DownstreamCounters;
+use crate::telemetry::pulse::Work;
+use crate::tls::MaybeTls;
+
+/// What the connections of one listener have in common.
+pub(super) struct Entrance<T: Transport> {
+    /// Not the same for two entrances of a worker.
+    pub(super) id: u32,
+    worker: Rc<Worker<T>>,
+    current: Rc<Current<T>>,
+    proxy: Proxy<T>,
+    config: RefCell<Arc<ListenerConfig>>,
+    tls: RefCell<Option<ServerTls>>,
+    limits: RefCell<Rc<Limits>>,
+    filters: ConnectionFilters,
+    retired: Cell<bool>,
+    retire: Notify,
+    accepting: RefCell<Option<JoinHandle<()>>>,
+}
+
+/// Makes the entrances fit a generation that was put in force: those that it has too take it over, those that it lacks are retired, new
+/// ones are opened. What can't be opened is told; the others are open then.
+pub(super) async fn adopt<T: Transport>(
+    worker: &Rc<Worker<T>>,
+    entrances: &mut Vec<Rc<Entrance<T>>>,
+    generation: &Rc<Generation<T>>,
+    transport: &T,
+) -> Vec<ListenError> {
+    entrances.retain(|entrance| {
+        let config = Arc::clone(&entrance.config.borrow());
+        let kept = generation.listeners().find(|(_, new)| is_same_entrance(&new.config, &config.config));
+        match kept {
+            Some((_, new)) => entrance.take_over(generation, new),
+            None => entrance.retire(),
+        }
+        kept.is_some()
+    });
+    let mut failed = Vec::new();
+    for (slot, config) in generation.listeners().filter(|(_, l)| l.config.bind_port) {
+        if entrances.iter().any(|e| is_same_entrance(&e.config.borrow().config, &config.config)) {
+            continue;
+        }
+        match Entrance::open(worker, generation, slot, config, transport).await {
+            Ok(entrance) => entrances.push(entrance),
+            Err(e) => failed.push(e),
+        }
+    }
+    failed
+}
+
+impl<T: Transport> Entrance<T> {
+    async fn open(
+        worker: &Rc<Worker<T>>,
+        generation: &Rc<Generation<T>>,
+        slot: Slot,
+        config: &Arc<ListenerConfig>,
+        transport: &T,
+    ) -> Result<Rc<Self>, ListenError> {
+        let address = &config.config.address;
+        let listener = transport.listen(address, &ListenOptions::default()).await.map_err(|error| ListenError {
+            listener: config.config.name.clone(),
+            address: address.clone(),
+            error,
+        })?;
+        let current = Rc::new(Current::new(Rc::clone(generation)));
+        let entrance = Rc::new(Self {
+            id: worker.next_entrance(),
+            proxy: Proxy::new(Rc::clone(&current), slot, Arc::clone(&worker.counters)),
+            worker: Rc::clone(worker),
+            current,
+            config: RefCell::new(Arc::clone(config)),
+            tls: RefCell::new(config.tls.as_deref().cloned()),
+            limits: RefCell::new(Rc::new(listener_limits(generation.limits(), &config.config))),
+            filters: ConnectionFilters::default(),
+            retired: Cell::new(false),
+            retire: Notify::new(),
+            accepting: RefCell::default(),
+        });
+        let accepting = spawn_local(accept(Rc::clone(&entrance), listener));
+        entrance.accepting.replace(Some(accepting));
+        Ok(entrance)
+    }
+
+    /// From now on as the generation has it: new connections in everything, those that are open from their next request on, but for TLS
+    /// and limits.
+    fn take_over(&self, generation: &Rc<Generation<T>>, config: &Arc<ListenerConfig>) {
+        self.current.set(Rc::clone(generation));
+        self.tls.replace(config.tls.as_deref().cloned());
+        self.limits.replace(Rc::new(listener_limits(generation.limits(), &config.config)));
+        self.config.replace(Arc::clone(config));
+    }
+
+    /// Lets nobody in any more but who waits in the socket's queue already, and asks those who are in to go.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.retire.notify_one();
+        self.worker.ask_to_close(|entrance| entrance == self.id);
+    }
+
+    /// Waits until nobody is let in any more.
+    pub(super) async fn closed(&self) {
+        let accepting = self.accepting.take();
+        if let Some(accepting) = accepting {
+            // Its only result is that it is over.
+            let _ = accepting.await;
+        }
+    }
+
+    /// Lets nobody in any more, whoever waits.
+    pub(super) fn close(&self) {
+        if let Some(accepting) = &*self.accepting.borrow() {
+            accepting.abort();
+        }
+    }
+}
+
+/// Accepts on one listener until it is retired or aborted.
+async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listener) {
+    let worker = &entrance.worker;
+    let mut last: Option<Instant> = None;
+    loop {
+        while worker.is_full() {
+            // Left in the kernel's queue, where another worker or a moment's patience may serve it.
+            worker.counters.downstream.accept_limited.inc();
+            tokio::select! {
+                () = worker.room.notified() => {}
+                () = entrance.retire.notified() => return,
+            }
+        }
+        while worker.load.is_full() {
+            worker.counters.downstream.accept_limited.inc();
+            let pause = entrance.limits.borrow().accept_pause;
+            tokio::select! {
+                // Memory comes back by other ways than a connection that goes, too.
+                _ = timeout(pause, worker.room.notified()) => {}
+                () = entrance.retire.notified() => return,
+            }
+        }
+        let accepted = match last {
+            None => tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = entrance.retire.notified() => {
+                    last = Some(Instant::now() + QUEUE_TIMEOUT);
+                    continue;
+                }
+            },
+            // Who waits in the queue is let in, but nobody who comes for ever.
+            Some(last) => match timeout_at(last, listener.accept()).await {
+                Ok(accepted) => accepted,
+                Err(_) => return,
+            },
+        };
+        let limits = Rc::clone(&entrance.limits.borrow());
+        match accepted {
+            Ok(conn) => {
+                let (state, present) = worker.enter(&limits, entrance.id, entrance.tls.borrow().is_some());
+                if entrance.retired.get() {
+                    state.ask(Wish::Close);
+                }
+                admit(&entrance, conn, limits, state, present);
+            }
+            Err(e) => pause(&e, &worker.counters.downstream, &limits).await,
+        }
+    }
+}
+
+/// After a failed accept: goes on at once when only that connection failed, else waits for descriptors or memory to come back.
+async fn pause(error: &io::Error, counters: &DownstreamCounters, limits: &Limits) {
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
+        return;
+    }
+    counters.accept_paused.inc();
+    tracing::warn!(%error, pause = ?limits.accept_pause, "accepting pauses: raise LimitNOFILE (ulimit -n) or lower limits.downstream_conns_max");
+    sleep(limits.accept_pause).await;
+}
+
+/// Starts the task of a connection that was accepted.
+fn admit<T: Transport>(
+    entrance: &Rc<Entrance<T>>,
+    conn: T::Conn,
+    limits: Rc<Limits>,
+    state: Rc<ConnState>,
+    present: Present<T>,
+) {
+    let tls = entrance.tls.borrow().clone();
+    if tls.is_none() && entrance.filters.is_empty() {
+        start(entrance, MaybeTls::Plain(conn), limits, state, present);
+        return;
+    }
+    // A task of its own for what comes before the first request: it is far larger than what an idle connection should hold.
+    let entrance = Rc::clone(entrance);
+    spawn_local(async move {
+        let (mut conn, mut present) = (conn, present);
+        if !entrance.filters.is_empty() && !screen(&mut conn, &entrance, (&limits, tls.is_some()), &mut present).await {
+            return;
+        }
+        let conn = match &tls {
+            None => Some(MaybeTls::Plain(conn)),
+            Some(tls) => handshake(conn, tls, &entrance, &limits).await,
+        };
+        if let Some(conn) = conn {
+            start(&entrance, conn, limits, state, present);
+        }
+    });
+}
+
+/// Shows a connection to the filters that come before the codec; says whether it may go on.
+async fn screen<T: Transport>(
+    conn: &mut T::Conn,
+    entrance: &Entrance<T>,
+    (limits, is_tls): (&Limits, bool),
+    present: &mut Present<T>,
+) -> bool {
+    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
+    let mut downstream = Downstream { id: 0, peer, local, is_tls };
+    let first_bytes = look_at_first_bytes(conn, &entrance.filters, &mut downstream, limits.head_bytes_max);
+    let passed = timeout(limits.head_timeout, first_bytes).await.unwrap_or(false);
+    if !passed || entrance.filters.on_connection(&downstream) == Flow::Stop {
+        return false;
+    }
+    entrance.filters.on_event(&downstream, Event::Accepted);
+    present.watched = Some(Box::new((entrance.filters.clone(), downstream)));
+    true
+}
+
+async fn look_at_first_bytes<C: Conn>(
+    conn: &mut C,
+    filters: &ConnectionFilters,
+    downstream: &mut Downstream,
+    bytes_max: usize,
+) -> bool {
+    for filter in &filters.listener {
+        let mut known = 0;
+        loop {
+            let look = poll_fn(|cx| {
+                conn.poll_read_with(cx, known, |bytes| match filter.on_bytes(downstream, bytes) {
+                    Look::Done(used) => (used, Some(None)),
+                    // No more will come, or more than a listener filter may ask for.
+                    Look::More if bytes.len() <= known || bytes.len() >= bytes_max => (0, None),
+                    Look::More => (0, Some(Some(bytes.len()))),
+                    Look::Refuse => (0, None),
+                })
+            });
+            match look.await {
+                Ok(Some(Some(seen))) => known = seen,
+                Ok(Some(None)) => break,
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+    true
+}
+
+/// Serves a connection, in a task of its own, until it is closed.
+fn start<T: Transport>(
+    entrance: &Rc<Entrance<T>>,
+    conn: MaybeTls<T::Conn>,
+    limits: Rc<Limits>,
+    state: Rc<ConnState>,
+    present: Present<T>,
+) {
+    let (proxy, is_tls) = (entrance.proxy.clone(), matches!(conn, MaybeTls::Tls(_)));
+    // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
+    spawn_local(serve(conn, is_tls, proxy, limits, state, present));
+}
+
+async fn handshake<T: Transport>(
+    conn: T::Conn,
+    tls: &ServerTls,
+    entrance: &Entrance<T>,
+    limits: &Limits,
+) -> Option<MaybeTls<T::Conn>> {
+    let peer = conn.peer_addr().clone();
+    let mut handshake = pin!(timeout(limits.handshake_timeout, MaybeTls::accept(conn, tls)));
+    let watched = poll_fn(|cx| {
+        let _running = entrance.worker.load.enter(Work::Handshake, 0);
+        handshake.as_mut().poll(cx)
+    });
+    match watched.await {
+        Ok(Ok(conn)) => return Some(conn),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+        Err(_) => {
+            entrance.worker.counters.downstream.handshake_timeout.inc();
+            tracing::debug!(%peer, "a TLS handshake took longer than handshake_timeout");
+        }
+    }
+    entrance.worker.counters.downstream.handshake_failed.inc();
+    None
+}
+
+/// The limits of a listener: the general ones, and what it says itself.
+fn listener_limits(general: &Limits, listener: &config::Listener) -> Limits {
+    let mut limits = general.clone();
+    if let Some(bytes) = listener.proxy.head_bytes_max {
+        limits.head_bytes_max = bytes;
+        limits.request_line_bytes_max = limits.request_line_bytes_max.min(bytes);
+    }
+    if let Some(bytes) = listener.proxy.request_body_bytes_max {
+        limits.request_body_bytes_max = bytes;
+    }
+    if let Some(timeout) = listener.idle_timeout {
+        limits.idle_timeout = timeout;
+    }
+    limits
+}
+
+/// How long a retired listener looks for who is still in its queue.
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(20);

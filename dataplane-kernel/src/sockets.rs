@@ -1,0 +1,163 @@
+//! The listening sockets of this process, by address: those that an old process handed over, and those that a new one will be handed.
+//!
+//! A TCP address has a socket for each worker (SO_REUSEPORT), a unix path one that the workers share. The very sockets are handed over,
+//! never others in their place: a socket of a REUSEPORT group that is closed takes the connections in its queue along.
+//!
+//! **Invariant:** a socket stays open while a listener uses it, and not longer; what was handed over and is not used any more is closed.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use ferrogate_core::net::{Address, ListenOptions};
+
+use crate::socket;
+
+/// The listening sockets of a process. Cheap to clone.
+#[derive(Clone, Default)]
+#[allow(clippy::disallowed_types, reason = "taken when a worker begins or ends to listen, never on a request's path")]
+pub struct Sockets(Arc<std::sync::Mutex<Table>>);
+
+#[derive(Default)]
+struct Table {
+    /// From an old process; not used yet.
+    inherited: HashMap<Address, Vec<Option<OwnedFd>>>,
+    /// In use here, by a number that only grows.
+    used: Vec<(u64, Address, OwnedFd)>,
+    shared: HashMap<std::path::PathBuf, (UnixListener, usize)>,
+    next: u64,
+    /// Paths are the new process's now: they stay when we end.
+    handed_over: bool,
+}
+
+/// Sockets that a listener uses; closed for the process when dropped.
+pub(crate) struct Used {
+    sockets: Sockets,
+    ids: Vec<u64>,
+}
+
+/// Which of the workers asks, and how many there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    pub(crate) index: usize,
+    pub(crate) workers: usize,
+}
+
+impl Sockets {
+    /// With sockets that an old process handed over.
+    #[must_use]
+    pub fn inherited(sockets: Vec<(Address, OwnedFd)>) -> Self {
+        let this = Self::default();
+        let mut table = this.table();
+        for (address, fd) in sockets {
+            table.inherited.entry(address).or_default().push(Some(fd));
+        }
+        drop(table);
+        this
+    }
+
+    /// Whether an old process handed sockets of this address over.
+    #[must_use]
+    pub fn has_inherited(&self, address: &Address) -> bool {
+        self.table().inherited.contains_key(address)
+    }
+
+    /// Closes what was handed over and is listened on by nobody here: the listener is gone from the configuration.
+    pub fn close_unused(&self) {
+        self.table().inherited.clear();
+    }
+
+    /// Every socket in use, for a new process.
+    ///
+    /// # Errors
+    /// When a descriptor can't be copied.
+    pub fn export(&self) -> io::Result<Vec<(Address, OwnedFd)>> {
+        let table = self.table();
+        let used = table.used.iter().map(|(_, address, fd)| Ok((address.clone(), fd.try_clone()?)));
+        let shared = table
+            .shared
+            .iter()
+            .map(|(path, (socket, _))| Ok((Address::Unix(path.clone()), socket.as_fd().try_clone_to_owned()?)));
+        used.chain(shared).collect()
+    }
+
+    /// The new process serves: paths of unix sockets are its own from now on.
+    pub fn hand_over(&self) {
+        self.table().handed_over = true;
+    }
+
+    /// The sockets of one worker for a TCP address: its share of those that were handed over, else a new one.
+    pub(crate) fn listen_tcp(
+        &self,
+        address: std::net::SocketAddr,
+        options: &ListenOptions,
+        share: Share,
+    ) -> io::Result<(Vec<std::net::TcpListener>, Used)> {
+        let key = Address::Inet(address);
+        let mut table = self.table();
+        let mut taken: Vec<std::net::TcpListener> = Vec::new();
+        if let Some(fds) = table.inherited.get_mut(&key) {
+            let own =
+                fds.iter_mut().enumerate().filter(|(n, _)| !options.reuse_port || n % share.workers == share.index);
+            taken.extend(own.filter_map(|(_, fd)| fd.take()).map(Into::into));
+        }
+        if taken.is_empty() {
+            taken.push(socket::listen_tcp(address, options)?);
+        }
+        let mut used = Used { sockets: self.clone(), ids: Vec::new() };
+        for listener in &taken {
+            listener.set_nonblocking(true)?;
+            table.next += 1;
+            let (id, fd) = (table.next, listener.as_fd().try_clone_to_owned()?);
+            table.used.push((id, key.clone(), fd));
+            used.ids.push(id);
+        }
+        Ok((taken, used))
+    }
+
+    pub(crate) fn listen_unix(&self, path: &Path, options: &ListenOptions) -> io::Result<UnixListener> {
+        let mut table = self.table();
+        if let Some((listener, users)) = table.shared.get_mut(path).filter(|_| options.reuse_port) {
+            let listener = listener.try_clone()?;
+            *users += 1;
+            return Ok(listener);
+        }
+        let inherited = table.inherited.remove(&Address::Unix(path.to_owned()));
+        let listener = match inherited.into_iter().flatten().flatten().next() {
+            Some(fd) => UnixListener::from(fd),
+            None => socket::listen_unix(path, options)?,
+        };
+        listener.set_nonblocking(true)?;
+        table.shared.insert(path.to_owned(), (listener.try_clone()?, 1));
+        Ok(listener)
+    }
+
+    /// One worker listens no more on a path; with the last the socket goes, and its file.
+    pub(crate) fn leave(&self, path: &Path) {
+        let mut table = self.table();
+        let handed_over = table.handed_over;
+        let Some((_, users)) = table.shared.get_mut(path) else { return };
+        *users -= 1;
+        if *users == 0 {
+            table.shared.remove(path);
+            if !handed_over {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+
+    #[allow(clippy::disallowed_types, reason = "as above")]
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        let ids = &self.ids;
+        self.sockets.table().used.retain(|(id, ..)| !ids.contains(id));
+    }
+}
