@@ -8,6 +8,12 @@ use super::working::key;
 
 pub(super) const CLUSTER_MANAGER: &[Key] = &[
     key("clusters", Maps("cluster"), "", "Groups of hosts that serve the same."),
+    key(
+        "clusters_configs",
+        Text,
+        "",
+        "A directory with a file (`.json`, `.yaml`, `.yml`) for each cluster, instead of `clusters`. A relative path starts at the working directory.",
+    ),
     key("tls_context", Map("tls_client"), "", "TLS for the clusters that say `cluster_manager_tls`."),
     key(
         "locality",

@@ -104,8 +104,8 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("route", "decorator", Warning, "no trace is written"),
 
     row("mirror", "trace_sampled", Warning, "no trace is written"),
-    row("mirror", "amplification", Warning, "one copy of a request is sent"),
-    row("mirror", "broadcast", Warning, "a copy of a request goes to one host"),
+    row("mirror", "amplification", Warning, "it is a key of the stream filter `mirror`"),
+    row("mirror", "broadcast", Warning, "it is a key of the stream filter `mirror`"),
     row("pattern", "google_re2", Warning, "there is one kind of pattern"),
 
     deep("match", "dsl_expressions", Error, "the route would take requests for which the expressions are false", "dsl"),
@@ -192,10 +192,8 @@ const fn variant(name: &'static str, severity: Severity, effect: &'static str) -
 pub(crate) const STREAM_FILTERS: &[Variant] = &[
     // tidy: table
     variant("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
-    variant("header_to_metadata", Error, "requests would go to hosts outside their subset"),
     variant("dsl", Error, "requests would be neither changed nor refused"),
     variant("dubbo_stream", Error, "requests would not find their service"),
-    variant("mirror", Warning, "no copy of a request is sent"),
     variant("grpc_metric", Warning, "these statistics are missing"),
     variant("transcoder", Error, "requests would reach the origin in the wrong protocol"),
     variant("seata", Error, "transactions would not be opened, committed or rolled back"),

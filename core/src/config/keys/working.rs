@@ -28,6 +28,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
     Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
     Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
+    Section { name: "mirror_filter", path: "mirror: stream_filters[].config", keys: filters::MIRROR },
     Section { name: "payload_limit", path: "payload_limit: stream_filters[].config", keys: filters::PAYLOAD_LIMIT },
     Section { name: "flow_control", path: "flowControlFilter: stream_filters[].config", keys: filters::FLOW_CONTROL },
     Section {
@@ -37,6 +38,21 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section { name: "flow_rule", path: "flowControlFilter: stream_filters[].config.rules[]", keys: filters::FLOW_RULE },
     Section { name: "gzip", path: "gzip: stream_filters[].config", keys: filters::GZIP },
+    Section {
+        name: "header_to_metadata",
+        path: "header_to_metadata: stream_filters[].config",
+        keys: filters::HEADER_TO_METADATA,
+    },
+    Section {
+        name: "metadata_rule",
+        path: "header_to_metadata: stream_filters[].config.request_rules[]",
+        keys: filters::METADATA_RULE,
+    },
+    Section {
+        name: "metadata_value",
+        path: "header_to_metadata: on_header_present, on_header_missing",
+        keys: filters::METADATA_VALUE,
+    },
     Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
     Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },

@@ -22,7 +22,7 @@ pub(crate) use domain::{DOMAIN_BYTES_MAX, split_port};
 pub use domain::{Domain, DomainError, HostPattern, PortPattern};
 pub use filter::{
     Abort, Coding, Delay, Fault, FilterConfig, FilterSettings, FlowControl, FlowKey, FlowLimit, FlowMode, FlowRule,
-    Gzip, IpAccess, IpNetwork, IpRule, PayloadLimit,
+    Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule, Mirror, PayloadLimit,
 };
 pub use forwarded::Forwarded;
 pub use health::{Health, HttpProbe, Outlier, Probe, SuccessRate};
