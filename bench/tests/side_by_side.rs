@@ -43,7 +43,8 @@ fn every_configuration_passes_its_proxys_check() {
     for (name, backend) in backend::all(&programs) {
         let Ok(backend) = backend else { continue };
         // One of each kind; the others write the same files.
-        for scenario in ["h1-keepalive", "h1-real", "tls-full-rsa2048", "tls-to-origin", "idle-tls-100k"] {
+        for scenario in ["h1-keepalive", "h1-real", "h1-body-1m", "tls-full-rsa2048", "tls-to-origin", "idle-tls-100k"]
+        {
             let scenario = scenario::named(&[scenario.to_owned()]).expect("they exist")[0];
             check(&place, &backend, scenario);
         }

@@ -88,6 +88,8 @@ pub struct Site<'a> {
     pub hugepages: bool,
     /// Connections that have to fit.
     pub connections: u64,
+    /// Whether answers are large: who has buffers of a fixed size gets larger ones.
+    pub large_bodies: bool,
 }
 
 impl Site<'_> {

@@ -25,7 +25,7 @@ use crate::run::cell::Window;
 use crate::run::counts::Shim;
 use crate::run::place::{Place, Proxy};
 use crate::run::progress::Progress;
-use crate::scenario::Scenario;
+use crate::scenario::{self, Scenario};
 use crate::stage::network::Lane;
 use crate::stage::stop;
 
@@ -164,6 +164,9 @@ impl<'a> Runner<'a> {
         if let Some(rate) = scenario.rate_group.and_then(|g| self.rates.get(g)) {
             return Ok(Some(*rate));
         }
+        // What a group can carry is found on its first scenario: with ten thousand connections at once at saturation files run out.
+        let first = |group| scenario::all().iter().find(|s| s.rate_group == Some(group));
+        let probed = scenario.rate_group.and_then(first).unwrap_or(scenario);
         // A packet backend that a veth pair holds back must not set the pace of all; it is marked where it can't keep it.
         let sets_pace = |b: &Backend| b.lane() == Some(Lane::Kernel);
         let (mut slowest, mut slowest_of_all) = (f64::INFINITY, f64::INFINITY);
@@ -171,7 +174,7 @@ impl<'a> Runner<'a> {
             let seconds = (self.plan.seconds / 2.0).max(PROBE_SECONDS_MIN);
             let probe = Window { level: Level::Saturation, rate: None, seconds, warmup: self.plan.warmup };
             self.progress.now(&format!("{} {} probe", scenario.name, backend.name));
-            let done = self.window_on_its_own(scenario, backend, probe).map(|cell| {
+            let done = self.window_on_its_own(probed, backend, probe).map(|cell| {
                 slowest_of_all = slowest_of_all.min(rate_of(&cell));
                 if sets_pace(backend) {
                     slowest = slowest.min(rate_of(&cell));
