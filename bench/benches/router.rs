@@ -73,7 +73,7 @@ fn host(n: usize) -> String {
 fn path(n: usize) -> String {
     let areas = ["accounts", "billing", "catalogue", "checkout", "search", "sessions", "shipping", "stock"];
     let area = areas[n % areas.len()];
-    if n % 2 == 0 { format!("/api/v{}/{area}/resource-{n}", n % 3 + 1) } else { format!("/apps/{area}/{n}/") }
+    if n.is_multiple_of(2) { format!("/api/v{}/{area}/resource-{n}", n % 3 + 1) } else { format!("/apps/{area}/{n}/") }
 }
 
 fn routes(count: usize) -> String {

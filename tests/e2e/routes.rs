@@ -153,3 +153,26 @@ fn a_cookie_leads_back() {
     let answer = client.ask("GET", "/", &format!("Cookie: a=b; {pair}\r\n"), b"");
     assert!(!answer.head.has("set-cookie"), "who has one gets none");
 }
+
+/// The field of an ORIGINAL_DST cluster names an address, and nothing else.
+#[test]
+fn a_field_says_the_destination() {
+    let (one, two) = (Origin::start("one"), Origin::start("two"));
+    let config = Config::proxy_to(&[one.address()])
+        .another_cluster(
+            "{name: anywhere, type: ORIGINAL_DST, original_dst_lb_config: {use_header: true, header_name: x-to}}",
+        )
+        .route("{match: {prefix: /to}, route: {cluster_name: anywhere}}");
+    let stage = Plane::Kernel.start(config).expect("always there");
+    let mut client = stage.client();
+    for (to, status, text) in [
+        (two.address(), 200, "two"),
+        (one.address(), 200, "one"),
+        ("unix:/var/run/some.sock".into(), 503, "503 Service Unavailable\n"),
+        ("two.test:80".into(), 503, "503 Service Unavailable\n"),
+        (String::new(), 503, "503 Service Unavailable\n"),
+    ] {
+        let answer = client.ask("GET", "/to", &format!("X-To: {to}\r\n"), b"");
+        assert_eq!((answer.status, answer.text().as_str()), (status, text), "{to}");
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** after the first byte of an answer nothing is tried again.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tokio::time::{Instant, sleep};
@@ -12,7 +13,8 @@ use super::exchange::{Active, Proxy, ask};
 use super::mirror;
 use super::replay::Replay;
 use super::retry::{Again, HOSTS_MAX, Tries};
-use crate::config::schema::MetadataMatch;
+use crate::config::Address;
+use crate::config::schema::{MetadataMatch, OriginalDst};
 use crate::filter::{Direction, Filters, Phase, Round};
 use crate::message::{Exchange, HttpHead, Response};
 use crate::net::{Conn, Transport};
@@ -59,9 +61,15 @@ impl<T: Transport> Proxy<T> {
             cluster.name().clone_into(&mut notes.cluster);
         }
         let hash = forward.hash(x, || generation.draw());
+        let key = match &hash {
+            Some(hash) => hash.key,
+            None if cluster.goes_by_hash() => Forward::default_hash(x),
+            None => None,
+        };
+        let destination = cluster.original_dst().and_then(|original| destination(original, x));
         let limits = generation.limits();
         route.edit_request(x, limits.request_line_bytes_max)?;
-        let mut tries = Tries::new(forward, x.request.head.http(), cluster.hosts_len());
+        let mut tries = Tries::new(forward, x.request.head.http());
         let copy = mirror::Copy::of(route, generation, x);
         let keep = copy.is_some() || tries.may_repeat();
         let replay = Replay::of(x, keep, limits.retry_buffer_bytes_max);
@@ -70,8 +78,8 @@ impl<T: Transport> Proxy<T> {
         let (mut tried, mut held, mut fresh) = (Vec::new(), Held::default(), false);
         loop {
             x.attempts += 1;
-            let key = hash.as_ref().map_or_else(|| Forward::default_hash(x), |hash| hash.key);
-            let host = cluster.pick(&Wish { hash: key, metadata, tried: &tried, ..Wish::default() })?;
+            let wish = Wish { hash: key, metadata, tried: &tried, destination: destination.as_ref() };
+            let host = cluster.pick(&wish)?;
             match ask(self.filters(generation), Phase::AfterChooseHost, x, Some(route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
                 Round::ReChooseHost if x.attempts < HOSTS_MAX => continue,
@@ -84,7 +92,8 @@ impl<T: Transport> Proxy<T> {
             }
             let options = SendOptions { timeout: tries.timeout(x), upgrade: x.upgrade, te_trailers: x.te_trailers };
             let sent = self.attempt(&host, (fresh, options), x, reply).await;
-            let again = again(&mut tries, &sent, &replay, x).filter(|again| held.hold(*again, &cluster, forward));
+            let again = again(&mut tries, &cluster, (&sent, &replay), x);
+            let again = again.filter(|again| held.hold(*again, &cluster, forward));
             copy = copy.and_then(|copy| copy.send(generation, &replay, again.is_none()));
             match again {
                 None => {
@@ -216,11 +225,24 @@ fn joined(route: Option<&MetadataMatch>, own: &MetadataMatch) -> MetadataMatch {
     all
 }
 
+/// Where a request to an ORIGINAL_DST cluster goes: what its field says, if that is an IP address with a port. A client names no sockets of
+/// this machine's file system.
+fn destination(original: &OriginalDst, x: &Exchange) -> Option<Address> {
+    let value = x.request.head.http()?.get(original.header.as_deref()?)?;
+    let address: SocketAddr = std::str::from_utf8(value).ok()?.parse().ok()?;
+    Some(Address::Inet(address))
+}
+
 /// Whether and how to try again.
 #[inline]
-fn again(tries: &mut Tries<'_>, sent: &Result<Sent<'_>, Error>, replay: &Replay, x: &Exchange) -> Option<Again> {
+fn again<T: Transport>(
+    tries: &mut Tries<'_>,
+    cluster: &Cluster<T>,
+    (sent, replay): (&Result<Sent<'_>, Error>, &Replay),
+    x: &Exchange,
+) -> Option<Again> {
     let again = match sent {
-        Err(error) => tries.after_error(error, x)?,
+        Err(error) => tries.after_error(error, cluster.hosts_len(), x)?,
         Ok(Sent { answer: Final::Response(response), .. }) => tries.after_status(status(response), x)?,
         Ok(_) => return None,
     };

@@ -19,8 +19,6 @@ use crate::upstream::ConnectError;
 pub(super) struct Tries<'r> {
     policy: Option<&'r RetryPolicy>,
     idempotent: bool,
-    /// Hosts that it may be sent to before a byte of it has left.
-    hosts_max: u32,
     /// Retries by the policy so far.
     retries: u32,
     timeout: Option<Duration>,
@@ -39,9 +37,8 @@ pub(super) enum Again {
 }
 
 impl<'r> Tries<'r> {
-    /// For a request of this route, to a cluster with so many hosts.
-    pub(super) fn new(forward: &'r Forward, head: Option<&HttpHead>, hosts: usize) -> Self {
-        let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
+    /// For a request of this route.
+    pub(super) fn new(forward: &'r Forward, head: Option<&HttpHead>) -> Self {
         let (mut timeout, mut try_timeout) = (forward.timeout, forward.try_timeout);
         if let Some(asked) = head.and_then(|head| head.get_id(FieldId::GlobalTimeout)) {
             timeout = shorter(timeout, asked);
@@ -52,8 +49,6 @@ impl<'r> Tries<'r> {
         Self {
             policy: forward.retry.as_ref(),
             idempotent: head.is_some_and(|head| head.method().is_idempotent()),
-            // One host alone gets a second try too: its idle connection may just have been closed.
-            hosts_max: hosts.clamp(2, HOSTS_MAX),
             retries: 0,
             timeout,
             try_timeout: try_timeout.filter(|one| timeout.is_none_or(|all| *one < all)),
@@ -65,9 +60,10 @@ impl<'r> Tries<'r> {
         self.policy.is_some_and(|policy| self.idempotent || policy.non_idempotent)
     }
 
-    /// After a try that brought no answer. `attempts` counts it.
-    pub(super) fn after_error(&mut self, error: &Error, x: &Exchange) -> Option<Again> {
-        if x.attempts < self.hosts_max {
+    /// After a try that brought no answer, of a cluster with so many hosts.
+    pub(super) fn after_error(&mut self, error: &Error, hosts: usize, x: &Exchange) -> Option<Again> {
+        // One host alone gets a second try too: its idle connection may just have been closed.
+        if x.attempts < u32::try_from(hosts).unwrap_or(u32::MAX).clamp(2, HOSTS_MAX) {
             match error.retry {
                 Retry::Always => return Some(Again::AtOnce),
                 Retry::Idempotent if self.idempotent => return Some(Again::Fresh),
@@ -166,7 +162,7 @@ mod tests {
 
     fn tries<'r>(route: &'r Route, x: &Exchange) -> Tries<'r> {
         let RouteAction::Forward(forward) = &route.action else { panic!("no forward") };
-        Tries::new(forward, x.request.head.http(), 3)
+        Tries::new(forward, x.request.head.http())
     }
 
     fn reset(reused: bool) -> Error {
@@ -180,11 +176,11 @@ mod tests {
         let refused = || Error::from(ConnectError::Failed(io::ErrorKind::ConnectionRefused.into()));
         for (attempts, again) in [(1, Some(Again::AtOnce)), (2, Some(Again::AtOnce)), (3, None)] {
             x.attempts = attempts;
-            assert_eq!(tries.after_error(&refused(), &x), again, "{attempts}");
+            assert_eq!(tries.after_error(&refused(), 3, &x), again, "{attempts}");
         }
         x.attempts = 1;
-        assert_eq!(tries.after_error(&Error::from(ConnectError::Exhausted(io::ErrorKind::Other.into())), &x), None);
-        assert_eq!(tries.after_error(&reset(true), &x), None, "a POST may have been done");
+        assert_eq!(tries.after_error(&Error::from(ConnectError::Exhausted(io::ErrorKind::Other.into())), 3, &x), None);
+        assert_eq!(tries.after_error(&reset(true), 3, &x), None, "a POST may have been done");
         assert_eq!(tries.after_status(503, &x), None);
     }
 
@@ -193,8 +189,8 @@ mod tests {
         let (route, mut x) = (route(""), exchange("GET", &[]));
         x.attempts = 1;
         let mut tries = tries(&route, &x);
-        assert_eq!(tries.after_error(&reset(true), &x), Some(Again::Fresh));
-        assert_eq!(tries.after_error(&reset(false), &x), None);
+        assert_eq!(tries.after_error(&reset(true), 3, &x), Some(Again::Fresh));
+        assert_eq!(tries.after_error(&reset(false), 3, &x), None);
     }
 
     #[tokio::test]
@@ -227,7 +223,7 @@ mod tests {
             let mut found = Vec::new();
             while let Some(again) = match &outcome {
                 Ok(status) => tries.after_status(*status, &x),
-                Err(error) => tries.after_error(error, &x),
+                Err(error) => tries.after_error(error, 3, &x),
             } {
                 let Again::After(wait) = again else { panic!("{again:?}") };
                 found.push(wait);
@@ -244,7 +240,7 @@ mod tests {
         x.attempts = 1;
         assert_eq!(tries.timeout(&x), secs(3));
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert!(tries.after_error(&Error::from(SendError::Timeout), &x).is_some());
+        assert!(tries.after_error(&Error::from(SendError::Timeout), 3, &x).is_some());
         x.attempts = 2;
         assert_eq!(tries.timeout(&x), secs(2));
         tokio::time::advance(Duration::from_secs(2)).await;

@@ -18,7 +18,7 @@ use super::pool::HostPool;
 use super::random::{Random, stable_hash};
 use super::reach::Reach;
 use super::shared::RetryPermit;
-use crate::config::schema::{self, OriginalDst, Source};
+use crate::config::schema::{self, Balancing, OriginalDst, Source};
 use crate::net::Transport;
 use crate::telemetry::metrics::UpstreamCounters;
 
@@ -131,6 +131,12 @@ impl<T: Transport> Cluster<T> {
             self.counters().retry_budget_exceeded.inc();
         }
         share
+    }
+
+    /// Whether its balancer looks at the hash of a request.
+    #[must_use]
+    pub fn goes_by_hash(&self) -> bool {
+        matches!(self.config().balancing, Balancing::Maglev { .. } | Balancing::RingHash { .. })
     }
 
     /// Where the destination of a request stands, for a cluster of type ORIGINAL_DST: it is to be put into [`Wish::destination`].

@@ -74,9 +74,15 @@ impl Config {
 
     /// Adds a cluster behind the first one, which is called `origins`.
     #[must_use]
-    pub fn more_origins(mut self, name: &str, hosts: &[String]) -> Self {
+    pub fn more_origins(self, name: &str, hosts: &[String]) -> Self {
         let hosts: String = hosts.iter().map(|h| format!("{{address: \"{h}\"}}, ")).collect();
-        writeln!(self.clusters, "    - {{name: {name}, hosts: [{hosts}]}}").expect("a string takes it");
+        self.another_cluster(&format!("{{name: {name}, hosts: [{hosts}]}}"))
+    }
+
+    /// Adds a cluster, all of it, behind the first one.
+    #[must_use]
+    pub fn another_cluster(mut self, text: &str) -> Self {
+        writeln!(self.clusters, "    - {text}").expect("a string takes it");
         self
     }
 
