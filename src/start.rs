@@ -11,6 +11,7 @@ use dataplane_kernel::{KernelTransport, Sockets};
 use ferrogate_core::config::schema::Config;
 use ferrogate_core::control::admin::{Admin, Number, PlaneReport, State};
 use ferrogate_core::control::demo;
+use ferrogate_core::control::dns::Names;
 use ferrogate_core::control::log::{Log, LogKnobs, lost_lines};
 use ferrogate_core::control::pid_file::PidFile;
 use ferrogate_core::control::process::{self, Process, Successor};
@@ -107,6 +108,10 @@ async fn run(
     if demo {
         demo::start_origins(config, &KernelTransport::new());
     }
+    // Held to the end: dropped, nothing is looked up any more.
+    let names = Names::default();
+    names.follow(&orders.snapshot.borrow());
+    names.settled(config.limits.dns_settle_timeout).await;
     let running = match plane::start(&config.dataplane, orders, &sockets) {
         Ok((running, plane_report)) => {
             // Set once: this is the only place.

@@ -35,6 +35,13 @@ pub enum BenchError {
         /// What it printed.
         output: String,
     },
+    /// Not one request was answered well.
+    Unanswered {
+        /// What went wrong, by kind.
+        errors: String,
+        /// The last words of the proxy.
+        log: String,
+    },
     /// A file that holds no results.
     NotResults {
         /// The file.
@@ -71,6 +78,7 @@ impl fmt::Display for BenchError {
             Self::Command { command, output } => write!(f, "{command}: {}", output.trim()),
             Self::Late { what } => write!(f, "{what} takes too long"),
             Self::Load { output } => write!(f, "the load generator ended without a result: {}", output.trim()),
+            Self::Unanswered { errors, log } => write!(f, "not one request was answered well: {errors} {}", log.trim()),
             Self::NotResults { path, line, why } => write!(f, "{}:{line}: {why}", path.display()),
             Self::Choice { why } => f.write_str(why),
         }

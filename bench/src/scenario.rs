@@ -211,7 +211,7 @@ const SCENARIOS: &[Scenario] = &[
         name: "goodput",
         shows: "what is left of the capacity when twice of it is asked for, on 512 connections",
         levels: &[Level::Saturation, Level::Double],
-        rounds_part: 0.6,
+        rounds_part: 0.45,
         ..PLAIN
     },
     Scenario { name: "conns-100", shows: "the same rate over 100 connections", connections: 100, ..CONNECTIONS },
@@ -245,7 +245,7 @@ const SCENARIOS: &[Scenario] = &[
         front: Front::Ecdsa(Resume::Always),
         wires: Wires::Memif,
         // Half a minute of handshakes each.
-        rounds_part: 0.3,
+        rounds_part: 0.4,
         ..IDLE
     },
     Scenario { name: "h2-clear", shows: "HTTP/2 in clear", absent: Some("HTTP/2 is not served yet"), ..ABSENT },

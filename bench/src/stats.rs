@@ -38,10 +38,11 @@ impl Spread {
         })
     }
 
-    /// Whether the spread is too wide for the median to be a figure: the middle half is wider than [`NOISY_SPREAD`] of it.
+    /// Whether the spread is too wide for the median to be a figure: the middle half is wider than [`NOISY_SPREAD`] of it. With less than
+    /// [`ROUNDS_MIN`] values there is no telling.
     #[must_use]
     pub fn is_noisy(&self) -> bool {
-        self.high - self.low > NOISY_SPREAD * self.median.abs()
+        self.count < ROUNDS_MIN || self.high - self.low > NOISY_SPREAD * self.median.abs()
     }
 }
 
@@ -118,7 +119,7 @@ impl Interval {
     /// Whether the ratio can't be relied upon: a second run might well differ by a tenth.
     #[must_use]
     pub fn is_noisy(&self) -> bool {
-        self.width().is_nan() || self.width() > NOISY_INTERVAL
+        self.count < ROUNDS_MIN || self.width().is_nan() || self.width() > NOISY_INTERVAL
     }
 }
 
@@ -127,6 +128,9 @@ pub const NOISY_SPREAD: f64 = 0.10;
 
 /// A ratio whose interval is wider than this part of its median is noisy.
 pub const NOISY_INTERVAL: f64 = 0.10;
+
+/// With fewer rounds everything is noisy: a spread of two values is none.
+pub const ROUNDS_MIN: usize = 3;
 
 /// How sure a printed interval is, where there are rounds enough for it.
 pub const CONFIDENCE: f64 = 0.95;
@@ -237,6 +241,7 @@ mod tests {
         let paired = Interval::of_ratios(&a, &b, CONFIDENCE).unwrap();
         assert!((paired.median - 1.05).abs() < 1e-9 && paired.width() < 1e-9, "{paired:?}");
         assert!(!paired.is_noisy());
+        assert!(Interval::of_ratios(&a[..2], &b[..2], CONFIDENCE).unwrap().is_noisy());
         let unpaired = Interval::of_unpaired(&a, &b, CONFIDENCE).unwrap();
         assert!(unpaired.is_noisy() && unpaired.low < 1.0 && unpaired.high > 1.1, "{unpaired:?}");
     }

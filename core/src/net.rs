@@ -4,8 +4,10 @@
 //! [`Conn`] shows its caller what is readable and takes what is written inside a closure, so that a message is parsed where it
 //! arrived and serialised where it leaves.
 //!
-//! **Invariant:** nothing here names a plane, holds a runtime or is `Send`: a connection never leaves the core that accepted it.
+//! **Invariant:** nothing here names a plane, holds a runtime or is `Send`: a connection in use never leaves its core. An idle upstream one
+//! may, where its plane can take it off.
 
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::task::{Context, Poll};
@@ -30,6 +32,31 @@ pub trait Transport: Clone + 'static {
 
     /// Opens a connection. The caller bounds the time: the future may be dropped at any point and leaves nothing behind.
     fn connect(&self, address: &Address) -> impl Future<Output = io::Result<Self::Conn>>;
+
+    /// Goes on with a connection that another worker has [detached](Conn::detach).
+    ///
+    /// # Errors
+    /// When this plane's connections stay with their worker, or this one can't be taken over.
+    fn attach(&self, _: Detached) -> io::Result<Self::Conn> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// An idle connection on its way from one worker to another.
+pub struct Detached(Box<dyn Any + Send>);
+
+impl Detached {
+    /// What the plane needs to go on with a connection elsewhere.
+    #[must_use]
+    pub fn new(conn: impl Any + Send) -> Self {
+        Self(Box::new(conn))
+    }
+
+    /// What [`new`](Self::new) was given, if it was this.
+    #[must_use]
+    pub fn downcast<C: Any>(self) -> Option<C> {
+        self.0.downcast().ok().map(|conn| *conn)
+    }
 }
 
 /// A listening socket of one worker.
@@ -92,6 +119,15 @@ pub trait Conn: Unpin + 'static {
 
     /// Where the peer wanted to go, when the connection was redirected or taken transparently.
     fn original_dst(&self) -> Option<Address> {
+        None
+    }
+
+    /// Takes an idle connection off its worker, for another one to [attach](Transport::attach). None, and the connection closed, when it has
+    /// unread or unsent bytes, or can't leave.
+    fn detach(self) -> Option<Detached>
+    where
+        Self: Sized,
+    {
         None
     }
 

@@ -15,7 +15,7 @@ use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, Rout
 use crate::config::{Diagnostic, Limits, Origin};
 use crate::filter::FilterSet;
 use crate::router::Router;
-use crate::upstream::ClusterShared;
+use crate::upstream::{ClusterShared, Hosts};
 
 /// One generation.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub struct Snapshot {
     pub routers: Vec<Arc<Router>>,
     /// The clusters, by [`ClusterId`].
     pub clusters: Vec<Arc<ClusterConfig>>,
-    names: HashMap<Box<str>, ClusterId>,
+    /// The clusters by name.
+    names: HashMap<Arc<str>, ClusterId>,
     /// The limits.
     pub limits: Arc<Limits>,
     /// The server itself.
@@ -56,7 +57,9 @@ pub struct ListenerConfig {
 #[derive(Debug)]
 pub struct ClusterConfig {
     /// What the file says.
-    pub config: Cluster,
+    pub config: Arc<Cluster>,
+    /// Its hosts, which change without a new generation.
+    pub hosts: Arc<Hosts>,
     /// How to talk TLS to its hosts; None: plain text.
     pub tls: Option<Arc<ClientTls>>,
     /// What the workers share of it; the same as in the generation before.
@@ -126,7 +129,7 @@ impl Snapshot {
             listeners,
             filters,
             routers,
-            names: (0..).zip(&clusters).map(|(i, c)| (c.config.name.as_str().into(), ClusterId(i))).collect(),
+            names: cluster_ids(&clusters).into_iter().map(|(name, id)| (name.into(), id)).collect(),
             clusters,
             limits: kept_limits.unwrap_or_else(|| Arc::new(config.limits.clone())),
             server: ServerFacts {
@@ -183,7 +186,8 @@ fn clusters(
         let kept = old.filter(|o| o.config == *cluster && same(o.tls.as_ref(), made.as_ref()));
         let anew = || {
             let shared = old.map(|o| Arc::clone(&o.shared)).unwrap_or_default();
-            Arc::new(ClusterConfig { config: cluster.clone(), tls: made, shared })
+            let hosts = Arc::new(Hosts::new(Arc::clone(cluster), old.map(|o| &*o.hosts)));
+            Arc::new(ClusterConfig { config: Arc::clone(cluster), hosts, tls: made, shared })
         };
         out.push(kept.cloned().unwrap_or_else(anew));
     }

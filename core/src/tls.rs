@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 
 use tls_offload::{ServerTls, Session, SessionInfo, TlsError};
 
-use crate::net::{Address, Conn};
+use crate::net::{Address, Conn, Detached};
 
 mod buffers;
 mod conn;
@@ -131,6 +131,14 @@ impl<C: Conn> Conn for MaybeTls<C> {
         match self {
             Self::Plain(c) => c.original_dst(),
             Self::Tls(t) => t.original_dst(),
+        }
+    }
+
+    /// A TLS session stays with its worker.
+    fn detach(self) -> Option<Detached> {
+        match self {
+            Self::Plain(c) => c.detach(),
+            Self::Tls(_) => None,
         }
     }
 

@@ -26,6 +26,7 @@ use crate::stream::load::{CONN_BYTES, Charge, Load, TLS_BYTES};
 use crate::stream::{ConnState, Wish};
 use crate::telemetry::metrics::WorkerCounters;
 use crate::telemetry::pulse::Work;
+use crate::upstream::Probes;
 use entrance::{Entrance, adopt};
 
 /// Runs one worker until it is told to stop.
@@ -50,6 +51,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         conns_max: Cell::new(conns_max(generation.limits(), orders.conns_max)),
         draining: Cell::new(false),
         entrances: Cell::new(0),
+        probes: (index == 0).then(Probes::default),
     });
     let mut entrances = Vec::new();
     if let Some(e) = adopt(&worker, &mut entrances, &generation, &transport).await.pop() {
@@ -60,6 +62,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
     }
     drop(generation);
     let _ = orders.started.send(Ok(()));
+    worker.probe();
     let sweeper = spawn_local(sweep(Rc::clone(&worker)));
     let probe = spawn_local(probe::probe(Rc::clone(&worker.load)));
     let stop = worker.follow(index, &transport, &mut orders, &mut entrances).await;
@@ -88,6 +91,8 @@ struct Worker<T: Transport> {
     draining: Cell<bool>,
     /// Entrances that there have been.
     entrances: Cell<u32>,
+    /// Of the first worker only: the others see its verdicts.
+    probes: Option<Probes<T>>,
 }
 
 /// A connection as its worker sees it.
@@ -125,6 +130,7 @@ impl<T: Transport> Worker<T> {
                     let next = Rc::new(next);
                     self.conns_max.set(conns_max(next.limits(), default_conns_max));
                     self.current.set(Rc::clone(&next));
+                    self.probe();
                     drop(running);
                     for error in adopt(self, entrances, &next, transport).await {
                         self.counters.downstream.listen_failed.inc();
@@ -132,6 +138,13 @@ impl<T: Transport> Worker<T> {
                     }
                 }
             }
+        }
+    }
+
+    /// Lets the probes follow the generation in force.
+    fn probe(&self) {
+        if let Some(probes) = &self.probes {
+            probes.follow(self.current.get().probed());
         }
     }
 
@@ -174,8 +187,11 @@ impl<T: Transport> Worker<T> {
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
         self.current.get().flush_logs();
-        for cluster in self.current.get().clusters() {
+        for cluster in self.current.get().used_clusters() {
             cluster.sweep();
+        }
+        if let Some(probes) = &self.probes {
+            probes.sweep();
         }
     }
 

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use ferrogate_core::net::{Address, Conn, ROOM_BYTES_MAX};
+use ferrogate_core::net::{Address, Conn, Detached, ROOM_BYTES_MAX};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -25,6 +25,17 @@ pub struct KernelConn {
     local: OnceCell<Rc<Address>>,
 }
 
+/// A stream that no worker's reactor knows.
+pub(crate) struct LooseConn {
+    io: LooseIo,
+    peer: Address,
+}
+
+enum LooseIo {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
 enum Io {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -38,6 +49,15 @@ impl KernelConn {
 
     pub(crate) fn unix(stream: UnixStream, peer: Address, local: Option<Rc<Address>>, buffers: Rc<Buffers>) -> Self {
         Self::new(Io::Unix(stream), peer, local, buffers)
+    }
+
+    /// Makes a stream that another worker has let go one of this worker's.
+    pub(crate) fn attach(loose: LooseConn, buffers: Rc<Buffers>) -> io::Result<Self> {
+        let io = match loose.io {
+            LooseIo::Tcp(stream) => Io::Tcp(TcpStream::from_std(stream)?),
+            LooseIo::Unix(stream) => Io::Unix(UnixStream::from_std(stream)?),
+        };
+        Ok(Self::new(io, loose.peer, None, buffers))
     }
 
     fn new(io: Io, peer: Address, local: Option<Rc<Address>>, buffers: Rc<Buffers>) -> Self {
@@ -175,6 +195,18 @@ impl Conn for KernelConn {
             Io::Tcp(s) => Rc::new(s.local_addr().map_or_else(|_| unbound(), Address::Inet)),
             Io::Unix(_) | Io::Aborted => Rc::new(unbound()),
         })
+    }
+
+    fn detach(self) -> Option<Detached> {
+        if !self.unread.is_empty() || !self.unsent.is_empty() || self.ended {
+            return None;
+        }
+        let io = match self.io {
+            Io::Tcp(stream) => LooseIo::Tcp(stream.into_std().ok()?),
+            Io::Unix(stream) => LooseIo::Unix(stream.into_std().ok()?),
+            Io::Aborted => return None,
+        };
+        Some(Detached::new(LooseConn { io, peer: self.peer }))
     }
 
     fn abort(&mut self) {

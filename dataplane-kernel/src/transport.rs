@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::Poll;
 
-use ferrogate_core::net::{Address, ListenOptions, Listener, Transport};
+use ferrogate_core::net::{Address, Detached, ListenOptions, Listener, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::buffers::Buffers;
-use crate::conn::KernelConn;
+use crate::conn::{KernelConn, LooseConn};
 use crate::socket;
 use crate::sockets::{Share, Sockets, Used};
 
@@ -103,6 +103,11 @@ impl Transport for KernelTransport {
                 Ok(KernelConn::unix(stream, address.clone(), None, Rc::clone(&self.buffers)))
             }
         }
+    }
+
+    fn attach(&self, conn: Detached) -> io::Result<KernelConn> {
+        let loose = conn.downcast::<LooseConn>().ok_or(io::ErrorKind::InvalidInput)?;
+        KernelConn::attach(loose, Rc::clone(&self.buffers))
     }
 }
 

@@ -22,4 +22,5 @@ mod retries;
 mod routes;
 mod stage;
 mod tls;
+mod upstream;
 mod websocket;

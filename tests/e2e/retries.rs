@@ -156,7 +156,8 @@ fn a_retry_storm_stays_within_its_budget() {
     const EACH: usize = 20;
     let failing = Failing::start(Failure::Status(Duration::from_millis(20)));
     let policy = "retry_on: true, num_retries: 3, retry_back_off: {base_interval: 1ms}";
-    let stage = Plane::Kernel.start(config(&[failing.address.clone()], policy).workers(2)).expect("always there");
+    let stage =
+        Plane::Kernel.start(config(std::slice::from_ref(&failing.address), policy).workers(2)).expect("always there");
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {

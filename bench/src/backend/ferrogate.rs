@@ -122,14 +122,19 @@ fn dataplane(text: &mut String, site: &Site<'_>) {
   dpdk:
     hugepages: {}
     memory_mib: {MEMORY_MIB}
-    ports:
+{rings}    ports:
       - {{device: \"{device}\", address: {}/24}}
 ",
         site.hugepages,
         address.ip(),
+        // Rings count in full against the memory that a worker may hold: who serves so many gives each less.
+        rings = if site.connections > MANY { "    rx_ring_bytes: 16KiB\n    tx_ring_bytes: 16KiB\n" } else { "" },
     )
     .expect("a string takes it");
 }
+
+/// More connections than this get smaller rings.
+const MANY: u64 = 20_000;
 
 /// EAL's memory: mbufs alone, which is enough for any number of connections.
 pub const MEMORY_MIB: u64 = 256;

@@ -62,6 +62,9 @@ pub fn run(
     let result: Load = serde_json::from_str(&result)
         .map_err(|_| BenchError::Load { output: format!("{result} {}", load.last_words()) })?;
     proxy.must_run()?;
+    if result.requests == 0 && window.level != Level::Idle {
+        return Err(BenchError::Unanswered { errors: format!("{:?}", result.errors), log: proxy.last_words() });
+    }
     if proxy.memif.is_some() {
         // A port that is polled must not lose its peer: the proxy goes first, and the load generator holds on until we let it go.
         proxy.stop();

@@ -286,6 +286,12 @@ impl Proxy {
         self.process.must_run()
     }
 
+    /// The last lines of its log.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        self.process.last_words()
+    }
+
     /// Ends it in order.
     pub fn stop(&mut self) {
         self.process.stop();

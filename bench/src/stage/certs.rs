@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PKCS_RSA_SHA256, RsaKeySize,
 };
 
 use crate::error::BenchError;
@@ -43,12 +44,15 @@ impl Certs {
             |e: rcgen::Error| BenchError::Command { command: "making certificates".into(), output: e.to_string() };
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let mut params = CertificateParams::new(Vec::new()).map_err(failed)?;
+        params.distinguished_name = named("Ferrogate bench authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).map_err(failed)?;
         let authority = folder.write("authority.pem", &certificate.pem())?;
         let issuer = Issuer::new(params, key);
         let pair = |name: &str, key: KeyPair| {
-            let leaf = CertificateParams::new(vec![SERVER_NAME.to_owned()]).map_err(failed)?;
+            let mut leaf = CertificateParams::new(vec![SERVER_NAME.to_owned()]).map_err(failed)?;
+            // Another name than the authority's, or OpenSSL takes it for self-signed.
+            leaf.distinguished_name = named(SERVER_NAME);
             let certificate = leaf.signed_by(&key, &issuer).map_err(failed)?;
             let (certificate, key) = (certificate.pem(), key.serialize_pem());
             Ok::<_, BenchError>(Pair {
@@ -61,6 +65,12 @@ impl Certs {
         let ecdsa = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         Ok(Self { authority, rsa: pair("rsa", rsa)?, ecdsa: pair("ecdsa", ecdsa)? })
     }
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::CommonName, name);
+    names
 }
 
 /// The name that every certificate is for.

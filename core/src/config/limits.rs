@@ -37,6 +37,8 @@ pub struct Limits {
     pub retry_buffer_bytes_max: usize,
     /// Copies of requests that one worker has under way, at most; beyond, copies are not sent.
     pub mirror_requests_max: usize,
+    /// Destinations of one ORIGINAL_DST cluster that one worker keeps connections to, at most (503 beyond, when all are in use).
+    pub original_dst_hosts_max: usize,
     /// Bytes of a request body that are read and thrown away to keep a connection whose request was answered early, at most.
     pub drain_bytes_max: u64,
     /// Bytes of access log lines that wait for the log thread, of all workers together, at most; further lines are dropped.
@@ -68,6 +70,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// An idle upstream connection is closed after this, unless the cluster says otherwise.
     pub upstream_idle_timeout: Duration,
+    /// A start or reload waits this long for the first lookup of every host's name, then goes on without.
+    pub dns_settle_timeout: Duration,
     /// A connection that was told to close is given this long to take its last bytes.
     pub linger_timeout: Duration,
     /// How long accepting pauses when the process has no descriptor or memory left.
@@ -93,6 +97,7 @@ impl Default for Limits {
             idle_conns_per_host_max: 256,
             retry_buffer_bytes_max: 64 * 1024,
             mirror_requests_max: 256,
+            original_dst_hosts_max: 1024,
             drain_bytes_max: 64 * 1024,
             access_log_queue_bytes_max: 16 << 20,
             compressions_max: 1024,
@@ -108,6 +113,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),
             upstream_idle_timeout: Duration::from_secs(60),
+            dns_settle_timeout: Duration::from_secs(5),
             linger_timeout: Duration::from_secs(2),
             accept_pause: Duration::from_millis(100),
             graceful_timeout: Duration::from_secs(30),

@@ -290,6 +290,13 @@ impl<'n> Fields<'n> {
         r.at(key, |r| f(r, node))
     }
 
+    /// Reports on the value of `key`, where there is one.
+    pub(super) fn report(&self, r: &mut Reader, key: &str, f: impl FnOnce(&mut Reader, &'n Node)) {
+        if let Some(node) = self.get(key) {
+            r.at(key, |r| f(r, node));
+        }
+    }
+
     /// A text; None when it is empty, as in MOSN.
     pub(super) fn text(&self, r: &mut Reader, key: &str) -> Option<String> {
         self.with(r, key, Reader::text).filter(|text| !text.is_empty())
@@ -330,6 +337,26 @@ impl<'n> Fields<'n> {
         self.with(r, key, |r, node| r.number(node, range)).and_then(|n| T::try_from(n).ok())
     }
 
+    /// A number, maybe with a fraction, within `range`.
+    pub(super) fn real(&self, r: &mut Reader, key: &str, range: RangeInclusive<f64>) -> Option<f64> {
+        self.with(r, key, |r, node| {
+            #[expect(clippy::cast_precision_loss, reason = "a number that is too large to be exact is out of range")]
+            let value = match node.value {
+                Value::Int(i) => i as f64,
+                Value::Float(f) => f,
+                _ => {
+                    r.wrong_type(node, "a number");
+                    return None;
+                }
+            };
+            if !range.contains(&value) {
+                r.error(node.place, format!("{value} is not between {} and {}", range.start(), range.end()), "");
+                return None;
+            }
+            Some(value)
+        })
+    }
+
     /// A number of threads from 1, or `auto`: None, as when it is absent.
     pub(super) fn threads(&self, r: &mut Reader, key: &str) -> Option<usize> {
         self.with(r, key, |r, node| match &node.value {
@@ -358,6 +385,17 @@ impl<'n> Fields<'n> {
         })
     }
 
+    /// A duration, maybe of nothing.
+    pub(super) fn duration_or_none(&self, r: &mut Reader, key: &str) -> Option<Duration> {
+        self.with(r, key, |r, node| match r.duration(node)? {
+            (false, d) => Some(d),
+            (true, _) => {
+                r.error(node.place, "a negative duration", "");
+                None
+            }
+        })
+    }
+
     /// A duration, maybe negative: whether it is, and how long.
     pub(super) fn signed_duration(&self, r: &mut Reader, key: &str) -> Option<(bool, Duration)> {
         self.with(r, key, Reader::duration)
@@ -370,7 +408,7 @@ impl<'n> Fields<'n> {
             let found =
                 choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text)).map(|(_, value)| value.clone());
             if found.is_none() {
-                let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+                let names: Vec<&str> = choices.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
                 r.error(node.place, format!("`{text}` is not known here"), format!("one of {}", names.join(", ")));
             }
             found

@@ -10,7 +10,7 @@ use std::path::Path;
 use tokio::task::spawn_local;
 
 use crate::config::dataplane::Plane;
-use crate::config::schema::{Config, Pem, TlsConfig};
+use crate::config::schema::{Config, Pem, Target, TlsConfig};
 use crate::net::{Address, Transport};
 use crate::origin::Origin;
 
@@ -29,7 +29,10 @@ pub fn make_certificates(config: &Config) -> io::Result<()> {
 
 /// Starts an origin on every loopback address that a cluster names. Tasks of the calling thread; they end with its runtime.
 pub fn start_origins<T: Transport>(config: &Config, transport: &T) {
-    let hosts = config.clusters.iter().flat_map(|c| &c.hosts).map(|h| h.address.clone());
+    let hosts = config.clusters.iter().flat_map(|c| &*c.hosts).filter_map(|h| match &h.target {
+        Target::Address(address) => Some(address.clone()),
+        Target::Name(..) => None,
+    });
     for (number, address) in (1..).zip(hosts.filter(Address::is_host_local)) {
         let transport = transport.clone();
         spawn_local(async move {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::admin::{Number, PlaneReport};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ClusterConfig, Snapshot};
 use crate::telemetry::histogram::Distribution;
 use crate::telemetry::metrics::{DownstreamCounters, Kind, TIMES, UpstreamCounters, WorkerCounters};
 use crate::telemetry::turns::Turns;
@@ -42,14 +42,18 @@ impl Counters {
     pub(super) fn to_json(&self) -> Value {
         let downstream: Map<_, _> =
             DownstreamCounters::METRICS.iter().map(|m| (m.name.to_owned(), json!(self.downstream(m.read)))).collect();
-        let snapshot = Arc::clone(&self.snapshot.borrow());
-        let clusters = snapshot.clusters.iter().map(|cluster| {
-            let metrics = UpstreamCounters::METRICS.iter();
-            let counters: Map<_, _> =
-                metrics.map(|m| (m.name.to_owned(), json!(cluster.shared.sum(m.read).unwrap_or(0)))).collect();
-            (cluster.config.name.clone(), Value::Object(counters))
-        });
-        let upstream: Map<_, _> = clusters.collect();
+        let snapshot = self.snapshot.borrow().clone();
+        let upstream: Map<_, _> = snapshot
+            .clusters
+            .iter()
+            .map(|cluster| {
+                let counted = UpstreamCounters::METRICS
+                    .iter()
+                    .map(|m| (m.name.to_owned(), json!(cluster.shared.sum(m.read).unwrap_or(0))));
+                let states = STATES.iter().map(|s| (s.name.to_owned(), json!((s.read)(cluster))));
+                (cluster.config.name.clone(), Value::Object(counted.chain(states).collect()))
+            })
+            .collect();
         json!({ "downstream": downstream, "upstream": upstream })
     }
 
@@ -70,13 +74,15 @@ impl Collector for Exposed {
             let series = [(Vec::new(), self.counters.downstream(m.read))];
             write(&mut encoder, m.name, m.help, m.kind, &series)?;
         }
-        let snapshot = Arc::clone(&self.counters.snapshot.borrow());
+        let snapshot = self.counters.snapshot.borrow().clone();
         for m in UpstreamCounters::METRICS {
-            let clusters = snapshot.clusters.iter();
-            let series: Vec<_> = clusters
-                .map(|c| (vec![("cluster", c.config.name.clone())], c.shared.sum(m.read).unwrap_or(0)))
-                .collect();
-            write(&mut encoder, m.name, m.help, m.kind, &series)?;
+            // A cluster that no worker has used yet has nothing to show: of ten thousand, few are used.
+            let series = snapshot.clusters.iter().filter_map(|c| Some((label(c), c.shared.sum(m.read)?)));
+            write(&mut encoder, m.name, m.help, m.kind, &series.collect::<Vec<_>>())?;
+        }
+        for state in STATES {
+            let series: Vec<_> = snapshot.clusters.iter().map(|c| (label(c), (state.read)(c))).collect();
+            write(&mut encoder, state.name, state.help, Kind::Gauge, &series)?;
         }
         for time in TIMES {
             let sum = Distribution::of(self.counters.workers.iter().map(|w| (time.of)(w)));
@@ -116,6 +122,46 @@ fn write_turns(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<WorkerCounter
 
 /// A histogram here has no labels of its own.
 type NoLabels = [(&'static str, &'static str); 0];
+
+fn label(cluster: &ClusterConfig) -> Vec<(&'static str, String)> {
+    vec![("cluster", cluster.config.name.clone())]
+}
+
+/// A number of a cluster that is there, not counted.
+struct State {
+    name: &'static str,
+    help: &'static str,
+    read: fn(&ClusterConfig) -> u64,
+}
+
+const STATES: &[State] = &[
+    State {
+        name: "ferrogate_upstream_membership_total",
+        help: "Hosts of the cluster",
+        read: |c| c.hosts.current().members().len() as u64,
+    },
+    State {
+        name: "ferrogate_upstream_membership_healthy",
+        help: "Hosts of the cluster that may get requests",
+        read: |c| c.hosts.current().healthy() as u64,
+    },
+    State {
+        name: "ferrogate_upstream_membership_version",
+        help: "Changes of the cluster's hosts since its configuration changed",
+        read: |c| c.hosts.version(),
+    },
+    State {
+        name: "upstream_lb_subsets_created",
+        help: "Subsets of the cluster's hosts",
+        read: |c| c.hosts.current().subsets() as u64,
+    },
+    State { name: "ferrogate_upstream_dns_update", help: "Names looked up", read: |c| c.shared.dns_updates() },
+    State {
+        name: "ferrogate_upstream_dns_failure",
+        help: "Names that could not be looked up, or have no address; their last hosts stay",
+        read: |c| c.shared.dns_failures(),
+    },
+];
 
 type Series = (Vec<(&'static str, String)>, u64);
 

@@ -5,6 +5,7 @@
 pub mod admin;
 mod certificates;
 pub mod demo;
+pub mod dns;
 mod exposition;
 pub mod log;
 pub mod notify;

@@ -137,7 +137,11 @@ fn make(config: &FilterConfig, ground: &Ground<'_>) -> Arc<dyn Filter + Send + S
         FilterConfig::Fault(config) => Arc::new(super::fault::FaultFilter::new(config, ground)),
         FilterConfig::FlowControl(config) => Arc::new(super::flow_control::FlowControlFilter::new(config, ground)),
         FilterConfig::Gzip(config) => Arc::new(super::gzip::GzipFilter::new(config, ground)),
+        FilterConfig::HeaderToMetadata(config) => {
+            Arc::new(super::header_to_metadata::HeaderToMetadataFilter::new(config, ground))
+        }
         FilterConfig::IpAccess(config) => Arc::new(super::ip_access::IpAccessFilter::new(config, ground)),
+        FilterConfig::Mirror(config) => Arc::new(super::mirror::MirrorFilter::new(config, ground)),
         FilterConfig::PayloadLimit(config) => Arc::new(super::payload_limit::PayloadLimitFilter::new(config, ground)),
     }
 }

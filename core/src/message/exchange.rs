@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Request;
 use crate::config::Address;
+use crate::config::schema::MetadataMatch;
 
 /// One request and what became of it.
 #[derive(Debug)]
@@ -48,8 +49,27 @@ pub struct Exchange {
     pub wanted: Wanted,
     /// That, as far as it is known.
     pub notes: Option<Box<Notes>>,
+    /// What the metadata of its host must say besides what its route asks for.
+    pub metadata: Option<Box<MetadataMatch>>,
+    /// How many copies it has where its route has a mirror policy.
+    pub copies: Copies,
     /// What is given back when the request is over: places in limits.
     pub held: Vec<Box<dyn Any>>,
+}
+
+/// How many copies a request has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copies {
+    /// So many.
+    pub count: u32,
+    /// To every host of the cluster, not to one.
+    pub every_host: bool,
+}
+
+impl Default for Copies {
+    fn default() -> Self {
+        Self { count: 1, every_host: false }
+    }
 }
 
 /// What a log wants to have kept for its line. A request whose logs want nothing of it pays one comparison each.
@@ -180,6 +200,8 @@ impl Exchange {
             upstream_conn: 0,
             wanted: Wanted::default(),
             notes: None,
+            metadata: None,
+            copies: Copies::default(),
             held: Vec::new(),
         }
     }

@@ -9,7 +9,7 @@ mod head;
 
 pub use body::{Body, BodyError, BodyLength, BodySource, Chunk, Relay};
 pub use conn_id::next_conn_id;
-pub use exchange::{Downstream, Exchange, NotedField, Notes, ResponseFlags, Wanted};
+pub use exchange::{Copies, Downstream, Exchange, NotedField, Notes, ResponseFlags, Wanted};
 pub use head::{Field, FieldId, HttpHead, Method, Span, StartLine, Version, is_token, is_token_byte, is_value};
 
 /// A request.

@@ -81,7 +81,7 @@ impl From<ConnectError> for Error {
     fn from(e: ConnectError) -> Self {
         let (side, retry) = match e {
             // Another host of the cluster may have an idle connection.
-            ConnectError::Overflow => (Side::Local, Retry::Always),
+            ConnectError::Overflow(_) => (Side::Local, Retry::Always),
             ConnectError::Exhausted(_) => (Side::Local, Retry::Never),
             _ => (Side::Upstream, Retry::Always),
         };
@@ -108,7 +108,7 @@ impl Error {
             ErrorKind::NoRoute => 404,
             ErrorKind::Target => 414,
             ErrorKind::Connect(ConnectError::Timeout) | ErrorKind::Send(SendError::Timeout) => 504,
-            ErrorKind::NoHost(_) | ErrorKind::Connect(ConnectError::Overflow | ConnectError::Exhausted(_)) => 503,
+            ErrorKind::NoHost(_) | ErrorKind::Connect(ConnectError::Overflow(_) | ConnectError::Exhausted(_)) => 503,
             ErrorKind::Send(SendError::RequestBody(e)) => match e {
                 BodyError::TooLarge => 413,
                 BodyError::Refused(status) => *status,
@@ -127,7 +127,7 @@ impl Error {
         match &self.kind {
             ErrorKind::NoRoute => ResponseFlags::NO_ROUTE,
             ErrorKind::NoHost(_) => ResponseFlags::NO_HEALTHY_UPSTREAM,
-            ErrorKind::Connect(ConnectError::Overflow) => ResponseFlags::OVERFLOW,
+            ErrorKind::Connect(ConnectError::Overflow(_)) => ResponseFlags::OVERFLOW,
             ErrorKind::Connect(_) => ResponseFlags::CONNECT_FAILURE,
             ErrorKind::Send(SendError::Timeout) => ResponseFlags::UPSTREAM_TIMEOUT,
             ErrorKind::Send(SendError::Closed { .. } | SendError::Truncated) => ResponseFlags::CONNECTION_TERMINATED,

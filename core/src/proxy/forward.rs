@@ -51,6 +51,8 @@ impl<T: Transport> Proxy<T> {
         reply: &mut impl ReplyTo,
     ) -> Result<(), Error> {
         let (cluster, metadata) = choose(generation, forward, x)?;
+        let joined = x.metadata.take().map(|own| joined(metadata, &own));
+        let metadata = joined.as_ref().or(metadata);
         if x.wanted.route {
             let notes = x.notes_mut();
             notes.route.clone_from(&route.name);
@@ -205,6 +207,13 @@ fn choose<'f, T: Transport>(
             Ok((generation.cluster(id), metadata))
         }
     }
+}
+
+/// What a route and a filter ask of a host's metadata together. The filter's word counts where both name a key.
+fn joined(route: Option<&MetadataMatch>, own: &MetadataMatch) -> MetadataMatch {
+    let mut all = route.cloned().unwrap_or_default();
+    own.iter().for_each(|(key, value)| all.set(key, value));
+    all
 }
 
 /// Whether and how to try again.

@@ -3,7 +3,7 @@
 //! **Invariant:** a cluster that the next snapshot kept is the same object in the next generation: a reload that leaves it alone opens no
 //! connection.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,16 +17,18 @@ use crate::net::Transport;
 use crate::router::Router;
 use crate::snapshot::{ClusterConfig, ListenerConfig, Snapshot};
 use crate::telemetry::log_thread::LogQueue;
-use crate::telemetry::metrics::UpstreamCounters;
-use crate::upstream::{Cluster, HostPool, HostSettings, Tls};
+use crate::upstream::{Cluster, Reach};
 
 /// One generation of one worker.
 pub struct Generation<T: Transport> {
     snapshot: Arc<Snapshot>,
-    clusters: Vec<Rc<Cluster<T>>>,
+    /// By [`ClusterId`]; made when a request first goes there: of ten thousand clusters a worker serves a few.
+    clusters: Box<[OnceCell<Rc<Cluster<T>>>]>,
     /// By listener.
     filters: Vec<Rc<Filters>>,
     limits: Rc<Limits>,
+    transport: T,
+    worker: usize,
     buffers: LogBuffers,
     /// Where each slot's listener stands in the snapshot; None: the slot is free.
     slots: Vec<Option<usize>>,
@@ -54,18 +56,7 @@ impl<T: Transport> Generation<T> {
         worker: usize,
     ) -> Self {
         let limits = Rc::new(Limits::clone(&snapshot.limits));
-        let kept = |config: &Arc<ClusterConfig>| {
-            let previous = previous?;
-            let index = previous.snapshot.clusters.iter().position(|old| Arc::ptr_eq(old, config))?;
-            previous.clusters.get(index).map(Rc::clone)
-        };
-        let clusters = snapshot.clusters.iter().map(|config| {
-            kept(config).unwrap_or_else(|| {
-                let counters = config.shared.counters(worker);
-                Rc::new(make_cluster(config, transport, &limits, &counters, worker))
-            })
-        });
-        let clusters = clusters.collect();
+        let clusters: Box<[_]> = snapshot.clusters.iter().map(|_| OnceCell::new()).collect();
         let kept = |index: usize, set: &Arc<FilterSet>| {
             let old = previous.filter(|p| p.snapshot.filters.get(index).is_some_and(|old| Arc::ptr_eq(old, set)))?;
             old.filters.get(index).map(Rc::clone)
@@ -79,7 +70,46 @@ impl<T: Transport> Generation<T> {
         let logs = slots.iter().map(|slot| buffers.logs_of(&snapshot.listeners[(*slot)?].config)).collect();
         let dice = previous.map_or_else(|| Rc::new(Dice::new(worker as u64)), |p| Rc::clone(&p.dice));
         let copies = previous.map(|p| Rc::clone(&p.copies)).unwrap_or_default();
-        Self { clusters, filters, limits, buffers, slots, logs, dice, copies, snapshot: Arc::clone(&snapshot) }
+        let transport = transport.clone();
+        let next = Self { clusters, filters, limits, transport, worker, buffers, slots, logs, dice, copies, snapshot };
+        if let Some(previous) = previous {
+            previous.hand_over(&next);
+        }
+        next
+    }
+
+    /// Gives the next generation the clusters that this one uses: the same where nothing changed, else new ones with the same pools.
+    fn hand_over(&self, next: &Self) {
+        let same_limits = Arc::ptr_eq(&self.snapshot.limits, &next.snapshot.limits);
+        for (config, cluster) in self.snapshot.clusters.iter().zip(&self.clusters) {
+            let Some(cluster) = cluster.get() else { continue };
+            let Some(id) = next.snapshot.cluster_id(&config.config.name) else { continue };
+            let is_same = same_limits && Arc::ptr_eq(config, next.snapshot.cluster(id));
+            let kept = if is_same { Rc::clone(cluster) } else { next.make(id, Some(cluster)) };
+            // Set once: a name stands once in a snapshot.
+            let _ = next.clusters[id.0 as usize].set(kept);
+        }
+    }
+
+    fn make(&self, id: ClusterId, previous: Option<&Rc<Cluster<T>>>) -> Rc<Cluster<T>> {
+        let reach = self.reach(self.snapshot.cluster(id));
+        Rc::new(Cluster::new(reach, self.worker, previous.map(|p| &**p)))
+    }
+
+    /// How this worker reaches the hosts of each cluster that has health checks.
+    pub fn probed(&self) -> impl Iterator<Item = Reach<T>> {
+        self.snapshot.clusters.iter().filter(|c| c.config.health.is_some()).map(|c| self.reach(c))
+    }
+
+    fn reach(&self, config: &ClusterConfig) -> Reach<T> {
+        Reach {
+            transport: self.transport.clone(),
+            tls: config.tls.clone(),
+            hosts: Arc::clone(&config.hosts),
+            limits: Rc::clone(&self.limits),
+            counters: config.shared.counters(self.worker),
+            shared: Arc::clone(&config.shared),
+        }
     }
 
     /// What it was derived from.
@@ -171,13 +201,12 @@ impl<T: Transport> Generation<T> {
     /// The cluster with this id.
     #[must_use]
     pub fn cluster(&self, id: ClusterId) -> Rc<Cluster<T>> {
-        Rc::clone(&self.clusters[id.0 as usize])
+        Rc::clone(self.clusters[id.0 as usize].get_or_init(|| self.make(id, None)))
     }
 
-    /// Every cluster.
-    #[must_use]
-    pub fn clusters(&self) -> &[Rc<Cluster<T>>] {
-        &self.clusters
+    /// Every cluster that this worker has used.
+    pub fn used_clusters(&self) -> impl Iterator<Item = &Rc<Cluster<T>>> {
+        self.clusters.iter().filter_map(OnceCell::get)
     }
 }
 
@@ -230,35 +259,4 @@ fn assign_slots(snapshot: &Snapshot, previous: Option<(&Snapshot, &[Option<usize
         }
     }
     slots
-}
-
-fn make_cluster<T: Transport>(
-    config: &Arc<ClusterConfig>,
-    transport: &T,
-    limits: &Rc<Limits>,
-    counters: &Arc<UpstreamCounters>,
-    worker: usize,
-) -> Cluster<T> {
-    let settings = HostSettings {
-        connect_timeout: config.config.connect_timeout.unwrap_or(limits.connect_timeout),
-        idle_timeout: config.config.idle_timeout.unwrap_or(limits.upstream_idle_timeout),
-        conns_max: config.config.breakers.conns_max,
-    };
-    let shared = &config.shared;
-    let hosts = config.config.hosts.iter().map(|host| {
-        // A name to verify: the context's own (kept by the TLS configuration itself), else the host's, else its address.
-        let tls = config.tls.as_deref().map(|client| Tls {
-            client: client.clone(),
-            server_name: match (host.hostname.as_str(), host.address.inet()) {
-                ("", Some(inet)) => inet.ip().to_string(),
-                (name, _) => name.to_owned(),
-            },
-        });
-        let address = host.address.clone();
-        let (limits, counters, shared) = (Rc::clone(limits), Arc::clone(counters), Arc::clone(shared));
-        let pool = HostPool::new(transport.clone(), address, tls, settings, limits, counters, shared);
-        Rc::new(pool.with_hostname(&host.hostname))
-    });
-    let hosts = hosts.collect();
-    Cluster::new(config.config.clone(), hosts, worker, Arc::clone(shared), Arc::clone(counters))
 }

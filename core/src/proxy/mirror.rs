@@ -13,16 +13,17 @@ use tokio::time::timeout;
 use super::Generation;
 use super::replay::Replay;
 use crate::config::schema::ClusterId;
-use crate::message::{Body, Chunk, Exchange, Head, HttpHead, Request};
+use crate::message::{Body, Chunk, Copies, Exchange, Head, HttpHead, Request};
 use crate::net::Transport;
 use crate::router::Route;
 use crate::stream::client::{Answer, SendOptions};
-use crate::upstream::{Cluster, Wish};
+use crate::upstream::{Cluster, HostPool, Wish};
 
 /// A request that is to be copied, as the origin sees it.
 pub(super) struct Copy {
     head: HttpHead,
     cluster: ClusterId,
+    copies: Copies,
 }
 
 /// Copies that one worker has under way.
@@ -38,10 +39,10 @@ impl Copy {
         let mirror = route.mirror.filter(|mirror| generation.draw() % 100 < u64::from(mirror.percent))?;
         // A tunnel has no copy.
         let head = x.request.head.http().filter(|_| !x.upgrade)?;
-        Some(Self { head: head.clone(), cluster: mirror.cluster })
+        Some(Self { head: head.clone(), cluster: mirror.cluster, copies: x.copies })
     }
 
-    /// Sends it, if its body is there, and there is room for one more. Gives it back if its body is still to come; with `now` it is
+    /// Sends it as often as it is wanted, if its body is there, and while there is room for one more. Gives it back if its body is still to come; with `now` it is
     /// given up then.
     pub(super) fn send<T: Transport>(self, generation: &Rc<Generation<T>>, replay: &Replay, now: bool) -> Option<Self> {
         if !now && replay.is_coming() {
@@ -49,19 +50,25 @@ impl Copy {
         }
         let cluster = generation.cluster(self.cluster);
         let limits = generation.limits();
-        let place = Place::take(generation.copies(), limits.mirror_requests_max);
-        let (Some(body), Some(place)) = (replay.copy(), place) else {
-            cluster.counters().mirror_dropped.inc();
-            return None;
-        };
-        cluster.counters().mirror_total.inc();
-        let request = Request { head: Head::Http(self.head), body };
-        let (time, drain_bytes_max) = (limits.request_timeout, limits.drain_bytes_max);
-        spawn_local(async move {
-            let _place = place;
-            // Whatever becomes of it is for nobody but the cluster's counters.
-            let _ = timeout(time, send(&cluster, request, drain_bytes_max)).await;
-        });
+        let hosts = if self.copies.every_host { hosts(&cluster) } else { vec![None] };
+        for host in hosts {
+            for _ in 0..self.copies.count {
+                let place = Place::take(generation.copies(), limits.mirror_requests_max);
+                let (Some(body), Some(place)) = (replay.copy(), place) else {
+                    cluster.counters().mirror_dropped.inc();
+                    continue;
+                };
+                cluster.counters().mirror_total.inc();
+                let request = Request { head: Head::Http(self.head.clone()), body };
+                let (time, drain_bytes_max) = (limits.request_timeout, limits.drain_bytes_max);
+                let (cluster, host) = (Rc::clone(&cluster), host.clone());
+                spawn_local(async move {
+                    let _place = place;
+                    // Whatever becomes of it is for nobody but the cluster's counters.
+                    let _ = timeout(time, send(&cluster, host, request, drain_bytes_max)).await;
+                });
+            }
+        }
         None
     }
 }
@@ -82,8 +89,28 @@ impl Drop for Place {
     }
 }
 
-async fn send<T: Transport>(cluster: &Cluster<T>, mut request: Request, drain_bytes_max: u64) -> Option<()> {
-    let host = cluster.pick(&Wish::default()).ok()?;
+/// Each host of the cluster that takes requests, up to a bound.
+fn hosts<T: Transport>(cluster: &Cluster<T>) -> Vec<Option<Rc<HostPool<T>>>> {
+    let (mut hosts, mut tried) = (Vec::new(), Vec::new());
+    for _ in 0..cluster.hosts_len().min(HOSTS_MAX) {
+        match cluster.pick(&Wish { tried: &tried, ..Wish::default() }) {
+            Ok(host) if !tried.contains(&host.id()) => {
+                tried.push(host.id());
+                hosts.push(Some(host));
+            }
+            _ => break,
+        }
+    }
+    hosts
+}
+
+async fn send<T: Transport>(
+    cluster: &Cluster<T>,
+    host: Option<Rc<HostPool<T>>>,
+    mut request: Request,
+    drain_bytes_max: u64,
+) -> Option<()> {
+    let host = host.or_else(|| cluster.pick(&Wish::default()).ok())?;
     let lease = host.checkout(false).await.ok()?;
     host.counters().request_total.inc();
     let options = SendOptions { timeout: None, upgrade: false, te_trailers: false };
@@ -109,3 +136,6 @@ async fn send<T: Transport>(cluster: &Cluster<T>, mut request: Request, drain_by
         }
     }
 }
+
+/// Hosts that a broadcast reaches, at most.
+const HOSTS_MAX: usize = 100;

@@ -43,12 +43,11 @@ impl<'r> Tries<'r> {
     pub(super) fn new(forward: &'r Forward, head: Option<&HttpHead>, hosts: usize) -> Self {
         let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
         let (mut timeout, mut try_timeout) = (forward.timeout, forward.try_timeout);
-        for (id, _, value) in head.iter().flat_map(|head| head.fields()) {
-            match id {
-                FieldId::GlobalTimeout => timeout = shorter(timeout, value),
-                FieldId::TryTimeout => try_timeout = shorter(try_timeout, value),
-                _ => {}
-            }
+        if let Some(asked) = head.and_then(|head| head.get_id(FieldId::GlobalTimeout)) {
+            timeout = shorter(timeout, asked);
+        }
+        if let Some(asked) = head.and_then(|head| head.get_id(FieldId::TryTimeout)) {
+            try_timeout = shorter(try_timeout, asked);
         }
         Self {
             policy: forward.retry.as_ref(),

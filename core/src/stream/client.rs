@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::coop::unconstrained;
+use tokio::time::Instant;
 
 use super::Tunnel;
 use super::pump::{Pump, PumpError, Put};
@@ -23,7 +25,7 @@ use crate::codec::http1::{
 };
 use crate::config::Limits;
 use crate::message::{Body, BodyError, BodyLength, Head, HttpHead, Method, Request, Response, next_conn_id};
-use crate::net::{Address, Conn};
+use crate::net::{Address, Conn, Detached};
 
 /// An upstream connection that carries one exchange at a time.
 pub struct ClientConn<C> {
@@ -34,6 +36,15 @@ pub struct ClientConn<C> {
     pub(super) known: usize,
     pub(super) limits: Rc<Limits>,
     exchanges: u64,
+    opened: Instant,
+}
+
+/// A connection on its way to another worker.
+pub struct DetachedConn {
+    id: u64,
+    conn: Detached,
+    exchanges: u64,
+    opened: Instant,
 }
 
 /// Where a connection goes when its exchange is over: the pool that it was leased from.
@@ -116,7 +127,45 @@ impl<C: Conn> ClientConn<C> {
     /// A connection that has carried nothing yet.
     pub fn new(conn: C, limits: Rc<Limits>) -> Self {
         let decoder = ResponseDecoder::new(CodecLimits::from(&*limits));
-        Self { id: next_conn_id(), conn, decoder, timer: Timer::new(), known: 0, limits, exchanges: 0 }
+        Self {
+            id: next_conn_id(),
+            conn,
+            decoder,
+            timer: Timer::new(),
+            known: 0,
+            limits,
+            exchanges: 0,
+            opened: Instant::now(),
+        }
+    }
+
+    /// Takes an idle connection off this worker. None: it can't leave, and is closed.
+    pub fn detach(self) -> Option<DetachedConn> {
+        let Self { id, conn, exchanges, opened, .. } = self;
+        Some(DetachedConn { id, conn: conn.detach()?, exchanges, opened })
+    }
+
+    /// Goes on with a connection that another worker has detached; `attach` makes it one of this worker's.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn attach(
+        detached: DetachedConn,
+        limits: Rc<Limits>,
+        attach: impl FnOnce(Detached) -> io::Result<C>,
+    ) -> io::Result<Self> {
+        let DetachedConn { id, conn, exchanges, opened } = detached;
+        Ok(Self { id, exchanges, opened, ..Self::new(attach(conn)?, limits) })
+    }
+
+    /// Requests that it has carried.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges
+    }
+
+    /// When it was opened.
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Whether an idle connection can still be used: open, and nothing came on it unasked.

@@ -150,7 +150,17 @@ counters! {
         retry_budget_exceeded: Counter, "ferrogate_upstream_retry_budget_exceeded", "Retries that were not made because the cluster's retry budget was used up";
         mirror_total: Counter, "ferrogate_upstream_mirror", "Copies of requests sent to the cluster";
         mirror_dropped: Counter, "ferrogate_upstream_mirror_dropped", "Copies of requests not sent: too many under way, or a body too long to keep";
-        request_pending_overflow: Counter, "upstream_request_pending_overflow", "Requests refused because the cluster has max_connections connections";
+        request_pending_overflow: Counter, "upstream_request_pending_overflow", "Requests refused because the cluster has max_connections connections and none came free";
+        request_overflow: Counter, "ferrogate_upstream_request_overflow", "Requests refused because the cluster has max_requests in progress";
+        lb_subsets_fallback: Counter, "upstream_lb_subsets_fallback", "Requests that no subset was there for, sent where fall_back_policy says";
+        lb_panic: Counter, "ferrogate_upstream_lb_panic", "Requests sent regardless of health because fewer hosts than panic_threshold are healthy";
+        outlier_ejected: Counter, "ferrogate_upstream_outlier_ejected", "Times that a host was left out because its requests failed";
+        outlier_overflow: Counter, "ferrogate_upstream_outlier_overflow", "Times that a failing host was not left out because max_ejection_percent are already";
+        probe_attempt: Counter, "healthcheck_attempt", "Probes of hosts";
+        probe_success: Counter, "healthcheck_success", "Probes that were answered well";
+        probe_failure: Counter, "healthcheck_failure", "Probes that were not";
+        probe_network_failure: Counter, "healthcheck_network_failure", "Probes that failed because no connection could be opened, or it broke";
+        probe_active_failure: Counter, "healthcheck_active_failure", "Probes that were answered badly, or not in time";
         request_retry_overflow: Counter, "upstream_request_retry_overflow", "Requests that were not tried again because the cluster has max_retries retries in progress";
         response_success: Counter, "upstream_response_success", "Answers with a status below 500";
         response_failed: Counter, "upstream_response_failed", "Answers with a status of 500 or more";

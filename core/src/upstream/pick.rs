@@ -46,6 +46,8 @@ pub enum NoHost {
     SubsetEmpty,
     /// The cluster goes to where the client wanted to go, and that is not known.
     NoDestination,
+    /// It goes there, and requests to as many other destinations as there may be (`limits.original_dst_hosts_max`) are in progress.
+    TooMany,
 }
 
 impl fmt::Display for NoHost {
@@ -55,6 +57,7 @@ impl fmt::Display for NoHost {
             Self::Unhealthy => "no host of the cluster is healthy",
             Self::SubsetEmpty => "no host of the cluster has the metadata that the request asks for",
             Self::NoDestination => "the cluster needs the client's original destination, which is not known",
+            Self::TooMany => "requests to original_dst_hosts_max other destinations are in progress",
         })
     }
 }

@@ -2,83 +2,58 @@
 //!
 //! **Invariant:** a connection is idle here or leased to one exchange, never both; idle ones are bounded in number and age.
 
-use std::cell::RefCell;
-use std::fmt;
-use std::io;
-use std::rc::Rc;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::pin::pin;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use tls_offload::{ClientTls, SessionError};
-use tokio::time::{Instant, timeout};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, timeout_at};
 
+use super::host::Host;
+use super::outlier;
 use super::pick::{HostId, Outcome};
-use super::shared::ClusterShared;
-use crate::config::Limits;
-use crate::net::{Address, Transport};
+use super::reach::{ConnectError, Overflow, Reach};
+use super::shared::{ClusterShared, Lent};
+use crate::net::Transport;
 use crate::stream::client::{ClientConn, Home, Lease};
 use crate::telemetry::metrics::UpstreamCounters;
-use crate::tls::{HandshakeError, MaybeTls};
+use crate::tls::MaybeTls;
 
 /// One host, and this worker's connections to it.
 pub struct HostPool<T: Transport> {
-    id: HostId,
+    host: Arc<Host>,
     name: Rc<str>,
-    hostname: String,
-    address: Address,
-    tls: Option<Tls>,
-    transport: T,
-    settings: HostSettings,
-    limits: Rc<Limits>,
+    /// Plain text although the cluster has TLS.
+    plain: bool,
     counters: Arc<UpstreamCounters>,
-    shared: Arc<ClusterShared>,
+    reach: RefCell<Rc<Reach<T>>>,
     idle: RefCell<Vec<Idle<MaybeTls<T::Conn>>>>,
+    /// Requests of this worker that wait for a connection to this host.
+    waiting: Cell<usize>,
+    /// A connection came back while some waited.
+    returned: Notify,
+    /// Lends what lies idle when other workers ask. Only where connections are bounded: elsewhere nobody waits.
+    lender: OnceCell<Lender>,
+    me: Weak<Self>,
 }
 
-/// How a host is reached over TLS.
-#[derive(Clone)]
-pub struct Tls {
-    /// Roots, versions and session cache.
-    pub client: ClientTls,
-    /// The name its certificate must carry, also sent as SNI.
-    pub server_name: String,
-}
+/// A task that ends with its pool.
+struct Lender(JoinHandle<()>);
 
-/// What a host's connections may take.
-#[derive(Clone, Copy, Debug)]
-pub struct HostSettings {
-    /// To open one, TLS included.
-    pub connect_timeout: Duration,
-    /// To lie idle.
-    pub idle_timeout: Duration,
-    /// Connections to the whole cluster, on all workers together, at most; `None` is no bound.
-    pub conns_max: Option<u32>,
-}
-
-/// Why no connection could be had.
-#[derive(Debug)]
-pub enum ConnectError {
-    /// The host refused, or is not reachable.
-    Failed(io::Error),
-    /// It did not answer within `connect_timeout`.
-    Timeout,
-    /// This process has no descriptor or memory left.
-    Exhausted(io::Error),
-    /// The cluster has as many connections as it may have, and none is idle.
-    Overflow,
-    /// The TLS handshake failed: the wrong certificate, name, version or no TLS at all.
-    Tls(HandshakeError),
-    /// The host's name is no name that a certificate could carry.
-    Name(SessionError),
-}
-
-/// A place that was taken for a connection; given back if the connection is not opened.
-struct Place<'a>(&'a ClusterShared);
-
-impl Drop for Place<'_> {
+impl Drop for Lender {
     fn drop(&mut self) {
-        self.0.close();
+        self.0.abort();
     }
+}
+
+/// What becomes of a connection that comes back.
+enum Fate {
+    Stays,
+    IsLent,
+    Ends,
 }
 
 struct Idle<C> {
@@ -86,62 +61,54 @@ struct Idle<C> {
     since: Instant,
 }
 
-impl<T: Transport> HostPool<T> {
-    /// An empty pool for the host at `address`.
-    pub fn new(
-        transport: T,
-        address: Address,
-        tls: Option<Tls>,
-        settings: HostSettings,
-        limits: Rc<Limits>,
-        counters: Arc<UpstreamCounters>,
-        shared: Arc<ClusterShared>,
-    ) -> Self {
-        let name = address.to_string().into();
-        Self {
-            id: HostId::unique(),
-            name,
-            hostname: String::new(),
-            address,
-            tls,
-            transport,
-            settings,
-            limits,
-            counters,
-            shared,
-            idle: RefCell::default(),
-        }
-    }
+/// A place that was taken for a connection; given back if the connection is not opened.
+struct Place<'a, T: Transport>(&'a HostPool<T>);
 
-    /// Gives the host a name besides its address.
+impl<T: Transport> Drop for Place<'_, T> {
+    fn drop(&mut self) {
+        self.0.unplace();
+    }
+}
+
+/// A request that was let in; counted out again if it does not get a connection.
+struct Entered<'a, T: Transport>(&'a HostPool<T>);
+
+impl<T: Transport> Drop for Entered<'_, T> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// What a request that wanted a new connection got.
+enum Got<'a, T: Transport> {
+    Place(Place<'a, T>),
+    Conn(Box<ClientConn<MaybeTls<T::Conn>>>),
+}
+
+impl<T: Transport> HostPool<T> {
+    /// An empty pool for a host; `plain`: without TLS although its cluster has it.
     #[must_use]
-    pub fn with_hostname(mut self, hostname: &str) -> Self {
-        hostname.clone_into(&mut self.hostname);
-        self
+    pub fn new(host: Arc<Host>, plain: bool, reach: Rc<Reach<T>>) -> Rc<Self> {
+        let name = host.address().to_string().into();
+        let (idle, waiting, returned) = (RefCell::default(), Cell::new(0), Notify::new());
+        let counters = Arc::clone(&reach.counters);
+        let (reach, lender) = (RefCell::new(reach), OnceCell::new());
+        Rc::new_cyclic(|me| {
+            let me = Weak::clone(me);
+            Self { host, name, plain, counters, reach, idle, waiting, returned, lender, me }
+        })
     }
 
     /// The name that it was given; maybe empty.
     #[must_use]
     pub fn hostname(&self) -> &str {
-        &self.hostname
+        self.host.hostname()
     }
 
     /// The host's identity.
     #[must_use]
     pub fn id(&self) -> HostId {
-        self.id
-    }
-
-    /// Says what became of a request at this host. Once for each connection that was checked out.
-    pub fn report(&self, outcome: Outcome) {
-        match outcome {
-            Outcome::Answered { status, .. } if status < 500 => self.counters.response_success.inc(),
-            Outcome::Answered { .. } => self.counters.response_failed.inc(),
-            Outcome::Timeout => self.counters.request_timeout.inc(),
-            Outcome::Reset => self.counters.request_reset.inc(),
-            Outcome::Unreachable => self.counters.connection_con_fail.inc(),
-            Outcome::Abandoned => {}
-        }
+        self.host.id()
     }
 
     /// The host's address as text, for logs.
@@ -150,31 +117,68 @@ impl<T: Transport> HostPool<T> {
         &self.name
     }
 
+    /// The host as all workers see it.
+    #[must_use]
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
     /// What this worker counts of the host's cluster.
     #[must_use]
     pub fn counters(&self) -> &UpstreamCounters {
         &self.counters
     }
 
+    /// Says what became of a request at this host. Once for each connection that was checked out.
+    pub fn report(&self, outcome: Outcome) {
+        let reach = self.reach.borrow();
+        let counters = &*self.counters;
+        match outcome {
+            Outcome::Answered { status, .. } if status < 500 => counters.response_success.inc(),
+            Outcome::Answered { .. } => counters.response_failed.inc(),
+            Outcome::Timeout => counters.request_timeout.inc(),
+            Outcome::Reset => counters.request_reset.inc(),
+            Outcome::Unreachable => counters.connection_con_fail.inc(),
+            Outcome::Abandoned => return,
+        }
+        if reach.is_counted() {
+            let (status, took) = match outcome {
+                Outcome::Answered { status, took } => (status, took),
+                _ => (NO_ANSWER, std::time::Duration::ZERO),
+            };
+            self.host.tally().sample(status, took, reach.shared.now());
+        }
+        if let Some(config) = &reach.config().outlier
+            && outlier::observe(config, self.host.tally(), outcome)
+        {
+            outlier::eject(config, &reach.hosts.current(), &self.host, &reach.shared, counters);
+        }
+    }
+
     /// A connection: an idle one, or a new one. With `fresh`, always a new one.
     ///
     /// # Errors
-    /// When a new one can't be opened in time.
+    /// When a new one can't be opened in time, or a bound of the cluster is reached.
     pub async fn checkout(self: &Rc<Self>, fresh: bool) -> Result<Lease<MaybeTls<T::Conn>>, ConnectError> {
+        let entered = self.enter()?;
         if !fresh && let Some(conn) = self.take_idle() {
+            std::mem::forget(entered);
             return Ok(self.lease(conn));
         }
-        if !self.shared.open(self.settings.conns_max) {
-            self.counters.request_pending_overflow.inc();
-            return Err(ConnectError::Overflow);
-        }
-        let place = Place(&self.shared);
-        match timeout(self.settings.connect_timeout, self.open()).await.unwrap_or(Err(ConnectError::Timeout)) {
+        let reach = Rc::clone(&self.reach.borrow());
+        let place = match self.place(&reach, fresh).await? {
+            Got::Place(place) => place,
+            Got::Conn(conn) => {
+                std::mem::forget(entered);
+                return Ok(self.lease(conn));
+            }
+        };
+        match reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout()).await {
             Ok(conn) => {
-                std::mem::forget(place);
+                std::mem::forget((place, entered));
                 self.counters.connection_total.inc();
                 self.counters.connection_active.inc();
-                Ok(self.lease(Box::new(ClientConn::new(conn, Rc::clone(&self.limits)))))
+                Ok(self.lease(Box::new(ClientConn::new(conn, Rc::clone(&reach.limits)))))
             }
             Err(e) => {
                 self.report(Outcome::Unreachable);
@@ -185,22 +189,31 @@ impl<T: Transport> HostPool<T> {
 
     /// Closes what has lain idle for too long, and what its host has closed. To be called now and then.
     pub fn sweep(&self) {
+        self.lend_idle();
         let now = Instant::now();
+        let (timeout, wanted) = {
+            let reach = self.reach.borrow();
+            (reach.idle_timeout(), reach.shared.is_refused())
+        };
         self.idle.borrow_mut().retain_mut(|idle| {
-            let keep = !self.shared.is_wanted()
-                && now.duration_since(idle.since) < self.settings.idle_timeout
-                && idle.conn.is_usable();
+            let keep = !wanted && now.duration_since(idle.since) < timeout && idle.conn.is_usable();
             if !keep {
-                self.gone();
+                self.closed();
             }
             keep
         });
+        self.reclaim();
     }
 
     /// Idle connections now.
     #[must_use]
     pub fn idle_conns(&self) -> usize {
         self.idle.borrow().len()
+    }
+
+    /// Goes on under the settings of a new generation.
+    pub(super) fn adopt(&self, reach: Rc<Reach<T>>) {
+        self.reach.replace(reach);
     }
 
     /// The idle connection that was used last: the ones below it may expire.
@@ -210,7 +223,7 @@ impl<T: Transport> HostPool<T> {
             if idle.conn.is_usable() {
                 return Some(idle.conn);
             }
-            self.gone();
+            self.closed();
         }
     }
 
@@ -218,71 +231,272 @@ impl<T: Transport> HostPool<T> {
         Lease::new(conn, Rc::clone(self) as Rc<dyn Home<_>>)
     }
 
-    async fn open(&self) -> Result<MaybeTls<T::Conn>, ConnectError> {
-        let conn = self.transport.connect(&self.address).await.map_err(ConnectError::of)?;
-        let Some(tls) = &self.tls else { return Ok(MaybeTls::Plain(conn)) };
-        let session = tls.client.session(&tls.server_name).map_err(ConnectError::Name)?;
-        MaybeTls::connect(conn, session).await.map_err(ConnectError::Tls)
+    /// Lets a request in.
+    fn enter(&self) -> Result<Entered<'_, T>, ConnectError> {
+        let reach = self.reach.borrow();
+        if let Some(max) = reach.config().breakers.requests_max
+            && !reach.shared.begin(max)
+        {
+            self.counters.request_overflow.inc();
+            return Err(ConnectError::Overflow(Overflow::Requests));
+        }
+        if reach.is_counted() {
+            self.host.tally().requests.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Entered(self))
+    }
+
+    /// A request is over.
+    fn leave(&self) {
+        let reach = self.reach.borrow();
+        if reach.bounds_requests() {
+            reach.shared.end();
+        }
+        if reach.is_counted() {
+            self.host.tally().requests.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A place for a new connection. When there is none, waits for one or for a connection that comes back, if it may.
+    async fn place(&self, reach: &Reach<T>, fresh: bool) -> Result<Got<'_, T>, ConnectError> {
+        let conns_max = reach.config().breakers.conns_max;
+        let Some(pending_max) = reach.config().breakers.pending_max.filter(|_| conns_max.is_some()) else {
+            let place = reach.shared.open(conns_max).then(|| self.placed(reach));
+            return place.map(Got::Place).ok_or_else(|| overflow(reach, Overflow::Conns));
+        };
+        if let Some(place) = self.try_place(reach) {
+            return Ok(Got::Place(place));
+        }
+        // Boxed: a request that need not wait has no room for it.
+        Box::pin(self.wait_for_place(reach, fresh, pending_max)).await
+    }
+
+    async fn wait_for_place(
+        &self,
+        reach: &Reach<T>,
+        fresh: bool,
+        pending_max: u32,
+    ) -> Result<Got<'_, T>, ConnectError> {
+        let Some(waiting) = reach.shared.wait(pending_max) else { return Err(overflow(reach, Overflow::Pending)) };
+        let _here = Here::new(&self.waiting);
+        let until = Instant::now() + reach.connect_timeout();
+        loop {
+            let (mut freed, mut returned) = (pin!(waiting.freed()), pin!(self.returned.notified()));
+            // From here on no word is missed.
+            freed.as_mut().enable();
+            returned.as_mut().enable();
+            if !fresh && let Some(conn) = self.take_idle().or_else(|| self.borrow(reach)) {
+                return Ok(Got::Conn(conn));
+            }
+            if fresh && let Some(lent) = reach.shared.borrow(self.id()) {
+                self.discard(reach, lent);
+            }
+            if let Some(place) = self.try_place(reach) {
+                return Ok(Got::Place(place));
+            }
+            reach.shared.ask();
+            let word = async {
+                tokio::select! { () = freed => {} () = returned => {} }
+            };
+            if timeout_at(until, word).await.is_err() {
+                return Err(overflow(reach, Overflow::Pending));
+            }
+        }
+    }
+
+    fn try_place(&self, reach: &Reach<T>) -> Option<Place<'_, T>> {
+        reach.shared.try_open(reach.config().breakers.conns_max).then(|| self.placed(reach))
+    }
+
+    fn placed(&self, reach: &Reach<T>) -> Place<'_, T> {
+        if reach.is_counted() {
+            self.host.tally().conns.fetch_add(1, Ordering::Relaxed);
+        }
+        Place(self)
+    }
+
+    /// A connection that was open is not any more.
+    fn closed(&self) {
+        self.counters.connection_active.dec();
+        self.counters.connection_close.inc();
+        self.unplace();
+    }
+
+    fn unplace(&self) {
+        let reach = self.reach.borrow();
+        if reach.is_counted() {
+            self.host.tally().conns.fetch_sub(1, Ordering::Relaxed);
+        }
+        reach.shared.close();
+    }
+
+    /// A connection to this host that another worker has lent. One to another host makes room instead.
+    fn borrow(&self, reach: &Reach<T>) -> Option<Box<ClientConn<MaybeTls<T::Conn>>>> {
+        let lent = reach.shared.borrow(self.id())?;
+        if lent.host.id() != self.id() {
+            self.discard(reach, lent);
+            return None;
+        }
+        let attach = |conn| reach.transport.attach(conn).map(MaybeTls::Plain);
+        match ClientConn::attach(lent.conn, Rc::clone(&reach.limits), attach) {
+            Ok(conn) => {
+                self.counters.connection_active.inc();
+                Some(Box::new(conn))
+            }
+            Err(_) => {
+                self.counters.connection_close.inc();
+                self.unplace();
+                None
+            }
+        }
+    }
+
+    /// Closes a connection that was lent.
+    fn discard(&self, reach: &Reach<T>, lent: Lent) {
+        self.counters.connection_close.inc();
+        if reach.is_counted() {
+            lent.host.tally().conns.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop(lent);
+        reach.shared.close();
+    }
+
+    /// Closes what was lent to somebody who does not wait any more.
+    fn reclaim(&self) {
+        let reach = self.reach.borrow();
+        while reach.shared.pending() == 0
+            && let Some(lent) = reach.shared.borrow(self.id())
+        {
+            self.discard(&reach, lent);
+        }
+    }
+
+    /// Lends what lies idle while others wait for it.
+    fn lend_idle(&self) {
+        let shared = Arc::clone(&self.reach.borrow().shared);
+        while shared.is_lending_wanted(self.waiting.get()) {
+            let Some(idle) = self.idle.borrow_mut().pop() else { return };
+            self.lend(&shared, *idle.conn);
+        }
+    }
+
+    fn lend(&self, shared: &ClusterShared, conn: ClientConn<MaybeTls<T::Conn>>) {
+        match conn.detach() {
+            Some(conn) => {
+                self.counters.connection_active.dec();
+                shared.lend(Lent { host: Arc::clone(&self.host), conn });
+            }
+            // It can't leave: its place can.
+            None => self.closed(),
+        }
+    }
+
+    /// What becomes of a connection that can carry another request.
+    fn fate(&self, conn: &ClientConn<MaybeTls<T::Conn>>) -> Fate {
+        let reach = self.reach.borrow();
+        let config = reach.config();
+        let is_old = config.conn_age_max.is_some_and(|age| conn.opened().elapsed() >= age);
+        let is_spent = config.requests_per_conn_max.is_some_and(|max| conn.exchanges() >= u64::from(max));
+        if is_old || is_spent {
+            return Fate::Ends;
+        }
+        // Those who wait here come first, but not for ever: others wait elsewhere.
+        let others = reach.shared.is_lending_wanted(self.waiting.get());
+        if self.waiting.get() > 0 && !(others && conn.exchanges().is_multiple_of(TURNS)) {
+            return Fate::Stays;
+        }
+        if others {
+            return Fate::IsLent;
+        }
+        match self.idle.borrow().len() < reach.limits.idle_conns_per_host_max && !reach.shared.is_refused() {
+            true => Fate::Stays,
+            false => Fate::Ends,
+        }
+    }
+
+    /// Has a task that lends what lies idle, where somebody may wait for it.
+    fn start_lender(&self) {
+        let shared = {
+            let reach = self.reach.borrow();
+            let breakers = &reach.config().breakers;
+            if breakers.conns_max.is_none() || breakers.pending_max.is_none() {
+                return;
+            }
+            Arc::clone(&reach.shared)
+        };
+        self.lender.get_or_init(|| Lender(spawn_local(lend_when_asked(Weak::clone(&self.me), shared))));
     }
 }
 
 impl<T: Transport> Home<MaybeTls<T::Conn>> for HostPool<T> {
     fn give_back(&self, conn: Box<ClientConn<MaybeTls<T::Conn>>>) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.limits.idle_conns_per_host_max && !self.shared.is_wanted() {
-            idle.push(Idle { conn, since: Instant::now() });
-        } else {
-            self.gone();
+        self.leave();
+        match self.fate(&conn) {
+            Fate::Stays => {}
+            Fate::IsLent => {
+                let shared = Arc::clone(&self.reach.borrow().shared);
+                return self.lend(&shared, *conn);
+            }
+            Fate::Ends => {
+                drop(conn);
+                return self.closed();
+            }
+        }
+        self.start_lender();
+        self.idle.borrow_mut().push(Idle { conn, since: Instant::now() });
+        if self.waiting.get() > 0 {
+            self.returned.notify_one();
         }
     }
 
     fn gone(&self) {
-        self.counters.connection_active.dec();
-        self.counters.connection_close.inc();
-        self.shared.close();
+        self.leave();
+        self.closed();
     }
 }
 
 impl<T: Transport> Drop for HostPool<T> {
     fn drop(&mut self) {
         for _ in 0..self.idle.get_mut().len() {
-            self.gone();
+            self.closed();
         }
     }
 }
 
-impl ConnectError {
-    /// EMFILE, ENFILE, ENOBUFS and ENOMEM are ours, everything else the host's.
-    fn of(error: io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(ENOMEM | ENFILE | EMFILE | ENOBUFS) => Self::Exhausted(error),
-            _ => Self::Failed(error),
-        }
+async fn lend_when_asked<T: Transport>(pool: Weak<HostPool<T>>, shared: Arc<ClusterShared>) {
+    loop {
+        let mut asked = pin!(shared.asked());
+        asked.as_mut().enable();
+        let Some(pool) = pool.upgrade() else { return };
+        pool.lend_idle();
+        drop(pool);
+        asked.await;
     }
 }
 
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Failed(e) => write!(f, "the connection could not be opened: {e}"),
-            Self::Exhausted(e) => {
-                write!(
-                    f,
-                    "no connection can be opened: {e}: raise LimitNOFILE (ulimit -n) or lower limits.downstream_conns_max"
-                )
-            }
-            Self::Overflow => f.write_str("the cluster has max_connections connections and none is idle"),
-            Self::Timeout => f.write_str("the connection could not be opened within connect_timeout"),
-            Self::Name(e) => write!(f, "TLS to the host needs a name to verify: set tls_context.server_name: {e}"),
-            Self::Tls(e) => write!(f, "the TLS handshake with the host failed: {e}"),
-        }
+/// One that waits here, while it does.
+struct Here<'a>(&'a Cell<usize>);
+
+impl<'a> Here<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
     }
 }
 
-impl std::error::Error for ConnectError {}
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
 
-// Linux's numbers, on every architecture: the standard library gives these errors no kind of their own.
-const ENOMEM: i32 = 12;
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-const ENOBUFS: i32 = 105;
+fn overflow<T: Transport>(reach: &Reach<T>, which: Overflow) -> ConnectError {
+    reach.counters.request_pending_overflow.inc();
+    ConnectError::Overflow(which)
+}
+
+/// What a request without an answer counts as in the averages of its host.
+const NO_ANSWER: u16 = 503;
+
+/// Of so many turns of a connection one goes to another worker while requests wait on both.
+const TURNS: u64 = 4;

@@ -4,6 +4,7 @@ mod fault;
 mod flow_control;
 mod gzip;
 mod ip_access;
+mod mirror;
 mod payload_limit;
 
 use test_support::{Config, Gateway, Origin};

@@ -79,6 +79,30 @@ pub(super) const GZIP: &[Key] = &[
     key("zstd_level", Number, "3", "Ferrogate's own: 1 to 12."),
 ];
 
+pub(super) const HEADER_TO_METADATA: &[Key] = &[key(
+    "request_rules",
+    Maps("metadata_rule"),
+    "",
+    "Asked in this order; of two that say the same key the later one counts.",
+)];
+
+pub(super) const METADATA_RULE: &[Key] = &[
+    key("header", Text, "", "The field that it looks at. Required."),
+    key(
+        "on_header_present",
+        Map("metadata_value"),
+        "",
+        "What a host's metadata must say when the request has the field.",
+    ),
+    key("on_header_missing", Map("metadata_value"), "", "The same when it has not."),
+    key("remove", Bool, "false", "Whether the field is taken away, so that the origin does not get it."),
+];
+
+pub(super) const METADATA_VALUE: &[Key] = &[
+    key("key", Text, "", "The key of the metadata. Required."),
+    key("value", Text, "", "Its value. Absent: the field's value; required where the field is missing."),
+];
+
 pub(super) const IP_ACCESS: &[Key] = &[
     key(
         "default_action",
@@ -104,6 +128,16 @@ pub(super) const IP_ACCESS: &[Key] = &[
 pub(super) const IP_ACCESS_RULE: &[Key] = &[
     key("action", Choice(ALLOW_DENY), "", "What happens to these clients. Required."),
     key("addrs", Texts, "", "Their addresses and networks: `10.0.0.1`, `10.0.0.0/8`, `2001:db8::/32`."),
+];
+
+pub(super) const MIRROR: &[Key] = &[
+    key(
+        "amplification",
+        Number,
+        "1",
+        "How many copies of a request, 1 to 100. They go to one host after the other, as the balancer says.",
+    ),
+    key("broadcast", Bool, "false", "Whether every host of the mirror's cluster gets them."),
 ];
 
 pub(super) const PAYLOAD_LIMIT: &[Key] = &[

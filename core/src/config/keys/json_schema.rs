@@ -4,7 +4,7 @@
 //!
 //! **Invariant:** nothing is said here of a key that the tables do not say.
 
-use super::planned::{BALANCERS, CLUSTER_TYPES, INNER, PLANNED};
+use super::planned::{CLUSTER_TYPES, INNER, PLANNED};
 use super::working::SECTIONS;
 use super::{Key, Kind, Section};
 use crate::config::json::write_text;
@@ -104,7 +104,6 @@ fn kind(section: &Section, key: &Key) -> String {
 fn choices(section: &Section, key: &Key, words: &[&str]) -> String {
     let variants = match (section.name, key.name) {
         ("cluster", "type") => CLUSTER_TYPES,
-        ("cluster", "lb_type") => BALANCERS,
         _ => &[],
     };
     let mut all: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();

@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** a key stands in exactly one of the two tables, [`working`] or [`planned`].
 
+mod cluster;
 mod filters;
 mod json_schema;
 mod page;
@@ -12,7 +13,7 @@ mod working;
 
 pub use json_schema::json_schema;
 pub use page::reference_page;
-pub(super) use planned::{BALANCERS, CLUSTER_TYPES, NETWORK_FILTERS, STREAM_FILTERS, Variant};
+pub(super) use planned::{CLUSTER_TYPES, NETWORK_FILTERS, STREAM_FILTERS, Variant};
 use planned::{INNER, PLANNED};
 use working::SECTIONS;
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::planned::{BALANCERS, CLUSTER_TYPES, INNER, NETWORK_FILTERS, PLANNED, STREAM_FILTERS, Variant};
+use super::planned::{CLUSTER_TYPES, INNER, NETWORK_FILTERS, PLANNED, STREAM_FILTERS, Variant};
 use super::working::SECTIONS;
 use super::{Key, Kind, Section};
 use crate::config::diagnostic::Severity;
@@ -21,7 +21,6 @@ pub fn reference_page() -> String {
         ("Network filters without function yet", NETWORK_FILTERS),
         ("Stream filters without function yet", STREAM_FILTERS),
         ("Cluster types without function yet", CLUSTER_TYPES),
-        ("Balancers without function yet", BALANCERS),
     ] {
         write_variants(&mut page, title, variants);
     }

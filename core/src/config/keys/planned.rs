@@ -104,8 +104,8 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("route", "decorator", Warning, "no trace is written"),
 
     row("mirror", "trace_sampled", Warning, "no trace is written"),
-    row("mirror", "amplification", Warning, "one copy of a request is sent"),
-    row("mirror", "broadcast", Warning, "a copy of a request goes to one host"),
+    row("mirror", "amplification", Warning, "it is a key of the stream filter `mirror`"),
+    row("mirror", "broadcast", Warning, "it is a key of the stream filter `mirror`"),
     row("pattern", "google_re2", Warning, "there is one kind of pattern"),
 
     deep("match", "dsl_expressions", Error, "the route would take requests for which the expressions are false", "dsl"),
@@ -115,29 +115,15 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("cluster_manager", "cluster_pool_enable", Warning, "every cluster has pools of its own in any case"),
 
     row("cluster", "sub_type", Warning, "nothing reads it; in MOSN the key has no effect either"),
-    row("cluster", "max_request_per_conn", Warning, "connections are not closed after a number of requests; in MOSN the key has no effect either"),
     row("cluster", "conn_buffer_limit_bytes", Warning, "buffers are bounded by `limits`; in MOSN the key has no effect either"),
     row("cluster", "mark", Error, "connections would lack the mark that routing or the firewall goes by"),
-    deep("cluster", "health_check", Warning, "hosts are not probed: one that is down still gets its share of the requests", "health_check"),
     row("cluster", "spec", Error, "the hosts that a registry would tell are missing"),
-    deep("cluster", "lb_subset_config", Error, "requests would go to hosts of every subset", "subset"),
-    deep("cluster", "original_dst_lb_config", Warning, "requests are not sent where they were going", "original_dst_lb"),
     deep("cluster", "keepalive", Warning, "no heartbeats are sent", "keepalive"),
-    row("cluster", "lbconfig", Warning, "round robin has nothing to set"),
-    row("cluster", "dns_refresh_rate", Warning, "hosts are not looked up by name"),
-    row("cluster", "respect_dns_ttl", Warning, "hosts are not looked up by name"),
-    row("cluster", "dns_lookup_family", Warning, "hosts are not looked up by name"),
-    deep("cluster", "dns_resolvers", Warning, "hosts are not looked up by name", "dns_resolvers"),
-    row("cluster", "dns_resolver_file", Warning, "hosts are not looked up by name"),
-    row("cluster", "dns_resolver_port", Warning, "hosts are not looked up by name"),
-    deep("cluster", "slow_start", Warning, "a new host gets its full share of the requests at once", "slow_start"),
+    row("health_check", "common_callbacks", Warning, "nothing is called"),
+    row("health_check", "event_log_path", Warning, "changes of health are in the log"),
     row("cluster", "cluster_pool_enable", Warning, "every cluster has pools of its own in any case"),
 
-    row("circuit_breaker", "max_pending_requests", Warning, "waiting requests are not counted; in MOSN the key has no effect either"),
-    row("circuit_breaker", "max_requests", Warning, "running requests are not bounded"),
 
-    row("host", "metadata", Warning, "no subset is made of it"),
-    row("host", "tls_disable", Error, "the host would be asked with TLS if its cluster has it"),
 
     row("tls_server", "type", Error, "the peer would not be verified as this type does"),
     row("tls_server", "server_name", Warning, "certificates are chosen by the names in them"),
@@ -186,15 +172,7 @@ pub(crate) const INNER: &[(&str, &str)] = &[
     ("ewma", "alpha target duration"),
     ("tracing", "enable tracer driver config"),
     ("dsl", "expression"),
-    ("health_check", "protocol timeout interval interval_jitter initial_delay_seconds healthy_threshold unhealthy_threshold service_name check_config>check_config common_callbacks event_log_path"),
-    ("check_config", "http_check_config>http_check"),
-    ("http_check", "port timeout path method scheme domain codes>codes"),
-    ("codes", "Start End"),
-    ("subset", "fall_back_policy default_subset subset_selectors"),
-    ("original_dst_lb", "use_header header_name replace_local"),
     ("keepalive", "interval timeout"),
-    ("dns_resolvers", "servers search port ndots timeout attempts rotate use_tcp"),
-    ("slow_start", "mode slow_start_duration aggression min_weight_percent"),
 ];
 
 /// A value of MOSN's schema, a filter's type or the like, that has no function yet.
@@ -214,10 +192,8 @@ const fn variant(name: &'static str, severity: Severity, effect: &'static str) -
 pub(crate) const STREAM_FILTERS: &[Variant] = &[
     // tidy: table
     variant("fault_tolerance", Warning, "a host that fails keeps its share of the requests"),
-    variant("header_to_metadata", Error, "requests would go to hosts outside their subset"),
     variant("dsl", Error, "requests would be neither changed nor refused"),
     variant("dubbo_stream", Error, "requests would not find their service"),
-    variant("mirror", Warning, "no copy of a request is sent"),
     variant("grpc_metric", Warning, "these statistics are missing"),
     variant("transcoder", Error, "requests would reach the origin in the wrong protocol"),
     variant("seata", Error, "transactions would not be opened, committed or rolled back"),
@@ -242,25 +218,4 @@ pub(crate) const NETWORK_FILTERS: &[Variant] = &[
 ];
 
 /// The types of clusters that are not here yet.
-#[rustfmt::skip]
-pub(crate) const CLUSTER_TYPES: &[Variant] = &[
-    // tidy: table
-    variant("STRICT_DNS", Error, "hosts are not looked up by name"),
-    variant("DYNAMIC", Error, "hosts are not told by a registry"),
-    variant("EDS", Error, "hosts are not fetched from a control plane"),
-    variant("ORIGINAL_DST", Error, "requests would not go where they were going"),
-];
-
-/// The balancers that are not here yet. An error where a request could go to a host that is not meant for it.
-#[rustfmt::skip]
-pub(crate) const BALANCERS: &[Variant] = &[
-    // tidy: table
-    variant("LB_RANDOM", Warning, "round robin is used"),
-    variant("LB_WEIGHTED_ROUNDROBIN", Warning, "round robin is used"),
-    variant("LB_LEAST_REQUEST", Warning, "round robin is used"),
-    variant("LB_LEAST_CONNECTION", Warning, "round robin is used"),
-    variant("LB_PEAK_EWMA", Warning, "round robin is used"),
-    variant("LB_MAGLEV", Error, "requests of one key would go to different hosts"),
-    variant("LB_REQUEST_ROUNDROBIN", Error, "hosts that are meant to stand by would get requests"),
-    variant("LB_ORIGINAL_DST", Error, "requests would not go where they were going"),
-];
+pub(crate) const CLUSTER_TYPES: &[Variant] = &[variant("EDS", Error, "hosts are not fetched from a control plane")];

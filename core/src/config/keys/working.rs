@@ -2,6 +2,10 @@
 //!
 //! **Invariant:** the default written here is the default in force; tests read both.
 
+use super::cluster::{
+    CHECK_CONFIG, CIRCUIT_BREAKER, CLUSTER, CLUSTER_MANAGER, CODES, DNS_RESOLVERS, HEALTH_CHECK, HOST, HTTP_CHECK,
+    LBCONFIG, METADATA, ORIGINAL_DST_LB, OUTLIER, SLOW_START, SUBSET,
+};
 use super::routing::{
     DIRECT_RESPONSE, FILTER_METADATA, HASH_COOKIE, HASH_HEADER, HASH_POLICY, HEADER, HEADER_ADD, HEADER_MATCH, MATCH,
     METADATA_MATCH, MIRROR, PATTERN, REDIRECT, REGEX_REWRITE, RETRY_BACK_OFF, RETRY_BUDGET, RETRY_POLICY, ROUTE,
@@ -24,6 +28,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
     Section { name: "fault_delay", path: "fault: stream_filters[].config.delay", keys: filters::FAULT_DELAY },
     Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
+    Section { name: "mirror_filter", path: "mirror: stream_filters[].config", keys: filters::MIRROR },
     Section { name: "payload_limit", path: "payload_limit: stream_filters[].config", keys: filters::PAYLOAD_LIMIT },
     Section { name: "flow_control", path: "flowControlFilter: stream_filters[].config", keys: filters::FLOW_CONTROL },
     Section {
@@ -33,6 +38,21 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section { name: "flow_rule", path: "flowControlFilter: stream_filters[].config.rules[]", keys: filters::FLOW_RULE },
     Section { name: "gzip", path: "gzip: stream_filters[].config", keys: filters::GZIP },
+    Section {
+        name: "header_to_metadata",
+        path: "header_to_metadata: stream_filters[].config",
+        keys: filters::HEADER_TO_METADATA,
+    },
+    Section {
+        name: "metadata_rule",
+        path: "header_to_metadata: stream_filters[].config.request_rules[]",
+        keys: filters::METADATA_RULE,
+    },
+    Section {
+        name: "metadata_value",
+        path: "header_to_metadata: on_header_present, on_header_missing",
+        keys: filters::METADATA_VALUE,
+    },
     Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
     Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
@@ -77,7 +97,22 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "cluster_manager", path: "cluster_manager", keys: CLUSTER_MANAGER },
     Section { name: "cluster", path: "cluster_manager.clusters[]", keys: CLUSTER },
     Section { name: "circuit_breaker", path: "cluster_manager.clusters[].circuit_breakers[0]", keys: CIRCUIT_BREAKER },
+    Section { name: "lbconfig", path: "cluster_manager.clusters[].lbconfig", keys: LBCONFIG },
+    Section { name: "subset", path: "cluster_manager.clusters[].lb_subset_config", keys: SUBSET },
+    Section { name: "slow_start", path: "cluster_manager.clusters[].slow_start", keys: SLOW_START },
+    Section { name: "health_check", path: "cluster_manager.clusters[].health_check", keys: HEALTH_CHECK },
+    Section { name: "check_config", path: "….health_check.check_config", keys: CHECK_CONFIG },
+    Section { name: "http_check", path: "….health_check.check_config.http_check_config", keys: HTTP_CHECK },
+    Section { name: "codes", path: "….http_check_config.codes[]", keys: CODES },
+    Section { name: "outlier_detection", path: "cluster_manager.clusters[].outlier_detection", keys: OUTLIER },
+    Section {
+        name: "original_dst_lb",
+        path: "cluster_manager.clusters[].original_dst_lb_config",
+        keys: ORIGINAL_DST_LB,
+    },
+    Section { name: "dns_resolvers", path: "cluster_manager.clusters[].dns_resolvers", keys: DNS_RESOLVERS },
     Section { name: "host", path: "cluster_manager.clusters[].hosts[]", keys: HOST },
+    Section { name: "metadata", path: "cluster_manager.clusters[].hosts[].metadata", keys: METADATA },
     Section { name: "tls_server", path: "tls_context and tls_context_set[] of a filter chain", keys: TLS_SERVER },
     Section { name: "tls_client", path: "tls_context of a cluster or of cluster_manager", keys: TLS_CLIENT },
     Section { name: "admin", path: "admin", keys: ADMIN },
@@ -281,45 +316,6 @@ const PROXY_HTTP1: &[Key] = &[
     ),
 ];
 
-const CLUSTER_MANAGER: &[Key] = &[
-    key("clusters", Maps("cluster"), "", "Groups of hosts that serve the same."),
-    key(
-        "clusters_configs",
-        Text,
-        "",
-        "A directory with a file (`.json`, `.yaml`, `.yml`) for each cluster, instead of `clusters`. A relative path starts at the working directory.",
-    ),
-    key("tls_context", Map("tls_client"), "", "TLS for the clusters that say `cluster_manager_tls`."),
-];
-
-const CLUSTER: &[Key] = &[
-    key("name", Text, "", "Its name. No two alike. Required."),
-    key("type", Choice(&["SIMPLE", "STATIC"]), "SIMPLE", "Where its hosts come from: the file."),
-    key("lb_type", Choice(&["LB_ROUNDROBIN"]), "LB_ROUNDROBIN", "Which host gets the next request."),
-    key("connect_timeout", Duration, "limits.connect_timeout", "Opening a connection, TLS included."),
-    key(
-        "idle_timeout",
-        Duration,
-        "limits.upstream_idle_timeout",
-        "An idle connection is closed after this. (MOSN's default is never.)",
-    ),
-    key("circuit_breakers", Maps("circuit_breaker"), "", "Limits; the first entry counts."),
-    key("tls_context", Map("tls_client"), "", "TLS to the hosts."),
-    key("cluster_manager_tls", Bool, "false", "Use the `tls_context` of `cluster_manager`."),
-    key("hosts", Maps("host"), "", "Its hosts."),
-];
-
-const CIRCUIT_BREAKER: &[Key] = &[
-    key("max_connections", Number, "0", "Connections to the cluster, at most; 0 is no limit."),
-    key("max_retries", Number, "0", "Retries in progress at a time, at most; 0 is no limit."),
-];
-
-const HOST: &[Key] = &[
-    key("address", Address, "", "`IP:PORT`, `[IPv6]:PORT` or `unix:/PATH`. Required."),
-    key("hostname", Text, "", "A name for it, in logs."),
-    key("weight", Number, "1", "Its share of the requests, 1 to 128. No function yet: every host gets the same."),
-];
-
 const TLS_SERVER: &[Key] = &[
     key("status", Bool, "true with a certificate", "Whether TLS is on. (MOSN's default is false.)"),
     key(
@@ -471,6 +467,12 @@ const LIMITS: &[Key] = &[
     ),
     key("mirror_requests_max", Number, "256", "Copies of requests that one worker has under way, at most."),
     key(
+        "original_dst_hosts_max",
+        Number,
+        "1024",
+        "Destinations of one `ORIGINAL_DST` cluster that one worker keeps connections to, at most (503 beyond, when all are in use).",
+    ),
+    key(
         "drain_bytes_max",
         Size,
         "64KiB",
@@ -530,6 +532,12 @@ const LIMITS: &[Key] = &[
         Duration,
         "60s",
         "An idle upstream connection is closed after this, unless the cluster says otherwise.",
+    ),
+    key(
+        "dns_settle_timeout",
+        Duration,
+        "5s",
+        "A start or reload waits this long for the first lookup of every host's name, then goes on without.",
     ),
     key(
         "linger_timeout",

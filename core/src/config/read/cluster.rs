@@ -1,70 +1,67 @@
 //! `cluster_manager`.
 //!
-//! **Invariant:** a balancer that is not here is replaced only where requests still go to hosts that are meant for them.
+//! **Invariant:** a balancer or type that is not here is refused, never replaced by another.
 
-use super::tls;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::balancing::{balancing, metadata, slow_start, subsets};
+use super::{dns, health, tls};
 use crate::config::Address;
-use crate::config::diagnostic::Place;
-use crate::config::keys::{BALANCERS, CLUSTER_TYPES};
+use crate::config::keys::CLUSTER_TYPES;
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{Balancing, Breakers, Cluster, Host, TlsConfig};
+use crate::config::schema::{Breakers, Cluster, Host, Source, Target, TlsConfig};
 use crate::config::tree::Node;
 
-pub(super) fn cluster_manager(r: &mut Reader, node: &Node) -> Option<Vec<Cluster>> {
+pub(super) fn cluster_manager(r: &mut Reader, node: &Node) -> Option<Vec<Arc<Cluster>>> {
     let fields = r.map(node, "cluster_manager")?;
     let shared = fields.with(r, "tls_context", tls::client);
-    Some(fields.list(r, "clusters", |r, node| cluster(r, node, shared.as_ref())))
+    let locality = fields.text(r, "locality").unwrap_or_default();
+    Some(fields.list(r, "clusters", |r, node| cluster(r, node, shared.as_ref(), &locality).map(Arc::new)))
 }
 
-fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsConfig>) -> Option<Cluster> {
+fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsConfig>, locality: &str) -> Option<Cluster> {
     let fields = r.map(node, "cluster")?;
     let name = fields.required(r, "name");
-    fields.with(r, "type", kind);
-    let balancing = fields.with(r, "lb_type", balancing).unwrap_or_default();
+    let source = source(r, &fields);
     let hosts = fields.list(r, "hosts", host);
-    equal_weights(r, &hosts);
-    if fields.get("hosts").is_none_or(Node::is_neutral) {
+    if matches!(source, Source::Static) && fields.get("hosts").is_none_or(Node::is_neutral) {
         r.warn(node.place, "a cluster without hosts: its requests are answered with 503", "");
     }
     Some(Cluster {
-        balancing,
+        source,
+        dns: dns::dns(r, &fields),
+        balancing: balancing(r, &fields),
+        subsets: fields.with(r, "lb_subset_config", subsets),
+        slow_start: fields.with(r, "slow_start", slow_start),
+        panic_percent: health::percent(r, &fields, "panic_threshold").unwrap_or(0),
         connect_timeout: fields.duration(r, "connect_timeout"),
         idle_timeout: fields.duration(r, "idle_timeout"),
+        requests_per_conn_max: fields.number(r, "max_request_per_conn", COUNT).filter(|max| *max > 0),
+        conn_age_max: fields.duration(r, "max_connection_duration"),
         breakers: breakers(r, &fields),
+        health: fields.with(r, "health_check", |r, node| health::health(r, node, name.as_deref().unwrap_or_default())),
+        outlier: fields.with(r, "outlier_detection", health::outlier),
         tls: cluster_tls(r, &fields, shared),
-        hosts: hosts.into_iter().map(|(host, _)| host).collect(),
+        locality: locality.to_owned(),
+        hosts: hosts.into(),
         origin: r.origin(node.place),
         name: name?,
     })
 }
 
-fn kind(r: &mut Reader, node: &Node) -> Option<()> {
-    let text = r.text(node)?;
-    if !["", "SIMPLE", "STATIC"].contains(&text.as_str()) {
-        r.variant(node.place, "cluster type", &text, CLUSTER_TYPES);
-    }
-    Some(())
-}
-
-fn balancing(r: &mut Reader, node: &Node) -> Option<Balancing> {
-    let text = r.text(node)?;
-    if !["", "LB_ROUNDROBIN"].contains(&text.as_str()) {
-        r.variant(node.place, "balancer", &text, BALANCERS);
-    }
-    Some(Balancing::RoundRobin)
-}
-
-/// Round robin looks at no weights: says so where they are not all the same.
-fn equal_weights(r: &mut Reader, hosts: &[(Host, Place)]) {
-    let mut hosts = hosts.iter();
-    if let Some((first, _)) = hosts.next()
-        && let Some((other, place)) = hosts.find(|(h, _)| h.weight != first.weight)
-    {
-        let message = format!(
-            "weights have no function yet: hosts with {} and {} get the same share",
-            first.weight, other.weight
-        );
-        r.at("hosts", |r| r.warn(*place, message, ""));
+fn source(r: &mut Reader, fields: &Fields<'_>) -> Source {
+    let kind = fields.with(r, "type", |r, node| Some((r.text(node)?, node.place)));
+    let original = fields.with(r, "original_dst_lb_config", dns::original_dst);
+    match kind.as_ref().map_or("", |(kind, _)| kind.as_str()) {
+        "" | "SIMPLE" | "STATIC" | "STRICT_DNS" => Source::Static,
+        "DYNAMIC" => Source::Dynamic,
+        "ORIGINAL_DST" => Source::OriginalDst(original.unwrap_or_default()),
+        other => {
+            let place = kind.as_ref().map_or(fields.node.place, |(_, place)| *place);
+            r.at("type", |r| r.variant(place, "cluster type", other, CLUSTER_TYPES));
+            Source::Static
+        }
     }
 }
 
@@ -72,8 +69,14 @@ fn breakers(r: &mut Reader, fields: &Fields<'_>) -> Breakers {
     let found = fields.list(r, "circuit_breakers", |r, node| {
         let fields = r.map(node, "circuit_breaker")?;
         // 0 is no limit, as in MOSN.
-        let mut max = |key| fields.number(r, key, 0..=u64::from(u32::MAX)).filter(|max| *max > 0);
-        Some((Breakers { conns_max: max("max_connections"), retries_max: max("max_retries") }, node.place))
+        let mut max = |key| fields.number(r, key, COUNT).filter(|max| *max > 0);
+        let breakers = Breakers {
+            conns_max: max("max_connections"),
+            pending_max: max("max_pending_requests"),
+            requests_max: max("max_requests"),
+            retries_max: max("max_retries"),
+        };
+        Some((breakers, node.place))
     });
     if let Some((_, place)) = found.get(1) {
         r.at("circuit_breakers", |r| r.warn(*place, "only the first entry counts", ""));
@@ -94,34 +97,54 @@ fn cluster_tls(r: &mut Reader, fields: &Fields<'_>, shared: Option<&TlsConfig>) 
     shared.cloned()
 }
 
-fn host(r: &mut Reader, node: &Node) -> Option<(Host, Place)> {
+fn host(r: &mut Reader, node: &Node) -> Option<Host> {
     let fields = r.map(node, "host")?;
     let text = fields.required(r, "address")?;
-    let address = fields.with(r, "address", |r, node| match text.parse::<Address>() {
+    let target = fields.with(r, "address", |r, node| target(r, node, &text));
+    let weight = fields.number(r, "weight", COUNT).unwrap_or(1);
+    Some(Host {
+        // As in MOSN: what is out of the range is brought into it.
+        weight: u32::clamp(weight, 1, WEIGHT_MAX),
+        hostname: fields.text(r, "hostname").unwrap_or_default(),
+        metadata: fields.with(r, "metadata", metadata).map(Arc::new),
+        plain: fields.boolean(r, "tls_disable").unwrap_or(false),
+        priority: fields.number(r, "priority", 0..=PRIORITY_MAX).unwrap_or(0),
+        locality: fields.text(r, "locality").unwrap_or_default(),
+        target: target?,
+    })
+}
+
+fn target(r: &mut Reader, node: &Node, text: &str) -> Option<Target> {
+    match text.parse::<Address>() {
         Ok(Address::Inet(a)) if a.port() == 0 => {
             r.error(node.place, "a host without a port", "write IP:PORT");
             None
         }
-        Ok(address) => Some(address),
+        Ok(address) => Some(Target::Address(address)),
         Err(error) => {
-            let named = text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            let (message, remedy) = match named {
-                true => (
-                    "is a name, which needs a cluster of type STRICT_DNS; that is not here yet",
-                    "write IP:PORT".into(),
-                ),
-                false => ("is no address", error.to_string()),
-            };
-            r.error(node.place, format!("`{text}` {message}"), remedy);
-            None
+            let named = text.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
+            match named {
+                Some((name, port)) if port > 0 && dns::is_name(name) && !looks_like_ip(name) => {
+                    Some(Target::Name(name.to_ascii_lowercase().into(), port))
+                }
+                _ => {
+                    r.error(node.place, format!("`{text}` is no address"), format!("{error}, or NAME:PORT"));
+                    None
+                }
+            }
         }
-    });
-    let weight = fields.number(r, "weight", 0..=u64::from(u32::MAX)).unwrap_or(1);
-    // As in MOSN: what is out of the range is brought into it.
-    let host = Host {
-        address: address?,
-        hostname: fields.text(r, "hostname").unwrap_or_default(),
-        weight: u32::clamp(weight, 1, 128),
-    };
-    Some((host, node.place))
+    }
 }
+
+/// A mistyped IPv4 address is not asked for in the DNS: no top-level domain is a number (RFC 3696, 2).
+fn looks_like_ip(name: &str) -> bool {
+    name.parse::<IpAddr>().is_ok() || name.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The largest weight of a host.
+const WEIGHT_MAX: u32 = 128;
+
+/// The highest priority number.
+const PRIORITY_MAX: u64 = 127;
+
+const COUNT: std::ops::RangeInclusive<u64> = 0..=u32::MAX as u64;

@@ -9,16 +9,16 @@ use crate::config::tree::{Node, Value};
 
 /// The four keys of a router, a virtual host, a route or its action.
 pub(super) fn edits(r: &mut Reader, fields: &Fields<'_>) -> Edits {
-    let mut edits = Edits {
+    let edits = Edits {
         request_add: fields.list(r, "request_headers_to_add", add),
         request_remove: fields.list(r, "request_headers_to_remove", name),
         response_add: fields.list(r, "response_headers_to_add", add),
         response_remove: fields.list(r, "response_headers_to_remove", name),
     };
-    of_request(r, fields, "request_headers_to_add", &mut edits.request_add);
+    of_request(r, fields, "request_headers_to_add", &edits.request_add);
     if edits.request_remove.iter().any(|name| name == "host") {
         let message = "every request has a Host field: it can't be taken away";
-        fields.with(r, "request_headers_to_remove", |r, node| Some(r.error(node.place, message, "")));
+        fields.report(r, "request_headers_to_remove", |r, node| r.error(node.place, message, ""));
     }
     edits
 }
@@ -34,7 +34,7 @@ impl Edits {
 }
 
 /// What can only be said of an answer is not known when a request leaves.
-fn of_request(r: &mut Reader, fields: &Fields<'_>, key: &str, adds: &mut [FieldAdd]) {
+fn of_request(r: &mut Reader, fields: &Fields<'_>, key: &str, adds: &[FieldAdd]) {
     let Some(node) = fields.get(key) else { return };
     if adds.iter().any(|add| add.name == "host") {
         r.at(key, |r| r.error(node.place, "the Host field is not added", "write `host_rewrite`"));
@@ -63,7 +63,7 @@ fn add(r: &mut Reader, node: &Node) -> Option<FieldAdd> {
                 _ => r.at("value", |r| r.text(node))?,
             },
         };
-        fields.with(r, "value", |r, node| Some(check_value(r, node, &value)));
+        fields.report(r, "value", |r, node| check_value(r, node, &value));
         Some((name, value))
     })?;
     Some(FieldAdd { name, value: Template::parse(&value), append })

@@ -7,7 +7,8 @@ use crate::config::diagnostic::Place;
 use crate::config::keys::{self, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
-    Abort, Coding, Delay, Fault, FilterConfig, Gzip, IpAccess, IpNetwork, IpRule, PayloadLimit,
+    Abort, Coding, Delay, Fault, FilterConfig, Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule,
+    Mirror, PayloadLimit,
 };
 use crate::config::tree::{Node, Value};
 
@@ -98,6 +99,31 @@ fn gzip(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
     }))
 }
 
+fn header_to_metadata(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "header_to_metadata")?;
+    let rules = fields.list(r, "request_rules", |r, node| {
+        let fields = r.map(node, "metadata_rule")?;
+        let header = fields.required(r, "header");
+        let pair = |r: &mut Reader, node: &Node| {
+            let fields = r.map(node, "metadata_value")?;
+            Some((fields.required(r, "key")?, fields.text(r, "value")))
+        };
+        let present = fields.with(r, "on_header_present", pair);
+        let missing = fields.with(r, "on_header_missing", |r, node| match pair(r, node)? {
+            (key, Some(value)) => Some((key, value)),
+            (_, None) => {
+                r.error(node.place, "the key `value` is missing", "a field that is missing has none");
+                None
+            }
+        });
+        if present.is_none() && missing.is_none() {
+            r.warn(node.place, "the rule does nothing", "write `on_header_present` or `on_header_missing`");
+        }
+        Some(MetadataRule { header: header?, present, missing, remove: fields.boolean(r, "remove").unwrap_or(false) })
+    });
+    Some(FilterConfig::HeaderToMetadata(HeaderToMetadata { rules }))
+}
+
 fn ip_access(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
     let fields = r.map(node, "ip_access")?;
     if fields.get("default_action").is_none() {
@@ -128,6 +154,14 @@ fn ip_access(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
     Some(FilterConfig::IpAccess(IpAccess { default_allow: default_allow?, header, rules }))
 }
 
+fn mirror(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
+    let fields = r.map(node, "mirror_filter")?;
+    // 0 is MOSN's way to leave the default.
+    let copies = fields.number(r, "amplification", 0..=COPIES_MAX).filter(|n| *n > 0).unwrap_or(1);
+    let every_host = fields.boolean(r, "broadcast").unwrap_or(false);
+    Some(FilterConfig::Mirror(Mirror { copies, every_host }))
+}
+
 fn payload_limit(r: &mut Reader, node: &Node) -> Option<FilterConfig> {
     let fields = r.map(node, "payload_limit")?;
     // MOSN has a space behind the name, so files for it have one too.
@@ -148,8 +182,13 @@ const READERS: &[(&str, Read)] = &[
     ("fault", fault),
     ("flowControlFilter", flow_control::flow_control),
     ("gzip", gzip),
+    ("header_to_metadata", header_to_metadata),
     ("ip_access", ip_access),
+    ("mirror", mirror),
     ("payload_limit", payload_limit),
 ];
+
+/// Copies of a request, at most.
+const COPIES_MAX: u64 = 100;
 
 const ACTIONS: &[(&str, bool)] = &[("allow", true), ("deny", false)];

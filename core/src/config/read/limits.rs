@@ -27,6 +27,9 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
             .unwrap_or(d.idle_conns_per_host_max),
         retry_buffer_bytes_max: f.size(r, "retry_buffer_bytes_max", 0..=HEAD_MAX).unwrap_or(d.retry_buffer_bytes_max),
         mirror_requests_max: f.number(r, "mirror_requests_max", 0..=COUNT_MAX).unwrap_or(d.mirror_requests_max),
+        original_dst_hosts_max: f
+            .number(r, "original_dst_hosts_max", 1..=COUNT_MAX)
+            .unwrap_or(d.original_dst_hosts_max),
         drain_bytes_max: f.size(r, "drain_bytes_max", 0..=u64::MAX).unwrap_or(d.drain_bytes_max),
         access_log_queue_bytes_max: f
             .size(r, "access_log_queue_bytes_max", 0..=1 << 40)
@@ -46,6 +49,7 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
         connect_timeout: f.duration(r, "connect_timeout").unwrap_or(d.connect_timeout),
         request_timeout: f.duration(r, "request_timeout").unwrap_or(d.request_timeout),
         upstream_idle_timeout: f.duration(r, "upstream_idle_timeout").unwrap_or(d.upstream_idle_timeout),
+        dns_settle_timeout: f.duration(r, "dns_settle_timeout").unwrap_or(d.dns_settle_timeout),
         linger_timeout: f.duration(r, "linger_timeout").unwrap_or(d.linger_timeout),
         accept_pause: f.duration(r, "accept_pause").unwrap_or(d.accept_pause),
         graceful_timeout: f.duration(r, "graceful_timeout").unwrap_or(d.graceful_timeout),

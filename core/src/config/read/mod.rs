@@ -4,11 +4,14 @@
 
 mod access_log;
 mod admin;
+mod balancing;
 mod cluster;
 mod dataplane;
+mod dns;
 mod edits;
 mod filter;
 mod flow_control;
+mod health;
 mod limits;
 mod listener;
 mod metrics;

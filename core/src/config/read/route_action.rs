@@ -28,7 +28,7 @@ pub(super) fn forward(r: &mut Reader, fields: &Fields<'_>) -> Option<RouteAction
     let hashes = fields.list(r, "hash_policy", hash);
     if hashes.len() > 1 {
         let message = "only the first entry counts";
-        fields.with(r, "hash_policy", |r, node| Some(r.warn(node.place, message, "")));
+        fields.report(r, "hash_policy", |r, node| r.warn(node.place, message, ""));
     }
     let hash = hashes.into_iter().next();
     let cluster = cluster(r, fields)?;
@@ -258,7 +258,7 @@ pub(super) fn redirect(r: &mut Reader, node: &Node) -> Option<RouteAction> {
         Some(status @ (301 | 302 | 303 | 307 | 308)) => status,
         Some(other) => {
             let message = format!("{other} is no status of a redirect");
-            fields.with(r, "response_code", |r, node| Some(r.error(node.place, message, "301, 302, 303, 307 or 308")));
+            fields.report(r, "response_code", |r, node| r.error(node.place, message, "301, 302, 303, 307 or 308"));
             301
         }
     };

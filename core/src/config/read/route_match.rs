@@ -56,7 +56,7 @@ fn path(r: &mut Reader, fields: &Fields<'_>) -> Option<Option<PathMatch>> {
     if let Some(first) = given.next() {
         for other in given {
             let message = format!("`{first}` wins, `{other}` has no effect");
-            fields.with(r, other, |r, node| Some(r.warn(node.place, message, "keep one of the two")));
+            fields.report(r, other, |r, node| r.warn(node.place, message, "keep one of the two"));
         }
     }
     Some(match (prefix, path, regex) {

@@ -31,7 +31,9 @@ filters! {
     "fault" => Fault;
     "flowControlFilter" => FlowControl;
     "gzip" => Gzip;
+    "header_to_metadata" => HeaderToMetadata;
     "ip_access" => IpAccess;
+    "mirror" => Mirror;
     "payload_limit" => PayloadLimit;
 }
 
@@ -200,6 +202,26 @@ impl Default for Gzip {
     }
 }
 
+/// `header_to_metadata`: which hosts a request may go to, by its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderToMetadata {
+    /// `request_rules`.
+    pub rules: Vec<MetadataRule>,
+}
+
+/// One entry of `request_rules`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataRule {
+    /// `header`.
+    pub header: String,
+    /// `on_header_present`: the key, and its value; None: the field's.
+    pub present: Option<(String, Option<String>)>,
+    /// `on_header_missing`: the key and its value.
+    pub missing: Option<(String, String)>,
+    /// `remove`: whether the origin does not get the field.
+    pub remove: bool,
+}
+
 /// `ip_access`: who is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpAccess {
@@ -227,6 +249,15 @@ pub struct IpNetwork {
     pub address: IpAddr,
     /// How many bits they share.
     pub prefix_len: u8,
+}
+
+/// `mirror`: how many copies a request has where its route has a mirror policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// `amplification`: to how many hosts, one after the other, or how often to the same.
+    pub copies: u32,
+    /// `broadcast`: so many to every host.
+    pub every_host: bool,
 }
 
 /// `payload_limit`: how large a request's body may be.

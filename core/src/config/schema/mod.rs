@@ -6,6 +6,7 @@ mod cluster;
 mod domain;
 mod filter;
 mod forwarded;
+mod health;
 mod listener;
 mod pattern;
 mod route;
@@ -13,14 +14,18 @@ mod route_action;
 mod template;
 mod tls;
 
-pub use cluster::{Balancing, Breakers, Cluster, ClusterId, Host, MetadataMatch, OriginalDst};
+pub use cluster::{
+    Balancing, Breakers, Choices, Cluster, ClusterId, Decimal, Dns, Fallback, Family, Host, MetadataMatch, OriginalDst,
+    SlowStart, Source, Subsets, Target,
+};
 pub(crate) use domain::{DOMAIN_BYTES_MAX, split_port};
 pub use domain::{Domain, DomainError, HostPattern, PortPattern};
 pub use filter::{
     Abort, Coding, Delay, Fault, FilterConfig, FilterSettings, FlowControl, FlowKey, FlowLimit, FlowMode, FlowRule,
-    Gzip, IpAccess, IpNetwork, IpRule, PayloadLimit,
+    Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule, Mirror, PayloadLimit,
 };
 pub use forwarded::Forwarded;
+pub use health::{Health, HttpProbe, Outlier, Probe, SuccessRate};
 pub use listener::{AccessLog, Listener, Proxy};
 pub use pattern::{Pattern, PatternError};
 pub use route::{
@@ -34,6 +39,7 @@ pub use template::{Piece, Template, Variable};
 pub use tls::{Pem, TlsBackend, TlsConfig, TlsVersion};
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::dataplane::Dataplane;
 use super::limits::Limits;
@@ -47,7 +53,7 @@ pub struct Config {
     /// `servers[0]`.
     pub server: Server,
     /// `cluster_manager.clusters`.
-    pub clusters: Vec<Cluster>,
+    pub clusters: Vec<Arc<Cluster>>,
     /// `admin`: where the admin API listens, if anywhere.
     pub admin: Option<Address>,
     /// `dataplane`; `workers` is `servers[0].processor` where the section does not say.

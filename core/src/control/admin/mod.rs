@@ -95,7 +95,7 @@ impl Number {
 }
 
 impl Admin {
-    /// An API over these counters.
+    /// An API over these counters and the generation in force.
     #[must_use]
     pub fn new(
         workers: Arc<[Arc<WorkerCounters>]>,

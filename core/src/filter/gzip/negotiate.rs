@@ -87,7 +87,21 @@ fn thousandths(parameter: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever a client writes: no panic, and nothing that it did not name.
+        #[test]
+        fn nothing_is_chosen_that_was_not_named(accept in "[a-z*;,=q0-9. \\-]{0,60}|(gzip|br|zstd|identity|\\*|;q=[01](\\.[0-9]{0,4})?|,| ){0,12}") {
+            if let Some(coding) = choose(std::iter::once(accept.as_bytes()), &Coding::ALL) {
+                prop_assert!(accept.contains(coding.name()) || accept.contains('*'), "{accept:?} gave {coding:?}");
+            }
+            let any = accept.bytes().map(|b| b.wrapping_mul(7)).collect::<Vec<_>>();
+            let _ = choose(std::iter::once(&any[..]), &Coding::ALL);
+        }
+    }
 
     #[test]
     fn the_heaviest_coding_is_chosen_and_of_equals_the_first_offered() {

@@ -1,0 +1,172 @@
+//! How one worker reaches the hosts of one cluster: over which transport, with what TLS, within which limits, and where it is counted.
+//!
+//! **Invariant:** the same for every host of the cluster; what differs between hosts is in [`Host`](super::Host) and its pool.
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tls_offload::{ClientTls, SessionError};
+use tokio::time::timeout;
+
+use super::balancer;
+use super::host::Host;
+use super::host_set::Hosts;
+use super::shared::ClusterShared;
+use crate::config::schema;
+use crate::config::{Address, Limits};
+use crate::net::Transport;
+use crate::telemetry::metrics::UpstreamCounters;
+use crate::tls::{HandshakeError, MaybeTls};
+
+/// What the pools of a cluster have in common.
+pub struct Reach<T: Transport> {
+    /// The worker's.
+    pub transport: T,
+    /// How to talk TLS to the hosts; None: plain text.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The cluster's hosts, and how it is configured.
+    pub hosts: Arc<Hosts>,
+    /// The limits in force.
+    pub limits: Rc<Limits>,
+    /// What this worker counts of the cluster.
+    pub counters: Arc<UpstreamCounters>,
+    /// What all workers share of it.
+    pub shared: Arc<ClusterShared>,
+}
+
+/// Why no connection could be had.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The host refused, or is not reachable.
+    Failed(io::Error),
+    /// It did not answer within `connect_timeout`.
+    Timeout,
+    /// This process has no descriptor or memory left.
+    Exhausted(io::Error),
+    /// The cluster has as many connections or requests as it may have.
+    Overflow(Overflow),
+    /// The TLS handshake failed: the wrong certificate, name, version or no TLS at all.
+    Tls(HandshakeError),
+    /// The host's name is no name that a certificate could carry.
+    Name(SessionError),
+}
+
+/// Which bound of a cluster is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// `max_connections`, and none is idle.
+    Conns,
+    /// `max_pending_requests` wait for a connection already, or this one has waited for `connect_timeout`.
+    Pending,
+    /// `max_requests`.
+    Requests,
+}
+
+impl<T: Transport> Reach<T> {
+    /// The cluster as it is configured.
+    pub(super) fn config(&self) -> &schema::Cluster {
+        self.hosts.config()
+    }
+
+    /// Whether connections made by the one serve the other as well.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let same_tls = match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same_tls && self.is_counted() == other.is_counted() && self.bounds_requests() == other.bounds_requests()
+    }
+
+    /// Whether the work of each host is counted for the balancer.
+    pub(super) fn is_counted(&self) -> bool {
+        balancer::counts(&self.config().balancing)
+    }
+
+    pub(super) fn bounds_requests(&self) -> bool {
+        self.config().breakers.requests_max.is_some()
+    }
+
+    /// To open a connection, TLS included.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.config().connect_timeout.unwrap_or(self.limits.connect_timeout)
+    }
+
+    /// To lie idle.
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.config().idle_timeout.unwrap_or(self.limits.upstream_idle_timeout)
+    }
+
+    /// Opens a connection to a host within `within`, TLS included unless it is `plain`.
+    ///
+    /// # Errors
+    /// When it can't be opened in time.
+    pub(super) async fn connect(
+        &self,
+        host: &Host,
+        address: &Address,
+        plain: bool,
+        within: Duration,
+    ) -> Result<MaybeTls<T::Conn>, ConnectError> {
+        let open = async {
+            let conn = self.transport.connect(address).await.map_err(ConnectError::of)?;
+            let Some(tls) = self.tls.as_ref().filter(|_| !plain) else { return Ok(MaybeTls::Plain(conn)) };
+            // A name to verify: the context's own (kept by the TLS configuration itself), else the host's, else its address.
+            let session = match (host.hostname(), address.inet()) {
+                ("", Some(inet)) => tls.session(&inet.ip().to_string()),
+                (name, _) => tls.session(name),
+            };
+            MaybeTls::connect(conn, session.map_err(ConnectError::Name)?).await.map_err(ConnectError::Tls)
+        };
+        timeout(within, open).await.unwrap_or(Err(ConnectError::Timeout))
+    }
+}
+
+impl ConnectError {
+    /// EMFILE, ENFILE, ENOBUFS and ENOMEM are ours, everything else the host's.
+    fn of(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(ENOMEM | ENFILE | EMFILE | ENOBUFS) => Self::Exhausted(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(e) => write!(f, "the connection could not be opened: {e}"),
+            Self::Exhausted(e) => {
+                write!(
+                    f,
+                    "no connection can be opened: {e}: raise LimitNOFILE (ulimit -n) or lower limits.downstream_conns_max"
+                )
+            }
+            Self::Overflow(which) => which.fmt(f),
+            Self::Timeout => f.write_str("the connection could not be opened within connect_timeout"),
+            Self::Name(e) => write!(f, "TLS to the host needs a name to verify: set tls_context.server_name: {e}"),
+            Self::Tls(e) => write!(f, "the TLS handshake with the host failed: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl fmt::Display for Overflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Conns => "the cluster has max_connections connections and none is idle",
+            Self::Pending => "the cluster has max_connections connections and max_pending_requests wait for one",
+            Self::Requests => "the cluster has max_requests requests in progress",
+        })
+    }
+}
+
+// Linux's numbers, on every architecture: the standard library gives these errors no kind of their own.
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOBUFS: i32 = 105;
