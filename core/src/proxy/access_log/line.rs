@@ -146,8 +146,13 @@ fn is_plain(b: u8) -> bool {
     (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\'
 }
 
+/// Without an early end, so that the compiler looks at many bytes at a time.
+fn are_plain(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |plain, b| plain & is_plain(*b))
+}
+
 fn put_escaped_text(out: &mut Vec<u8>, bytes: &[u8]) {
-    if bytes.iter().all(|b| is_plain(*b)) {
+    if are_plain(bytes) {
         out.extend_from_slice(bytes);
         return;
     }
@@ -168,7 +173,7 @@ fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// What is no UTF-8 is taken for Latin-1.
 fn put_escaped_json(out: &mut Vec<u8>, bytes: &[u8]) {
-    if bytes.iter().all(|b| is_plain(*b)) {
+    if are_plain(bytes) {
         out.extend_from_slice(bytes);
         return;
     }
@@ -201,17 +206,18 @@ fn put_seconds(out: &mut Vec<u8>, span: Duration) {
     put_fraction(out, u64::from(micros), 6);
 }
 
-/// Six digits, or so many, with leading zeros.
-fn put_fraction(out: &mut Vec<u8>, value: u64, digits: u32) {
-    for place in (0..digits).rev() {
-        out.push(b'0' + u8::try_from(value / 10u64.pow(place) % 10).unwrap_or(0));
-    }
+/// So many digits, with leading zeros.
+fn put_fraction(out: &mut Vec<u8>, value: u64, digits: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(value).as_bytes();
+    out.extend_from_slice(&ZEROS[..digits.saturating_sub(text.len())]);
+    out.extend_from_slice(text);
 }
 
 /// As Go prints a duration: `1.5ms`, `2m0.25s`.
 fn put_span(out: &mut Vec<u8>, span: Duration) {
     let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    let (unit, digits, name): (u64, u32, &[u8]) = match nanos {
+    let (unit, digits, name): (u64, usize, &[u8]) = match nanos {
         0 => return out.extend_from_slice(b"0s"),
         1..1_000 => (1, 0, b"ns"),
         1_000..1_000_000 => (1_000, 3, "µs".as_bytes()),
@@ -257,6 +263,8 @@ fn put_address(out: &mut Vec<u8>, address: &Address) {
         other => drop(write!(out, "{other}")),
     }
 }
+
+const ZEROS: &[u8; 9] = b"000000000";
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
