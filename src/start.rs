@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing listens before the whole file is known to be good; the exit code says how it ended.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -25,7 +26,7 @@ use ferrogate_core::telemetry::metrics::WorkerCounters;
 use ferrogate_core::worker::{ListenError, Orders, Stop};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, spawn_blocking, spawn_local};
+use tokio::task::{AbortHandle, JoinError, spawn_blocking, spawn_local};
 
 use crate::{cli, fail, plane};
 
@@ -81,11 +82,16 @@ async fn run(
     let counters: Arc<[_]> = (0..workers_max).map(|_| Arc::new(WorkerCounters::default())).collect();
     let (stop_to, stop) = watch::channel(Stop::No);
     let (started, reports) = mpsc::unbounded_channel();
-    let (conns_max, memory_bytes_max) = (conns_max(workers_max), memory_bytes_max(workers_max));
     let watchdog = watch_over(Arc::clone(&counters), snapshot.clone());
-    let (logs, counted) = (access_logs.queue(), Arc::clone(&counters));
-    let orders =
-        Orders { snapshot: snapshot.clone(), stop, started, counters: counted, conns_max, memory_bytes_max, logs };
+    let orders = Orders {
+        snapshot: snapshot.clone(),
+        stop,
+        started,
+        counters: Arc::clone(&counters),
+        conns_max: conns_max(workers_max),
+        memory_bytes_max: memory_bytes_max(workers_max),
+        logs: access_logs.queue(),
+    };
     let state = watch::Sender::new(State::Starting);
     let (access_logs, log) = (access_logs.queue(), log.knobs());
     let mut process = Process {
@@ -108,10 +114,7 @@ async fn run(
     if demo {
         demo::start_origins(config, &KernelTransport::new());
     }
-    // Held to the end: dropped, nothing is looked up any more.
-    let names = Names::default();
-    names.follow(&orders.snapshot.borrow());
-    names.settled(config.limits.dns_settle_timeout).await;
+    let names = Names::of(&orders.snapshot).await;
     let running = match plane::start(&config.dataplane, orders, &sockets) {
         Ok((running, plane_report)) => {
             // Set once: this is the only place.
@@ -124,7 +127,7 @@ async fn run(
         }
     };
     spawn_local(watchdog);
-    spawn_local(reloader.serve(running.probe()));
+    spawn_local(reloader.serve(running.probe(), names));
     process.successor = running.hands_over().then(|| successor(&sockets, admin_tasks)).flatten();
     let mut pid_file = None;
     let announce = || {
@@ -137,6 +140,11 @@ async fn run(
     };
     let failure = process.serve(running.workers(), running.ended(), reports, announce).await;
     let ended = spawn_blocking(move || running.join()).await;
+    exit_code(failure, ended)
+}
+
+/// What a run that has ended came to: what made it end, and how its workers did.
+fn exit_code(failure: Option<String>, ended: Result<io::Result<()>, JoinError>) -> ExitCode {
     match (failure, ended) {
         (None, Ok(Ok(()))) => ExitCode::SUCCESS,
         (Some(e), _) => fail(&e),

@@ -16,6 +16,7 @@ use hickory_resolver::config::{
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
 use hickory_resolver::system_conf::{parse_resolv_conf, read_system_conf};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -44,6 +45,20 @@ impl Drop for Running {
 }
 
 impl Names {
+    /// The lookups of the generation in force, when each name has been looked up once or `dns_settle_timeout` is over.
+    pub async fn of(snapshot: &watch::Receiver<Arc<Snapshot>>) -> Self {
+        let (names, snapshot) = (Self::default(), Arc::clone(&snapshot.borrow()));
+        names.prepare(&snapshot).await;
+        names
+    }
+
+    /// Looks the names of the next generation up, as [`follow`](Self::follow), and waits until each has been looked up once, for
+    /// `dns_settle_timeout` at most.
+    pub async fn prepare(&self, snapshot: &Snapshot) {
+        self.follow(snapshot);
+        self.settled(snapshot.limits.dns_settle_timeout).await;
+    }
+
     /// Looks the names of `snapshot` up from now on, and no others. Clusters that it kept go on as they are. To be called before it is put
     /// in force.
     pub fn follow(&self, snapshot: &Snapshot) {

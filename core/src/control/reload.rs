@@ -20,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::admin::Number;
 use super::certificates::Certificates;
+use super::dns::Names;
 use super::log::LogKnobs;
 use super::process::probe_access_logs;
 use crate::config::plan::Plan;
@@ -41,6 +42,8 @@ pub struct Reloader {
     inbox: mpsc::Receiver<Request>,
     /// The file was written by us, and need not be read.
     wrote: bool,
+    /// A generation that is good, and not in force yet.
+    ready: Option<Arc<Snapshot>>,
 }
 
 /// Whether an address can be listened on.
@@ -113,13 +116,14 @@ impl Reloader {
             probe: None,
             inbox,
             wrote: false,
+            ready: None,
         };
         (reloader, reloads)
     }
 
     /// Serves those who go the way to it, until nobody can any more. `probe` says whether an address can be listened on; None: the plane
-    /// can't tell before.
-    pub async fn serve(mut self, probe: Option<Probe>) {
+    /// can't tell before. `names` are the hosts' names of the generation in force: those of the next one are looked up before it is.
+    pub async fn serve(mut self, probe: Option<Probe>, names: Names) {
         self.probe = probe;
         let mut seen = stamp(&self.path);
         let mut tick = interval(WATCH_INTERVAL);
@@ -148,6 +152,10 @@ impl Reloader {
             let (why, change) = (request.why, request.change);
             let Ok((this, result)) = spawn_blocking(move || self.reload(why, change)).await else { return };
             self = this;
+            if let Some(next) = self.ready.take() {
+                names.prepare(&next).await;
+                self.snapshot.send_replace(next);
+            }
             if self.wrote {
                 (self.wrote, seen) = (false, stamp(&self.path));
             }
@@ -237,7 +245,7 @@ impl Reloader {
         (self.switches, self.log_level) = (config.control.clone(), Some(config.server.log_level));
         self.status.document.store(Arc::new(document));
         self.status.switches.store(Arc::new(config.control));
-        self.snapshot.send_replace(Arc::new(snapshot));
+        self.ready = Some(Arc::new(snapshot));
         Ok(generation)
     }
 
