@@ -40,7 +40,13 @@ pub struct LogFile {
 enum Out {
     Stdout,
     Stderr,
-    File { file: File, bytes: u64, span: i64 },
+    File {
+        file: File,
+        bytes: u64,
+        span: i64,
+    },
+    /// A device, a pipe or a socket under a file's name.
+    Special(File),
 }
 
 impl LogFile {
@@ -57,10 +63,10 @@ impl LogFile {
         Ok(Self { path: path.into(), rotation, out })
     }
 
-    /// Whether it is a file, not a stream.
+    /// Whether it has a file's name, and is not a stream of the process.
     #[must_use]
     pub fn is_file(&self) -> bool {
-        matches!(self.out, Out::File { .. })
+        matches!(self.out, Out::File { .. } | Out::Special(_))
     }
 
     /// Opens the file again, because something else has moved it away.
@@ -111,6 +117,7 @@ impl Write for LogFile {
         match &mut self.out {
             Out::Stdout => io::stdout().write_all(buf),
             Out::Stderr => io::stderr().write_all(buf),
+            Out::Special(file) => file.write_all(buf),
             Out::File { file, bytes, .. } => {
                 file.write_all(buf)?;
                 *bytes += buf.len() as u64;
@@ -123,7 +130,7 @@ impl Write for LogFile {
         match &mut self.out {
             Out::Stdout => io::stdout().flush(),
             Out::Stderr => io::stderr().flush(),
-            Out::File { .. } => Ok(()),
+            Out::File { .. } | Out::Special(_) => Ok(()),
         }
     }
 }
@@ -134,6 +141,10 @@ fn open(path: &Path, rotation: &Rotation) -> io::Result<Out> {
     }
     let file = OpenOptions::new().append(true).create(true).open(path)?;
     let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        // `/dev/null` and the like are nobody's to put aside: the system has one of each.
+        return Ok(Out::Special(file));
+    }
     // What an earlier process wrote belongs to the span in which it was written last.
     let written = metadata.modified().ok().filter(|_| metadata.len() > 0).unwrap_or_else(SystemTime::now);
     Ok(Out::File { bytes: metadata.len(), span: span_of(written, rotation.span), file })
@@ -266,6 +277,20 @@ mod tests {
         log.write_all(b"new\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
         assert_eq!(put_aside(&path).len(), 1);
+    }
+
+    #[test]
+    fn a_device_is_never_put_aside() {
+        let folder = TempDir::new();
+        let path = folder.path().join("access.log");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let rotation = Rotation { bytes_max: 10, span: Duration::from_secs(1), ..Rotation::default() };
+        let mut log = LogFile::open(path.to_str().unwrap(), rotation).unwrap();
+        for _ in 0..3 {
+            log.write_all(b"a line that is longer than the file may be\n").unwrap();
+        }
+        log.reopen().unwrap();
+        assert!(put_aside(&path).is_empty() && fs::symlink_metadata(&path).unwrap().is_symlink());
     }
 
     #[test]
