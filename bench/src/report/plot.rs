@@ -158,20 +158,25 @@ pub fn lines(positions: &[&str], series: &[Series], unit: &str) -> String {
                 ),
             );
         }
-        #[expect(clippy::cast_precision_loss, reason = "a few lines")]
-        let y = PLOT_TOP + 12.0 + 20.0 * number as f64;
-        let x = PLOT_LEFT + PLOT_WIDTH + 16.0;
-        put(
-            &mut body,
-            format_args!(
-                "<rect x=\"{x:.0}\" y=\"{:.0}\" width=\"12\" height=\"12\" rx=\"2\" fill=\"var(--c{})\"/>\n",
-                y - 10.0,
-                line.color
-            ),
-        );
-        put(&mut body, format_args!("<text x=\"{:.0}\" y=\"{y:.0}\">{}</text>\n", x + 18.0, escape(&line.label)));
+        legend(&mut body, number, line);
     }
     svg(PLOT_LEFT + PLOT_WIDTH + LABEL_WIDTH + 20.0, PLOT_TOP + PLOT_HEIGHT + 32.0, &body)
+}
+
+/// The name of a line beside the plot, with its colour.
+fn legend(body: &mut String, number: usize, line: &Series) {
+    #[expect(clippy::cast_precision_loss, reason = "a few lines")]
+    let y = PLOT_TOP + 12.0 + 20.0 * number as f64;
+    let x = PLOT_LEFT + PLOT_WIDTH + 16.0;
+    put(
+        body,
+        format_args!(
+            "<rect x=\"{x:.0}\" y=\"{:.0}\" width=\"12\" height=\"12\" rx=\"2\" fill=\"var(--c{})\"/>\n",
+            y - 10.0,
+            line.color
+        ),
+    );
+    put(body, format_args!("<text x=\"{:.0}\" y=\"{y:.0}\">{}</text>\n", x + 18.0, escape(&line.label)));
 }
 
 fn whisker(body: &mut String, low: f64, high: f64, y: f64) {
