@@ -92,11 +92,10 @@ async fn run(
         memory_bytes_max: memory_bytes_max(workers_max),
         logs: access_logs.queue(),
     };
-    let state = watch::Sender::new(State::Starting);
     let (access_logs, log) = (access_logs.queue(), log.knobs());
     let mut process = Process {
         stop: stop_to,
-        state,
+        state: watch::Sender::new(State::Starting),
         access_logs: access_logs.clone(),
         log: log.clone(),
         reloads: reloads.clone(),

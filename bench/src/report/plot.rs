@@ -3,6 +3,7 @@
 //! **Invariant:** a value is never drawn without its spread; colours are names that the page defines.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 
 use crate::report::document::escape;
 use crate::stats::Spread;
@@ -97,26 +98,7 @@ pub fn lines(positions: &[&str], series: &[Series], unit: &str) -> String {
     let across = |position: usize| PLOT_LEFT + PLOT_WIDTH * (position as f64 + 0.5) / positions.len() as f64;
 
     let mut body = String::new();
-    let mut tick = low;
-    while tick <= high * 1.001 {
-        let y = height(tick);
-        put(
-            &mut body,
-            format_args!(
-                "<line class=\"rule\" x1=\"{PLOT_LEFT}\" x2=\"{:.0}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\n",
-                PLOT_LEFT + PLOT_WIDTH
-            ),
-        );
-        put(
-            &mut body,
-            format_args!(
-                "<text class=\"faint\" x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{tick} {unit}</text>\n",
-                PLOT_LEFT - 8.0,
-                y + 4.0
-            ),
-        );
-        tick *= 10.0;
-    }
+    rules(&mut body, low..=high * 1.001, height, unit);
     for (position, name) in positions.iter().enumerate() {
         put(
             &mut body,
@@ -161,6 +143,30 @@ pub fn lines(positions: &[&str], series: &[Series], unit: &str) -> String {
         legend(&mut body, number, line);
     }
     svg(PLOT_LEFT + PLOT_WIDTH + LABEL_WIDTH + 20.0, PLOT_TOP + PLOT_HEIGHT + 32.0, &body)
+}
+
+/// A rule across the plot at each power of ten.
+fn rules(body: &mut String, range: RangeInclusive<f64>, height: impl Fn(f64) -> f64, unit: &str) {
+    let mut tick = *range.start();
+    while tick <= *range.end() {
+        let y = height(tick);
+        put(
+            body,
+            format_args!(
+                "<line class=\"rule\" x1=\"{PLOT_LEFT}\" x2=\"{:.0}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\n",
+                PLOT_LEFT + PLOT_WIDTH
+            ),
+        );
+        put(
+            body,
+            format_args!(
+                "<text class=\"faint\" x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{tick} {unit}</text>\n",
+                PLOT_LEFT - 8.0,
+                y + 4.0
+            ),
+        );
+        tick *= 10.0;
+    }
 }
 
 /// The name of a line beside the plot, with its colour.
