@@ -146,6 +146,8 @@ fn ctrl_c_leaves_nothing_behind() {
         return skip!("bench-veth", "{}", run.output());
     }
     let id = run.id();
+    // Twice, as the impatient do.
+    run.signal("INT");
     run.signal("INT");
     let status = run.wait();
     assert!(!status.success(), "{}", run.output());

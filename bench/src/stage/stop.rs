@@ -10,19 +10,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::error::BenchError;
 
-/// From now on INT, TERM and HUP set the flag. A second one ends the program at once; what is left then goes at the next start.
+/// From now on INT, TERM and HUP set the flag, and a second one does no more than the first: whoever is impatient would else cut the clearing up
+/// short. It takes a second or two; QUIT ends the program at once, and what is left then goes at the next start.
 ///
 /// # Errors
 /// When the system does not let us take the signals.
 pub fn listen() -> Result<(), BenchError> {
     let flag = FLAG.get_or_init(|| Arc::new(AtomicBool::new(false)));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        let register = || {
-            // The order counts: the first signal finds the flag unset here and sets it after.
-            signal_hook::flag::register_conditional_shutdown(signal, EXIT_CODE, Arc::clone(flag))?;
-            signal_hook::flag::register(signal, Arc::clone(flag))
-        };
-        register().map_err(|e| BenchError::io("take signals", e))?;
+        signal_hook::flag::register(signal, Arc::clone(flag)).map_err(|e| BenchError::io("take signals", e))?;
     }
     Ok(())
 }
@@ -37,6 +33,3 @@ pub fn check() -> Result<(), BenchError> {
 }
 
 static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-
-/// As a shell shows a program that INT ended.
-const EXIT_CODE: i32 = 130;
