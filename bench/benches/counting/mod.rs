@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each bench uses its part of this module")]
 
 use std::alloc::System;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 #[allow(clippy::disallowed_types, reason = "a bench measures real time")]
@@ -108,10 +108,7 @@ pub(crate) fn uncounted<O>(f: impl FnOnce() -> O) -> O {
     let region = Region::new(ALLOCATOR);
     let result = f();
     let change = region.change();
-    UNCOUNTED.with(|u| {
-        let (calls, bytes) = u.get();
-        u.set((calls + change.allocations + change.reallocations, bytes + change.bytes_allocated));
-    });
+    UNCOUNTED.with_borrow_mut(|sum| add(sum, &change));
     result
 }
 
@@ -128,10 +125,7 @@ impl Meter {
         let region = Region::new(ALLOCATOR);
         let mut result = None;
         self.time += time(|| result = Some(part()));
-        let change = region.change();
-        self.stats.allocations += change.allocations;
-        self.stats.reallocations += change.reallocations;
-        self.stats.bytes_allocated += change.bytes_allocated;
+        add(&mut self.stats, &region.change());
         result.expect("the part has run")
     }
 }
@@ -139,21 +133,30 @@ impl Meter {
 /// A count under way, less what [`uncounted`] takes meanwhile.
 struct Counted {
     region: Region<'static, System>,
-    uncounted: (usize, usize),
+    uncounted: Stats,
 }
 
 impl Counted {
     fn start() -> Self {
-        Self { uncounted: UNCOUNTED.get(), region: Region::new(ALLOCATOR) }
+        Self { uncounted: UNCOUNTED.with_borrow(|sum| *sum), region: Region::new(ALLOCATOR) }
     }
 
     fn stop(&self) -> Stats {
         let mut stats = self.region.change();
-        let (calls, bytes) = UNCOUNTED.get();
-        stats.allocations -= calls - self.uncounted.0;
-        stats.bytes_allocated -= bytes - self.uncounted.1;
+        let uncounted = UNCOUNTED.with_borrow(|sum| *sum) - self.uncounted;
+        // Each kind from its own: the bench's part of one may be larger than the whole of another.
+        stats.allocations -= uncounted.allocations;
+        stats.reallocations -= uncounted.reallocations;
+        stats.bytes_allocated -= uncounted.bytes_allocated;
         stats
     }
+}
+
+/// Adds what takes memory.
+fn add(sum: &mut Stats, change: &Stats) {
+    sum.allocations += change.allocations;
+    sum.reallocations += change.reallocations;
+    sum.bytes_allocated += change.bytes_allocated;
 }
 
 /// What one call of a warm `op` allocates.
@@ -179,8 +182,8 @@ fn report(counted: Option<Allocations>) -> Option<Allocations> {
 }
 
 thread_local! {
-    /// Calls and bytes of the bench itself.
-    static UNCOUNTED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    /// What the bench itself has taken.
+    static UNCOUNTED: RefCell<Stats> = RefCell::default();
 }
 
 /// Operations that are counted, after as many to warm up.
