@@ -28,7 +28,8 @@ pub(super) fn balancing(r: &mut Reader, fields: &Fields<'_>) -> Balancing {
     ];
     let named = fields.with(r, "lb_type", |r, node| {
         let text = r.text(node)?;
-        let found = choices_of.iter().find(|(name, _)| *name == text).map(|(_, balancing)| *balancing);
+        let found =
+            choices_of.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text)).map(|(_, balancing)| *balancing);
         if found.is_none() {
             let nearest = nearest(&text, choices_of.iter().map(|(name, _)| *name));
             r.error(node.place, format!("there is no balancer `{text}`"), did_you_mean(nearest));

@@ -53,7 +53,7 @@ fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsConfig>, locality: &s
 fn source(r: &mut Reader, fields: &Fields<'_>) -> Source {
     let kind = fields.with(r, "type", |r, node| Some((r.text(node)?, node.place)));
     let original = fields.with(r, "original_dst_lb_config", dns::original_dst);
-    match kind.as_ref().map_or("", |(kind, _)| kind.as_str()) {
+    match kind.as_ref().map_or("", |(kind, _)| kind.as_str()).to_ascii_uppercase().as_str() {
         "" | "SIMPLE" | "STATIC" | "STRICT_DNS" => Source::Static,
         "DYNAMIC" => Source::Dynamic,
         "ORIGINAL_DST" => Source::OriginalDst(original.unwrap_or_default()),
