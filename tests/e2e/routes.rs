@@ -171,6 +171,8 @@ fn a_field_says_the_destination() {
         ("unix:/var/run/some.sock".into(), 503, "503 Service Unavailable\n"),
         ("two.test:80".into(), 503, "503 Service Unavailable\n"),
         (String::new(), 503, "503 Service Unavailable\n"),
+        // Back to the gateway itself, round and round.
+        (stage.address.to_string(), 503, "503 Service Unavailable\n"),
     ] {
         let answer = client.ask("GET", "/to", &format!("X-To: {to}\r\n"), b"");
         assert_eq!((answer.status, answer.text().as_str()), (status, text), "{to}");

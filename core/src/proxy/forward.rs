@@ -2,19 +2,18 @@
 //!
 //! **Invariant:** after the first byte of an answer nothing is tried again.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tokio::time::{Instant, sleep};
 
 use super::Generation;
+use super::destination::destination;
 use super::error::{Error, ErrorKind, Side};
 use super::exchange::{Active, Proxy, ask};
 use super::mirror;
 use super::replay::Replay;
 use super::retry::{Again, HOSTS_MAX, Tries};
-use crate::config::Address;
-use crate::config::schema::{MetadataMatch, OriginalDst};
+use crate::config::schema::MetadataMatch;
 use crate::filter::{Direction, Filters, Phase, Round};
 use crate::message::{Exchange, HttpHead, Response};
 use crate::net::{Conn, Transport};
@@ -66,7 +65,7 @@ impl<T: Transport> Proxy<T> {
             None if cluster.goes_by_hash() => Forward::default_hash(x),
             None => None,
         };
-        let destination = cluster.original_dst().and_then(|original| destination(original, x));
+        let destination = cluster.original_dst().and_then(|original| destination(original, x, generation.snapshot()));
         let limits = generation.limits();
         route.edit_request(x, limits.request_line_bytes_max)?;
         let mut tries = Tries::new(forward, x.request.head.http());
@@ -223,14 +222,6 @@ fn joined(route: Option<&MetadataMatch>, own: &MetadataMatch) -> MetadataMatch {
     let mut all = route.cloned().unwrap_or_default();
     own.iter().for_each(|(key, value)| all.set(key, value));
     all
-}
-
-/// Where a request to an ORIGINAL_DST cluster goes: what its field says, if that is an IP address with a port. A client names no sockets of
-/// this machine's file system.
-fn destination(original: &OriginalDst, x: &Exchange) -> Option<Address> {
-    let value = x.request.head.http()?.get(original.header.as_deref()?)?;
-    let address: SocketAddr = std::str::from_utf8(value).ok()?.parse().ok()?;
-    Some(Address::Inet(address))
 }
 
 /// Whether and how to try again.

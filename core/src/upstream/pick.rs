@@ -56,7 +56,9 @@ impl fmt::Display for NoHost {
             Self::Empty => "the cluster has no host",
             Self::Unhealthy => "no host of the cluster is healthy",
             Self::SubsetEmpty => "no host of the cluster has the metadata that the request asks for",
-            Self::NoDestination => "the cluster needs the client's original destination, which is not known",
+            Self::NoDestination => {
+                "the cluster needs the client's original destination, which is not known or is this gateway itself"
+            }
             Self::TooMany => "requests to original_dst_hosts_max other destinations are in progress",
         })
     }
