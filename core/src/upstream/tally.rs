@@ -69,10 +69,11 @@ impl Tally {
         store(&self.latency, old * kept + took * (1.0 - kept));
     }
 
-    /// The averages now.
+    /// The averages at `now`. What a host was slow in is forgotten with time, so that it is asked again.
     #[must_use]
-    pub fn speed(&self) -> Speed {
-        let latency = f64::from_bits(self.latency.load(Ordering::Relaxed));
+    pub fn speed(&self, now: u64) -> Speed {
+        let age = now.saturating_sub(self.changed.load(Ordering::Relaxed));
+        let latency = f64::from_bits(self.latency.load(Ordering::Relaxed)) * decay(age);
         Speed {
             latency: (latency > 0.0).then_some(latency),
             client_errors: f64::from_bits(self.client_errors.load(Ordering::Relaxed)),
@@ -105,17 +106,19 @@ mod tests {
     #[test]
     fn a_peak_counts_at_once_and_fades() {
         let tally = Tally::default();
-        assert_eq!(tally.speed().latency, None);
+        assert_eq!(tally.speed(0).latency, None);
         let ms = Duration::from_millis;
         tally.sample(200, ms(10), 0);
-        assert_eq!(tally.speed().latency, Some(10e6));
+        assert_eq!(tally.speed(0).latency, Some(10e6));
         tally.sample(200, ms(100), 1);
-        assert_eq!(tally.speed().latency, Some(100e6));
+        assert_eq!(tally.speed(1).latency, Some(100e6));
         tally.sample(200, ms(10), 2);
-        let fading = tally.speed().latency.unwrap();
+        let fading = tally.speed(2).latency.unwrap();
         assert!((90e6..100e6).contains(&fading), "{fading}");
+        // Unasked for half a minute, it is as good as any.
+        assert!(tally.speed(30_002).latency.unwrap() < 1e6);
         tally.sample(200, ms(10), 60_000);
-        assert!(tally.speed().latency.unwrap() < 10.1e6);
+        assert!(tally.speed(60_000).latency.unwrap() < 10.1e6);
     }
 
     #[test]
@@ -124,7 +127,7 @@ mod tests {
         for now in 0..100 {
             tally.sample(503, Duration::from_millis(1), now);
         }
-        let speed = tally.speed();
+        let speed = tally.speed(100);
         assert!(speed.server_errors > 0.9 && speed.client_errors == 0.0 && speed.latency.is_none(), "{speed:?}");
     }
 }

@@ -100,18 +100,24 @@ impl Measure {
         Self { by, bias: choices.bias.get() }
     }
 
-    pub(super) fn cost(&self, host: &Host) -> f64 {
+    /// Whether a cost follows the time.
+    pub(super) fn follows_time(&self) -> bool {
+        matches!(self.by, By::Ewma { .. })
+    }
+
+    /// The cost at `now`, the cluster's clock, where it follows the time.
+    pub(super) fn cost(&self, host: &Host, now: u64) -> f64 {
         let tally = host.tally();
         let load = |active: u32| power(f64::from(active) + 1.0, self.bias);
         match &self.by {
             By::Requests => load(tally.requests.load(Ordering::Relaxed)),
             By::Conns => load(tally.conns.load(Ordering::Relaxed)),
             By::Ewma { client_error_bias, server_error_bias } => {
-                let speed = tally.speed();
+                let speed = tally.speed(now);
                 let good = power(1.0 - speed.client_errors, *client_error_bias)
                     * power(1.0 - speed.server_errors, *server_error_bias);
                 // A host that has not answered yet costs what its work in progress says: it is asked soon, and not by all.
-                let latency = speed.latency.unwrap_or(LATENCY_UNKNOWN);
+                let latency = speed.latency.unwrap_or(LATENCY_UNKNOWN).max(1.0);
                 latency * load(tally.requests.load(Ordering::Relaxed)) / good.max(GOOD_MIN)
             }
         }

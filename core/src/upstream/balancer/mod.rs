@@ -65,6 +65,13 @@ pub(super) struct Look<'a> {
     pub(super) now: &'a dyn Fn() -> u64,
 }
 
+impl Look<'_> {
+    /// The clock, for a measure that looks at it.
+    fn now_for(&self, measure: &Measure) -> u64 {
+        if measure.follows_time() { (self.now)() } else { 0 }
+    }
+}
+
 impl Balancer {
     /// A balancer over the `eligible` hosts, with the weight of each.
     pub(super) fn new(
@@ -141,9 +148,10 @@ impl Balancer {
             Kind::Earliest(earliest, weights, measure) => {
                 let mut weights = weights.borrow_mut();
                 weights.follow(&self.eligible, look);
+                let now = measure.as_ref().map_or(0, |m| look.now_for(m));
                 let weight = |place: usize| {
                     let weight = weights.now()[place];
-                    measure.as_ref().map_or(weight, |m| weight / m.cost((look.hosts)(at(place))))
+                    measure.as_ref().map_or(weight, |m| weight / m.cost((look.hosts)(at(place)), now))
                 };
                 earliest.borrow_mut().pick(weight, |place| may(at(place)))?
             }
@@ -161,7 +169,8 @@ impl Balancer {
     }
 
     fn best(&self, drawn: usize, measure: &Measure, look: &Look<'_>, may: impl Fn(u32) -> bool) -> Option<usize> {
-        let cost = |place: usize| measure.cost((look.hosts)(self.eligible[place]));
+        let now = look.now_for(measure);
+        let cost = |place: usize| measure.cost((look.hosts)(self.eligible[place]), now);
         let len = self.eligible.len();
         if len <= drawn {
             // From a random one on: of equals it must not always be the first.
