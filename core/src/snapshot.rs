@@ -186,7 +186,7 @@ fn clusters(
         let kept = old.filter(|o| o.config == *cluster && same(o.tls.as_ref(), made.as_ref()));
         let anew = || {
             let shared = old.map(|o| Arc::clone(&o.shared)).unwrap_or_default();
-            let hosts = Arc::new(Hosts::new(Arc::clone(cluster), old.map(|o| &*o.hosts)));
+            let hosts = Arc::new(Hosts::new(Arc::clone(cluster), old.map(|o| (&*o.hosts, o.shared.now()))));
             Arc::new(ClusterConfig { config: Arc::clone(cluster), hosts, tls: made, shared })
         };
         out.push(kept.cloned().unwrap_or_else(anew));

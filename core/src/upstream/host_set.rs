@@ -131,9 +131,12 @@ impl HostSet {
 }
 
 impl Hosts {
-    /// The hosts of a configuration. Those that `previous` has stay the same objects; names that it has looked up keep their addresses.
+    /// The hosts of a configuration. Those that `previous` has, at that time of the cluster's clock, stay the same objects; names that it has
+    /// looked up keep their addresses.
     #[must_use]
-    pub fn new(config: Arc<schema::Cluster>, previous: Option<&Self>) -> Self {
+    pub fn new(config: Arc<schema::Cluster>, previous: Option<(&Self, u64)>) -> Self {
+        let now = previous.map_or(0, |(_, now)| now);
+        let previous = previous.map(|(hosts, _)| hosts);
         let before = previous.map(Self::current);
         let specs: Arc<[schema::Host]> = match (&before, previous) {
             // What was told at run time outlives a reload that changes something else.
@@ -145,7 +148,7 @@ impl Hosts {
             let of_target = |m: &&Member| set.spec(m).target == *target;
             Some(set.members.iter().filter(of_target).map(|m| m.host.address().clone()).collect())
         };
-        let set = make(&config, specs, before.as_deref(), 0, |target| known(target).unwrap_or_default());
+        let set = make(&config, specs, before.as_deref(), now, |target| known(target).unwrap_or_default());
         Self { set: ArcSwap::from_pointee(set), version: AtomicU64::new(0), config }
     }
 

@@ -7,7 +7,7 @@ use ferrogate_core::config::schema::{
     Balancing, Cluster as Config, Decimal, Fallback, Host, MetadataMatch, OriginalDst, Outlier, SlowStart, Source,
     Subsets, Target,
 };
-use ferrogate_core::upstream::{HostId, NoHost, Outcome, Wish};
+use ferrogate_core::upstream::{HostId, Hosts, NoHost, Outcome, Wish};
 
 use crate::stage::{Stage, address, config, hosts, pick};
 
@@ -79,7 +79,7 @@ fn names_take_the_place_of_their_addresses() {
     assert!(worker.pick(&Wish::default()).is_ok());
     // A generation that changes something else keeps what was looked up.
     let next = Config { panic_percent: 50, ..Config::clone(stage.hosts.config()) };
-    let next = ferrogate_core::upstream::Hosts::new(Arc::new(next), Some(&stage.hosts));
+    let next = Hosts::new(Arc::new(next), Some((&stage.hosts, 4)));
     assert_eq!(next.current().members()[1].host.id(), kept[2]);
 }
 
@@ -173,13 +173,17 @@ async fn a_new_host_starts_slowly() {
     let slow_start =
         Some(SlowStart { window: Duration::from_secs(100), aggression: Decimal::ONE, weight_min: Decimal(100_000) });
     let stage = Stage::new(Config { slow_start, ..config(Balancing::Weighted, &[1, 1]) });
+    tokio::time::advance(Duration::from_secs(5)).await;
+    // A host of the next generation is new, too.
+    let mut next = Config::clone(stage.hosts.config());
+    next.hosts = [&next.hosts[..], &[Host::at(address(2))]].concat().into();
+    let hosts = Arc::new(Hosts::new(Arc::new(next), Some((&stage.hosts, stage.shared.now()))));
+    let stage = Stage { hosts, ..stage };
     let worker = stage.worker(0);
     let share = || {
         let hits = (0..10_000).filter(|_| pick(&worker, &Wish::default()) == Ok(2)).count();
         hits as f64 / 10_000.0
     };
-    tokio::time::advance(Duration::from_secs(5)).await;
-    stage.hosts.add(vec![Host::at(address(2))], stage.shared.now());
     let first = share();
     assert!((0.045..0.05).contains(&first), "{first}");
     tokio::time::advance(Duration::from_secs(50)).await;
