@@ -202,7 +202,11 @@ impl<T: Transport> Cluster<T> {
 
 impl<T: Transport> View<T> {
     fn new(set: Arc<HostSet>, mut kept: HashMap<HostId, Rc<HostPool<T>>>) -> Self {
-        let pool = |m: &Member| kept.remove(&m.host.id()).map_or_else(OnceCell::new, OnceCell::from);
+        // One that is to be reached in another way now starts anew.
+        let pool = |m: &Member| {
+            let kept = kept.remove(&m.host.id()).filter(|pool| pool.is_plain() == set.spec(m).plain);
+            kept.map_or_else(OnceCell::new, OnceCell::from)
+        };
         let pools = set.members().iter().map(pool).collect();
         Self { pools, lanes: set.groups().iter().map(|_| OnceCell::new()).collect(), set }
     }

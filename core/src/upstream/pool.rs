@@ -211,6 +211,11 @@ impl<T: Transport> HostPool<T> {
         self.idle.borrow().len()
     }
 
+    /// Whether it is in plain text although its cluster has TLS.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// Goes on under the settings of a new generation.
     pub(super) fn adopt(&self, reach: Rc<Reach<T>>) {
         self.reach.replace(reach);
