@@ -106,6 +106,14 @@ fn each_phase_is_seen_in_order() {
 }
 
 #[test]
+fn an_answer_of_the_routes_own_is_seen_once() {
+    let (_, seen) = ask("GET / HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n");
+    let expected =
+        ["BeforeRoute - attempt 0", "AfterRoute two attempt 0", "response 200", "Response 6 bytes", "log 200"];
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn a_filter_can_answer_instead() {
     let (answer, seen) = ask("GET / HTTP/1.1\r\nHost: a\r\nx-do: reply\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 418 "), "{answer}");

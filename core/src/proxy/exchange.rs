@@ -68,8 +68,6 @@ impl<T: Transport> Proxy<T> {
         if let Some(head) = answer.head.http_mut() {
             route.edit_response(x, head);
         }
-        filters.on_response(x, &mut answer, Some(&route)).await;
-        answer.body = filters.on_body(Direction::Response, answer.body);
         self.respond(x, reply, answer).await
     }
 
