@@ -42,11 +42,14 @@ impl<T: Transport> Proxy<T> {
             x.wanted = logs.wanted();
         }
         let filters = generation.filters(self.listener);
-        if let Round::Reply(answer) = ask(filters, Phase::BeforeRoute, x, None).await {
+        if !filters.is_empty()
+            && let Round::Reply(answer) = ask(filters, Phase::BeforeRoute, x, None).await
+        {
             return self.respond(x, reply, answer).await;
         }
         let mut route = self.route(&generation, x)?;
-        for _ in 0..=REMATCHES_MAX {
+        let rounds = if filters.is_empty() { 0 } else { REMATCHES_MAX + 1 };
+        for _ in 0..rounds {
             match ask(filters, Phase::AfterRoute, x, Some(&route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
                 Round::ReMatchRoute => route = self.route(&generation, x)?,
@@ -56,8 +59,10 @@ impl<T: Transport> Proxy<T> {
         let mut answer = match &route.action {
             RouteAction::Forward(forward) => {
                 forwarded::stamp(x, generation.forwarded(self.listener));
-                let body = std::mem::take(&mut x.request.body);
-                x.request.body = filters.on_body(Direction::Request, body);
+                if !filters.is_empty() {
+                    let body = std::mem::take(&mut x.request.body);
+                    x.request.body = filters.on_body(Direction::Request, body);
+                }
                 return self.forward(&generation, (&route, forward), x, reply).await;
             }
             RouteAction::Direct { status, body } => direct_reply(*status, body),

@@ -51,6 +51,7 @@ impl<T: Transport> Proxy<T> {
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<(), Error> {
+        let filters = self.filters(generation);
         let (cluster, metadata) = choose(generation, forward, x)?;
         let joined = x.metadata.take().map(|own| joined(metadata, &own));
         let metadata = joined.as_ref().or(metadata);
@@ -79,10 +80,12 @@ impl<T: Transport> Proxy<T> {
             x.attempts += 1;
             let wish = Wish { hash: key, metadata, tried: &tried, destination: destination.as_ref() };
             let host = cluster.pick(&wish)?;
-            match ask(self.filters(generation), Phase::AfterChooseHost, x, Some(route)).await {
-                Round::Reply(answer) => return self.respond(x, reply, answer).await,
-                Round::ReChooseHost if x.attempts < HOSTS_MAX => continue,
-                Round::Passed | Round::Refuse(..) | Round::ReMatchRoute | Round::ReChooseHost => {}
+            if !filters.is_empty() {
+                match ask(filters, Phase::AfterChooseHost, x, Some(route)).await {
+                    Round::Reply(answer) => return self.respond(x, reply, answer).await,
+                    Round::ReChooseHost if x.attempts < HOSTS_MAX => continue,
+                    Round::Passed | Round::Refuse(..) | Round::ReMatchRoute | Round::ReChooseHost => {}
+                }
             }
             if forward.wants_upstream_host()
                 && let Some(head) = x.request.head.http_mut()
@@ -97,7 +100,7 @@ impl<T: Transport> Proxy<T> {
             match again {
                 None => {
                     let sent = sent.inspect_err(|error| log_failure(cluster.name(), &host, error, x))?;
-                    return self.finish(self.filters(generation), (route, hash), sent, x, reply).await;
+                    return self.finish(filters, (route, hash), sent, x, reply).await;
                 }
                 Some(again) => {
                     log_retry(&host, &sent);
@@ -124,7 +127,6 @@ impl<T: Transport> Proxy<T> {
     ) -> Result<Sent<'h>, Error> {
         let counters = host.counters();
         let lease = host.checkout(fresh).await?;
-        let sent = Instant::now();
         x.upstream_host = Some(Rc::clone(host.name()));
         x.upstream_conn = lease.id();
         if x.wanted.upstream_local {
@@ -143,7 +145,7 @@ impl<T: Transport> Proxy<T> {
         match answered {
             Ok(answer) => {
                 if let Final::Response(response) | Final::Upgraded(response, _) = &answer {
-                    host.report(Outcome::Answered { status: status(response), took: sent.elapsed() });
+                    host.report(Outcome::Answered { status: status(response), took: x.host_time() });
                 }
                 Ok(Sent { answer, _active: active })
             }
@@ -169,8 +171,10 @@ impl<T: Transport> Proxy<T> {
     ) -> Result<(), Error> {
         match sent.answer {
             Final::Response(mut response) => {
-                filters.on_response(x, &mut response, Some(route)).await;
-                response.body = filters.on_body(Direction::Response, response.body);
+                if !filters.is_empty() {
+                    filters.on_response(x, &mut response, Some(route)).await;
+                    response.body = filters.on_body(Direction::Response, response.body);
+                }
                 if let Some(head) = response.head.http_mut() {
                     route.edit_response(x, head);
                     if let Some(cookie) = hash.and_then(|hash| hash.set_cookie) {

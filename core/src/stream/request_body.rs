@@ -76,7 +76,7 @@ impl<C: Conn> BodySource for RequestBody<C> {
                 let stalled = ready!(self.puller.poll_stalled(io, cx));
                 // Bytes are there: it is the receiver that takes none, and its own clock will say so.
                 if is_readable(io, cx) {
-                    self.puller.start_clock(io, Instant::now());
+                    self.puller.start_clock(io);
                     return Poll::Pending;
                 }
                 io.body_broken = true;
@@ -161,11 +161,10 @@ impl Puller {
 
     /// So many bytes have come. An error when they come too slowly.
     fn progress<C>(&mut self, io: &mut ServerIo<C>, bytes: u64) -> Result<(), BodyError> {
-        let now = Instant::now();
-        self.start_clock(io, now);
+        self.start_clock(io);
         self.bytes += bytes;
         if let Some(since) = self.since.take() {
-            self.waited += now - since;
+            self.waited += since.elapsed();
         }
         if self.waited < io.limits.body_rate_window {
             return Ok(());
@@ -176,17 +175,16 @@ impl Puller {
         if is_slow { Err(BodyError::TooSlow) } else { Ok(()) }
     }
 
-    fn start_clock<C>(&mut self, io: &mut ServerIo<C>, now: Instant) {
+    fn start_clock<C>(&mut self, io: &mut ServerIo<C>) {
         self.timed = true;
-        io.timer.set_at(now + io.limits.body_idle_timeout);
+        io.timer.set(io.limits.body_idle_timeout);
     }
 
     fn poll_stalled<C>(&mut self, io: &mut ServerIo<C>, cx: &mut Context<'_>) -> Poll<BodyError> {
         if self.since.is_none() || !self.timed {
-            let now = Instant::now();
-            self.since.get_or_insert(now);
+            self.since.get_or_insert_with(Instant::now);
             if !self.timed {
-                self.start_clock(io, now);
+                self.start_clock(io);
             }
         }
         io.timer.poll_expired(cx).map(|()| BodyError::Timeout)

@@ -15,8 +15,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A deadline that can be moved for the price of a store.
 #[derive(Default)]
 pub struct Timer {
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
     sleep: Option<Pin<Box<Sleep>>>,
+}
+
+/// When a deadline is. One that nothing waits for yet needs no look at the clock.
+#[derive(Clone, Copy)]
+enum Deadline {
+    /// So long after it is first waited for.
+    After(Duration),
+    At(Instant),
 }
 
 impl Timer {
@@ -26,19 +34,9 @@ impl Timer {
         Self::default()
     }
 
-    /// The deadline is `after` from now.
+    /// The deadline is `after` from when it is next waited for, which is to be in this turn.
     pub fn set(&mut self, after: Duration) {
-        self.set_at(Instant::now() + after.min(TIMEOUT_MAX));
-    }
-
-    /// The deadline is `at`.
-    pub fn set_at(&mut self, at: Instant) {
-        self.deadline = Some(at);
-        if let Some(sleep) = &mut self.sleep
-            && at < sleep.deadline()
-        {
-            sleep.as_mut().reset(at);
-        }
+        self.deadline = Some(Deadline::After(after.min(TIMEOUT_MAX)));
     }
 
     /// There is no deadline.
@@ -53,7 +51,11 @@ impl Timer {
 
     /// Ready once the deadline has passed; it stays passed until it is moved.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let deadline = match self.deadline {
+            None => return Poll::Pending,
+            Some(Deadline::At(at)) => at,
+            Some(Deadline::After(after)) => self.begin(Instant::now() + after),
+        };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         while sleep.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
@@ -62,6 +64,16 @@ impl Timer {
             sleep.as_mut().reset(deadline);
         }
         Poll::Pending
+    }
+
+    fn begin(&mut self, at: Instant) -> Instant {
+        self.deadline = Some(Deadline::At(at));
+        if let Some(sleep) = &mut self.sleep
+            && at < sleep.deadline()
+        {
+            sleep.as_mut().reset(at);
+        }
+        at
     }
 }
 
@@ -88,6 +100,11 @@ mod tests {
         poll_fn(|cx| timer.poll_expired(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 20);
         timer.set(Duration::from_secs(7));
+        poll_fn(|cx| {
+            let _: () = assert!(timer.poll_expired(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
         timer.set(Duration::from_secs(1));
         poll_fn(|cx| timer.poll_expired(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 21);

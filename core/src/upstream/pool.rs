@@ -58,7 +58,8 @@ enum Fate {
 
 struct Idle<C> {
     conn: Box<ClientConn<C>>,
-    since: Instant,
+    /// When a sweep first found it. The way back from a request has no look at the clock to spare.
+    seen: Option<Instant>,
 }
 
 /// A place that was taken for a connection; given back if the connection is not opened.
@@ -173,7 +174,8 @@ impl<T: Transport> HostPool<T> {
                 return Ok(self.lease(conn));
             }
         };
-        match reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout()).await {
+        // Boxed: it is large, and most requests find a connection.
+        match Box::pin(reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout())).await {
             Ok(conn) => {
                 std::mem::forget((place, entered));
                 self.counters.connection_total.inc();
@@ -196,7 +198,8 @@ impl<T: Transport> HostPool<T> {
             (reach.idle_timeout(), reach.shared.is_refused())
         };
         self.idle.borrow_mut().retain_mut(|idle| {
-            let keep = !wanted && now.duration_since(idle.since) < timeout && idle.conn.is_usable();
+            let seen = *idle.seen.get_or_insert(now);
+            let keep = !wanted && now.duration_since(seen) < timeout && idle.conn.is_usable();
             if !keep {
                 self.closed();
             }
@@ -448,7 +451,7 @@ impl<T: Transport> Home<MaybeTls<T::Conn>> for HostPool<T> {
             }
         }
         self.start_lender();
-        self.idle.borrow_mut().push(Idle { conn, since: Instant::now() });
+        self.idle.borrow_mut().push(Idle { conn, seen: None });
         if self.waiting.get() > 0 {
             self.returned.notify_one();
         }
