@@ -6,18 +6,13 @@
 //! **Invariant:** every span lies within `raw`; names are tokens and values hold no CR, LF or NUL (the codec and [`HttpHead::append`] see
 //! to it), so that no head can smuggle a second one.
 
-use std::cell::RefCell;
 use std::fmt;
+
+use super::parts::{OwnedParts, Parts};
 
 /// A request's or a response's head, or trailers (a head without a start line).
 #[derive(Default)]
-pub struct HttpHead {
-    raw: Vec<u8>,
-    fields: Vec<Field>,
-    line: StartLine,
-    /// How many of the raw bytes came from the peer, in one piece and checked; what was added here lies behind them.
-    received: usize,
-}
+pub struct HttpHead(OwnedParts);
 
 /// One field line, as places in the raw bytes.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +105,9 @@ pub enum FieldId {
     Http2Settings,
     Date,
     Server,
+    ForwardedFor,
+    ForwardedProto,
+    RequestId,
     /// `x-mosn-try-timeout`.
     TryTimeout,
     /// `x-mosn-global-timeout`.
@@ -154,8 +152,7 @@ impl HttpHead {
     /// An empty head over a recycled buffer, for the codec to fill.
     #[must_use]
     pub fn empty() -> Self {
-        let (raw, fields) = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        Self { raw, fields, line: StartLine::None, received: 0 }
+        Self(OwnedParts::take())
     }
 
     /// A request to build on: `GET /x`.
@@ -164,7 +161,7 @@ impl HttpHead {
         let mut head = Self::empty();
         let method_span = head.put(method.as_bytes());
         let target = head.put(target);
-        head.line =
+        head.0.line =
             StartLine::Request { method: Method::of(method.as_bytes()), method_span, target, version: Version::Http11 };
         head
     }
@@ -173,53 +170,63 @@ impl HttpHead {
     #[must_use]
     pub fn response(status: u16) -> Self {
         let mut head = Self::empty();
-        head.line = StartLine::Response { status, reason: Span::default(), version: Version::Http11 };
+        head.0.line = StartLine::Response { status, reason: Span::default(), version: Version::Http11 };
         head
     }
 
     /// Adds a field of the head that is being decoded; its spans point into the bytes that [`seal`](Self::seal) brings.
     pub(crate) fn push(&mut self, field: Field) {
-        self.fields.push(field);
+        self.0.fields.push(field);
     }
 
     /// Ends decoding: `raw` is the head as received, of which the codec has checked every byte.
     pub(crate) fn seal(&mut self, raw: &[u8], line: StartLine) {
-        self.raw.clear();
-        self.raw.extend_from_slice(raw);
-        self.received = raw.len();
-        self.line = line;
+        self.0.raw.clear();
+        self.0.raw.extend_from_slice(raw);
+        self.0.received = raw.len();
+        self.0.line = line;
     }
 
     /// The fields as places, for the codec.
     pub(crate) fn spans(&self) -> &[Field] {
-        &self.fields
+        &self.0.fields
     }
 
     /// The fields as places, to be marked or thinned out by the codec.
     pub(crate) fn spans_mut(&mut self) -> (&[u8], &mut Vec<Field>) {
-        (&self.raw, &mut self.fields)
+        let parts = &mut *self.0;
+        (&parts.raw, &mut parts.fields)
     }
 
     /// All bytes that the spans point into.
     pub(crate) fn raw(&self) -> &[u8] {
-        &self.raw
+        &self.0.raw
     }
 
     /// Whether the bytes of `span` stand as the peer sent them, between the bytes that the peer sent around them.
     pub(crate) fn is_received(&self, span: Span) -> bool {
-        span.end() <= self.received
+        span.end() <= self.0.received
+    }
+
+    /// Whether this field of the head stands in the raw bytes as a line that may be copied: as the peer sent it or [`append`](Self::append)
+    /// wrote it, with nothing behind its value but the line's end.
+    #[inline]
+    pub(crate) fn is_line(&self, field: &Field) -> bool {
+        let end = field.value.end();
+        let appended = || !self.is_received(field.name) && field.value.start as usize == field.name.end() + 2;
+        self.0.raw.get(end) == Some(&b'\r') && (self.is_received(field.value) || appended())
     }
 
     /// The start line.
     #[must_use]
     pub fn line(&self) -> StartLine {
-        self.line
+        self.0.line
     }
 
     /// The method of a request; `Other` for anything else.
     #[must_use]
     pub fn method(&self) -> Method {
-        match self.line {
+        match self.0.line {
             StartLine::Request { method, .. } => method,
             _ => Method::Other,
         }
@@ -228,8 +235,8 @@ impl HttpHead {
     /// The method's bytes; empty for a response.
     #[must_use]
     pub fn method_bytes(&self) -> &[u8] {
-        match self.line {
-            StartLine::Request { method_span, .. } => method_span.of(&self.raw),
+        match self.0.line {
+            StartLine::Request { method_span, .. } => method_span.of(&self.0.raw),
             _ => &[],
         }
     }
@@ -237,8 +244,8 @@ impl HttpHead {
     /// The request target as received; empty for a response.
     #[must_use]
     pub fn target(&self) -> &[u8] {
-        match self.line {
-            StartLine::Request { target, .. } => target.of(&self.raw),
+        match self.0.line {
+            StartLine::Request { target, .. } => target.of(&self.0.raw),
             _ => &[],
         }
     }
@@ -246,25 +253,25 @@ impl HttpHead {
     /// The request target as the peer sent it, whatever has replaced it since; empty for a response.
     #[must_use]
     pub fn received_target(&self) -> &[u8] {
-        let StartLine::Request { method_span, target, .. } = self.line else { return &[] };
+        let StartLine::Request { method_span, target, .. } = self.0.line else { return &[] };
         let start = method_span.end() + 1;
-        if self.received == 0 || start > self.received {
-            return target.of(&self.raw);
+        if self.0.received == 0 || start > self.0.received {
+            return target.of(&self.0.raw);
         }
-        let line = &self.raw[start..self.received];
+        let line = &self.0.raw[start..self.0.received];
         &line[..memchr::memchr(b' ', line).unwrap_or(line.len())]
     }
 
     /// Bytes of the head as the peer sent it; 0 for one that was made here.
     #[must_use]
     pub fn received_len(&self) -> usize {
-        self.received
+        self.0.received
     }
 
     /// Replaces the request target.
     pub fn set_target(&mut self, new: &[u8]) {
         let span = self.put(new);
-        if let StartLine::Request { target, .. } = &mut self.line {
+        if let StartLine::Request { target, .. } = &mut self.0.line {
             *target = span;
         }
     }
@@ -313,7 +320,7 @@ impl HttpHead {
     /// The status code of a response; 0 for anything else.
     #[must_use]
     pub fn status(&self) -> u16 {
-        match self.line {
+        match self.0.line {
             StartLine::Response { status, .. } => status,
             _ => 0,
         }
@@ -322,8 +329,8 @@ impl HttpHead {
     /// The reason phrase as received; empty when there was none.
     #[must_use]
     pub fn reason(&self) -> &[u8] {
-        match self.line {
-            StartLine::Response { reason, .. } => reason.of(&self.raw),
+        match self.0.line {
+            StartLine::Response { reason, .. } => reason.of(&self.0.raw),
             _ => &[],
         }
     }
@@ -331,7 +338,7 @@ impl HttpHead {
     /// The protocol version; HTTP/1.1 for trailers.
     #[must_use]
     pub fn version(&self) -> Version {
-        match self.line {
+        match self.0.line {
             StartLine::Request { version, .. } | StartLine::Response { version, .. } => version,
             StartLine::None => Version::Http11,
         }
@@ -339,13 +346,13 @@ impl HttpHead {
 
     /// Every field in order: its id, name and value.
     pub fn fields(&self) -> impl Iterator<Item = (FieldId, &[u8], &[u8])> {
-        self.fields.iter().map(|f| (f.id, f.name.of(&self.raw), f.value.of(&self.raw)))
+        self.0.fields.iter().map(|f| (f.id, f.name.of(&self.0.raw), f.value.of(&self.0.raw)))
     }
 
     /// How many fields there are.
     #[must_use]
     pub fn field_count(&self) -> usize {
-        self.fields.len()
+        self.0.fields.len()
     }
 
     /// The first value of the field `name`, whatever its case.
@@ -357,7 +364,7 @@ impl HttpHead {
     /// The first value of a field that the codec has recognised.
     #[must_use]
     pub fn get_id(&self, id: FieldId) -> Option<&[u8]> {
-        self.fields.iter().find(|f| f.id == id).map(|f| f.value.of(&self.raw))
+        self.0.fields.iter().find(|f| f.id == id).map(|f| f.value.of(&self.0.raw))
     }
 
     /// Adds a field behind the others. Refuses (false) a name that is no token and a value with CR, LF or NUL: nothing can be injected.
@@ -365,10 +372,29 @@ impl HttpHead {
         if !is_token(name.as_bytes()) || !is_value(value) {
             return false;
         }
-        let name_span = self.put(name.as_bytes());
-        let value = self.put(value);
-        self.fields.push(Field { name: name_span, value, id: FieldId::of(name.as_bytes()) });
+        self.append_line(name, FieldId::of(name.as_bytes()), |raw| raw.extend_from_slice(value));
         true
+    }
+
+    /// Adds a field of the gateway's own, whose value `write` writes: one that holds no CR, LF or NUL, whatever the peers say.
+    pub(crate) fn append_own(&mut self, name: &'static str, id: FieldId, write: impl FnOnce(&mut Vec<u8>)) {
+        debug_assert!(is_token(name.as_bytes()) && FieldId::of(name.as_bytes()) == id);
+        self.append_line(name, id, write);
+        debug_assert!(self.0.fields.last().is_some_and(|f| is_value(f.value.of(&self.0.raw))));
+    }
+
+    /// Written as the line that it becomes, so that the encoder can copy it.
+    #[inline]
+    fn append_line(&mut self, name: &str, id: FieldId, write: impl FnOnce(&mut Vec<u8>)) {
+        let Parts { raw, fields, .. } = &mut *self.0;
+        let start = raw.len();
+        raw.extend_from_slice(name.as_bytes());
+        let name = Span::new(start, raw.len());
+        raw.extend_from_slice(b": ");
+        write(raw);
+        let value = Span::new(name.end() + 2, raw.len());
+        raw.extend_from_slice(b"\r\n");
+        fields.push(Field { name, value, id });
     }
 
     /// Replaces every field `name` by one. Refuses as [`append`](Self::append) does, and then changes nothing.
@@ -387,9 +413,10 @@ impl HttpHead {
             return false;
         }
         let Some(first) = self.position(name) else { return self.append(name, value) };
-        self.fields[first].value = self.put(value);
-        let (raw, mut index) = (&self.raw, 0);
-        self.fields.retain(|f| {
+        self.0.fields[first].value = self.put(value);
+        let Parts { raw, fields, .. } = &mut *self.0;
+        let mut index = 0;
+        fields.retain(|f| {
             index += 1;
             index - 1 <= first || !f.name.of(raw).eq_ignore_ascii_case(name.as_bytes())
         });
@@ -402,69 +429,51 @@ impl HttpHead {
         if !is_token(name.as_bytes()) || !is_value(value) {
             return false;
         }
-        let is_named = |f: &Field| f.name.of(&self.raw).eq_ignore_ascii_case(name.as_bytes());
-        let Some(last) = self.fields.iter().rposition(is_named) else { return self.append(name, value) };
-        let old = self.fields[last].value;
-        let start = self.raw.len();
+        let is_named = |f: &Field| f.name.of(&self.0.raw).eq_ignore_ascii_case(name.as_bytes());
+        let Some(last) = self.0.fields.iter().rposition(is_named) else { return self.append(name, value) };
+        let old = self.0.fields[last].value;
+        let start = self.0.raw.len();
         if old.len > 0 {
-            self.raw.extend_from_within(old.start as usize..old.end());
-            self.raw.push(b',');
+            self.0.raw.extend_from_within(old.start as usize..old.end());
+            self.0.raw.push(b',');
         }
-        self.raw.extend_from_slice(value);
-        self.fields[last].value = Span::new(start, self.raw.len());
+        self.0.raw.extend_from_slice(value);
+        self.0.fields[last].value = Span::new(start, self.0.raw.len());
         true
     }
 
     /// Removes every field `name`; says whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
-        let before = self.fields.len();
-        let raw = &self.raw;
-        self.fields.retain(|f| !f.name.of(raw).eq_ignore_ascii_case(name.as_bytes()));
-        self.fields.len() != before
+        let Parts { raw, fields, .. } = &mut *self.0;
+        let before = fields.len();
+        fields.retain(|f| !f.name.of(raw).eq_ignore_ascii_case(name.as_bytes()));
+        fields.len() != before
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        self.fields.iter().position(|f| f.name.of(&self.raw).eq_ignore_ascii_case(name.as_bytes()))
+        self.0.fields.iter().position(|f| f.name.of(&self.0.raw).eq_ignore_ascii_case(name.as_bytes()))
     }
 
     fn put(&mut self, bytes: &[u8]) -> Span {
-        let start = self.raw.len();
-        self.raw.extend_from_slice(bytes);
-        Span::new(start, self.raw.len())
+        let start = self.0.raw.len();
+        self.0.raw.extend_from_slice(bytes);
+        Span::new(start, self.0.raw.len())
     }
 }
 
 impl Clone for HttpHead {
     fn clone(&self) -> Self {
         let mut copy = Self::empty();
-        copy.raw.extend_from_slice(&self.raw);
-        copy.fields.extend_from_slice(&self.fields);
-        (copy.line, copy.received) = (self.line, self.received);
+        copy.0.raw.extend_from_slice(&self.0.raw);
+        copy.0.fields.extend_from_slice(&self.0.fields);
+        (copy.0.line, copy.0.received) = (self.0.line, self.0.received);
         copy
-    }
-}
-
-impl Drop for HttpHead {
-    fn drop(&mut self) {
-        if self.raw.capacity() == 0 || self.raw.capacity() > FREE_BUFFER_BYTES_MAX {
-            return;
-        }
-        let (mut raw, mut fields) = (std::mem::take(&mut self.raw), std::mem::take(&mut self.fields));
-        raw.clear();
-        fields.clear();
-        // At thread exit the list may be gone already; then the buffers are simply freed.
-        let _ = FREE.try_with(|free| {
-            let mut free = free.borrow_mut();
-            if free.len() < FREE_BUFFERS_MAX {
-                free.push((raw, fields));
-            }
-        });
     }
 }
 
 impl fmt::Debug for HttpHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.line)?;
+        write!(f, "{:?}", self.0.line)?;
         let mut list = f.debug_map();
         for (_, name, value) in self.fields() {
             list.entry(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
@@ -514,6 +523,9 @@ impl FieldId {
             (10, b'c') if is_name(name, b"connection") => Self::Connection,
             (10, b'k') if is_name(name, b"keep-alive") => Self::KeepAlive,
             (14, b'c') if is_name(name, b"content-length") => Self::ContentLength,
+            (12, b'x') if is_name(name, b"x-request-id") => Self::RequestId,
+            (15, b'x') if is_name(name, b"x-forwarded-for") => Self::ForwardedFor,
+            (17, b'x') if is_name(name, b"x-forwarded-proto") => Self::ForwardedProto,
             (14, b'h') if is_name(name, b"http2-settings") => Self::Http2Settings,
             (16, b'p') if is_name(name, b"proxy-connection") => Self::ProxyConnection,
             (17, b't') if is_name(name, b"transfer-encoding") => Self::TransferEncoding,
@@ -535,7 +547,7 @@ fn is_name<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
 /// Whether these bytes are a token (RFC 9110, 5.6.2), at least one byte long.
 #[must_use]
 pub fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&b| is_token_byte(b))
+    !bytes.is_empty() && bytes.iter().all(|&b| TOKEN_BYTES[b as usize])
 }
 
 /// Whether this byte may stand in a token.
@@ -547,6 +559,18 @@ pub const fn is_token_byte(b: u8) -> bool {
             b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
         )
 }
+
+/// [`is_token_byte`] of each byte.
+const TOKEN_BYTES: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0u8);
+    loop {
+        table[byte as usize] = is_token_byte(byte);
+        match byte.checked_add(1) {
+            Some(next) => byte = next,
+            None => break table,
+        }
+    }
+};
 
 /// Whether these bytes may be a field value: no control byte but the tab (RFC 9110, 5.5).
 #[must_use]
@@ -561,17 +585,6 @@ fn split_absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
     Some((&rest[..end], &rest[end..]))
 }
-
-thread_local! {
-    /// Buffers of heads that are gone, for the next ones of this worker.
-    static FREE: RefCell<Vec<(Vec<u8>, Vec<Field>)>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Buffers that a worker keeps for later heads, at most.
-const FREE_BUFFERS_MAX: usize = 1024;
-
-/// A larger buffer is given back to the allocator, in bytes.
-const FREE_BUFFER_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@ mod body;
 mod conn_id;
 mod exchange;
 mod head;
+mod parts;
 
 pub use body::{Body, BodyError, BodyLength, BodySource, Chunk, Relay};
 pub use conn_id::next_conn_id;

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Address;
 use crate::config::schema::Forwarded;
-use crate::message::{Exchange, HttpHead, is_value};
+use crate::message::{Exchange, FieldId, HttpHead, is_value};
 
 /// Sets the fields of a request that is about to be forwarded. Once for each request, however many hosts it tries.
 pub(super) fn stamp(x: &mut Exchange, settings: &Forwarded) {
@@ -25,7 +25,8 @@ pub(super) fn stamp(x: &mut Exchange, settings: &Forwarded) {
         head.remove(PROTO);
     }
     if !told.scheme || !trusted {
-        head.append(PROTO, if is_tls { b"https" } else { b"http" });
+        let scheme: &[u8] = if is_tls { b"https" } else { b"http" };
+        head.append_own(PROTO, FieldId::ForwardedProto, |raw| raw.extend_from_slice(scheme));
     }
     if settings.generate_request_id {
         let kept = told.request_id && (trusted || settings.preserve_request_id);
@@ -33,7 +34,7 @@ pub(super) fn stamp(x: &mut Exchange, settings: &Forwarded) {
             head.remove(REQUEST_ID);
         }
         if !kept {
-            head.append(REQUEST_ID, &request_id());
+            head.append_own(REQUEST_ID, FieldId::RequestId, |raw| raw.extend_from_slice(&request_id()));
         }
     }
     if let Some(via) = &settings.via {
@@ -51,14 +52,13 @@ struct Told {
 }
 
 impl Told {
-    /// One look over the fields; most names are told apart by their length.
     fn of(head: &HttpHead) -> Self {
         let mut told = Self::default();
-        for (_, name, _) in head.fields() {
-            match name.len() {
-                15 => told.client |= name.eq_ignore_ascii_case(FOR.as_bytes()),
-                17 => told.scheme |= name.eq_ignore_ascii_case(PROTO.as_bytes()),
-                12 => told.request_id |= name.eq_ignore_ascii_case(REQUEST_ID.as_bytes()),
+        for field in head.spans() {
+            match field.id {
+                FieldId::ForwardedFor => told.client = true,
+                FieldId::ForwardedProto => told.scheme = true,
+                FieldId::RequestId => told.request_id = true,
                 _ => {}
             }
         }
@@ -70,35 +70,43 @@ impl Told {
 fn append_client(head: &mut HttpHead, is_there: bool, peer: &Address) {
     // The client's end of a unix socket has no address.
     let Address::Inet(peer) = peer else { return };
-    let mut own = Vec::with_capacity(ADDRESS_BYTES_MAX);
-    put_ip(&mut own, *peer);
     if !is_there {
-        head.append(FOR, &own);
+        head.append_own(FOR, FieldId::ForwardedFor, |raw| put_ip(raw, *peer));
         return;
     }
     let mut list = Vec::new();
-    for (_, name, value) in head.fields() {
-        if name.eq_ignore_ascii_case(FOR.as_bytes()) && is_value(value) && !value.is_empty() {
+    for (id, _, value) in head.fields() {
+        if id == FieldId::ForwardedFor && is_value(value) && !value.is_empty() {
             list.extend_from_slice(value);
             list.extend_from_slice(b", ");
         }
     }
-    list.extend_from_slice(&own);
+    put_ip(&mut list, *peer);
     head.set(FOR, &list);
 }
 
 fn put_ip(out: &mut Vec<u8>, peer: SocketAddr) {
-    let mut number = itoa::Buffer::new();
-    match peer.ip().to_canonical() {
-        IpAddr::V4(v4) => {
-            for (index, octet) in v4.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(number.format(octet).as_bytes());
-            }
-        }
-        IpAddr::V6(v6) => out.extend_from_slice(v6.to_string().as_bytes()),
+    let v4 = match peer.ip().to_canonical() {
+        IpAddr::V4(v4) => v4,
+        IpAddr::V6(v6) => return out.extend_from_slice(v6.to_string().as_bytes()),
+    };
+    let (mut text, mut len) = ([b'.'; 16], 0);
+    for octet in v4.octets() {
+        let (digits, places) = octet_digits(octet);
+        text[len..len + 3].copy_from_slice(&digits);
+        text[len + places] = b'.';
+        len += places + 1;
+    }
+    out.extend_from_slice(&text[..len - 1]);
+}
+
+/// The decimal digits of an octet, and how many there are.
+fn octet_digits(octet: u8) -> ([u8; 3], usize) {
+    let digit = |n: u8| b'0' + n % 10;
+    match octet {
+        0..10 => ([digit(octet), 0, 0], 1),
+        10..100 => ([digit(octet / 10), digit(octet), 0], 2),
+        100.. => ([digit(octet / 100), digit(octet / 10), digit(octet)], 3),
     }
 }
 
@@ -107,14 +115,30 @@ fn request_id() -> [u8; 36] {
     let (a, b) = (random(), random());
     let high = (a & !0xf000) | 0x4000;
     let low = (b & !(0b11 << 62)) | (0b10 << 62);
+    let (high, low) = (hex(high), hex(low));
     let mut text = [b'-'; 36];
-    let mut digits = (0..16).rev().map(|n| high >> (4 * n)).chain((0..16).rev().map(|n| low >> (4 * n)));
-    for (place, byte) in text.iter_mut().enumerate() {
-        if !matches!(place, 8 | 13 | 18 | 23)
-            && let Some(digit) = digits.next()
-        {
-            *byte = HEX[usize::from((digit & 15) as u8)];
-        }
+    text[..8].copy_from_slice(&high[..8]);
+    text[9..13].copy_from_slice(&high[8..12]);
+    text[14..18].copy_from_slice(&high[12..]);
+    text[19..23].copy_from_slice(&low[..4]);
+    text[24..].copy_from_slice(&low[4..]);
+    text
+}
+
+/// The sixteen hexadecimal digits of a number, eight at a time.
+fn hex(n: u64) -> [u8; 16] {
+    let mut text = [0; 16];
+    let [a, b, c, d, e, f, g, h] = n.to_be_bytes();
+    for (half, out) in [[a, b, c, d], [e, f, g, h]].into_iter().zip(text.chunks_exact_mut(8)) {
+        // Each of the eight digits into a byte of its own, the first lowest.
+        let bytes = u64::from(u32::from_le_bytes(half));
+        let spread = (bytes | (bytes << 16)) & 0x0000_ffff_0000_ffff;
+        let spread = (spread | (spread << 8)) & 0x00ff_00ff_00ff_00ff;
+        let digits = ((spread >> 4) | (spread << 8)) & 0x0f0f_0f0f_0f0f_0f0f;
+        // Above nine, on to the letters: 39 lies between '0' + 10 and 'a'.
+        let letters = ((digits + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        let ascii = digits + 0x3030_3030_3030_3030 + letters * 39;
+        out.copy_from_slice(&ascii.to_le_bytes());
     }
     text
 }
@@ -139,10 +163,6 @@ thread_local! {
 const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";
 const REQUEST_ID: &str = "x-request-id";
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
-/// The longest address as text, in bytes.
-const ADDRESS_BYTES_MAX: usize = 46;
 
 #[cfg(test)]
 mod tests {
@@ -202,6 +222,20 @@ mod tests {
         let groups: Vec<usize> = text.split('-').map(str::len).collect();
         assert_eq!(groups, [8, 4, 4, 4, 12], "{text}");
         assert!(text.as_bytes()[14] == b'4' && b"89ab".contains(&text.as_bytes()[19]), "{text}");
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_written_as_the_library_would() {
+        let mut n = 0x0123_4567_89ab_cdef_u64;
+        for _ in 0..1000 {
+            assert_eq!(hex(n), format!("{n:016x}").as_bytes());
+            n = random();
+            let [a, b, c, d, ..] = n.to_be_bytes();
+            let address = SocketAddr::from(([a, b % 100, c % 10, d], 80));
+            let mut text = Vec::new();
+            put_ip(&mut text, address);
+            assert_eq!(String::from_utf8(text).unwrap(), address.ip().to_string());
+        }
     }
 
     #[test]

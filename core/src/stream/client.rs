@@ -252,17 +252,12 @@ impl<C: Conn> Lease<C> {
         conn.decoder.expect_response(asked.method);
         conn.timer.set(conn.limits.body_idle_timeout + STALL_SLACK);
         let reused = conn.exchanges > 1;
-        let mut put = Put::new(encoder.head_len());
-        poll_fn(|cx| {
-            if conn.timer.poll_expired(cx).is_ready() {
-                return Poll::Ready(Err(SendError::Timeout));
-            }
-            let put = put.poll(cx, &mut conn.conn, |room| encoder.encode(room));
-            put.map(|written| match written {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(e)) => Err(SendError::Unwritable(e)),
-                Err(_) => Err(SendError::Closed { reused }),
-            })
+        let mut put = Put::new(encoder.head_len_max());
+        poll_fn(|cx| match put.poll(cx, &mut conn.conn, |room| encoder.encode(room)) {
+            Poll::Pending => conn.timer.poll_expired(cx).map(|()| Err(SendError::Timeout)),
+            Poll::Ready(Ok(Ok(()))) => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(Err(e))) => Poll::Ready(Err(SendError::Unwritable(e))),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(SendError::Closed { reused })),
         })
         .await?;
         let chunked = body.length() == BodyLength::Chunked;

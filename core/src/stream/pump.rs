@@ -32,8 +32,9 @@ pub(crate) enum PumpError {
     Sink(#[allow(dead_code, reason = "shown by Debug in logs")] io::Error),
 }
 
-/// Writes something of known length in one piece: a head.
+/// Writes something in one piece: a head.
 pub(crate) struct Put {
+    /// The most that it can come to, in bytes.
     len: usize,
     /// A head longer than the room that a connection promises is written here first and leaves in parts.
     parts: Option<Pump>,
@@ -60,9 +61,12 @@ impl Put {
         }
         if self.parts.is_none() {
             let mut whole = vec![0; self.len];
-            if let Err(e) = put(&mut whole.as_mut_slice()) {
+            let mut room = whole.as_mut_slice();
+            if let Err(e) = put(&mut room) {
                 return Poll::Ready(Ok(Err(e)));
             }
+            let written = self.len - room.len();
+            whole.truncate(written);
             self.parts = Some(Pump::new(Body::Full(Bytes::from(whole)), false));
         }
         let Some(parts) = &mut self.parts else { return Poll::Ready(Ok(Ok(()))) };

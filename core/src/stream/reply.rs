@@ -102,7 +102,7 @@ impl<'a, C: Conn> Http1Reply<'a, C> {
     }
 
     async fn write_head(&self, encoder: &ResponseEncoder<'_>) -> Result<(), ReplyError> {
-        let mut put = Put::new(encoder.head_len());
+        let mut put = Put::new(encoder.head_len_max());
         self.start_clock();
         poll_fn(|cx| {
             let mut io = self.io.borrow_mut();

@@ -12,8 +12,8 @@ use bytes::BufMut;
 use super::EncodeError;
 use super::framing::check_authority;
 use super::layout::{
-    Count, Framing, Length, Out, Sink, Verdict, check_extra, check_room, put_connection, put_extra, put_field,
-    put_fields, put_number,
+    Count, Framing, Length, Out, Sink, Verdict, check_extra, check_room, head_len_max, put_connection, put_extra,
+    put_field, put_fields, put_number,
 };
 use super::reason::default_reason;
 use super::scan::target_end;
@@ -79,6 +79,15 @@ impl<'a> RequestEncoder<'a> {
         count.0
     }
 
+    /// At least as many bytes as [`encode`](Self::encode) writes, without laying the head out.
+    #[must_use]
+    pub fn head_len_max(&self) -> usize {
+        // CONNECT says its target twice: there, and in the Host field.
+        let host =
+            self.host.unwrap_or_else(|| if self.head.method() == Method::Connect { self.head.target() } else { b"" });
+        head_len_max(self.head, host.len(), self.extra)
+    }
+
     /// Writes the head, with the empty line.
     ///
     /// # Errors
@@ -87,8 +96,7 @@ impl<'a> RequestEncoder<'a> {
     #[inline]
     pub fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         self.check()?;
-        let added = self.host.map_or(0, <[u8]>::len);
-        check_room(out, self.head, added, self.extra, || self.head_len())?;
+        check_room(out, self.head_len_max(), || self.head_len())?;
         self.lay_out(&mut Out(out));
         Ok(())
     }
@@ -196,6 +204,12 @@ impl<'a> ResponseEncoder<'a> {
         count.0
     }
 
+    /// At least as many bytes as [`encode`](Self::encode) writes, without laying the head out.
+    #[must_use]
+    pub fn head_len_max(&self) -> usize {
+        head_len_max(self.head, 0, self.extra)
+    }
+
     /// Writes the head, with the empty line. To HEAD the length is written and the caller sends no body.
     ///
     /// # Errors
@@ -204,7 +218,7 @@ impl<'a> ResponseEncoder<'a> {
     #[inline]
     pub fn encode(&self, out: &mut impl BufMut) -> Result<(), EncodeError> {
         self.check()?;
-        check_room(out, self.head, 0, self.extra, || self.head_len())?;
+        check_room(out, self.head_len_max(), || self.head_len())?;
         self.lay_out(&mut Out(out));
         Ok(())
     }

@@ -64,8 +64,8 @@ pub(super) fn put_fields<'v>(
     for field in head.spans() {
         let verdict = if field.id == FieldId::Other { Verdict::Keep } else { judge(field.id, field.value.of(raw)) };
         let (start, end) = (field.name.start as usize, field.value.end());
-        // A received line can be copied as it is, unless white space stands behind its value.
-        let copied = verdict == Verdict::Keep && head.is_received(field.value) && raw.get(end) == Some(&b'\r');
+        // A line can be copied as it is, unless white space stands behind its value.
+        let copied = verdict == Verdict::Keep && head.is_line(field);
         if copied && start == run.end {
             run.end = end + 2;
             continue;
@@ -202,18 +202,17 @@ pub(super) fn check_extra(extra: &[(&str, &[u8])]) -> Result<(), EncodeError> {
     if extra.iter().all(fits) { Ok(()) } else { Err(EncodeError::Field) }
 }
 
-/// Refuses when `out` has less room than the head needs; counts only when an estimate can't tell.
+/// Refuses when `out` has less room than the head needs; counts only when the most that it can need does not tell.
 #[inline]
-pub(super) fn check_room(
-    out: &impl BufMut,
-    head: &HttpHead,
-    added: usize,
-    extra: &[(&str, &[u8])],
-    exact: impl FnOnce() -> usize,
-) -> Result<(), EncodeError> {
+pub(super) fn check_room(out: &impl BufMut, most: usize, exact: impl FnOnce() -> usize) -> Result<(), EncodeError> {
+    let room = out.remaining_mut();
+    if room >= most || room >= exact() { Ok(()) } else { Err(EncodeError::Room) }
+}
+
+/// The most that a head can come to: all its bytes, a colon and a line's end for each field, and what is added to it.
+pub(super) fn head_len_max(head: &HttpHead, added: usize, extra: &[(&str, &[u8])]) -> usize {
     let extra: usize = extra.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-    let estimate = head.raw().len() + head.field_count() * 4 + added + extra + LINES_WE_ADD_BYTES_MAX;
-    if out.remaining_mut() >= estimate || out.remaining_mut() >= exact() { Ok(()) } else { Err(EncodeError::Room) }
+    head.raw().len() + head.field_count() * 4 + added + extra + LINES_WE_ADD_BYTES_MAX
 }
 
 /// Start line parts, Host, length, TE, Connection: more than all that is ever added.

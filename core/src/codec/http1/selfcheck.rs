@@ -150,20 +150,21 @@ fn record(events: &mut Vec<Event>, side: Side, limits: &CodecLimits, left: BodyL
 /// The head as it would be forwarded.
 fn forward(side: Side, head: &HttpHead, body: BodyLength) -> Vec<u8> {
     let mut out = Vec::new();
-    let len = match side {
+    let (len, len_max) = match side {
         Side::Request => {
             let encoder = RequestEncoder::new(head, body);
             encoder.encode(&mut out).expect("what was decoded can be encoded");
-            encoder.head_len()
+            (encoder.head_len(), encoder.head_len_max())
         }
         Side::Response(method) => {
             let mut encoder = ResponseEncoder::new(head, body, method);
             encoder.connection = ConnectionField::Omit;
             encoder.encode(&mut out).expect("what was decoded can be encoded");
-            encoder.head_len()
+            (encoder.head_len(), encoder.head_len_max())
         }
     };
     assert_eq!(out.len(), len, "head_len is not what was written");
+    assert!(len <= len_max, "head_len_max is less than what was written");
     out
 }
 
