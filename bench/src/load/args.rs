@@ -95,6 +95,18 @@ pub struct MemifArgs {
     pub hold: bool,
 }
 
+impl LoadArgs {
+    /// Whether each connection that stays open carries a request before the load begins: until the other side has accepted it and answered once, it is
+    /// not one of those that the load is to be spread over.
+    pub(crate) fn opens_with_a_request(&self) -> bool {
+        match self.mode {
+            Mode::Idle => !self.path.is_empty(),
+            Mode::Http => self.rate.is_some() && self.requests_per_connection != 1,
+            Mode::Tcp => false,
+        }
+    }
+}
+
 /// Heads of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shape {

@@ -7,7 +7,6 @@ use std::io;
 use mio::event::Event;
 use rustls::HandshakeKind;
 
-use super::super::args::Mode;
 use super::super::response::Outcome;
 use super::super::slot::{Fault, Phase};
 use super::Load;
@@ -121,15 +120,11 @@ impl Load<'_> {
     fn opened(&mut self, i: usize) {
         self.count_open(i);
         let now = self.clock.now();
-        if self.args.mode != Mode::Idle {
-            self.first_done(i);
-            self.next(i, now);
-        } else if self.args.path.is_empty() {
-            self.first_done(i);
-            self.slots[i].phase = Phase::Free;
-        } else {
-            self.start(i, now, now);
+        if self.args.opens_with_a_request() {
+            return self.start(i, now, now);
         }
+        self.first_done(i);
+        self.next(i, now);
     }
 
     /// A response is whole.

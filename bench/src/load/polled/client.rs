@@ -94,7 +94,7 @@ impl<T: Transport> Task<T> {
 
     async fn open_first(&self) -> Option<Link<T>> {
         let args = &self.shared.args;
-        let wants_request = args.mode == Mode::Idle && !args.path.is_empty();
+        let wants_request = args.opens_with_a_request();
         let mut link = None;
         let now = self.shared.clock.now();
         self.shared.stations[self.i].deadline.set(Some(now + self.shared.timeout));
