@@ -19,7 +19,7 @@ use dataplane_dpdk::queue::PacketQueue;
 use dataplane_dpdk::{
     BURST, Clock, DpdkTransport, Frame, FrameVec, LcoreCounters, Mac, NoKernel, PolledIdle, Poller, Stack, StackConfig,
 };
-use ferrogate_core::config::dataplane::{Idle, IdleMode};
+use ferrogate_core::config::dataplane::{CongestionControl, Idle, IdleMode};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use tokio::task::LocalSet;
 
@@ -129,6 +129,7 @@ fn host(link: Link, n: u8, flows: usize) -> DpdkTransport<NoKernel> {
         // Small, so that 100 000 flows fit into the memory of a small machine twice.
         rx_ring_bytes: 2048,
         tx_ring_bytes: 2048,
+        congestion_control: CongestionControl::Cubic,
         flows_max: flows + 1,
         syn_backlog_max: 1024,
         seed: u64::from(n),

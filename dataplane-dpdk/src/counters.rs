@@ -61,6 +61,8 @@ pub struct LcoreCounters {
     pub flows_reset: Counter,
     /// Connections that ended because the peer fell silent.
     pub flows_timed_out: Counter,
+    /// Times that a segment was had sent again before a timeout: at a partial acknowledgement, or after a silence.
+    pub segments_repaired: Counter,
     /// Body bytes copied from one connection's ring straight into another's: the one copy that relaying takes.
     pub relayed_bytes: Counter,
     /// Bytes copied out of a ring first, because what was to be shown in one piece wrapped around it or was longer.

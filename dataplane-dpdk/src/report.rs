@@ -84,5 +84,11 @@ const LCORE_NUMBERS: &[LcoreNumber] = &[
     ("ferrogate_dpdk_lcore_flows", "TCP flows open now", false, |c| c.flows.get()),
     ("ferrogate_dpdk_lcore_flows_accepted", "Flows that clients opened", true, |c| c.flows_accepted.get()),
     ("ferrogate_dpdk_lcore_flows_connected", "Flows opened to hosts", true, |c| c.flows_connected.get()),
+    (
+        "ferrogate_dpdk_lcore_segments_repaired",
+        "Segments sent again before a timeout: at a partial acknowledgement, or after a silence",
+        true,
+        |c| c.segments_repaired.get(),
+    ),
     ("ferrogate_dpdk_lcore_flows_reset", "Flows that ended by a reset", true, |c| c.flows_reset.get()),
 ];

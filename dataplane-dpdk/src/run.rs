@@ -300,6 +300,7 @@ fn stack_config(config: &Dpdk, port: &PortConfig, info: &PortInfo) -> StackConfi
         tx_checksum: info.tx_checksum,
         rx_ring_bytes: config.rx_ring_bytes,
         tx_ring_bytes: config.tx_ring_bytes,
+        congestion_control: config.congestion_control,
         flows_max: config.flows_max,
         syn_backlog_max: config.syn_backlog_max,
         seed: seed(),

@@ -10,6 +10,7 @@ use dataplane_dpdk::queue::PacketQueue;
 use dataplane_dpdk::queue::wire::{self, WireOptions};
 use dataplane_dpdk::{Clock, ClockIdle, DpdkTransport, LcoreCounters, Mac, NoKernel, Poller, Stack, StackConfig};
 use dataplane_kernel::KernelTransport;
+use ferrogate_core::config::dataplane::CongestionControl;
 use ferrogate_core::net::Address;
 use test_support::ports::free_address;
 use test_support::temp::TempDir;
@@ -160,6 +161,7 @@ fn host(queue: impl PacketQueue + 'static, n: u8) -> DpdkTransport<NoKernel> {
         tx_checksum: false,
         rx_ring_bytes: RING_BYTES,
         tx_ring_bytes: RING_BYTES,
+        congestion_control: CongestionControl::Cubic,
         flows_max: 2000,
         syn_backlog_max: 1000,
         seed: u64::from(n),

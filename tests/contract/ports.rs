@@ -15,7 +15,7 @@ use dataplane_dpdk::{
     StackConfig,
 };
 use dataplane_kernel::KernelTransport;
-use ferrogate_core::config::dataplane::Idle;
+use ferrogate_core::config::dataplane::{CongestionControl, Idle};
 use ferrogate_core::net::Address;
 use test_support::Veth;
 
@@ -143,6 +143,7 @@ fn start(device: &str, address: Ipv4Addr) -> Result<(DpdkTransport<NoKernel>, Lc
         tx_checksum: port.info().tx_checksum,
         rx_ring_bytes: RING_BYTES,
         tx_ring_bytes: RING_BYTES,
+        congestion_control: CongestionControl::Cubic,
         flows_max: 2000,
         syn_backlog_max: 1000,
         seed: 7,

@@ -53,6 +53,8 @@ pub struct Dpdk {
     pub rx_ring_bytes: usize,
     /// `tx_ring_bytes`: send ring of one flow; a power of two.
     pub tx_ring_bytes: usize,
+    /// `congestion_control`: how a flow finds out what its path takes.
+    pub congestion_control: CongestionControl,
     /// `flows_max`: flows of one worker, at most.
     pub flows_max: usize,
     /// `syn_backlog_max`: flows that have not finished the handshake, at most.
@@ -70,11 +72,22 @@ impl Default for Dpdk {
             eal_args: Vec::new(),
             rx_ring_bytes: 64 * 1024,
             tx_ring_bytes: 64 * 1024,
+            congestion_control: CongestionControl::default(),
             flows_max: 200_000,
             syn_backlog_max: 4096,
             idle: Idle::default(),
         }
     }
+}
+
+/// `dataplane.dpdk.congestion_control`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CongestionControl {
+    /// CUBIC (RFC 9438).
+    #[default]
+    Cubic,
+    /// None: for a network of one's own that never drops.
+    None,
 }
 
 /// One entry of `dataplane.dpdk.ports`.

@@ -10,6 +10,7 @@ use smoltcp::time::Instant;
 use super::Stack;
 use super::arp::Neighbour;
 use super::flow::{ACK_DELAY, Fault, Stage};
+use super::packet;
 use crate::device::Mac;
 
 impl Stack {
@@ -87,11 +88,15 @@ impl Stack {
             }
             return true;
         };
+        self.flows[id as usize].peer_mac = Some(mac);
+        if self.flows[id as usize].sender.take_probe(self.now) {
+            self.repair(id, true);
+        }
         let flow = &mut self.flows[id as usize];
-        flow.peer_mac = Some(mac);
+        let shown = flow.clock.shown(self.now);
         let mut more = false;
         for sent in 0.. {
-            let due = self.iface.poll_at(self.now, flow.sockets()).is_some_and(|at| at <= self.now);
+            let due = self.iface.poll_at(shown, flow.sockets()).is_some_and(|at| at <= shown);
             if !due {
                 break;
             }
@@ -100,11 +105,13 @@ impl Stack {
                 break;
             }
             let mut link = self.nic.link(mac, None);
-            let result = self.iface.poll_egress(self.now, &mut link, flow.sockets());
+            let result = self.iface.poll_egress(shown, &mut link, flow.sockets());
             if link.exhausted {
                 return false;
             }
-            flow.emitted = link.emitted.or(flow.emitted);
+            if let Some(emitted) = link.emitted {
+                flow.note_emitted(emitted, self.now);
+            }
             if result == PollResult::None {
                 break;
             }
@@ -115,6 +122,23 @@ impl Stack {
         }
         self.settle(id);
         true
+    }
+
+    /// Has smoltcp send the first unacknowledged segment again, as if its peer had asked for it: it is shown the last acknowledgement three
+    /// times more. `anew`: it may have counted such ones already, or have sent it again; a window that moves and moves back has it count anew.
+    pub(super) fn repair(&mut self, id: u32, anew: bool) {
+        let flow = &mut self.flows[id as usize];
+        let (acked, window) = flow.sender.last_heard();
+        let Some(mac) = flow.peer_mac.filter(|_| window > 0 && flow.socket().send_queue() > 0) else { return };
+        let shown = flow.clock.shown(self.now);
+        let windows = [window - 1, window, window, window, window];
+        for window in &windows[if anew { 0 } else { 2 }..] {
+            let packet = packet::bare_ack(&flow.key, flow.expected, acked, *window);
+            let mut link = self.nic.link(mac, Some(&packet));
+            self.iface.poll_ingress_single(shown, &mut link, flow.sockets());
+        }
+        flow.sender.expect();
+        self.nic.counters.segments_repaired.add(1);
     }
 
     /// The Ethernet address of the next hop, if it is known. Otherwise the flow is told later.
@@ -157,18 +181,21 @@ impl Stack {
             State::Closed if flow.is_over() || !flow.mapped => return self.end(id),
             State::TimeWait => self.settle_time_wait(id),
             State::SynSent | State::SynReceived | State::Closed => {}
-            _ => match stage {
-                Stage::Opening(listener) => self.offer(id, listener),
-                Stage::Orphan => self.settle_orphan(id),
-                Stage::Connecting | Stage::Owned => {}
-            },
+            _ => {
+                flow.hurry(self.now);
+                match stage {
+                    Stage::Opening(listener) => self.offer(id, listener),
+                    Stage::Orphan => self.settle_orphan(id),
+                    Stage::Connecting | Stage::Owned => {}
+                }
+            }
         }
         self.arm(id);
     }
 
     /// The handshake is done: the listener may accept.
     fn offer(&mut self, id: u32, listener: u32) {
-        self.flows[id as usize].socket().set_timeout(None);
+        self.flows[id as usize].set_timeout(None);
         if self.listeners.queue(listener, id) {
             self.nic.counters.flows_accepted.add(1);
             self.set_stage(id, Stage::Owned);
@@ -202,7 +229,9 @@ impl Stack {
     fn settle_time_wait(&mut self, id: u32) {
         let flow = &mut self.flows[id as usize];
         // TIME-WAIT itself asks for a time far ahead: a near one is an acknowledgement that waits.
-        let unsent = self.iface.poll_at(self.now, flow.sockets()).is_some_and(|at| at <= self.now + ACK_DELAY);
+        let shown = flow.clock.shown(self.now);
+        let soon = shown + flow.clock.stretched(ACK_DELAY);
+        let unsent = self.iface.poll_at(shown, flow.sockets()).is_some_and(|at| at <= soon);
         if unsent || !flow.mapped {
             return;
         }
@@ -230,7 +259,9 @@ impl Stack {
     /// Puts the flow's next deadline into the wheel.
     fn arm(&mut self, id: u32) {
         let Some(flow) = self.flows.get_mut(id as usize).filter(|f| f.mapped) else { return };
-        let mut deadline = self.iface.poll_at(self.now, flow.sockets());
+        let clock = flow.clock;
+        let timer = self.iface.poll_at(clock.shown(self.now), flow.sockets()).map(|at| clock.ours(at));
+        let mut deadline = timer.into_iter().chain(flow.sender.probe_at()).min();
         if flow.stage == Stage::Orphan {
             deadline = deadline.into_iter().chain([flow.given_up_at]).min();
         }

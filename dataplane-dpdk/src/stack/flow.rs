@@ -4,14 +4,18 @@
 //! every option of the socket again, because smoltcp's own reset leaves some of them.
 
 use std::net::SocketAddrV4;
+use std::task::Waker;
 
 use smoltcp::iface::{Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{CongestionControl, ConnectError, ListenError, Socket, SocketBuffer};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 
+use super::flow_clock::FlowClock;
 use super::flow_table::{FlowKey, TimeWait};
 use super::nic::Emitted;
+use super::packet::Segment;
+use super::recovery::{Sender, Step, is_after};
 use crate::device::Mac;
 
 /// A connection and its place in the life of one.
@@ -33,6 +37,13 @@ pub(super) struct Flow {
     pub(super) heard: TimeWait,
     /// Those of the last segment out.
     pub(super) emitted: Option<Emitted>,
+    /// The next sequence number of the peer's, as far as can be told from outside of the socket.
+    pub(super) expected: u32,
+    /// The clock that the socket is shown.
+    pub(super) clock: FlowClock,
+    pub(super) sender: Sender,
+    /// Waits for room that the window of [`sender`](Self::sender) holds back.
+    pub(super) held_back: Option<Waker>,
 }
 
 /// Who a flow belongs to.
@@ -79,19 +90,23 @@ impl Flow {
             fault: None,
             heard: TimeWait::default(),
             emitted: None,
+            expected: 0,
+            clock: FlowClock::steady(),
+            sender: Sender::new(0, false),
+            held_back: None,
         }
     }
 
     /// Makes it a fresh flow that takes the SYN of `key`.
-    pub(super) fn listen(&mut self, key: FlowKey, peer_mac: Mac) -> Result<(), ListenError> {
-        self.renew(key, Some(peer_mac));
+    pub(super) fn listen(&mut self, key: FlowKey, peer_mac: Mac, sender: Sender) -> Result<(), ListenError> {
+        self.renew(key, Some(peer_mac), sender);
         let local = IpListenEndpoint { addr: Some(IpAddress::Ipv4(key.local)), port: key.local_port };
         self.socket().listen(local)
     }
 
     /// Makes it a fresh flow that opens `key`.
-    pub(super) fn connect(&mut self, key: FlowKey, iface: &mut Interface) -> Result<(), ConnectError> {
-        self.renew(key, None);
+    pub(super) fn connect(&mut self, key: FlowKey, iface: &mut Interface, sender: Sender) -> Result<(), ConnectError> {
+        self.renew(key, None, sender);
         let peer = IpEndpoint::new(IpAddress::Ipv4(key.peer), key.peer_port);
         let local = IpEndpoint::new(IpAddress::Ipv4(key.local), key.local_port);
         self.socket().connect(iface.context(), peer, local)
@@ -124,10 +139,46 @@ impl Flow {
         !socket.is_active() && !socket.is_listening() && socket.local_endpoint().is_none()
     }
 
-    fn renew(&mut self, key: FlowKey, peer_mac: Option<Mac>) {
+    /// A segment has left.
+    pub(super) fn note_emitted(&mut self, emitted: Emitted, now: Instant) {
+        self.emitted = Some(emitted);
+        if is_after(emitted.acked, self.expected) {
+            self.expected = emitted.acked;
+        }
+        self.sender.on_emit(&emitted, now);
+    }
+
+    /// A segment has come.
+    pub(super) fn note_segment(&mut self, segment: &Segment, now: Instant) -> Step {
+        let in_order = !is_after(segment.seq, self.expected) && is_after(segment.end, self.expected);
+        if segment.syn || in_order {
+            self.expected = segment.end;
+        }
+        if let Some(waiting) = self.held_back.take() {
+            waiting.wake();
+        }
+        self.sender.on_segment(segment, now)
+    }
+
+    /// The handshake is done: from here on timeouts are those of data.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if self.clock.hurry(now) {
+            let ack_delay = self.clock.stretched(ACK_DELAY);
+            self.socket().set_ack_delay(Some(ack_delay));
+        }
+    }
+
+    /// Gives the peer so long to show a sign of life; None: for ever.
+    pub(super) fn set_timeout(&mut self, timeout: Option<Duration>) {
+        let timeout = timeout.map(|t| self.clock.stretched(t));
+        self.socket().set_timeout(timeout);
+    }
+
+    fn renew(&mut self, key: FlowKey, peer_mac: Option<Mac>, sender: Sender) {
         (self.key, self.stage, self.peer_mac) = (key, Stage::Orphan, peer_mac);
         (self.mapped, self.fault, self.given_up_at) = (false, None, NEVER);
         (self.heard, self.emitted) = (TimeWait::default(), None);
+        (self.expected, self.clock, self.sender, self.held_back) = (0, FlowClock::steady(), sender, None);
         let socket = self.socket();
         // Closed, whatever it was: the listen or connect that follows resets the rest.
         socket.abort();

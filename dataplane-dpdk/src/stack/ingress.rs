@@ -12,6 +12,7 @@ use super::flow::{Fault, Stage};
 use super::flow_table::{Holder, TimeWait};
 use super::nic::Emitted;
 use super::packet::{self, Packet, Segment};
+use super::recovery::{Step, is_after};
 use crate::counters::DropReason;
 use crate::frame::{Frame, FrameVec};
 
@@ -93,16 +94,20 @@ impl Stack {
             return;
         }
         let mut link = self.nic.link(segment.from, Some(&frame.bytes()[segment.ip.clone()]));
-        self.iface.poll_ingress_single(self.now, &mut link, flow.sockets());
+        self.iface.poll_ingress_single(flow.clock.shown(self.now), &mut link, flow.sockets());
         if let Some(emitted) = link.emitted {
-            flow.emitted = Some(emitted);
+            flow.note_emitted(emitted, self.now);
         }
+        let step = flow.note_segment(segment, self.now);
         if state != State::TimeWait {
             flow.heard = TimeWait { sent: segment.acked, expected: segment.end };
         }
         if segment.rst && flow.socket().state() == State::Closed {
             flow.fault.get_or_insert(Fault::Reset);
             self.nic.counters.flows_reset.add(1);
+        }
+        if step == Step::Repair {
+            self.repair(id, false);
         }
         self.mark(id);
         self.settle(id);
@@ -145,7 +150,7 @@ impl Stack {
         let Some(mut flow) = self.take_flow(segment.key) else {
             return self.nic.counters.drop_frame(DropReason::FlowsMax);
         };
-        flow.listen(segment.key, segment.from).expect("the socket is closed, and the port is not 0");
+        flow.listen(segment.key, segment.from, self.sender()).expect("the socket is closed, and the port is not 0");
         let id = self.map(flow);
         self.set_stage(id, Stage::Opening(listener));
         self.deliver(id, frame, segment);
@@ -153,14 +158,14 @@ impl Stack {
 
     /// A segment for a connection in TIME-WAIT (RFC 9293, 3.10.7.4 and RFC 6191).
     fn receive_late(&mut self, old: TimeWait, frame: &Frame, segment: &Segment) {
-        if segment.opens() && after(segment.seq, old.expected) {
+        if segment.opens() && is_after(segment.seq, old.expected) {
             return self.receive_new(frame, segment);
         }
         // RFC 1337: an RST must not end TIME-WAIT early. And an answer to an answer would never end.
         if segment.rst || segment.end == segment.seq {
             return self.nic.counters.drop_frame(DropReason::TimeWait);
         }
-        self.nic.send_ack(segment, Emitted { end: old.sent, acked: old.expected, window: 0 });
+        self.nic.send_ack(segment, Emitted { start: old.sent, end: old.sent, acked: old.expected, window: 0 });
     }
 
     /// smoltcp answers what belongs to nobody with RST where that is due.
@@ -168,11 +173,6 @@ impl Stack {
         let mut link = self.nic.link(segment.from, Some(&frame.bytes()[segment.ip.clone()]));
         self.iface.poll_ingress_single(self.now, &mut link, &mut self.strays);
     }
-}
-
-/// Whether sequence number `a` is behind `b` (RFC 9293, 3.4).
-fn after(a: u32, b: u32) -> bool {
-    a.wrapping_sub(b).cast_signed() > 0
 }
 
 /// Challenge ACKs of one lcore in a second, at most (RFC 5961, 7).

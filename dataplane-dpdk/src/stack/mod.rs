@@ -11,14 +11,17 @@
 //! neighbours; and a turn's work is bounded by one burst in and a share of each dirty flow out.
 
 mod arp;
+mod congestion;
 mod egress;
 mod flow;
+mod flow_clock;
 mod flow_table;
 mod ingress;
 mod isn;
 mod listen;
 mod nic;
 mod packet;
+mod recovery;
 mod sockets;
 mod timer_wheel;
 
@@ -33,6 +36,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use ferrogate_core::config::dataplane::CongestionControl;
 use ferrogate_core::net::ROOM_BYTES_MAX;
 use slab::Slab;
 use smoltcp::iface::{Config, Interface, SocketSet};
@@ -44,6 +48,7 @@ use self::flow::{Flow, Stage};
 use self::flow_table::{FlowKey, FlowTable};
 use self::listen::Listeners;
 use self::nic::Nic;
+use self::recovery::Sender;
 pub(crate) use self::sockets::{FlowId, Incoming, copy};
 use self::timer_wheel::TimerWheel;
 use crate::counters::LcoreCounters;
@@ -73,6 +78,8 @@ pub struct StackConfig {
     pub rx_ring_bytes: usize,
     /// Send ring of one flow, in bytes.
     pub tx_ring_bytes: usize,
+    /// Whether flows mind how much the path takes: CUBIC. Without, they send what the rings and the peer's window allow.
+    pub congestion_control: CongestionControl,
     /// Flows in any state, at most.
     pub flows_max: usize,
     /// Flows with an unfinished handshake, at most.
@@ -209,6 +216,14 @@ impl Stack {
         Ipv4Cidr::new(self.config.address, self.config.prefix_len).contains_addr(&ip)
     }
 
+    /// The sending side of a new flow.
+    fn sender(&self) -> Sender {
+        Sender::new(
+            self.config.mtu.saturating_sub(IP_TCP_BYTES),
+            self.config.congestion_control == CongestionControl::Cubic,
+        )
+    }
+
     /// Takes a flow out of the pool, or makes one. `None` at the limit.
     fn take_flow(&mut self, key: FlowKey) -> Option<Box<Flow>> {
         if self.flows.len() >= self.config.flows_max {
@@ -280,6 +295,8 @@ impl std::fmt::Debug for Stack {
     }
 }
 
+/// Bytes of an IPv4 and a TCP header without options.
+const IP_TCP_BYTES: u16 = 40;
 /// Entries the tables are made for; they grow with the traffic up to `flows_max`.
 const FLOWS_AT_START: usize = 1024;
 /// Rings of ended flows that are kept for the next ones, at most.

@@ -170,6 +170,8 @@ pub(super) struct Link<'a> {
 /// What a sent segment said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Emitted {
+    /// Its sequence number.
+    pub(super) start: u32,
     /// The sequence number behind it.
     pub(super) end: u32,
     /// What it acknowledged.
@@ -277,6 +279,7 @@ fn read_back(packet: &[u8]) -> Emitted {
     let header = usize::from(tcp[12] >> 4) * 4;
     let payload = u32::try_from(tcp.len() - header).expect("within the MTU");
     let flags = u32::from(tcp[13]);
-    let end = number(4).wrapping_add(payload).wrapping_add(flags & 1).wrapping_add(flags >> 1 & 1);
-    Emitted { end, acked: number(8), window: u16::from_be_bytes([tcp[14], tcp[15]]) }
+    let start = number(4);
+    let end = start.wrapping_add(payload).wrapping_add(flags & 1).wrapping_add(flags >> 1 & 1);
+    Emitted { start, end, acked: number(8), window: u16::from_be_bytes([tcp[14], tcp[15]]) }
 }

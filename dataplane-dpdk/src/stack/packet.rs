@@ -5,7 +5,11 @@
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Packet, TcpPacket};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    Icmpv4Message, Icmpv4Packet, IpAddress, IpProtocol, IpRepr, Ipv4Packet, TcpControl, TcpPacket, TcpRepr,
+    TcpSeqNumber,
+};
 
 use super::arp::{self, Heard};
 use super::flow_table::FlowKey;
@@ -36,6 +40,8 @@ pub(super) struct Segment {
     pub(super) acked: u32,
     /// The sequence number behind this segment.
     pub(super) end: u32,
+    /// Its window field, as on the wire.
+    pub(super) window: u16,
     /// Where the IPv4 packet is in the frame.
     pub(super) ip: Range<usize>,
 }
@@ -129,9 +135,35 @@ fn parse_tcp(frame: &[u8], ip: &Ipv4Packet<&[u8]>, at: Range<usize>, verify: boo
         rst: tcp.rst(),
         seq,
         acked: sequence(tcp.ack_number()),
+        window: tcp.window_len(),
         end: seq.wrapping_add(payload).wrapping_add(u32::from(tcp.fin())).wrapping_add(u32::from(tcp.syn())),
         ip: at,
     })
+}
+
+/// An IPv4 packet as a peer would send it that acknowledges `acked` and nothing else. Its checksums are not filled in: it never leaves.
+pub(super) fn bare_ack(key: &FlowKey, seq: u32, acked: u32, window: u16) -> [u8; 40] {
+    let tcp = TcpRepr {
+        src_port: key.peer_port,
+        dst_port: key.local_port,
+        control: TcpControl::None,
+        seq_number: TcpSeqNumber(seq.cast_signed()),
+        ack_number: Some(TcpSeqNumber(acked.cast_signed())),
+        window_len: window,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let (peer, local) = (IpAddress::Ipv4(key.peer), IpAddress::Ipv4(key.local));
+    let ip = IpRepr::new(peer, local, IpProtocol::Tcp, tcp.buffer_len(), 64);
+    let caps = ChecksumCapabilities::ignored();
+    let mut packet = [0; 40];
+    ip.emit(&mut packet[..], &caps);
+    tcp.emit(&mut TcpPacket::new_unchecked(&mut packet[20..]), &peer, &local, &caps);
+    packet
 }
 
 /// Turns an echo request into its reply, where it lies (RFC 792).
@@ -155,7 +187,7 @@ pub(super) fn answer_echo(frame: &mut Frame, ip: Range<usize>) {
 }
 
 /// A sequence number as it is on the wire.
-pub(super) fn sequence(number: smoltcp::wire::TcpSeqNumber) -> u32 {
+pub(super) fn sequence(number: TcpSeqNumber) -> u32 {
     number.0.cast_unsigned()
 }
 
@@ -206,7 +238,7 @@ mod tests {
         let mut tcp = TcpPacket::new_unchecked(&mut segment[..]);
         tcp.set_src_port(1000);
         tcp.set_dst_port(80);
-        tcp.set_seq_number(smoltcp::wire::TcpSeqNumber(-2));
+        tcp.set_seq_number(TcpSeqNumber(-2));
         tcp.set_header_len(20);
         tcp.set_fin(true);
         tcp.fill_checksum(&PEER.1.into(), &US.1.into());

@@ -12,6 +12,8 @@ use super::flow::Flow;
 use super::flow_table::FlowKey;
 use super::isn;
 use super::nic::{Emitted, Nic};
+use super::packet;
+use super::recovery::Sender;
 use super::tests::{OUR_MAC, OURS, PEER, PEER_MAC, TestQueue, packet, tcp};
 
 /// One interface, and flows beside it.
@@ -80,7 +82,7 @@ fn key(port: u16) -> FlowKey {
 
 fn listening(port: u16) -> Flow {
     let mut flow = Flow::new(4096, 8192, key(port));
-    flow.listen(key(port), PEER_MAC).unwrap();
+    flow.listen(key(port), PEER_MAC, Sender::new(1460, true)).unwrap();
     flow
 }
 
@@ -220,7 +222,7 @@ fn a_flow_that_is_armed_again_forgets_its_options_and_its_peer() {
     socket.send_slice(&[9; 2000]).unwrap();
     bench.send(&mut flow).unwrap();
 
-    flow.listen(key(1001), PEER_MAC).unwrap();
+    flow.listen(key(1001), PEER_MAC, Sender::new(1460, true)).unwrap();
     let socket = flow.socket();
     assert_eq!((socket.congestion_control(), socket.nagle_enabled()), (CongestionControl::None, false));
     assert_eq!((socket.keep_alive(), socket.hop_limit(), socket.timestamp_enabled()), (None, None, false));
@@ -277,8 +279,64 @@ fn a_connection_begins_with_the_number_that_its_interface_was_made_for() {
         let key = FlowKey { peer: PEER, local: OURS, peer_port: 80, local_port: 1000 };
         let mut flow = Flow::new(4096, 4096, key);
         let mut opener = isn::interface(number, &mut bench.nic.link(PEER_MAC, None), bench.now);
-        flow.connect(key, &mut opener).unwrap();
+        flow.connect(key, &mut opener, Sender::new(1460, true)).unwrap();
         let syn = bench.send(&mut flow).expect("a SYN");
         assert_eq!(syn.end, number.wrapping_add(1));
     }
+}
+
+#[test]
+fn a_third_duplicate_sends_the_first_segment_again_and_nothing_else() {
+    let mut bench = Bench::new(1);
+    let (mut flow, ours) = bench.established(1000);
+    flow.socket().send_slice(&[0; 7000]).unwrap();
+    while bench.send(&mut flow).is_some() {}
+    let acknowledge = |bench: &mut Bench, flow: &mut Flow, acked: i32, window: u16| {
+        let bytes = packet::bare_ack(&key(1000), 101, (ours + acked).cast_unsigned(), window);
+        let mut link = bench.nic.link(PEER_MAC, Some(&bytes));
+        bench.iface.poll_ingress_single(bench.now, &mut link, flow.sockets());
+        bench.send(flow).map(|sent| (sent.start.cast_signed() - ours, sent.end.cast_signed() - ours))
+    };
+    // Behind a new acknowledgement, as after a partial one.
+    assert_eq!(acknowledge(&mut bench, &mut flow, 1460, 60_000), None);
+    for expected in [None, None, Some((1460, 2920)), None] {
+        assert_eq!(acknowledge(&mut bench, &mut flow, 1460, 60_000), expected);
+    }
+    // A window that moves and moves back has it count anew.
+    for (window, expected) in
+        [(59_999, None), (60_000, None), (60_000, None), (60_000, None), (60_000, Some((1460, 2920)))]
+    {
+        assert_eq!(acknowledge(&mut bench, &mut flow, 1460, window), expected);
+    }
+}
+
+#[test]
+fn a_timeout_waits_a_second_of_its_clock_and_sends_everything_again() {
+    let mut bench = Bench::new(1);
+    let (mut flow, ours) = bench.established(1000);
+    flow.socket().send_slice(&[0; 3000]).unwrap();
+    while bench.send(&mut flow).is_some() {}
+    let due = bench.poll_at(&mut flow).unwrap();
+    assert_eq!(due, bench.now + Duration::from_secs(1));
+    bench.now = due;
+    for end in [1460, 2920, 3000] {
+        assert_eq!(bench.send(&mut flow).unwrap().end.cast_signed(), ours + end);
+    }
+    assert_eq!(bench.send(&mut flow), None);
+}
+
+#[test]
+fn a_flow_may_be_shown_another_time_than_the_one_before() {
+    let mut bench = Bench::new(1);
+    let (mut a, ours_a) = bench.established(1000);
+    let (mut b, ours_b) = bench.established(1001);
+    bench.now = Instant::from_secs(500);
+    a.socket().send_slice(b"a").unwrap();
+    assert_eq!(bench.send(&mut a).unwrap().end.cast_signed(), ours_a + 1);
+    bench.now = Instant::from_secs(100);
+    b.socket().send_slice(b"b").unwrap();
+    assert_eq!(bench.send(&mut b).unwrap().end.cast_signed(), ours_b + 1);
+    assert_eq!(bench.poll_at(&mut b), Some(Instant::from_secs(101)));
+    bench.now = Instant::from_secs(500);
+    assert_eq!(bench.poll_at(&mut a), Some(Instant::from_secs(501)));
 }

@@ -49,7 +49,7 @@ impl Stack {
         let mut flow = self.take_flow(key(port)).ok_or(io::ErrorKind::OutOfMemory)?;
         let number = isn::initial(self.config.seed, &key(port), self.now);
         let mut opener = isn::interface(number, &mut self.nic.link(Mac::BROADCAST, None), self.now);
-        flow.connect(key(port), &mut opener).map_err(|_| io::ErrorKind::InvalidInput)?;
+        flow.connect(key(port), &mut opener, self.sender()).map_err(|_| io::ErrorKind::InvalidInput)?;
         let id = self.map(flow);
         self.set_stage(id, Stage::Connecting);
         self.mark(id);
@@ -69,7 +69,7 @@ impl Stack {
                 Some(fault) => error(fault),
             })),
             _ => {
-                flow.socket().set_timeout(None);
+                flow.set_timeout(None);
                 self.set_stage(id.0, Stage::Owned);
                 self.nic.counters.flows_connected.add(1);
                 Poll::Ready(Ok(()))
@@ -115,7 +115,7 @@ impl Stack {
         Ok(Incoming { queued, contiguous, ended: !open, tight })
     }
 
-    /// Bytes that the send ring takes. An error when the connection can't be written to any more.
+    /// Bytes that the send ring takes and the window allows. An error when the connection can't be written to any more.
     pub(crate) fn room(&mut self, id: FlowId) -> io::Result<usize> {
         let flow = &mut self.flows[id.0 as usize];
         if let Some(fault) = flow.fault {
@@ -125,7 +125,24 @@ impl Stack {
         if !socket.may_send() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        Ok(socket.send_capacity() - socket.send_queue())
+        let (free, queued) = (socket.send_capacity() - socket.send_queue(), socket.send_queue());
+        Ok(free.min(flow.sender.room(queued)))
+    }
+
+    /// Bytes that the send ring takes, whatever the window says.
+    pub(crate) fn ring_room(&mut self, id: FlowId) -> usize {
+        let socket = self.flows[id.0 as usize].socket();
+        socket.send_capacity() - socket.send_queue()
+    }
+
+    /// Wakes `cx` when there is more room.
+    pub(crate) fn await_room(&mut self, id: FlowId, cx: &Context<'_>) {
+        let is_held_back = self.ring_room(id) > 0;
+        let flow = &mut self.flows[id.0 as usize];
+        flow.socket().register_send_waker(cx.waker());
+        if is_held_back {
+            flow.held_back = Some(cx.waker().clone());
+        }
     }
 
     /// Why the connection broke, if it did.
@@ -177,9 +194,8 @@ impl Stack {
             return self.release(id.0);
         }
         flow.given_up_at = given_up_at;
-        let socket = flow.socket();
-        socket.set_timeout(Some(ORPHAN_TIMEOUT));
-        socket.close();
+        flow.set_timeout(Some(ORPHAN_TIMEOUT));
+        flow.socket().close();
         self.set_stage(id.0, Stage::Orphan);
         self.mark(id.0);
     }

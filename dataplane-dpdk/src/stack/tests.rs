@@ -76,6 +76,7 @@ impl Bench {
             tx_checksum: false,
             rx_ring_bytes: 4096,
             tx_ring_bytes: 64 * 1024,
+            congestion_control: CongestionControl::Cubic,
             flows_max: 10,
             syn_backlog_max: 3,
             seed: 1,

@@ -20,7 +20,7 @@ pub struct FlowConn {
     id: FlowId,
     /// Bytes that were taken out of the receive ring and not yet used.
     held: Held,
-    /// The queue in front of the send ring: in use only where a ring is shorter than the room that was wished for.
+    /// The queue in front of the send ring: in use where a ring is shorter than the room that was wished for, or the path takes no more yet.
     pending: Held,
     peer: Address,
     local: Address,
@@ -88,16 +88,18 @@ impl FlowConn {
         let socket = stack.socket(*id);
         // An empty ring is rewound by this look.
         let contiguous = socket.send(|room| (0, room.len())).map_err(|_| io::ErrorKind::BrokenPipe)?;
-        let result = if contiguous >= wish {
-            socket.send(f).map_err(|_| io::ErrorKind::BrokenPipe)?
+        let result = if contiguous.min(free) >= wish {
+            // No more than the window of the path allows.
+            socket.send(|room| f(&mut room[..contiguous.min(free)])).map_err(|_| io::ErrorKind::BrokenPipe)?
         } else if free >= wish {
             stack.write_joined(*id, wish, f)
-        } else if socket.send_capacity() < wish {
+        } else if socket.send_capacity() < wish || stack.ring_room(*id) >= wish {
+            // What the window of the path holds back waits here: there is room for it, but not yet.
             let result = pending.fill(wish, f);
-            pending.give_to(&mut stack, *id);
+            pending.give_to(&mut stack, *id, free);
             result
         } else {
-            socket.register_send_waker(cx.waker());
+            stack.await_room(*id, cx);
             return Poll::Pending;
         };
         stack.touch(*id);
@@ -178,7 +180,7 @@ impl FlowConn {
         let mut stack = self.stack.borrow_mut();
         let room = stack.room(self.id)?;
         if room == 0 {
-            stack.socket(self.id).register_send_waker(cx.waker());
+            stack.await_room(self.id, cx);
             return Poll::Pending;
         }
         Poll::Ready(Ok(room))
@@ -212,12 +214,12 @@ impl FlowConn {
             return Poll::Ready(Ok(()));
         }
         let mut stack = self.stack.borrow_mut();
-        stack.room(self.id)?;
-        self.pending.give_to(&mut stack, self.id);
+        let room = stack.room(self.id)?;
+        self.pending.give_to(&mut stack, self.id, room);
         if self.pending.len() == 0 {
             return Poll::Ready(Ok(()));
         }
-        stack.socket(self.id).register_send_waker(cx.waker());
+        stack.await_room(self.id, cx);
         Poll::Pending
     }
 }
@@ -225,7 +227,7 @@ impl FlowConn {
 impl Drop for FlowConn {
     fn drop(&mut self) {
         let mut stack = self.stack.borrow_mut();
-        self.pending.give_to(&mut stack, self.id);
+        self.pending.give_to(&mut stack, self.id, usize::MAX);
         stack.let_go(self.id);
     }
 }
@@ -319,10 +321,11 @@ impl Held {
         result
     }
 
-    /// Moves as much as fits into the send ring.
-    fn give_to(&mut self, stack: &mut Stack, id: FlowId) {
-        if self.len() > 0 {
-            let sent = stack.socket(id).send_slice(self.bytes()).unwrap_or(0);
+    /// Moves as much as fits into the send ring, `limit` bytes at most.
+    fn give_to(&mut self, stack: &mut Stack, id: FlowId, limit: usize) {
+        if self.len() > 0 && limit > 0 {
+            let part = &self.bytes()[..self.len().min(limit)];
+            let sent = stack.socket(id).send_slice(part).unwrap_or(0);
             self.consume(sent);
             stack.touch(id);
         }

@@ -15,6 +15,7 @@ use dataplane_dpdk::queue::wire::{self, WireCutter, WireOptions};
 use dataplane_dpdk::{
     Clock, ClockIdle, DpdkTransport, LcoreCounters, Mac, NoKernel, Poller, SharedStack, Stack, StackConfig,
 };
+use ferrogate_core::config::dataplane::CongestionControl;
 use ferrogate_core::net::{Address, Conn};
 
 /// A stack of a simulation with its transport.
@@ -37,6 +38,7 @@ pub fn config(n: u8) -> StackConfig {
         tx_checksum: false,
         rx_ring_bytes: 16 * 1024,
         tx_ring_bytes: 32 * 1024,
+        congestion_control: CongestionControl::Cubic,
         flows_max: 100,
         syn_backlog_max: 10,
         seed: u64::from(n),

@@ -385,6 +385,12 @@ const DPDK: &[Key] = &[
     key("eal_args", Texts, "[]", "Further arguments for EAL."),
     key("rx_ring_bytes", Size, "64KiB", "Receive ring of one flow; a power of two."),
     key("tx_ring_bytes", Size, "64KiB", "Send ring of one flow; a power of two."),
+    key(
+        "congestion_control",
+        Choice(&["cubic", "none"]),
+        "cubic",
+        "`cubic`: a flow sends as much as its path takes (RFC 9438). `none`: as much as rings and windows allow, for a network of one's own that never drops.",
+    ),
     key("flows_max", Number, "200000", "Flows of one worker, at most."),
     key("syn_backlog_max", Number, "4096", "Flows that have not finished the handshake, at most."),
     key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),

@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::config::dataplane::{Dataplane, Dpdk, Fallback, Idle, IdleMode, Plane, Port};
+use crate::config::dataplane::{CongestionControl, Dataplane, Dpdk, Fallback, Idle, IdleMode, Plane, Port};
 use crate::config::reader::Reader;
 use crate::config::tree::Node;
 
@@ -31,6 +31,9 @@ fn dpdk(r: &mut Reader, node: &Node) -> Option<Dpdk> {
         eal_args: fields.list(r, "eal_args", Reader::text),
         rx_ring_bytes: fields.size(r, "rx_ring_bytes", RING_MIN..=RING_MAX).unwrap_or(d.rx_ring_bytes),
         tx_ring_bytes: fields.size(r, "tx_ring_bytes", RING_MIN..=RING_MAX).unwrap_or(d.tx_ring_bytes),
+        congestion_control: fields
+            .choice(r, "congestion_control", &[("cubic", CongestionControl::Cubic), ("none", CongestionControl::None)])
+            .unwrap_or_default(),
         flows_max: fields.number(r, "flows_max", count.clone()).unwrap_or(d.flows_max),
         syn_backlog_max: fields.number(r, "syn_backlog_max", count).unwrap_or(d.syn_backlog_max),
         idle: fields.with(r, "idle", idle).unwrap_or(d.idle),
