@@ -49,7 +49,7 @@ impl Counters {
             .map(|cluster| {
                 let counted = UpstreamCounters::METRICS
                     .iter()
-                    .map(|m| (m.name.to_owned(), json!(cluster.shared.sum(m.read).unwrap_or(0))));
+                    .map(|m| (m.name.to_owned(), json!(cluster.shared.counters().sum(m.read).unwrap_or(0))));
                 let states = STATES.iter().map(|s| (s.name.to_owned(), json!((s.read)(cluster))));
                 (cluster.config.name.clone(), Value::Object(counted.chain(states).collect()))
             })
@@ -77,7 +77,7 @@ impl Collector for Exposed {
         let snapshot = self.counters.snapshot.borrow().clone();
         for m in UpstreamCounters::METRICS {
             // A cluster that no worker has used yet has nothing to show: of ten thousand, few are used.
-            let series = snapshot.clusters.iter().filter_map(|c| Some((label(c), c.shared.sum(m.read)?)));
+            let series = snapshot.clusters.iter().filter_map(|c| Some((label(c), c.shared.counters().sum(m.read)?)));
             write(&mut encoder, m.name, m.help, m.kind, &series.collect::<Vec<_>>())?;
         }
         for state in STATES {

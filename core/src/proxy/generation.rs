@@ -107,7 +107,7 @@ impl<T: Transport> Generation<T> {
             tls: config.tls.clone(),
             hosts: Arc::clone(&config.hosts),
             limits: Rc::clone(&self.limits),
-            counters: config.shared.counters(self.worker),
+            counters: config.shared.counters().of(self.worker),
             shared: Arc::clone(&config.shared),
         }
     }

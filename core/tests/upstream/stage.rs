@@ -105,7 +105,7 @@ impl Stage {
             tls: None,
             hosts: Arc::clone(&self.hosts),
             limits: Rc::new(Limits::default()),
-            counters: self.shared.counters(index),
+            counters: self.shared.counters().of(index),
             shared: Arc::clone(&self.shared),
         };
         Cluster::new(reach, index, None)
