@@ -3,6 +3,7 @@
 //! **Invariant:** reading costs the workers nothing; labels come from the configuration, so that their number is bounded.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use super::admin::{Number, PlaneReport};
 use crate::snapshot::{ClusterConfig, Snapshot};
 use crate::telemetry::histogram::Distribution;
-use crate::telemetry::metrics::{DownstreamCounters, Kind, TIMES, UpstreamCounters, WorkerCounters};
+use crate::telemetry::metrics::{Block, DownstreamCounters, Kind, TimeMetric, UpstreamCounters, WorkerCounters};
 use crate::telemetry::turns::Turns;
 
 /// The counters of all workers, added up.
@@ -40,25 +41,22 @@ impl Counters {
 
     /// As one JSON object, grouped as in MOSN.
     pub(super) fn to_json(&self) -> Value {
-        let downstream: Map<_, _> =
-            DownstreamCounters::METRICS.iter().map(|m| (m.name.to_owned(), json!(self.downstream(m.read)))).collect();
+        let downstream: Map<_, _> = numbers(&self.downstream()).collect();
         let snapshot = self.snapshot.borrow().clone();
         let upstream: Map<_, _> = snapshot
             .clusters
             .iter()
             .map(|cluster| {
-                let counted = UpstreamCounters::METRICS
-                    .iter()
-                    .map(|m| (m.name.to_owned(), json!(cluster.shared.counters().sum(m.read).unwrap_or(0))));
+                let counted = cluster.shared.counters().all();
                 let states = STATES.iter().map(|s| (s.name.to_owned(), json!((s.read)(cluster))));
-                (cluster.config.name.clone(), Value::Object(counted.chain(states).collect()))
+                (cluster.config.name.clone(), Value::Object(numbers(&counted).chain(states).collect()))
             })
             .collect();
         json!({ "downstream": downstream, "upstream": upstream })
     }
 
-    fn downstream(&self, read: fn(&DownstreamCounters) -> u64) -> u64 {
-        self.workers.iter().map(|w| read(&w.downstream)).fold(0, u64::wrapping_add)
+    fn downstream(&self) -> Vec<&DownstreamCounters> {
+        self.workers.iter().map(|w| &w.downstream).collect()
     }
 }
 
@@ -70,24 +68,12 @@ struct Exposed {
 
 impl Collector for Exposed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for m in DownstreamCounters::METRICS {
-            let series = [(Vec::new(), self.counters.downstream(m.read))];
-            write(&mut encoder, m.name, m.help, m.kind, &series)?;
-        }
+        write_blocks(&mut encoder, &[(Labels::new(), self.counters.downstream())])?;
         let snapshot = self.counters.snapshot.borrow().clone();
-        for m in UpstreamCounters::METRICS {
-            // A cluster that no worker has used yet has nothing to show: of ten thousand, few are used.
-            let series = snapshot.clusters.iter().filter_map(|c| Some((label(c), c.shared.counters().sum(m.read)?)));
-            write(&mut encoder, m.name, m.help, m.kind, &series.collect::<Vec<_>>())?;
-        }
+        write_blocks(&mut encoder, &used_clusters(&snapshot))?;
         for state in STATES {
             let series: Vec<_> = snapshot.clusters.iter().map(|c| (label(c), (state.read)(c))).collect();
             write(&mut encoder, state.name, state.help, Kind::Gauge, &series)?;
-        }
-        for time in TIMES {
-            let sum = Distribution::of(self.counters.workers.iter().map(|w| (time.of)(w)));
-            let metric = encoder.encode_descriptor(time.name, time.help, None, MetricType::Histogram)?;
-            write_distribution(metric, &sum)?;
         }
         write_turns(&mut encoder, &self.counters.workers)?;
         // One block per name, however the plane has ordered them: the format wants a name's series together.
@@ -107,6 +93,49 @@ impl Collector for Exposed {
     }
 }
 
+/// The clusters that a worker has used: of ten thousand, few are.
+fn used_clusters(snapshot: &Snapshot) -> Vec<Counted<Arc<UpstreamCounters>>> {
+    let counted = snapshot.clusters.iter().map(|c| (label(c), c.shared.counters().all()));
+    counted.filter(|(_, blocks)| !blocks.is_empty()).collect()
+}
+
+/// Every number of the blocks, added up over the workers.
+fn numbers<B: Block>(blocks: &[impl Deref<Target = B>]) -> impl Iterator<Item = (String, Value)> {
+    B::METRICS.iter().map(|m| (m.name.to_owned(), json!(sum(blocks, m.read))))
+}
+
+fn sum<B>(blocks: &[impl Deref<Target = B>], read: fn(&B) -> u64) -> u64 {
+    blocks.iter().map(|block| read(block)).fold(0, u64::wrapping_add)
+}
+
+/// Every number and every histogram of things that are counted alike.
+fn write_blocks<B: Block, P: Deref<Target = B>>(
+    encoder: &mut DescriptorEncoder<'_>,
+    things: &[Counted<P>],
+) -> fmt::Result {
+    for m in B::METRICS {
+        let series: Vec<_> = things.iter().map(|(labels, blocks)| (labels.clone(), sum(blocks, m.read))).collect();
+        write(encoder, m.name, m.help, m.kind, &series)?;
+    }
+    B::TIMES.iter().try_for_each(|time| write_time(encoder, time, things))
+}
+
+fn write_time<B, P: Deref<Target = B>>(
+    encoder: &mut DescriptorEncoder<'_>,
+    time: &TimeMetric<B>,
+    things: &[Counted<P>],
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(time.name, time.help, None, MetricType::Histogram)?;
+    for (labels, blocks) in things {
+        let sum = Distribution::of(blocks.iter().map(|block| (time.of)(block)));
+        if labels.is_empty() {
+            return write_distribution(metric, &sum);
+        }
+        write_distribution(metric.encode_family(labels)?, &sum)?;
+    }
+    Ok(())
+}
+
 /// How long the turns of the workers are, and which worker was found in one that did not end.
 fn write_turns(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<WorkerCounters>]) -> fmt::Result {
     let (buckets, sum) = Turns::together(workers.iter().map(|w| &w.turns));
@@ -123,7 +152,7 @@ fn write_turns(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<WorkerCounter
 /// A histogram here has no labels of its own.
 type NoLabels = [(&'static str, &'static str); 0];
 
-fn label(cluster: &ClusterConfig) -> Vec<(&'static str, String)> {
+fn label(cluster: &ClusterConfig) -> Labels {
     vec![("cluster", cluster.config.name.clone())]
 }
 
@@ -163,7 +192,12 @@ const STATES: &[State] = &[
     },
 ];
 
-type Series = (Vec<(&'static str, String)>, u64);
+type Labels = Vec<(&'static str, String)>;
+
+type Series = (Labels, u64);
+
+/// One thing's labels, and what each worker has counted of it.
+type Counted<P> = (Labels, Vec<P>);
 
 fn write(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, kind: Kind, series: &[Series]) -> fmt::Result {
     let metric_type = match kind {

@@ -177,8 +177,8 @@ impl<T: Transport> Service for Proxy<T> {
         self.current.get().filters(self.listener).on_log(x);
         let now = Instant::now();
         let took = now.saturating_duration_since(x.started);
-        self.counters.request_time.note(took);
-        self.counters.process_time.note(took.saturating_sub(x.host_time()));
+        self.counters.downstream.request_time.note(took);
+        self.counters.downstream.process_time.note(took.saturating_sub(x.host_time()));
         self.log(x, now);
     }
 

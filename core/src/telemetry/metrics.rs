@@ -41,42 +41,42 @@ impl Counter {
     }
 }
 
-/// How one histogram of a worker is shown.
-pub struct TimeMetric {
+/// How one histogram of a block is shown.
+pub struct TimeMetric<B> {
     /// Its name, with the unit.
     pub name: &'static str,
     /// What is timed.
     pub help: &'static str,
     /// Finds it.
-    pub of: fn(&WorkerCounters) -> &Histogram,
+    pub of: fn(&B) -> &Histogram,
 }
 
-/// Every histogram of a worker.
-pub const TIMES: &[TimeMetric] = &[
-    TimeMetric {
-        name: "downstream_request_time_seconds",
-        help: "From a request's head to the end of its answer",
-        of: |w| &w.request_time,
-    },
-    TimeMetric {
-        name: "downstream_process_time_seconds",
-        help: "The part of downstream_request_time_seconds that was not spent waiting for the host's answer",
-        of: |w| &w.process_time,
-    },
-];
+/// A block of numbers that has one writer.
+pub trait Block: Default + 'static {
+    /// Every counter of the block: how to show it, and how to read it.
+    const METRICS: &'static [Metric<Self>];
+    /// Every histogram of the block.
+    const TIMES: &'static [TimeMetric<Self>];
+}
 
-/// Declares a block of counters and how each is shown.
+/// Declares a block of counters and histograms, and how each is shown.
 macro_rules! counters {
-    ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ident, $metric:literal, $help:literal;)* }) => {
+    (
+        $(#[$doc:meta])*
+        $name:ident { $($field:ident: $kind:ident, $metric:literal, $help:literal;)* }
+        times { $($time:ident: $seconds:literal, $timed:literal;)* }
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
         #[repr(align(64))]
-        pub struct $name { $(#[doc = $help] pub $field: Counter,)* }
+        pub struct $name { $(#[doc = $help] pub $field: Counter,)* $(#[doc = $timed] pub $time: Histogram,)* }
 
-        impl $name {
-            /// Every counter of the block: how to show it, and how to read it.
-            pub const METRICS: &'static [Metric<Self>] = &[
+        impl Block for $name {
+            const METRICS: &'static [Metric<Self>] = &[
                 $(Metric { name: $metric, help: $help, kind: Kind::$kind, read: |c| c.$field.get() },)*
+            ];
+            const TIMES: &'static [TimeMetric<Self>] = &[
+                $(TimeMetric { name: $seconds, help: $timed, of: |c| &c.$time },)*
             ];
         }
     };
@@ -135,6 +135,10 @@ counters! {
         status_5xx: Counter, "ferrogate_downstream_response_5xx", "Answers with a status of 500 to 599";
         bytes_write: Counter, "downstream_bytes_write", "Body bytes sent to clients";
     }
+    times {
+        request_time: "downstream_request_time_seconds", "From a request's head to the end of its answer";
+        process_time: "downstream_process_time_seconds", "The part of downstream_request_time_seconds that was not spent waiting for the host's answer";
+    }
 }
 
 counters! {
@@ -167,6 +171,10 @@ counters! {
         request_timeout: Counter, "upstream_request_timeout", "Requests that were not answered in time";
         request_reset: Counter, "upstream_request_remote_reset", "Requests whose answer did not come or was malformed";
     }
+    times {
+        request_time: "upstream_request_duration_time_seconds", "From a request sent to the head of its answer";
+        connect_time: "ferrogate_upstream_connect_seconds", "Opening a connection, TLS included, when it could be opened";
+    }
 }
 
 /// What one worker counts, but for its clusters: those belong to what the workers share of a cluster.
@@ -174,10 +182,6 @@ counters! {
 pub struct WorkerCounters {
     /// Its downstream side.
     pub downstream: DownstreamCounters,
-    /// From a request's head to the end of its answer.
-    pub request_time: Histogram,
-    /// The part of that which the gateway took itself: without the wait for the host's answer.
-    pub process_time: Histogram,
     /// How long its turns are.
     pub turns: Turns,
     /// What it runs right now.
@@ -209,11 +213,14 @@ mod tests {
         counters.connection_active.inc();
         counters.connection_active.dec();
         assert_eq!(counters.connection_active.get(), 1);
-        let mut names: Vec<_> = DownstreamCounters::METRICS.iter().map(|m| m.name).collect();
-        names.extend(UpstreamCounters::METRICS.iter().map(|m| m.name));
+        let mut names = [names::<DownstreamCounters>(), names::<UpstreamCounters>()].concat();
         let all = names.len();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    fn names<B: Block>() -> Vec<&'static str> {
+        B::METRICS.iter().map(|m| m.name).chain(B::TIMES.iter().map(|t| t.name)).collect()
     }
 }

@@ -134,6 +134,9 @@ impl<T: Transport> HostPool<T> {
     pub fn report(&self, outcome: Outcome) {
         let reach = self.reach.borrow();
         let counters = &*self.counters;
+        if let Outcome::Answered { took, .. } = outcome {
+            counters.request_time.note(took);
+        }
         match outcome {
             Outcome::Answered { status, .. } if status < 500 => counters.response_success.inc(),
             Outcome::Answered { .. } => counters.response_failed.inc(),
@@ -175,7 +178,7 @@ impl<T: Transport> HostPool<T> {
             }
         };
         // Boxed: it is large, and most requests find a connection.
-        match Box::pin(reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout())).await {
+        match Box::pin(self.open(&reach)).await {
             Ok(conn) => {
                 std::mem::forget((place, entered));
                 self.counters.connection_total.inc();
@@ -233,6 +236,14 @@ impl<T: Transport> HostPool<T> {
             }
             self.closed();
         }
+    }
+
+    /// Opens a connection, and takes the time of it.
+    async fn open(&self, reach: &Reach<T>) -> Result<MaybeTls<T::Conn>, ConnectError> {
+        let begun = Instant::now();
+        let conn = reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout()).await?;
+        self.counters.connect_time.note(begun.elapsed());
+        Ok(conn)
     }
 
     fn lease(self: &Rc<Self>, conn: Box<ClientConn<MaybeTls<T::Conn>>>) -> Lease<MaybeTls<T::Conn>> {
