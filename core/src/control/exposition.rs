@@ -18,7 +18,9 @@ use tokio::sync::watch;
 use super::admin::{Number, PlaneReport};
 use crate::snapshot::{ClusterConfig, Snapshot};
 use crate::telemetry::histogram::Distribution;
-use crate::telemetry::metrics::{Block, DownstreamCounters, Kind, TimeMetric, UpstreamCounters, WorkerCounters};
+use crate::telemetry::metrics::{
+    Block, DownstreamCounters, Kind, ListenerCounters, TimeMetric, UpstreamCounters, WorkerCounters,
+};
 use crate::telemetry::turns::Turns;
 
 /// The counters of all workers, added up.
@@ -43,6 +45,10 @@ impl Counters {
     pub(super) fn to_json(&self) -> Value {
         let downstream: Map<_, _> = numbers(&self.downstream()).collect();
         let snapshot = self.snapshot.borrow().clone();
+        let listener: Map<_, _> = used_listeners(&snapshot)
+            .into_iter()
+            .map(|(mut labels, blocks)| (labels.remove(0).1, Value::Object(numbers(&blocks).collect())))
+            .collect();
         let upstream: Map<_, _> = snapshot
             .clusters
             .iter()
@@ -52,7 +58,7 @@ impl Counters {
                 (cluster.config.name.clone(), Value::Object(numbers(&counted).chain(states).collect()))
             })
             .collect();
-        json!({ "downstream": downstream, "upstream": upstream })
+        json!({ "downstream": downstream, "listener": listener, "upstream": upstream })
     }
 
     fn downstream(&self) -> Vec<&DownstreamCounters> {
@@ -70,6 +76,7 @@ impl Collector for Exposed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         write_blocks(&mut encoder, &[(Labels::new(), self.counters.downstream())])?;
         let snapshot = self.counters.snapshot.borrow().clone();
+        write_blocks(&mut encoder, &used_listeners(&snapshot))?;
         write_blocks(&mut encoder, &used_clusters(&snapshot))?;
         for state in STATES {
             let series: Vec<_> = snapshot.clusters.iter().map(|c| (label(c), (state.read)(c))).collect();
@@ -91,6 +98,12 @@ impl Collector for Exposed {
         }
         Ok(())
     }
+}
+
+/// The listeners that a worker has opened.
+fn used_listeners(snapshot: &Snapshot) -> Vec<Counted<Arc<ListenerCounters>>> {
+    let counted = snapshot.listeners.iter().map(|l| (vec![("listener", l.config.name.clone())], l.counters.all()));
+    counted.filter(|(_, blocks)| !blocks.is_empty()).collect()
 }
 
 /// The clusters that a worker has used: of ten thousand, few are.

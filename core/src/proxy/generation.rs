@@ -17,6 +17,7 @@ use crate::net::Transport;
 use crate::router::Router;
 use crate::snapshot::{ClusterConfig, ListenerConfig, Snapshot};
 use crate::telemetry::log_thread::LogQueue;
+use crate::telemetry::metrics::ListenerCounters;
 use crate::upstream::{Cluster, Reach};
 
 /// One generation of one worker.
@@ -157,6 +158,14 @@ impl<T: Transport> Generation<T> {
     #[must_use]
     pub fn router(&self, slot: Slot) -> &Arc<Router> {
         self.snapshot.router(self.listener(slot).router)
+    }
+
+    /// What this worker counts of the listener in a slot of this generation.
+    ///
+    /// # Panics
+    /// When the slot is not one of this generation.
+    pub(super) fn counters(&self, slot: Slot) -> Arc<ListenerCounters> {
+        self.listener(slot).counters.of(self.worker)
     }
 
     /// What the listener in a slot of this generation tells origins about its clients.

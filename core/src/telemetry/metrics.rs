@@ -142,6 +142,27 @@ counters! {
 }
 
 counters! {
+    /// What one worker counts of one listener.
+    ListenerCounters {
+        connection_total: Counter, "ferrogate_listener_connection", "Connections accepted by the listener";
+        connection_active: Gauge, "ferrogate_listener_connection_active", "Connections of the listener open now";
+        request_total: Counter, "ferrogate_listener_request", "Requests received by the listener";
+        request_active: Gauge, "ferrogate_listener_request_active", "Requests of the listener in progress now";
+        request_failed: Counter, "ferrogate_listener_request_failed", "Requests of the listener that the gateway answered itself because of an error";
+        request_reset: Counter, "ferrogate_listener_request_reset", "Requests of the listener whose answer did not reach the client whole";
+        bytes_write: Counter, "ferrogate_listener_bytes_write", "Body bytes sent to clients of the listener";
+        status_1xx: Counter, "ferrogate_listener_response_1xx", "Answers of the listener with a status of 100 to 199";
+        status_2xx: Counter, "ferrogate_listener_response_2xx", "Answers of the listener with a status of 200 to 299";
+        status_3xx: Counter, "ferrogate_listener_response_3xx", "Answers of the listener with a status of 300 to 399";
+        status_4xx: Counter, "ferrogate_listener_response_4xx", "Answers of the listener with a status of 400 to 499";
+        status_5xx: Counter, "ferrogate_listener_response_5xx", "Answers of the listener with a status of 500 to 599";
+    }
+    times {
+        request_time: "ferrogate_listener_request_time_seconds", "From the head of a request to the listener to the end of its answer";
+    }
+}
+
+counters! {
     /// What one worker counts of one cluster.
     UpstreamCounters {
         connection_total: Counter, "upstream_connection", "Connections opened to the cluster";
@@ -177,7 +198,7 @@ counters! {
     }
 }
 
-/// What one worker counts, but for its clusters: those belong to what the workers share of a cluster.
+/// What one worker counts, but for single listeners and clusters: those belong to what the workers share of them.
 #[derive(Debug, Default)]
 pub struct WorkerCounters {
     /// Its downstream side.
@@ -186,20 +207,6 @@ pub struct WorkerCounters {
     pub turns: Turns,
     /// What it runs right now.
     pub pulse: Pulse,
-}
-
-impl DownstreamCounters {
-    /// Counts an answer by the class of its status.
-    pub fn status(&self, status: u16) {
-        match status / 100 {
-            1 => self.status_1xx.inc(),
-            2 => self.status_2xx.inc(),
-            3 => self.status_3xx.inc(),
-            4 => self.status_4xx.inc(),
-            5 => self.status_5xx.inc(),
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]
@@ -213,7 +220,8 @@ mod tests {
         counters.connection_active.inc();
         counters.connection_active.dec();
         assert_eq!(counters.connection_active.get(), 1);
-        let mut names = [names::<DownstreamCounters>(), names::<UpstreamCounters>()].concat();
+        let mut names =
+            [names::<DownstreamCounters>(), names::<ListenerCounters>(), names::<UpstreamCounters>()].concat();
         let all = names.len();
         names.sort_unstable();
         names.dedup();
