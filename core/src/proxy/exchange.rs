@@ -20,7 +20,7 @@ use crate::net::Transport;
 use crate::router::{Route, RouteAction};
 use crate::stream::client::{Answer, SendError, SendOptions};
 use crate::stream::{Refusal, ReplyError, ReplyTo, Service, Tunnel};
-use crate::telemetry::metrics::{Counter, ListenerCounters, WorkerCounters};
+use crate::telemetry::metrics::{ListenerCounters, WorkerCounters};
 use crate::upstream::Wish;
 
 /// The proxy of one listener on one worker.
@@ -221,8 +221,8 @@ impl<T: Transport> Callout for Proxy<T> {
             let answered = async {
                 let host = cluster.pick(&Wish::default())?;
                 let lease = host.checkout(false).await?;
-                host.counters().request_total.inc();
-                let _active = Active::new(&host.counters().request_active);
+                host.count_request();
+                let _active = host.active();
                 let options = SendOptions { timeout, upgrade: false, te_trailers: false };
                 let mut flight = lease.send(&mut request, options).await?;
                 loop {
@@ -243,21 +243,5 @@ pub(super) async fn ask(filters: &Filters, at: Phase, x: &mut Exchange, route: O
     match filters.on_request(at, x, route).await {
         Round::Refuse(status, body) => Round::Reply(refusal(status, &body)),
         round => round,
-    }
-}
-
-/// Counts something while it lives.
-pub(super) struct Active<'a>(&'a Counter);
-
-impl<'a> Active<'a> {
-    pub(super) fn new(gauge: &'a Counter) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Active<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

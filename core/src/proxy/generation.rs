@@ -94,7 +94,7 @@ impl<T: Transport> Generation<T> {
 
     fn make(&self, id: ClusterId, previous: Option<&Rc<Cluster<T>>>) -> Rc<Cluster<T>> {
         let reach = self.reach(self.snapshot.cluster(id));
-        Rc::new(Cluster::new(reach, self.worker, previous.map(|p| &**p)))
+        Rc::new(Cluster::new(reach, previous.map(|p| &**p)))
     }
 
     /// How this worker reaches the hosts of each cluster that has health checks.
@@ -104,6 +104,7 @@ impl<T: Transport> Generation<T> {
 
     fn reach(&self, config: &ClusterConfig) -> Reach<T> {
         Reach {
+            worker: self.worker,
             transport: self.transport.clone(),
             tls: config.tls.clone(),
             hosts: Arc::clone(&config.hosts),

@@ -198,7 +198,23 @@ counters! {
     }
 }
 
-/// What one worker counts, but for single listeners and clusters: those belong to what the workers share of them.
+counters! {
+    /// What one worker counts of one host.
+    HostCounters {
+        connection_total: Counter, "ferrogate_upstream_host_connection", "Connections opened to the host";
+        connection_active: Gauge, "ferrogate_upstream_host_connection_active", "Connections to the host open now, idle ones included";
+        connection_con_fail: Counter, "ferrogate_upstream_host_connection_con_fail", "Connections to the host that could not be opened";
+        request_total: Counter, "ferrogate_upstream_host_request", "Requests sent to the host";
+        request_active: Gauge, "ferrogate_upstream_host_request_active", "Requests in progress at the host now";
+        response_success: Counter, "ferrogate_upstream_host_response_success", "Answers of the host with a status below 500";
+        response_failed: Counter, "ferrogate_upstream_host_response_failed", "Answers of the host with a status of 500 or more";
+        request_timeout: Counter, "ferrogate_upstream_host_request_timeout", "Requests that the host did not answer in time";
+        request_reset: Counter, "ferrogate_upstream_host_request_remote_reset", "Requests whose answer did not come from the host or was malformed";
+    }
+    times {}
+}
+
+/// What one worker counts, but for single listeners, clusters and hosts: those belong to what the workers share of them.
 #[derive(Debug, Default)]
 pub struct WorkerCounters {
     /// Its downstream side.
@@ -220,8 +236,8 @@ mod tests {
         counters.connection_active.inc();
         counters.connection_active.dec();
         assert_eq!(counters.connection_active.get(), 1);
-        let mut names =
-            [names::<DownstreamCounters>(), names::<ListenerCounters>(), names::<UpstreamCounters>()].concat();
+        let (downstream, upstream) = (names::<DownstreamCounters>(), names::<UpstreamCounters>());
+        let mut names = [downstream, upstream, names::<ListenerCounters>(), names::<HostCounters>()].concat();
         let all = names.len();
         names.sort_unstable();
         names.dedup();

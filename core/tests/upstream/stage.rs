@@ -101,6 +101,7 @@ impl Stage {
     /// The cluster of one worker.
     pub(crate) fn worker(&self, index: usize) -> Cluster<Nowhere> {
         let reach = Reach {
+            worker: index,
             transport: Nowhere,
             tls: None,
             hosts: Arc::clone(&self.hosts),
@@ -108,7 +109,7 @@ impl Stage {
             counters: self.shared.counters().of(index),
             shared: Arc::clone(&self.shared),
         };
-        Cluster::new(reach, index, None)
+        Cluster::new(reach, None)
     }
 
     /// The number of a host in the list, by its address.
