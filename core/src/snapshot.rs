@@ -15,6 +15,8 @@ use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, Rout
 use crate::config::{Diagnostic, Limits, Origin};
 use crate::filter::FilterSet;
 use crate::router::Router;
+use crate::telemetry::metrics::ListenerCounters;
+use crate::telemetry::per_worker::PerWorker;
 use crate::upstream::{ClusterShared, Hosts};
 
 /// One generation.
@@ -51,6 +53,8 @@ pub struct ListenerConfig {
     pub router: RouterId,
     /// Its certificates; None: plain text.
     pub tls: Option<Arc<ServerTls>>,
+    /// What each worker counts of it; the same as in the generation before, by its name.
+    pub counters: Arc<PerWorker<ListenerCounters>>,
 }
 
 /// A cluster.
@@ -251,9 +255,11 @@ fn listeners(
             }
         };
         let kept = old.filter(|o| o.config == *listener && o.router == router && same(o.tls.as_ref(), made.as_ref()));
-        out.push(
-            kept.cloned().unwrap_or_else(|| Arc::new(ListenerConfig { config: listener.clone(), router, tls: made })),
-        );
+        let anew = || {
+            let counters = old.map(|o| Arc::clone(&o.counters)).unwrap_or_default();
+            Arc::new(ListenerConfig { config: listener.clone(), router, tls: made, counters })
+        };
+        out.push(kept.cloned().unwrap_or_else(anew));
     }
     out
 }

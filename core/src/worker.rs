@@ -24,7 +24,7 @@ pub use crate::orders::{ListenError, Orders, Stop};
 use crate::proxy::{Current, Generation};
 use crate::stream::load::{CONN_BYTES, Charge, Load, TLS_BYTES};
 use crate::stream::{ConnState, Wish};
-use crate::telemetry::metrics::WorkerCounters;
+use crate::telemetry::metrics::{ListenerCounters, WorkerCounters};
 use crate::telemetry::pulse::Work;
 use crate::upstream::Probes;
 use entrance::{Entrance, adopt};
@@ -195,14 +195,21 @@ impl<T: Transport> Worker<T> {
         }
     }
 
-    fn enter(self: &Rc<Self>, limits: &Rc<Limits>, entrance: u32, is_tls: bool) -> (Rc<ConnState>, Present<T>) {
+    fn enter(
+        self: &Rc<Self>,
+        limits: &Rc<Limits>,
+        (entrance, listener): (u32, Arc<ListenerCounters>),
+        is_tls: bool,
+    ) -> (Rc<ConnState>, Present<T>) {
         let state = Rc::new(ConnState::of_worker(Rc::clone(&self.load)));
         let charge = self.load.charge(CONN_BYTES + if is_tls { TLS_BYTES } else { 0 });
         let watched = Watched { state: Rc::clone(&state), limits: Rc::clone(limits), entrance };
         let key = self.conns.borrow_mut().insert(watched);
         self.counters.downstream.connection_total.inc();
         self.counters.downstream.connection_active.inc();
-        (state, Present { worker: Rc::clone(self), key, watched: None, _charge: charge })
+        listener.connection_total.inc();
+        listener.connection_active.inc();
+        (state, Present { worker: Rc::clone(self), key, listener, watched: None, _charge: charge })
     }
 
     /// Whether it has as many connections as it may have.
@@ -227,6 +234,7 @@ impl<T: Transport> Worker<T> {
 struct Present<T: Transport> {
     worker: Rc<Worker<T>>,
     key: usize,
+    listener: Arc<ListenerCounters>,
     /// Network filters that want to hear of its end.
     watched: Option<Box<(ConnectionFilters, Downstream)>>,
     _charge: Charge,
@@ -244,6 +252,7 @@ impl<T: Transport> Drop for Present<T> {
             worker.room.notify_waiters();
         }
         worker.counters.downstream.connection_active.dec();
+        self.listener.connection_active.dec();
         if std::thread::panicking() {
             worker.counters.downstream.panicked.inc();
         }

@@ -13,6 +13,7 @@ mod filters;
 mod forwarded;
 mod http1;
 mod limits;
+mod metrics;
 mod overload;
 mod peers;
 mod refusals;

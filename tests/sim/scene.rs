@@ -246,7 +246,7 @@ impl Gateway {
     async fn settle(mut self) -> Result<(), String> {
         let down = &self.counters.downstream;
         let snapshot = Arc::clone(&self.snapshot.borrow());
-        let of_all = |f| snapshot.clusters.iter().filter_map(|c| c.shared.sum(f)).sum::<u64>();
+        let of_all = |f| snapshot.clusters.iter().filter_map(|c| c.shared.counters().sum(f)).sum::<u64>();
         let up_requests = || of_all(|u: &UpstreamCounters| u.request_active.get());
         let active = || [down.connection_active.get(), down.request_active.get(), up_requests()];
         until(|| active() == [0; 3])

@@ -45,6 +45,8 @@ pub struct Limits {
     pub access_log_queue_bytes_max: usize,
     /// Answers of one listener that are being compressed at a time, of all workers together, at most; further ones go as they are.
     pub compressions_max: usize,
+    /// Hosts, of all clusters together, that the metrics show one by one, at most; of further ones only the number is shown.
+    pub host_metrics_max: usize,
 
     /// From the first byte of a head to its end (408 beyond).
     pub head_timeout: Duration,
@@ -101,6 +103,7 @@ impl Default for Limits {
             drain_bytes_max: 64 * 1024,
             access_log_queue_bytes_max: 16 << 20,
             compressions_max: 1024,
+            host_metrics_max: 1024,
             head_timeout: Duration::from_secs(15),
             body_bytes_per_second_min: 240,
             body_rate_window: Duration::from_secs(10),

@@ -3,6 +3,7 @@
 //! **Invariant:** reading costs the workers nothing; labels come from the configuration, so that their number is bounded.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
@@ -17,7 +18,9 @@ use tokio::sync::watch;
 use super::admin::{Number, PlaneReport};
 use crate::snapshot::{ClusterConfig, Snapshot};
 use crate::telemetry::histogram::Distribution;
-use crate::telemetry::metrics::{DownstreamCounters, Kind, TIMES, UpstreamCounters, WorkerCounters};
+use crate::telemetry::metrics::{
+    Block, DownstreamCounters, HostCounters, Kind, ListenerCounters, TimeMetric, UpstreamCounters, WorkerCounters,
+};
 use crate::telemetry::turns::Turns;
 
 /// The counters of all workers, added up.
@@ -40,25 +43,31 @@ impl Counters {
 
     /// As one JSON object, grouped as in MOSN.
     pub(super) fn to_json(&self) -> Value {
-        let downstream: Map<_, _> =
-            DownstreamCounters::METRICS.iter().map(|m| (m.name.to_owned(), json!(self.downstream(m.read)))).collect();
+        let downstream: Map<_, _> = numbers(&self.downstream()).collect();
         let snapshot = self.snapshot.borrow().clone();
-        let upstream: Map<_, _> = snapshot
+        let listener: Map<_, _> = used_listeners(&snapshot)
+            .into_iter()
+            .map(|(mut labels, blocks)| (labels.remove(0).1, Value::Object(numbers(&blocks).collect())))
+            .collect();
+        let mut upstream: Map<_, _> = snapshot
             .clusters
             .iter()
             .map(|cluster| {
-                let counted = UpstreamCounters::METRICS
-                    .iter()
-                    .map(|m| (m.name.to_owned(), json!(cluster.shared.sum(m.read).unwrap_or(0))));
+                let counted = cluster.shared.counters().all();
                 let states = STATES.iter().map(|s| (s.name.to_owned(), json!((s.read)(cluster))));
-                (cluster.config.name.clone(), Value::Object(counted.chain(states).collect()))
+                (cluster.config.name.clone(), Value::Object(numbers(&counted).chain(states).collect()))
             })
             .collect();
-        json!({ "downstream": downstream, "upstream": upstream })
+        for (labels, blocks) in used_hosts(&snapshot).0 {
+            if let [(_, cluster), (_, host)] = &*labels {
+                upstream[cluster]["hosts"][host] = Value::Object(numbers(&blocks).collect());
+            }
+        }
+        json!({ "downstream": downstream, "listener": listener, "upstream": upstream })
     }
 
-    fn downstream(&self, read: fn(&DownstreamCounters) -> u64) -> u64 {
-        self.workers.iter().map(|w| read(&w.downstream)).fold(0, u64::wrapping_add)
+    fn downstream(&self) -> Vec<&DownstreamCounters> {
+        self.workers.iter().map(|w| &w.downstream).collect()
     }
 }
 
@@ -70,24 +79,16 @@ struct Exposed {
 
 impl Collector for Exposed {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for m in DownstreamCounters::METRICS {
-            let series = [(Vec::new(), self.counters.downstream(m.read))];
-            write(&mut encoder, m.name, m.help, m.kind, &series)?;
-        }
+        write_blocks(&mut encoder, &[(Labels::new(), self.counters.downstream())])?;
         let snapshot = self.counters.snapshot.borrow().clone();
-        for m in UpstreamCounters::METRICS {
-            // A cluster that no worker has used yet has nothing to show: of ten thousand, few are used.
-            let series = snapshot.clusters.iter().filter_map(|c| Some((label(c), c.shared.sum(m.read)?)));
-            write(&mut encoder, m.name, m.help, m.kind, &series.collect::<Vec<_>>())?;
-        }
+        write_blocks(&mut encoder, &used_listeners(&snapshot))?;
+        write_blocks(&mut encoder, &used_clusters(&snapshot))?;
+        let (hosts, omitted) = used_hosts(&snapshot);
+        write_blocks(&mut encoder, &hosts)?;
+        write(&mut encoder, OMITTED.0, OMITTED.1, Kind::Gauge, &[(Labels::new(), omitted)])?;
         for state in STATES {
             let series: Vec<_> = snapshot.clusters.iter().map(|c| (label(c), (state.read)(c))).collect();
             write(&mut encoder, state.name, state.help, Kind::Gauge, &series)?;
-        }
-        for time in TIMES {
-            let sum = Distribution::of(self.counters.workers.iter().map(|w| (time.of)(w)));
-            let metric = encoder.encode_descriptor(time.name, time.help, None, MetricType::Histogram)?;
-            write_distribution(metric, &sum)?;
         }
         write_turns(&mut encoder, &self.counters.workers)?;
         // One block per name, however the plane has ordered them: the format wants a name's series together.
@@ -107,6 +108,74 @@ impl Collector for Exposed {
     }
 }
 
+/// The listeners that a worker has opened.
+fn used_listeners(snapshot: &Snapshot) -> Vec<Counted<Arc<ListenerCounters>>> {
+    let counted = snapshot.listeners.iter().map(|l| (vec![("listener", l.config.name.clone())], l.counters.all()));
+    counted.filter(|(_, blocks)| !blocks.is_empty()).collect()
+}
+
+/// The clusters that a worker has used: of ten thousand, few are.
+fn used_clusters(snapshot: &Snapshot) -> Vec<Counted<Arc<UpstreamCounters>>> {
+    let counted = snapshot.clusters.iter().map(|c| (label(c), c.shared.counters().all()));
+    counted.filter(|(_, blocks)| !blocks.is_empty()).collect()
+}
+
+/// The hosts that a worker has used, cluster by cluster, and how many more of them there are than the limit allows. A destination of an
+/// ORIGINAL_DST cluster is none: a client has named it.
+fn used_hosts(snapshot: &Snapshot) -> (Vec<Counted<Arc<HostCounters>>>, u64) {
+    let (mut shown, mut omitted) = (Vec::new(), 0);
+    for cluster in &snapshot.clusters {
+        let set = cluster.hosts.current();
+        for host in set.members().iter().map(|m| &m.host).filter(|host| host.counters().is_used()) {
+            if shown.len() >= snapshot.limits.host_metrics_max {
+                omitted += 1;
+                continue;
+            }
+            let mut labels = label(cluster);
+            labels.push(("host", host.address().to_string()));
+            shown.push((labels, host.counters().all()));
+        }
+    }
+    (shown, omitted)
+}
+
+/// Every number of the blocks, added up over the workers.
+fn numbers<B: Block>(blocks: &[impl Deref<Target = B>]) -> impl Iterator<Item = (String, Value)> {
+    B::METRICS.iter().map(move |m| (m.name.to_owned(), json!(sum(blocks, m.read))))
+}
+
+fn sum<B>(blocks: &[impl Deref<Target = B>], read: fn(&B) -> u64) -> u64 {
+    blocks.iter().map(|block| read(block)).fold(0, u64::wrapping_add)
+}
+
+/// Every number and every histogram of things that are counted alike.
+fn write_blocks<B: Block, P: Deref<Target = B>>(
+    encoder: &mut DescriptorEncoder<'_>,
+    things: &[Counted<P>],
+) -> fmt::Result {
+    for m in B::METRICS {
+        let series: Vec<_> = things.iter().map(|(labels, blocks)| (labels.clone(), sum(blocks, m.read))).collect();
+        write(encoder, m.name, m.help, m.kind, &series)?;
+    }
+    B::TIMES.iter().try_for_each(|time| write_time(encoder, time, things))
+}
+
+fn write_time<B, P: Deref<Target = B>>(
+    encoder: &mut DescriptorEncoder<'_>,
+    time: &TimeMetric<B>,
+    things: &[Counted<P>],
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(time.name, time.help, None, MetricType::Histogram)?;
+    for (labels, blocks) in things {
+        let sum = Distribution::of(blocks.iter().map(|block| (time.of)(block)));
+        if labels.is_empty() {
+            return write_distribution(metric, &sum);
+        }
+        write_distribution(metric.encode_family(labels)?, &sum)?;
+    }
+    Ok(())
+}
+
 /// How long the turns of the workers are, and which worker was found in one that did not end.
 fn write_turns(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<WorkerCounters>]) -> fmt::Result {
     let (buckets, sum) = Turns::together(workers.iter().map(|w| &w.turns));
@@ -123,7 +192,7 @@ fn write_turns(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<WorkerCounter
 /// A histogram here has no labels of its own.
 type NoLabels = [(&'static str, &'static str); 0];
 
-fn label(cluster: &ClusterConfig) -> Vec<(&'static str, String)> {
+fn label(cluster: &ClusterConfig) -> Labels {
     vec![("cluster", cluster.config.name.clone())]
 }
 
@@ -163,7 +232,18 @@ const STATES: &[State] = &[
     },
 ];
 
-type Series = (Vec<(&'static str, String)>, u64);
+/// The name and the help of the number of hosts that are not shown.
+const OMITTED: (&str, &str) = (
+    "ferrogate_upstream_hosts_omitted",
+    "Hosts that were used but are not shown one by one, because limits.host_metrics_max are",
+);
+
+type Labels = Vec<(&'static str, String)>;
+
+type Series = (Labels, u64);
+
+/// One thing's labels, and what each worker has counted of it.
+type Counted<P> = (Labels, Vec<P>);
 
 fn write(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, kind: Kind, series: &[Series]) -> fmt::Result {
     let metric_type = match kind {
@@ -188,5 +268,70 @@ fn write_one(metric: MetricEncoder<'_>, kind: Kind, value: u64) -> fmt::Result {
     match kind {
         Kind::Counter => ConstCounter::new(value).encode(metric),
         Kind::Gauge => ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::control::Certificates;
+
+    const FILE: &str = "
+servers:
+  - routers: [{router_config_name: r, virtual_hosts: [{name: v, domains: [\"*\"], routers: [{route: {cluster_name: c}}]}]}]
+    listeners:
+      - {name: web, address: \"127.0.0.1:1\", router_config_name: r}
+      - {name: closed, address: \"127.0.0.1:2\", router_config_name: r}
+cluster_manager:
+  clusters:
+    - {name: c, hosts: [{address: \"10.0.0.1:1\"}, {address: \"10.0.0.1:2\"}, {address: \"10.0.0.1:3\"}]}
+    - {name: spare, hosts: [{address: \"10.0.0.1:4\"}]}
+limits: {host_metrics_max: 1}
+";
+
+    /// The counters of a process whose workers 1 and 3 have been at work.
+    fn counters() -> Counters {
+        let (config, _) = Config::parse(FILE, "test").unwrap_or_else(|e| panic!("{e:?}"));
+        let snapshot = Snapshot::build(&config, None, &mut Certificates::default()).unwrap();
+        let (listener, cluster) = (&snapshot.listeners[0].counters, &snapshot.clusters[0]);
+        let hosts = cluster.hosts.current();
+        for worker in [1, 3] {
+            listener.of(worker).request_total.add(2);
+            listener.of(worker).request_time.note(std::time::Duration::from_millis(1));
+            cluster.shared.counters().of(worker).request_total.add(3);
+            for member in &hosts.members()[1..] {
+                member.host.counters().of(worker).request_total.add(4);
+            }
+        }
+        Counters { workers: Arc::default(), snapshot: watch::channel(Arc::new(snapshot)).1 }
+    }
+
+    #[test]
+    fn what_was_used_is_shown_and_of_hosts_no_more_than_the_limit() {
+        let text = counters().to_text(&PlaneReport::default());
+        for line in [
+            "downstream_request_total 0",
+            "ferrogate_listener_request_total{listener=\"web\"} 4",
+            "ferrogate_listener_request_time_seconds_count{listener=\"web\"} 2",
+            "upstream_request_total{cluster=\"c\"} 6",
+            "upstream_request_duration_time_seconds_count{cluster=\"c\"} 0",
+            "ferrogate_upstream_host_request_total{cluster=\"c\",host=\"10.0.0.1:2\"} 8",
+            "ferrogate_upstream_hosts_omitted 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        for absent in ["listener=\"closed\"", "seconds_count{cluster=\"spare\"}", "10.0.0.1:1", "10.0.0.1:3"] {
+            assert!(!text.contains(absent), "{absent}\n{text}");
+        }
+    }
+
+    #[test]
+    fn json_has_the_same_numbers() {
+        let json = counters().to_json();
+        assert_eq!(json["listener"]["web"]["ferrogate_listener_request"], 4);
+        assert_eq!(json["upstream"]["c"]["upstream_request"], 6);
+        assert_eq!(json["upstream"]["c"]["hosts"]["10.0.0.1:2"]["ferrogate_upstream_host_request"], 8);
+        assert!(json["listener"].get("closed").is_none() && json["upstream"]["spare"].get("hosts").is_none());
     }
 }

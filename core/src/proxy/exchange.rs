@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::counts::Counts;
 use super::error::{Error, ErrorKind};
 use super::reply::{busy_reply, direct_reply, local_reply, redirect_reply, refusal};
 use super::{Current, Generation, Slot, forwarded};
@@ -19,21 +20,31 @@ use crate::net::Transport;
 use crate::router::{Route, RouteAction};
 use crate::stream::client::{Answer, SendError, SendOptions};
 use crate::stream::{Refusal, ReplyError, ReplyTo, Service, Tunnel};
-use crate::telemetry::metrics::WorkerCounters;
+use crate::telemetry::metrics::{ListenerCounters, WorkerCounters};
 use crate::upstream::Wish;
 
 /// The proxy of one listener on one worker.
 pub struct Proxy<T: Transport> {
     current: Rc<Current<T>>,
     listener: Slot,
-    counters: Arc<WorkerCounters>,
+    counts: Counts,
 }
 
 impl<T: Transport> Proxy<T> {
     /// The proxy behind the listener in this slot.
+    ///
+    /// # Panics
+    /// When the slot is not one of the current generation.
     #[must_use]
     pub fn new(current: Rc<Current<T>>, listener: Slot, counters: Arc<WorkerCounters>) -> Self {
-        Self { current, listener, counters }
+        let counts = Counts::new(counters, current.get().counters(listener));
+        Self { current, listener, counts }
+    }
+
+    /// What its worker counts of its listener.
+    #[must_use]
+    pub fn listener_counters(&self) -> &Arc<ListenerCounters> {
+        self.counts.listener()
     }
 
     async fn exchange(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> Result<(), Error> {
@@ -96,10 +107,10 @@ impl<T: Transport> Proxy<T> {
         self.note_response(x, &response);
         if let Err(e) = reply.response(x, response).await {
             tracing::debug!(peer = %x.downstream.peer, error = %e, "the answer did not arrive whole");
-            self.counters.downstream.request_reset.inc();
-            self.counters.downstream.reply_stalled.add(u64::from(matches!(e, ReplyError::Stalled)));
+            self.counts.reset();
+            self.counts.worker().reply_stalled.add(u64::from(matches!(e, ReplyError::Stalled)));
         }
-        self.counters.downstream.bytes_write.add(x.bytes_sent);
+        self.counts.sent(x.bytes_sent);
         Ok(())
     }
 
@@ -114,7 +125,7 @@ impl<T: Transport> Proxy<T> {
         self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
         self.note_response(x, &response);
         if reply.upgrade(x, response, tunnel).await.is_err() {
-            self.counters.downstream.request_reset.inc();
+            self.counts.reset();
         }
         Ok(())
     }
@@ -137,26 +148,25 @@ impl<T: Transport> Proxy<T> {
 
     fn count_reply(&self, x: &mut Exchange, status: u16) {
         x.status = status;
-        self.counters.downstream.status(status);
+        self.counts.status(status);
     }
 }
 
 impl<T: Transport> Clone for Proxy<T> {
     fn clone(&self) -> Self {
-        Self { current: Rc::clone(&self.current), listener: self.listener, counters: Arc::clone(&self.counters) }
+        Self { current: Rc::clone(&self.current), listener: self.listener, counts: self.counts.clone() }
     }
 }
 
 impl<T: Transport> Service for Proxy<T> {
     async fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) {
-        let counters = &self.counters.downstream;
-        counters.request_total.inc();
-        let _active = Active::new(&counters.request_active);
+        let _active = self.counts.begin();
         if let Err(e) = self.exchange(x, reply).await {
-            counters.request_failed.inc();
+            self.counts.failed();
+            let worker = self.counts.worker();
             match &e.kind {
-                ErrorKind::Send(SendError::RequestBody(BodyError::Timeout)) => counters.body_timeout.inc(),
-                ErrorKind::Send(SendError::RequestBody(BodyError::TooSlow)) => counters.body_too_slow.inc(),
+                ErrorKind::Send(SendError::RequestBody(BodyError::Timeout)) => worker.body_timeout.inc(),
+                ErrorKind::Send(SendError::RequestBody(BodyError::TooSlow)) => worker.body_too_slow.inc(),
                 _ => {}
             }
             x.flags.add(e.flags());
@@ -171,24 +181,23 @@ impl<T: Transport> Service for Proxy<T> {
     fn ended(&self, x: &mut Exchange, whole: bool) {
         if !whole {
             x.flags.add(ResponseFlags::DOWNSTREAM_TERMINATED);
-            self.counters.downstream.request_reset.inc();
+            self.counts.reset();
             tracing::debug!(peer = %x.downstream.peer, "the client left before its answer was complete");
         }
         self.current.get().filters(self.listener).on_log(x);
         let now = Instant::now();
         let took = now.saturating_duration_since(x.started);
-        self.counters.request_time.note(took);
-        self.counters.process_time.note(took.saturating_sub(x.host_time()));
+        self.counts.took(took, took.saturating_sub(x.host_time()));
         self.log(x, now);
     }
 
     fn refuse(&self, refusal: Refusal) -> Response {
-        self.counters.downstream.request_refused.inc();
-        self.counters.downstream.status(refusal.status());
+        self.counts.worker().request_refused.inc();
+        self.counts.status(refusal.status());
         tracing::debug!(reason = %refusal, status = refusal.status(), "a request was refused");
         match refusal {
             Refusal::Overload(_) => return busy_reply(),
-            Refusal::HeadTimeout => self.counters.downstream.head_timeout.inc(),
+            Refusal::HeadTimeout => self.counts.worker().head_timeout.inc(),
             Refusal::Malformed(_) => {}
         }
         local_reply(refusal.status())
@@ -212,8 +221,8 @@ impl<T: Transport> Callout for Proxy<T> {
             let answered = async {
                 let host = cluster.pick(&Wish::default())?;
                 let lease = host.checkout(false).await?;
-                host.counters().request_total.inc();
-                let _active = Active::new(&host.counters().request_active);
+                host.count_request();
+                let _active = host.active();
                 let options = SendOptions { timeout, upgrade: false, te_trailers: false };
                 let mut flight = lease.send(&mut request, options).await?;
                 loop {
@@ -234,21 +243,5 @@ pub(super) async fn ask(filters: &Filters, at: Phase, x: &mut Exchange, route: O
     match filters.on_request(at, x, route).await {
         Round::Refuse(status, body) => Round::Reply(refusal(status, &body)),
         round => round,
-    }
-}
-
-/// Counts something while it lives.
-pub(super) struct Active<'a>(&'a crate::telemetry::metrics::Counter);
-
-impl<'a> Active<'a> {
-    pub(super) fn new(gauge: &'a crate::telemetry::metrics::Counter) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Active<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::Generation;
 use super::destination::destination;
 use super::error::{Error, ErrorKind, Side};
-use super::exchange::{Active, Proxy, ask};
+use super::exchange::{Proxy, ask};
 use super::mirror;
 use super::replay::Replay;
 use super::retry::{Again, HOSTS_MAX, Tries};
@@ -21,7 +21,7 @@ use crate::router::{Chosen, Forward, HashKey, Route};
 use crate::stream::client::{Answer, Flight, SendError, SendOptions};
 use crate::stream::{ReplyTo, Tunnel};
 use crate::tls::MaybeTls;
-use crate::upstream::{BudgetShare, Cluster, HostPool, Outcome, RetryPermit, Wish};
+use crate::upstream::{Active, BudgetShare, Cluster, HostPool, Outcome, RetryPermit, Wish};
 
 /// What a host answered, and that the request counts as active there.
 struct Sent<'h> {
@@ -125,15 +125,14 @@ impl<T: Transport> Proxy<T> {
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<Sent<'h>, Error> {
-        let counters = host.counters();
         let lease = host.checkout(fresh).await?;
         x.upstream_host = Some(Rc::clone(host.name()));
         x.upstream_conn = lease.id();
         if x.wanted.upstream_local {
             x.notes_mut().upstream_local = lease.local_addr().cloned();
         }
-        counters.request_total.inc();
-        let active = Active::new(&counters.request_active);
+        host.count_request();
+        let active = host.active();
         let answered = async {
             let mut flight = lease.send(&mut x.request, options).await?;
             x.request_sent = Some(Instant::now());

@@ -17,6 +17,7 @@ use crate::net::Transport;
 use crate::router::Router;
 use crate::snapshot::{ClusterConfig, ListenerConfig, Snapshot};
 use crate::telemetry::log_thread::LogQueue;
+use crate::telemetry::metrics::ListenerCounters;
 use crate::upstream::{Cluster, Reach};
 
 /// One generation of one worker.
@@ -93,7 +94,7 @@ impl<T: Transport> Generation<T> {
 
     fn make(&self, id: ClusterId, previous: Option<&Rc<Cluster<T>>>) -> Rc<Cluster<T>> {
         let reach = self.reach(self.snapshot.cluster(id));
-        Rc::new(Cluster::new(reach, self.worker, previous.map(|p| &**p)))
+        Rc::new(Cluster::new(reach, previous.map(|p| &**p)))
     }
 
     /// How this worker reaches the hosts of each cluster that has health checks.
@@ -103,11 +104,12 @@ impl<T: Transport> Generation<T> {
 
     fn reach(&self, config: &ClusterConfig) -> Reach<T> {
         Reach {
+            worker: self.worker,
             transport: self.transport.clone(),
             tls: config.tls.clone(),
             hosts: Arc::clone(&config.hosts),
             limits: Rc::clone(&self.limits),
-            counters: config.shared.counters(self.worker),
+            counters: config.shared.counters().of(self.worker),
             shared: Arc::clone(&config.shared),
         }
     }
@@ -157,6 +159,14 @@ impl<T: Transport> Generation<T> {
     #[must_use]
     pub fn router(&self, slot: Slot) -> &Arc<Router> {
         self.snapshot.router(self.listener(slot).router)
+    }
+
+    /// What this worker counts of the listener in a slot of this generation.
+    ///
+    /// # Panics
+    /// When the slot is not one of this generation.
+    pub(super) fn counters(&self, slot: Slot) -> Arc<ListenerCounters> {
+        self.listener(slot).counters.of(self.worker)
     }
 
     /// What the listener in a slot of this generation tells origins about its clients.

@@ -112,7 +112,7 @@ async fn send<T: Transport>(
 ) -> Option<()> {
     let host = host.or_else(|| cluster.pick(&Wish::default()).ok())?;
     let lease = host.checkout(false).await.ok()?;
-    host.counters().request_total.inc();
+    host.count_request();
     let options = SendOptions { timeout: None, upgrade: false, te_trailers: false };
     let mut flight = lease.send(&mut request, options).await.ok()?;
     let response = loop {

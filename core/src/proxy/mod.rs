@@ -3,6 +3,7 @@
 //! **Invariant:** a request sees one generation of the configuration from its start to its last byte.
 
 mod access_log;
+mod counts;
 mod destination;
 mod dice;
 mod error;

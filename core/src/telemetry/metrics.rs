@@ -41,42 +41,42 @@ impl Counter {
     }
 }
 
-/// How one histogram of a worker is shown.
-pub struct TimeMetric {
+/// How one histogram of a block is shown.
+pub struct TimeMetric<B> {
     /// Its name, with the unit.
     pub name: &'static str,
     /// What is timed.
     pub help: &'static str,
     /// Finds it.
-    pub of: fn(&WorkerCounters) -> &Histogram,
+    pub of: fn(&B) -> &Histogram,
 }
 
-/// Every histogram of a worker.
-pub const TIMES: &[TimeMetric] = &[
-    TimeMetric {
-        name: "downstream_request_time_seconds",
-        help: "From a request's head to the end of its answer",
-        of: |w| &w.request_time,
-    },
-    TimeMetric {
-        name: "downstream_process_time_seconds",
-        help: "The part of downstream_request_time_seconds that was not spent waiting for the host's answer",
-        of: |w| &w.process_time,
-    },
-];
+/// A block of numbers that has one writer.
+pub trait Block: Default + 'static {
+    /// Every counter of the block: how to show it, and how to read it.
+    const METRICS: &'static [Metric<Self>];
+    /// Every histogram of the block.
+    const TIMES: &'static [TimeMetric<Self>];
+}
 
-/// Declares a block of counters and how each is shown.
+/// Declares a block of counters and histograms, and how each is shown.
 macro_rules! counters {
-    ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ident, $metric:literal, $help:literal;)* }) => {
+    (
+        $(#[$doc:meta])*
+        $name:ident { $($field:ident: $kind:ident, $metric:literal, $help:literal;)* }
+        times { $($time:ident: $seconds:literal, $timed:literal;)* }
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
         #[repr(align(64))]
-        pub struct $name { $(#[doc = $help] pub $field: Counter,)* }
+        pub struct $name { $(#[doc = $help] pub $field: Counter,)* $(#[doc = $timed] pub $time: Histogram,)* }
 
-        impl $name {
-            /// Every counter of the block: how to show it, and how to read it.
-            pub const METRICS: &'static [Metric<Self>] = &[
+        impl Block for $name {
+            const METRICS: &'static [Metric<Self>] = &[
                 $(Metric { name: $metric, help: $help, kind: Kind::$kind, read: |c| c.$field.get() },)*
+            ];
+            const TIMES: &'static [TimeMetric<Self>] = &[
+                $(TimeMetric { name: $seconds, help: $timed, of: |c| &c.$time },)*
             ];
         }
     };
@@ -135,6 +135,31 @@ counters! {
         status_5xx: Counter, "ferrogate_downstream_response_5xx", "Answers with a status of 500 to 599";
         bytes_write: Counter, "downstream_bytes_write", "Body bytes sent to clients";
     }
+    times {
+        request_time: "downstream_request_time_seconds", "From a request's head to the end of its answer";
+        process_time: "downstream_process_time_seconds", "The part of downstream_request_time_seconds that was not spent waiting for the host's answer";
+    }
+}
+
+counters! {
+    /// What one worker counts of one listener.
+    ListenerCounters {
+        connection_total: Counter, "ferrogate_listener_connection", "Connections accepted by the listener";
+        connection_active: Gauge, "ferrogate_listener_connection_active", "Connections of the listener open now";
+        request_total: Counter, "ferrogate_listener_request", "Requests received by the listener";
+        request_active: Gauge, "ferrogate_listener_request_active", "Requests of the listener in progress now";
+        request_failed: Counter, "ferrogate_listener_request_failed", "Requests of the listener that the gateway answered itself because of an error";
+        request_reset: Counter, "ferrogate_listener_request_reset", "Requests of the listener whose answer did not reach the client whole";
+        bytes_write: Counter, "ferrogate_listener_bytes_write", "Body bytes sent to clients of the listener";
+        status_1xx: Counter, "ferrogate_listener_response_1xx", "Answers of the listener with a status of 100 to 199";
+        status_2xx: Counter, "ferrogate_listener_response_2xx", "Answers of the listener with a status of 200 to 299";
+        status_3xx: Counter, "ferrogate_listener_response_3xx", "Answers of the listener with a status of 300 to 399";
+        status_4xx: Counter, "ferrogate_listener_response_4xx", "Answers of the listener with a status of 400 to 499";
+        status_5xx: Counter, "ferrogate_listener_response_5xx", "Answers of the listener with a status of 500 to 599";
+    }
+    times {
+        request_time: "ferrogate_listener_request_time_seconds", "From the head of a request to the listener to the end of its answer";
+    }
 }
 
 counters! {
@@ -167,35 +192,37 @@ counters! {
         request_timeout: Counter, "upstream_request_timeout", "Requests that were not answered in time";
         request_reset: Counter, "upstream_request_remote_reset", "Requests whose answer did not come or was malformed";
     }
+    times {
+        request_time: "upstream_request_duration_time_seconds", "From a request sent to the head of its answer";
+        connect_time: "ferrogate_upstream_connect_seconds", "Opening a connection, TLS included, when it could be opened";
+    }
 }
 
-/// What one worker counts, but for its clusters: those belong to what the workers share of a cluster.
+counters! {
+    /// What one worker counts of one host.
+    HostCounters {
+        connection_total: Counter, "ferrogate_upstream_host_connection", "Connections opened to the host";
+        connection_active: Gauge, "ferrogate_upstream_host_connection_active", "Connections to the host open now, idle ones included";
+        connection_con_fail: Counter, "ferrogate_upstream_host_connection_con_fail", "Connections to the host that could not be opened";
+        request_total: Counter, "ferrogate_upstream_host_request", "Requests sent to the host";
+        request_active: Gauge, "ferrogate_upstream_host_request_active", "Requests in progress at the host now";
+        response_success: Counter, "ferrogate_upstream_host_response_success", "Answers of the host with a status below 500";
+        response_failed: Counter, "ferrogate_upstream_host_response_failed", "Answers of the host with a status of 500 or more";
+        request_timeout: Counter, "ferrogate_upstream_host_request_timeout", "Requests that the host did not answer in time";
+        request_reset: Counter, "ferrogate_upstream_host_request_remote_reset", "Requests whose answer did not come from the host or was malformed";
+    }
+    times {}
+}
+
+/// What one worker counts, but for single listeners, clusters and hosts: those belong to what the workers share of them.
 #[derive(Debug, Default)]
 pub struct WorkerCounters {
     /// Its downstream side.
     pub downstream: DownstreamCounters,
-    /// From a request's head to the end of its answer.
-    pub request_time: Histogram,
-    /// The part of that which the gateway took itself: without the wait for the host's answer.
-    pub process_time: Histogram,
     /// How long its turns are.
     pub turns: Turns,
     /// What it runs right now.
     pub pulse: Pulse,
-}
-
-impl DownstreamCounters {
-    /// Counts an answer by the class of its status.
-    pub fn status(&self, status: u16) {
-        match status / 100 {
-            1 => self.status_1xx.inc(),
-            2 => self.status_2xx.inc(),
-            3 => self.status_3xx.inc(),
-            4 => self.status_4xx.inc(),
-            5 => self.status_5xx.inc(),
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]
@@ -209,11 +236,15 @@ mod tests {
         counters.connection_active.inc();
         counters.connection_active.dec();
         assert_eq!(counters.connection_active.get(), 1);
-        let mut names: Vec<_> = DownstreamCounters::METRICS.iter().map(|m| m.name).collect();
-        names.extend(UpstreamCounters::METRICS.iter().map(|m| m.name));
+        let (downstream, upstream) = (names::<DownstreamCounters>(), names::<UpstreamCounters>());
+        let mut names = [downstream, upstream, names::<ListenerCounters>(), names::<HostCounters>()].concat();
         let all = names.len();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    fn names<B: Block>() -> Vec<&'static str> {
+        B::METRICS.iter().map(|m| m.name).chain(B::TIMES.iter().map(|t| t.name)).collect()
     }
 }

@@ -7,5 +7,6 @@ pub mod local_clock;
 pub mod log_file;
 pub mod log_thread;
 pub mod metrics;
+pub mod per_worker;
 pub mod pulse;
 pub mod turns;

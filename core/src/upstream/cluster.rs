@@ -42,10 +42,10 @@ struct View<T: Transport> {
 }
 
 impl<T: Transport> Cluster<T> {
-    /// The cluster that `reach` reaches, on a worker. `previous` is what the worker had under this name: pools of hosts that stay are kept, if they
-    /// are reached in the same way.
+    /// The cluster that `reach` reaches, on the worker that it is of. `previous` is what the worker had under this name: pools of hosts that
+    /// stay are kept, if they are reached in the same way.
     #[must_use]
-    pub fn new(reach: Reach<T>, worker: usize, previous: Option<&Self>) -> Self {
+    pub fn new(reach: Reach<T>, previous: Option<&Self>) -> Self {
         let name = stable_hash(reach.config().name.as_bytes(), 0);
         let reach = Rc::new(reach);
         let seen = (reach.hosts.version(), reach.shared.health_version());
@@ -58,7 +58,7 @@ impl<T: Transport> Cluster<T> {
         }
         let view = View::new(reach.hosts.current(), kept);
         Self {
-            random: Random::new(name ^ worker as u64),
+            random: Random::new(name ^ reach.worker as u64),
             view: RefCell::new(view),
             seen: Cell::new(seen),
             destinations: Destinations::default(),

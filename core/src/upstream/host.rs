@@ -1,4 +1,4 @@
-//! A host as all workers see it: who it is, whether it is healthy, and how much it has to do.
+//! A host as all workers see it: who it is, whether it is healthy, how much it has to do, and what each of them counts of it.
 //!
 //! **Invariant:** everything that changes is an atomic; a reader may be a moment late, a count is never lost.
 
@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use super::pick::HostId;
 use super::tally::Tally;
 use crate::config::Address;
+use crate::telemetry::metrics::HostCounters;
+use crate::telemetry::per_worker::PerWorker;
 
 /// One host of a cluster. Lives as long as the cluster has its address, over any number of generations.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub struct Host {
     /// When it came or became healthy again, in milliseconds of the cluster's clock; 0: before the cluster served.
     since: AtomicU64,
     tally: OnceLock<Box<Tally>>,
+    counters: PerWorker<HostCounters>,
 }
 
 /// A reason why a host gets no requests.
@@ -44,6 +47,7 @@ impl Host {
             faults: AtomicU8::new(0),
             since: AtomicU64::new(since),
             tally: OnceLock::new(),
+            counters: PerWorker::default(),
         }
     }
 
@@ -95,6 +99,12 @@ impl Host {
     #[must_use]
     pub fn since(&self) -> u64 {
         self.since.load(Ordering::Relaxed)
+    }
+
+    /// What each worker counts of it, from when it first uses the host.
+    #[must_use]
+    pub fn counters(&self) -> &PerWorker<HostCounters> {
+        &self.counters
     }
 
     /// What all workers count of it. Made when it is first asked for: only some balancers and the outlier detection need it.

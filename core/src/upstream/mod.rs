@@ -8,6 +8,7 @@
 mod balancer;
 mod budget;
 mod cluster;
+mod counts;
 mod destinations;
 mod health;
 mod host;
@@ -24,6 +25,7 @@ mod tally;
 
 pub use budget::{BudgetShare, RetryingRequest};
 pub use cluster::Cluster;
+pub use counts::Active;
 pub use health::Probes;
 pub use host::{Fault, Host};
 pub use host_set::{HostSet, Hosts, Member};

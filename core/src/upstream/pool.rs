@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
+use super::counts::{Active, Counts};
 use super::host::Host;
 use super::outlier;
 use super::pick::{HostId, Outcome};
@@ -28,7 +29,7 @@ pub struct HostPool<T: Transport> {
     name: Rc<str>,
     /// Plain text although the cluster has TLS.
     plain: bool,
-    counters: Arc<UpstreamCounters>,
+    counts: Counts,
     reach: RefCell<Rc<Reach<T>>>,
     idle: RefCell<Vec<Idle<MaybeTls<T::Conn>>>>,
     /// Requests of this worker that wait for a connection to this host.
@@ -92,11 +93,11 @@ impl<T: Transport> HostPool<T> {
     pub fn new(host: Arc<Host>, plain: bool, reach: Rc<Reach<T>>) -> Rc<Self> {
         let name = host.address().to_string().into();
         let (idle, waiting, returned) = (RefCell::default(), Cell::new(0), Notify::new());
-        let counters = Arc::clone(&reach.counters);
+        let counts = Counts::new(Arc::clone(&reach.counters), host.counters().of(reach.worker));
         let (reach, lender) = (RefCell::new(reach), OnceCell::new());
         Rc::new_cyclic(|me| {
             let me = Weak::clone(me);
-            Self { host, name, plain, counters, reach, idle, waiting, returned, lender, me }
+            Self { host, name, plain, counts, reach, idle, waiting, returned, lender, me }
         })
     }
 
@@ -127,20 +128,26 @@ impl<T: Transport> HostPool<T> {
     /// What this worker counts of the host's cluster.
     #[must_use]
     pub fn counters(&self) -> &UpstreamCounters {
-        &self.counters
+        &self.counts.cluster
+    }
+
+    /// Counts a request that is sent.
+    pub fn count_request(&self) {
+        self.counts.request();
+    }
+
+    /// Counts a request as in progress, as long as the result lives.
+    #[must_use]
+    pub fn active(&self) -> Active<'_> {
+        self.counts.active()
     }
 
     /// Says what became of a request at this host. Once for each connection that was checked out.
     pub fn report(&self, outcome: Outcome) {
         let reach = self.reach.borrow();
-        let counters = &*self.counters;
-        match outcome {
-            Outcome::Answered { status, .. } if status < 500 => counters.response_success.inc(),
-            Outcome::Answered { .. } => counters.response_failed.inc(),
-            Outcome::Timeout => counters.request_timeout.inc(),
-            Outcome::Reset => counters.request_reset.inc(),
-            Outcome::Unreachable => counters.connection_con_fail.inc(),
-            Outcome::Abandoned => return,
+        self.counts.outcome(outcome);
+        if outcome == Outcome::Abandoned {
+            return;
         }
         if reach.is_counted() {
             let (status, took) = match outcome {
@@ -152,7 +159,7 @@ impl<T: Transport> HostPool<T> {
         if let Some(config) = &reach.config().outlier
             && outlier::observe(config, self.host.tally(), outcome)
         {
-            outlier::eject(config, &reach.hosts.current(), &self.host, &reach.shared, counters);
+            outlier::eject(config, &reach.hosts.current(), &self.host, &reach.shared, self.counters());
         }
     }
 
@@ -175,11 +182,10 @@ impl<T: Transport> HostPool<T> {
             }
         };
         // Boxed: it is large, and most requests find a connection.
-        match Box::pin(reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout())).await {
+        match Box::pin(self.open(&reach)).await {
             Ok(conn) => {
                 std::mem::forget((place, entered));
-                self.counters.connection_total.inc();
-                self.counters.connection_active.inc();
+                self.counts.opened();
                 Ok(self.lease(Box::new(ClientConn::new(conn, Rc::clone(&reach.limits)))))
             }
             Err(e) => {
@@ -235,6 +241,14 @@ impl<T: Transport> HostPool<T> {
         }
     }
 
+    /// Opens a connection, and takes the time of it.
+    async fn open(&self, reach: &Reach<T>) -> Result<MaybeTls<T::Conn>, ConnectError> {
+        let begun = Instant::now();
+        let conn = reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout()).await?;
+        self.counters().connect_time.note(begun.elapsed());
+        Ok(conn)
+    }
+
     fn lease(self: &Rc<Self>, conn: Box<ClientConn<MaybeTls<T::Conn>>>) -> Lease<MaybeTls<T::Conn>> {
         Lease::new(conn, Rc::clone(self) as Rc<dyn Home<_>>)
     }
@@ -245,7 +259,7 @@ impl<T: Transport> HostPool<T> {
         if let Some(max) = reach.config().breakers.requests_max
             && !reach.shared.begin(max)
         {
-            self.counters.request_overflow.inc();
+            self.counters().request_overflow.inc();
             return Err(ConnectError::Overflow(Overflow::Requests));
         }
         if reach.is_counted() {
@@ -325,8 +339,7 @@ impl<T: Transport> HostPool<T> {
 
     /// A connection that was open is not any more.
     fn closed(&self) {
-        self.counters.connection_active.dec();
-        self.counters.connection_close.inc();
+        self.counts.closed();
         self.unplace();
     }
 
@@ -348,11 +361,11 @@ impl<T: Transport> HostPool<T> {
         let attach = |conn| reach.transport.attach(conn).map(MaybeTls::Plain);
         match ClientConn::attach(lent.conn, Rc::clone(&reach.limits), attach) {
             Ok(conn) => {
-                self.counters.connection_active.inc();
+                self.counts.came();
                 Some(Box::new(conn))
             }
             Err(_) => {
-                self.counters.connection_close.inc();
+                self.counters().connection_close.inc();
                 self.unplace();
                 None
             }
@@ -361,7 +374,7 @@ impl<T: Transport> HostPool<T> {
 
     /// Closes a connection that was lent.
     fn discard(&self, reach: &Reach<T>, lent: Lent) {
-        self.counters.connection_close.inc();
+        self.counters().connection_close.inc();
         if reach.is_counted() {
             lent.host.tally().conns.fetch_sub(1, Ordering::Relaxed);
         }
@@ -391,7 +404,7 @@ impl<T: Transport> HostPool<T> {
     fn lend(&self, shared: &ClusterShared, conn: ClientConn<MaybeTls<T::Conn>>) {
         match conn.detach() {
             Some(conn) => {
-                self.counters.connection_active.dec();
+                self.counts.went();
                 shared.lend(Lent { host: Arc::clone(&self.host), conn });
             }
             // It can't leave: its place can.

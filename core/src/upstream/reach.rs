@@ -23,6 +23,8 @@ use crate::tls::{HandshakeError, MaybeTls};
 
 /// What the pools of a cluster have in common.
 pub struct Reach<T: Transport> {
+    /// The worker's index.
+    pub worker: usize,
     /// The worker's.
     pub transport: T,
     /// How to talk TLS to the hosts; None: plain text.

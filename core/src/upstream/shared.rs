@@ -6,7 +6,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
@@ -16,6 +15,7 @@ use super::host::Host;
 use super::pick::HostId;
 use crate::stream::client::DetachedConn;
 use crate::telemetry::metrics::UpstreamCounters;
+use crate::telemetry::per_worker::PerWorker;
 
 /// The shared state of one cluster. Kept by name from one generation to the next.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ pub struct ClusterShared {
     dns: [AtomicU64; 2],
     /// Where the cluster's clock starts.
     epoch: Instant,
-    /// What each worker counts of it, by the worker's index; made when the worker first uses the cluster.
-    counters: ArcSwap<Vec<Option<Arc<UpstreamCounters>>>>,
+    /// What each worker counts of it, from when it first uses the cluster.
+    counters: PerWorker<UpstreamCounters>,
 }
 
 /// A retry in progress, counted while this lives.
@@ -86,7 +86,7 @@ impl Default for ClusterShared {
             rated: AtomicU64::new(0),
             dns: [AtomicU64::new(0), AtomicU64::new(0)],
             epoch: Instant::now(),
-            counters: ArcSwap::default(),
+            counters: PerWorker::default(),
         }
     }
 }
@@ -232,28 +232,10 @@ impl ClusterShared {
         self.dns[1].load(Ordering::Relaxed)
     }
 
-    /// What a worker counts of it: the same for every generation.
+    /// What each worker counts of it: the same for every generation.
     #[must_use]
-    pub fn counters(&self, worker: usize) -> Arc<UpstreamCounters> {
-        let made = Arc::new(UpstreamCounters::default());
-        self.counters.rcu(|before| {
-            let mut all = Vec::clone(before);
-            if all.len() <= worker {
-                all.resize(worker + 1, None);
-            }
-            all[worker].get_or_insert_with(|| Arc::clone(&made));
-            all
-        });
-        self.counters.load().get(worker).and_then(Clone::clone).unwrap_or(made)
-    }
-
-    /// One number, added up over the workers. None: no worker has used the cluster yet.
-    #[must_use]
-    pub fn sum(&self, read: fn(&UpstreamCounters) -> u64) -> Option<u64> {
-        let all = self.counters.load();
-        let mut counted = all.iter().flatten().peekable();
-        counted.peek()?;
-        Some(counted.map(|c| read(c)).fold(0, u64::wrapping_add))
+    pub fn counters(&self) -> &PerWorker<UpstreamCounters> {
+        &self.counters
     }
 }
 
@@ -328,15 +310,5 @@ mod tests {
         assert!(shared.begin(1) && !shared.begin(1));
         shared.end();
         assert!(shared.begin(1));
-    }
-
-    #[test]
-    fn each_worker_counts_for_itself() {
-        let shared = ClusterShared::default();
-        assert_eq!(shared.sum(|c| c.request_total.get()), None);
-        shared.counters(2).request_total.add(2);
-        shared.counters(0).request_total.add(3);
-        shared.counters(2).request_total.add(1);
-        assert_eq!(shared.sum(|c| c.request_total.get()), Some(6));
     }
 }

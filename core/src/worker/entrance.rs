@@ -35,7 +35,8 @@ pub(super) struct Entrance<T: Transport> {
     pub(super) id: u32,
     worker: Rc<Worker<T>>,
     current: Rc<Current<T>>,
-    proxy: Proxy<T>,
+    /// Another one when the listener has another name: it is counted under that.
+    proxy: RefCell<Proxy<T>>,
     config: RefCell<Arc<ListenerConfig>>,
     tls: RefCell<Option<ServerTls>>,
     limits: RefCell<Rc<Limits>>,
@@ -57,7 +58,7 @@ pub(super) async fn adopt<T: Transport>(
         let config = Arc::clone(&entrance.config.borrow());
         let kept = generation.listeners().find(|(_, new)| is_same_entrance(&new.config, &config.config));
         match kept {
-            Some((_, new)) => entrance.take_over(generation, new),
+            Some((slot, new)) => entrance.take_over(generation, slot, new),
             None => entrance.retire(),
         }
         kept.is_some()
@@ -92,7 +93,7 @@ impl<T: Transport> Entrance<T> {
         let current = Rc::new(Current::new(Rc::clone(generation)));
         let entrance = Rc::new(Self {
             id: worker.next_entrance(),
-            proxy: Proxy::new(Rc::clone(&current), slot, Arc::clone(&worker.counters)),
+            proxy: RefCell::new(Proxy::new(Rc::clone(&current), slot, Arc::clone(&worker.counters))),
             worker: Rc::clone(worker),
             current,
             config: RefCell::new(Arc::clone(config)),
@@ -110,8 +111,9 @@ impl<T: Transport> Entrance<T> {
 
     /// From now on as the generation has it: new connections in everything, those that are open from their next request on, but for TLS
     /// and limits.
-    fn take_over(&self, generation: &Rc<Generation<T>>, config: &Arc<ListenerConfig>) {
+    fn take_over(&self, generation: &Rc<Generation<T>>, slot: Slot, config: &Arc<ListenerConfig>) {
         self.current.set(Rc::clone(generation));
+        self.proxy.replace(Proxy::new(Rc::clone(&self.current), slot, Arc::clone(&self.worker.counters)));
         self.tls.replace(config.tls.as_deref().cloned());
         self.limits.replace(Rc::new(listener_limits(generation.limits(), &config.config)));
         self.config.replace(Arc::clone(config));
@@ -180,7 +182,8 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
         let limits = Rc::clone(&entrance.limits.borrow());
         match accepted {
             Ok(conn) => {
-                let (state, present) = worker.enter(&limits, entrance.id, entrance.tls.borrow().is_some());
+                let listener = Arc::clone(entrance.proxy.borrow().listener_counters());
+                let (state, present) = worker.enter(&limits, (entrance.id, listener), entrance.tls.borrow().is_some());
                 if entrance.retired.get() {
                     state.ask(Wish::Close);
                 }
@@ -286,7 +289,7 @@ fn start<T: Transport>(
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
-    let (proxy, is_tls) = (entrance.proxy.clone(), matches!(conn, MaybeTls::Tls(_)));
+    let (proxy, is_tls) = (entrance.proxy.borrow().clone(), matches!(conn, MaybeTls::Tls(_)));
     // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
     spawn_local(serve(conn, is_tls, proxy, limits, state, present));
 }

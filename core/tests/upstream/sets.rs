@@ -103,7 +103,7 @@ fn too_few_healthy_hosts_are_a_panic() {
     let last = worker.pick(&Wish::default()).unwrap();
     last.report(Outcome::Reset);
     assert_eq!(spread(&stage, 100)[..4], [25; 4]);
-    assert!(stage.shared.sum(|c| c.lb_panic.get()).unwrap() >= 100);
+    assert!(stage.shared.counters().sum(|c| c.lb_panic.get()).unwrap() >= 100);
 }
 
 #[test]

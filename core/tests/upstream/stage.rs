@@ -101,14 +101,15 @@ impl Stage {
     /// The cluster of one worker.
     pub(crate) fn worker(&self, index: usize) -> Cluster<Nowhere> {
         let reach = Reach {
+            worker: index,
             transport: Nowhere,
             tls: None,
             hosts: Arc::clone(&self.hosts),
             limits: Rc::new(Limits::default()),
-            counters: self.shared.counters(index),
+            counters: self.shared.counters().of(index),
             shared: Arc::clone(&self.shared),
         };
-        Cluster::new(reach, index, None)
+        Cluster::new(reach, None)
     }
 
     /// The number of a host in the list, by its address.

@@ -497,6 +497,13 @@ const LIMITS: &[Key] = &[
         "Answers of one listener that are being compressed at a time, of all workers together, at most; further ones go as they are. Each \
          holds up to 1 MiB.",
     ),
+    key(
+        "host_metrics_max",
+        Number,
+        "1024",
+        "Hosts, of all clusters together, that the metrics show one by one, at most; of further ones that were used only the number is shown, \
+         as `ferrogate_upstream_hosts_omitted`.",
+    ),
     key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
     key(
         "body_bytes_per_second_min",

@@ -35,6 +35,7 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
             .size(r, "access_log_queue_bytes_max", 0..=1 << 40)
             .unwrap_or(d.access_log_queue_bytes_max),
         compressions_max: f.number(r, "compressions_max", 0..=COUNT_MAX).unwrap_or(d.compressions_max),
+        host_metrics_max: f.number(r, "host_metrics_max", 0..=COUNT_MAX).unwrap_or(d.host_metrics_max),
         head_timeout: f.duration(r, "head_timeout").unwrap_or(d.head_timeout),
         body_bytes_per_second_min: f
             .number(r, "body_bytes_per_second_min", 0..=COUNT_MAX)

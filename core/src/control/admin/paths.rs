@@ -102,7 +102,7 @@ impl Admin {
             None => json_reply(&all),
             Some(key) => match all.get(&key) {
                 Some(part) => json_reply(&json!({ key: part })),
-                None => text(404, "there is no such group: downstream, upstream\n".into()),
+                None => text(404, "there is no such group: downstream, listener, upstream\n".into()),
             },
         }
     }
