@@ -41,8 +41,8 @@ fn row(bytes: usize, round_trip_ms: u64, loss: f64, seeds: u64) {
     }
     times.sort_by(f64::total_cmp);
     let mean = times.iter().sum::<f64>() / times.len() as f64;
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-    let (p50, p99, each) = (at(0.5), at(0.99), repaired as f64 / seeds as f64);
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    let (p50, p99, each) = (at(50), at(99), repaired as f64 / seeds as f64);
     println!("| {bytes} | {round_trip_ms} | {:.1} | {mean:.1} | {p50:.1} | {p99:.1} | {each:.2} |", loss * 100.0);
 }
 

@@ -61,11 +61,7 @@ impl<T: Transport> Proxy<T> {
             cluster.name().clone_into(&mut notes.cluster);
         }
         let hash = forward.hash(x, || generation.draw());
-        let key = match &hash {
-            Some(hash) => hash.key,
-            None if cluster.goes_by_hash() => Forward::default_hash(x),
-            None => None,
-        };
+        let key = key(hash.as_ref(), &cluster, x);
         let destination = cluster.original_dst().and_then(|original| destination(original, x, generation.snapshot()));
         let limits = generation.limits();
         route.edit_request(x, limits.request_line_bytes_max)?;
@@ -217,6 +213,15 @@ fn choose<'f, T: Transport>(
             let id = name.and_then(|name| generation.snapshot().cluster_id(&name)).ok_or_else(Error::no_route)?;
             Ok((generation.cluster(id), metadata))
         }
+    }
+}
+
+/// What a balancer that goes by hashes is to go by: what the route says, else a part of the request that stays.
+fn key<T: Transport>(hash: Option<&HashKey>, cluster: &Cluster<T>, x: &Exchange) -> Option<u64> {
+    match hash {
+        Some(hash) => hash.key,
+        None if cluster.goes_by_hash() => Forward::default_hash(x),
+        None => None,
     }
 }
 
