@@ -349,6 +349,9 @@ impl Shared {
         let framing =
             if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {bytes}") };
         wire.send(format!("HTTP/1.1 200 OK\r\n{}{framing}\r\n\r\n", content_type(head)).as_bytes())?;
+        if head.start.starts_with("HEAD ") {
+            return Ok(After::Keep);
+        }
         let mut piece = vec![0; PIECE_BYTES];
         let mut done = 0;
         while done < bytes {
