@@ -171,7 +171,7 @@ const CONTROL: &[Key] = &[
         "dynamic_config",
         Bool,
         "false",
-        "Whether the admin API may change the configuration (`update_config`), for clients on this host.",
+        "Whether the admin API may change the configuration (`update_config`, `update_route`), for clients on this host.",
     ),
     key("auto_config", Bool, "false", "Whether such a change is written to the file, as JSON. (MOSN: a feature gate.)"),
 ];
