@@ -71,7 +71,7 @@ pub(crate) struct Plan {
     /// The new configuration file.
     #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// What to compare with: the old file, or the admin API of a running process (IP:PORT). Default: the admin API of the new file.
+    /// What to compare with: the old file, or the admin API of a running process (IP:PORT or unix:/PATH). Default: the admin API of the new file.
     #[arg(long, value_name = "FILE|ADDRESS")]
     pub(crate) against: Option<String>,
 }

@@ -145,10 +145,12 @@ pub struct ListenOptions {
     pub backlog_conns_max: u32,
     /// Whether several workers bind the same address, each with a queue of its own (`SO_REUSEPORT`).
     pub reuse_port: bool,
+    /// Whether only the user of this process may connect to a unix socket (mode 0600).
+    pub owner_only: bool,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog_conns_max: 4096, reuse_port: true }
+        Self { backlog_conns_max: 4096, reuse_port: true, owner_only: false }
     }
 }

@@ -293,8 +293,25 @@ fn each_kind_of_mistake_is_told_in_its_words() {
         ),
         (
             "file",
-            "admin: {address: {pipe: {path: /x}}}",
-            "warning: admin.address.pipe: `pipe` has no function yet: the admin API does not listen on a unix socket",
+            "admin: {address: {pipe: {path: /x, mode: 432}}}",
+            "warning: admin.address.pipe.mode: `mode` has no function yet: the socket is for the user that the gateway runs as (0600)",
+        ),
+        ("file", "admin: {address: {pipe: {path: /x}}}", ""),
+        ("file", "admin: {address: {pipe: {}}}", "error: admin.address.pipe: the key `path` is missing"),
+        (
+            "file",
+            "admin: {address: {pipe: {path: \"@x\"}}}",
+            "error: admin.address.pipe.path: an abstract socket is open to everyone (write a path)",
+        ),
+        (
+            "file",
+            "admin: {address: {pipe: {path: /x}, socket_address: {port_value: 1}}}",
+            "error: admin.address.pipe: both `socket_address` and `pipe` (keep one of the two)",
+        ),
+        (
+            "file",
+            "admin: {address: {socket_address: {port_value: 1}}}",
+            "error: servers[0].listeners[0]: the address 127.0.0.1:1 is taken by the admin API",
         ),
         (
             "file",

@@ -2,9 +2,11 @@
 //!
 //! **Invariant:** an option set on the listening socket is inherited by what it accepts, so that an accept costs no further system call.
 
+use std::fs::{File, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,6 +48,10 @@ pub fn probe(address: &Address) -> io::Result<()> {
 pub(crate) fn listen_unix(path: &Path, options: &ListenOptions) -> io::Result<std::os::unix::net::UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     let address = SockAddr::unix(path)?;
+    if options.owner_only {
+        // The file gets the mode that the socket has when it is bound: nobody can come in between.
+        File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(0o600))?;
+    }
     match socket.bind(&address) {
         Err(e) if e.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
             std::fs::remove_file(path)?;

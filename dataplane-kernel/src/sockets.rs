@@ -27,10 +27,19 @@ struct Table {
     inherited: HashMap<Address, Vec<Option<OwnedFd>>>,
     /// In use here, by a number that only grows.
     used: Vec<(u64, Address, OwnedFd)>,
-    shared: HashMap<std::path::PathBuf, (UnixListener, usize)>,
+    shared: HashMap<std::path::PathBuf, Shared>,
     next: u64,
     /// Paths are the new process's now: they stay when we end.
     handed_over: bool,
+}
+
+/// The socket of a unix path.
+struct Shared {
+    listener: UnixListener,
+    /// Workers that listen on it.
+    users: usize,
+    /// Whether more of them may.
+    is_open: bool,
 }
 
 /// Sockets that a listener uses; closed for the process when dropped.
@@ -80,7 +89,7 @@ impl Sockets {
         let shared = table
             .shared
             .iter()
-            .map(|(path, (socket, _))| Ok((Address::Unix(path.clone()), socket.as_fd().try_clone_to_owned()?)));
+            .map(|(path, s)| Ok((Address::Unix(path.clone()), s.listener.as_fd().try_clone_to_owned()?)));
         used.chain(shared).collect()
     }
 
@@ -118,11 +127,16 @@ impl Sockets {
         Ok((taken, used))
     }
 
+    /// The socket of a unix path: that of the other workers, else the one that was handed over, else a new one.
     pub(crate) fn listen_unix(&self, path: &Path, options: &ListenOptions) -> io::Result<UnixListener> {
         let mut table = self.table();
-        if let Some((listener, users)) = table.shared.get_mut(path).filter(|_| options.reuse_port) {
-            let listener = listener.try_clone()?;
-            *users += 1;
+        if let Some(shared) = table.shared.get_mut(path) {
+            if !(shared.is_open && options.reuse_port) {
+                // Two who know nothing of each other would each get a part of the connections.
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            let listener = shared.listener.try_clone()?;
+            shared.users += 1;
             return Ok(listener);
         }
         let inherited = table.inherited.remove(&Address::Unix(path.to_owned()));
@@ -131,7 +145,8 @@ impl Sockets {
             None => socket::listen_unix(path, options)?,
         };
         listener.set_nonblocking(true)?;
-        table.shared.insert(path.to_owned(), (listener.try_clone()?, 1));
+        let shared = Shared { listener: listener.try_clone()?, users: 1, is_open: options.reuse_port };
+        table.shared.insert(path.to_owned(), shared);
         Ok(listener)
     }
 
@@ -139,9 +154,9 @@ impl Sockets {
     pub(crate) fn leave(&self, path: &Path) {
         let mut table = self.table();
         let handed_over = table.handed_over;
-        let Some((_, users)) = table.shared.get_mut(path) else { return };
-        *users -= 1;
-        if *users == 0 {
+        let Some(shared) = table.shared.get_mut(path) else { return };
+        shared.users -= 1;
+        if shared.users == 0 {
             table.shared.remove(path);
             if !handed_over {
                 let _ = std::fs::remove_file(path);
@@ -159,5 +174,31 @@ impl Drop for Used {
     fn drop(&mut self) {
         let ids = &self.ids;
         self.sockets.table().used.retain(|(id, ..)| !ids.contains(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_one_has_alone_is_shared_with_nobody() {
+        let path = std::env::temp_dir().join(format!("ferrogate-sockets-{}", std::process::id()));
+        let sockets = Sockets::default();
+        let shared = ListenOptions::default();
+        let alone = ListenOptions { reuse_port: false, owner_only: true, ..ListenOptions::default() };
+        for (first, second) in [(&alone, &shared), (&alone, &alone), (&shared, &alone)] {
+            let _first = sockets.listen_unix(&path, first).unwrap();
+            if first.owner_only {
+                assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            }
+            let refused = sockets.listen_unix(&path, second).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+            sockets.leave(&path);
+            assert!(!path.exists());
+        }
     }
 }

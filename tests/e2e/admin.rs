@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use test_support::load::{Habit, Load};
 use test_support::{Client, Config, Origin, wait_until};
 
 use crate::stage::{Plane, Stage, binary, on_both_planes};
@@ -151,7 +152,7 @@ fn garbage_is_answered() {
     let config = Config::proxy_to(&[origin.address()]).extra("control: {dynamic_config: true}\n");
     let stage = Plane::Kernel.start(config).expect("always there");
     let client = || Client::connect(stage.gateway.admin);
-    for path in ["/api/v1/update_config", "/api/v1/update_loglevel"] {
+    for path in ["/api/v1/update_config", "/api/v1/update_route", "/debug/update_route", "/api/v1/update_loglevel"] {
         for body in [
             "",
             "{",
@@ -206,6 +207,55 @@ fn the_configuration_is_changed_where_that_is_allowed() {
     assert_eq!(client.get("/").text(), "two");
     // The change and the reload, and none for the file that was written.
     assert!((stage.gateway.metric("ferrogate_config_generation", "") - 3.0).abs() < 0.1);
+}
+
+/// MOSN's way to change the routes of one virtual host: traffic goes on, what is wrong changes nothing.
+#[test]
+fn routes_come_and_go_under_traffic() {
+    let origin = Origin::start("one");
+    let config = Config::proxy_to(&[origin.address()]).workers(2);
+    // No route that takes all requests: one that is added stands behind it.
+    let text = config.text().replace("{prefix: /}", "{prefix: /first}");
+    let off = Plane::Kernel.start(config.clone().verbatim(&text)).expect("always there");
+    let post = |stage: &Stage, path: &str, kind: &str, rest: &str| {
+        let body = format!(r#"{{"type": "{kind}", "config": {{"router_config_name": {rest}}}}}"#);
+        Client::connect(stage.gateway.admin).ask("POST", path, "", body.as_bytes())
+    };
+    assert_eq!(post(&off, "/api/v1/update_route", "remove", r#""web""#).status, 403, "the switch is off");
+    drop(off);
+    let text = text + "control: {dynamic_config: true, auto_config: true}\n";
+    let stage = Plane::Kernel.start(config.verbatim(&text)).expect("always there");
+    let added = |prefix: &str, cluster: &str| {
+        format!(r#""route": {{"match": {{"prefix": "{prefix}"}}, "route": {{"cluster_name": "{cluster}"}}}}"#)
+    };
+    let is_third = || (stage.gateway.metric("ferrogate_config_generation", "") - 3.0).abs() < 0.1;
+    let load = Load::start(stage.address, "/first", &[Habit::KeepAlive, Habit::New]);
+    let mut client = stage.client();
+    assert_eq!(client.get("/added").status, 404);
+    let rest = format!(r#""web", "domain": "*", {}"#, added("/added", "origins"));
+    let answer = post(&stage, "/api/v1/update_route", "add", &rest);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let rest = format!(r#""web", {}"#, added("/default", "origins"));
+    assert_eq!(post(&stage, "/debug/update_route", "add", &rest).status, 200);
+    wait_until("the routes are there, on an open connection", || {
+        client.get("/added").status == 200 && client.get("/default").text() == "one"
+    });
+    assert!(is_third(), "one for each");
+    for (rest, told) in [
+        (format!(r#""web", "domain": "shop.test", {}"#, added("/x", "origins")), "`shop.test`"),
+        (format!(r#""none", "domain": "*", {}"#, added("/x", "origins")), "`none`"),
+        (format!(r#""web", "domain": "*", {}"#, added("/x", "nowhere")), "nowhere"),
+    ] {
+        let refused = post(&stage, "/api/v1/update_route", "add", &rest);
+        assert!(refused.status == 422 && refused.text().contains(told), "{rest}: {refused:?}");
+    }
+    assert!(is_third() && client.get("/added").status == 200, "what was refused changed nothing");
+    let (answered, failures) = load.finish();
+    assert!(failures.is_empty(), "of {answered}: {failures:?}");
+    stage.gateway.reload().expect("what was written can be read");
+    assert_eq!(client.get("/added").status, 200, "the file has it");
+    assert_eq!(post(&stage, "/api/v1/update_route", "remove", r#""web", "domain": "*""#).status, 200);
+    wait_until("all routes are gone", || client.get("/added").status == 404 && client.get("/first").status == 404);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn serving(gateway: &Gateway) -> Option<u32> {
 }
 
 /// Whether a process runs; one that has ended and was not waited for does not.
-fn is_alive(id: u32) -> bool {
+pub fn is_alive(id: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
 }

@@ -64,6 +64,10 @@ fn addresses(r: &mut Reader, config: &Config) {
             continue;
         }
         match seen.get(&listener.address) {
+            _ if config.admin.as_ref() == Some(&listener.address) => {
+                let message = format!("the address {} is taken by the admin API", listener.address);
+                r.error_at(&listener.origin, message, "");
+            }
             Some(first) => {
                 let line = r.line_of(first.place);
                 let message = format!("the address {} is taken by the listener {line}", listener.address);

@@ -55,8 +55,12 @@ pub fn print_what_to_try(config: &Config, admin: Option<&Address>) {
             }
         }
     }
-    if let Some(admin) = admin {
-        println!("The admin API: http://{admin}/\n");
+    match admin {
+        Some(Address::Inet(admin)) => println!("The admin API: http://{admin}/\n"),
+        Some(Address::Unix(path)) => {
+            println!("The admin API: curl --unix-socket {} http://localhost/\n", path.display());
+        }
+        None => {}
     }
 }
 

@@ -80,7 +80,7 @@ struct Request {
 }
 
 /// Changes a configuration, as JSON; says why it can't.
-type ChangeDocument = Box<dyn FnOnce(&mut Value) -> Result<(), &'static str> + Send>;
+type ChangeDocument = Box<dyn FnOnce(&mut Value) -> Result<(), ReloadError> + Send>;
 
 impl Reloader {
     /// For the configuration that is in force, made of the file at `path`; and the way to it.
@@ -197,10 +197,9 @@ impl Reloader {
     fn document(&self, change: Option<ChangeDocument>) -> Result<Document, ReloadError> {
         let Some(change) = change else { return Ok(Document::load(&self.path)) };
         let before = self.status.document.load();
-        let told = |why: &str| ReloadError(vec![why.to_owned()]);
-        let mut config: Value =
-            serde_json::from_str(&before.json()).map_err(|_| told("the configuration in force can't be changed"))?;
-        change(&mut config).map_err(told)?;
+        let mut config: Value = serde_json::from_str(&before.json())
+            .map_err(|_| ReloadError(vec!["the configuration in force can't be changed".into()]))?;
+        change(&mut config)?;
         Ok(Document::parse(&format!("{config:#}"), &format!("{} (changed)", self.path.display())))
     }
 
@@ -281,7 +280,7 @@ impl Reloads {
     /// Why it can't be changed so.
     pub async fn change(
         &self,
-        change: impl FnOnce(&mut Value) -> Result<(), &'static str> + Send + 'static,
+        change: impl FnOnce(&mut Value) -> Result<(), ReloadError> + Send + 'static,
     ) -> Result<u64, ReloadError> {
         self.ask("a change by the admin API", Some(Box::new(change))).await
     }

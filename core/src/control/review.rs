@@ -151,7 +151,9 @@ async fn running<T: Transport>(transport: &T, address: &Address) -> Result<Docum
 /// The whole answer. By HTTP/1.0, so that its end is the end of the connection.
 async fn ask<T: Transport>(transport: &T, address: &Address) -> io::Result<Vec<u8>> {
     let mut conn = transport.connect(address).await?;
-    let request = format!("GET {DUMP} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    // A path is no host.
+    let host = address.inet().map_or_else(|| "localhost".to_owned(), |inet| inet.to_string());
+    let request = format!("GET {DUMP} HTTP/1.0\r\nHost: {host}\r\n\r\n");
     poll_fn(|cx| {
         conn.poll_write_with(cx, request.len(), |room| {
             room[..request.len()].copy_from_slice(request.as_bytes());

@@ -14,7 +14,7 @@ use super::share::Share;
 use super::{Filter, Phase, Verdict};
 use crate::config::schema::{Abort, ClusterId, Delay, Fault, FieldMatch};
 use crate::message::{Exchange, ResponseFlags};
-use crate::router::{Route, RouteAction};
+use crate::router::{Chosen, Route, RouteAction};
 
 /// The filter.
 pub(super) struct FaultFilter {
@@ -33,8 +33,13 @@ struct Settings {
 /// Which clusters' requests are meant.
 enum Target {
     Any,
-    /// This one; None: one that there is not.
-    Only(Option<ClusterId>),
+    /// Those to this one.
+    Only {
+        name: String,
+        id: ClusterId,
+    },
+    /// Nobody's: there is no such cluster.
+    None,
 }
 
 impl FaultFilter {
@@ -78,22 +83,35 @@ impl Filter for FaultFilter {
 
 impl Settings {
     fn new(config: &Fault, ground: &Ground<'_>) -> Self {
+        let target = match &config.cluster {
+            None => Target::Any,
+            Some(name) => (ground.cluster)(name).map_or(Target::None, |id| Target::Only { name: name.clone(), id }),
+        };
         Self {
             delay: config.delay.map(|d| (d, Share::new(d.percent))),
             abort: config.abort.map(|a| (a, Share::new(a.percent))),
-            target: config.cluster.as_deref().map_or(Target::Any, |name| Target::Only((ground.cluster)(name))),
+            target,
             fields: config.fields.clone(),
         }
     }
 
     fn is_meant(&self, x: &Exchange, route: Option<&Route>) -> bool {
-        let to_it = match &self.target {
-            Target::Any => true,
-            Target::Only(meant) => match route.map(|r| &r.action) {
-                Some(RouteAction::Forward(forward)) => meant.is_some() && *meant == forward.only_cluster(),
-                _ => false,
-            },
+        self.target.is_meant(x, route) && all_hold(&self.fields, x.request.head.http())
+    }
+}
+
+impl Target {
+    fn is_meant(&self, x: &Exchange, route: Option<&Route>) -> bool {
+        let (name, id) = match self {
+            Self::Any => return true,
+            Self::None => return false,
+            Self::Only { name, id } => (name, *id),
         };
-        to_it && all_hold(&self.fields, x.request.head.http())
+        let Some(RouteAction::Forward(forward)) = route.map(|r| &r.action) else { return false };
+        // The proxy chooses by the same number when the filters have let the request pass.
+        match forward.choose(|| x.drawn.unwrap_or_default()) {
+            Chosen::Cluster(chosen, _) => chosen == id,
+            Chosen::Named(variable, _) => Chosen::name(variable, x).is_some_and(|chosen| chosen == name.as_bytes()),
+        }
     }
 }

@@ -51,6 +51,9 @@ pub struct Exchange {
     pub notes: Option<Box<Notes>>,
     /// What the metadata of its host must say besides what its route asks for.
     pub metadata: Option<Box<MetadataMatch>>,
+    /// The number that decides where its route chooses a cluster by weight, so that filters and the proxy see the same choice. None: there
+    /// are no filters, and it is drawn when the choice is made.
+    pub drawn: Option<u64>,
     /// How many copies it has where its route has a mirror policy.
     pub copies: Copies,
     /// What is given back when the request is over: places in limits.
@@ -201,6 +204,7 @@ impl Exchange {
             wanted: Wanted::default(),
             notes: None,
             metadata: None,
+            drawn: None,
             copies: Copies::default(),
             held: Vec::new(),
         }

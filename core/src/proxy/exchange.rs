@@ -53,10 +53,11 @@ impl<T: Transport> Proxy<T> {
             x.wanted = logs.wanted();
         }
         let filters = generation.filters(self.listener);
-        if !filters.is_empty()
-            && let Round::Reply(answer) = ask(filters, Phase::BeforeRoute, x, None).await
-        {
-            return self.respond(x, reply, answer).await;
+        if !filters.is_empty() {
+            x.drawn = Some(generation.draw());
+            if let Round::Reply(answer) = ask(filters, Phase::BeforeRoute, x, None).await {
+                return self.respond(x, reply, answer).await;
+            }
         }
         let mut route = self.route(&generation, x)?;
         let rounds = if filters.is_empty() { 0 } else { REMATCHES_MAX + 1 };

@@ -206,7 +206,7 @@ fn choose<'f, T: Transport>(
     forward: &'f Forward,
     x: &Exchange,
 ) -> Result<(Rc<Cluster<T>>, Option<&'f MetadataMatch>), Error> {
-    match forward.choose(|| generation.draw()) {
+    match forward.choose(|| x.drawn.unwrap_or_else(|| generation.draw())) {
         Chosen::Cluster(id, metadata) => Ok((generation.cluster(id), metadata)),
         Chosen::Named(variable, metadata) => {
             let name = Chosen::name(variable, x).and_then(|name| String::from_utf8(name).ok());

@@ -186,7 +186,7 @@ impl Forward {
         })
     }
 
-    /// The cluster for one request. `draw` gives a random number.
+    /// The cluster for one request. `draw` gives a random number; the same number, the same cluster.
     #[inline]
     #[must_use]
     pub fn choose(&self, draw: impl FnOnce() -> u64) -> Chosen<'_> {
@@ -199,15 +199,6 @@ impl Forward {
                 let (_, id, metadata) = &entries[entries.partition_point(|(sum, ..)| *sum <= at)];
                 Chosen::Cluster(*id, metadata.as_ref())
             }
-        }
-    }
-
-    /// The cluster, where every request goes to the same one.
-    #[must_use]
-    pub fn only_cluster(&self) -> Option<ClusterId> {
-        match &self.cluster {
-            ClusterChoice::One(id) => Some(*id),
-            ClusterChoice::Weighted(_) | ClusterChoice::Variable(_) => None,
         }
     }
 

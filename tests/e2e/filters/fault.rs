@@ -48,6 +48,28 @@ fn a_share_of_the_requests_to_one_cluster() {
     assert_eq!((failed("/direct"), failed("/never"), failed("/always")), (0, 0, 200));
 }
 
+/// Of weighted clusters the one that was drawn counts, and of named ones the one that is named: not one request more, and not one less.
+#[test]
+fn the_cluster_is_the_one_that_the_route_has_chosen() {
+    let (origin, canary) = (Origin::start("one"), Origin::start("two"));
+    let filter = "[{type: fault, config: {abort: {status: 555, percentage: 100}, upstream_cluster: canary}}]";
+    let share = "{match: {prefix: /share}, route: {weighted_clusters: [{cluster: {name: origins, weight: 50}}, {cluster: {name: canary, weight: 50}}]}}";
+    let named = "{match: {prefix: /named}, route: {cluster_header: x-cluster}}";
+    let to_none = "{match: {prefix: /spared}, route: {cluster_name: canary}, per_filter_config: {fault: {abort: {status: 555, percentage: 100}, upstream_cluster: nowhere}}}";
+    let config = config(&origin, filter, &[share, named, to_none]).more_origins("canary", &[canary.address()]);
+    let stage = Plane::Kernel.start(config).expect("always there");
+    let mut client = stage.client();
+    let answers: Vec<u16> = (0..200).map(|_| client.get("/share").status).collect();
+    let passed = answers.iter().filter(|status| **status == 200).count();
+    assert!((60..=140).contains(&passed), "{passed} of 200");
+    assert_eq!(answers.iter().filter(|status| **status == 555).count(), 200 - passed);
+    assert_eq!((origin.received().len(), canary.received().len()), (passed, 0));
+    for (field, status) in [("x-cluster: origins\r\n", 200), ("x-cluster: canary\r\n", 555), ("", 404)] {
+        assert_eq!(client.ask("GET", "/named", field, b"").status, status, "{field}");
+    }
+    assert_eq!((client.get("/").text(), client.get("/spared").text()), ("one".into(), "two".into()));
+}
+
 /// A client that leaves while its request waits takes the request with it.
 #[test]
 fn a_client_that_leaves_does_not_wait_on() {

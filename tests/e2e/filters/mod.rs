@@ -3,6 +3,7 @@
 mod fault;
 mod flow_control;
 mod gzip;
+mod header_to_metadata;
 mod ip_access;
 mod mirror;
 mod payload_limit;

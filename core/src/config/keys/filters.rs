@@ -12,7 +12,12 @@ pub(super) const PER_FILTER_CONFIG: &str = "Settings of stream filters for these
 pub(super) const FAULT: &[Key] = &[
     key("delay", Map("fault_delay"), "", "Lets requests wait before they go on, or fail."),
     key("abort", Map("fault_abort"), "", "Answers requests with a status instead of an origin."),
-    key("upstream_cluster", Text, "", "Only requests whose route goes to this cluster. Absent: all."),
+    key(
+        "upstream_cluster",
+        Text,
+        "",
+        "Only requests that go to this cluster, as their route has chosen it. Absent: all.",
+    ),
     key("headers", Maps("header_match"), "", "Only requests with all of these fields."),
 ];
 

@@ -156,7 +156,7 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("admin", "access_log", Warning, "requests to the admin API are not logged"),
     row("admin", "profile_path", Warning, "no profile is written"),
     row("admin", "socket_options", Warning, "the socket has the usual options"),
-    row("admin_address", "pipe", Warning, "the admin API does not listen on a unix socket"),
+    row("pipe", "mode", Warning, "the socket is for the user that the gateway runs as (0600)"),
     row("socket_address", "protocol", Warning, "it is TCP"),
     row("socket_address", "named_port", Warning, "only `port_value` counts"),
     row("socket_address", "resolver_name", Warning, "the address is an IP address"),

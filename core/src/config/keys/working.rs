@@ -118,6 +118,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "admin", path: "admin", keys: ADMIN },
     Section { name: "admin_address", path: "admin.address", keys: ADMIN_ADDRESS },
     Section { name: "socket_address", path: "admin.address.socket_address", keys: SOCKET_ADDRESS },
+    Section { name: "pipe", path: "admin.address.pipe", keys: PIPE },
     Section { name: "dataplane", path: "dataplane", keys: DATAPLANE },
     Section { name: "dpdk", path: "dataplane.dpdk", keys: DPDK },
     Section { name: "dpdk_port", path: "dataplane.dpdk.ports[]", keys: DPDK_PORT },
@@ -171,7 +172,7 @@ const CONTROL: &[Key] = &[
         "dynamic_config",
         Bool,
         "false",
-        "Whether the admin API may change the configuration (`update_config`), for clients on this host.",
+        "Whether the admin API may change the configuration (`update_config`, `update_route`), for clients on this host.",
     ),
     key("auto_config", Bool, "false", "Whether such a change is written to the file, as JSON. (MOSN: a feature gate.)"),
 ];
@@ -354,12 +355,22 @@ const VERSIONS: &[&str] = &["tls_auto", "tlsv1_0", "tlsv1_1", "tlsv1_2", "tlsv1_
 
 const ADMIN: &[Key] = &[key("address", Map("admin_address"), "", "Where it listens.")];
 
-const ADMIN_ADDRESS: &[Key] = &[key("socket_address", Map("socket_address"), "", "An IP address and a port.")];
+const ADMIN_ADDRESS: &[Key] = &[
+    key("socket_address", Map("socket_address"), "", "An IP address and a port."),
+    key("pipe", Map("pipe"), "", "A unix socket, in place of these."),
+];
 
 const SOCKET_ADDRESS: &[Key] = &[
     key("address", Text, "127.0.0.1", "An IP address. The admin API asks nobody who they are: keep it on loopback."),
     key("port_value", Number, "9901", "The port."),
 ];
+
+const PIPE: &[Key] = &[key(
+    "path",
+    Text,
+    "",
+    "Where the socket is. Only the user that the gateway runs as, and root, may connect. Required.",
+)];
 
 const DATAPLANE: &[Key] = &[
     key(

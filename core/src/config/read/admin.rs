@@ -15,12 +15,28 @@ pub(super) fn admin(r: &mut Reader, node: &Node) -> Option<Address> {
     let Some(address) = fields.get("address") else { return default };
     r.at("address", |r| {
         let fields = r.map(address, "admin_address")?;
-        match fields.get("socket_address") {
-            Some(node) => r.at("socket_address", |r| socket_address(r, node)),
-            None if address.get("pipe").is_some() => None,
-            None => default,
+        match (fields.get("socket_address"), fields.get("pipe")) {
+            (None, None) => default,
+            (Some(node), None) => r.at("socket_address", |r| socket_address(r, node)),
+            (None, Some(node)) => r.at("pipe", |r| pipe(r, node)),
+            (Some(_), Some(second)) => {
+                r.at("pipe", |r| r.error(second.place, "both `socket_address` and `pipe`", "keep one of the two"));
+                None
+            }
         }
     })
+}
+
+fn pipe(r: &mut Reader, node: &Node) -> Option<Address> {
+    let fields = r.map(node, "pipe")?;
+    let path = fields.required(r, "path")?;
+    if path.starts_with('@') {
+        // The API lets in whoever can connect, and what keeps others out are the permissions of a file.
+        fields
+            .report(r, "path", |r, node| r.error(node.place, "an abstract socket is open to everyone", "write a path"));
+        return None;
+    }
+    Some(Address::Unix(path.into()))
 }
 
 fn socket_address(r: &mut Reader, node: &Node) -> Option<Address> {

@@ -1,4 +1,4 @@
-//! The admin API: version, state, counters and the plane, over HTTP on loopback by default. Paths as in MOSN, and `/metrics`.
+//! The admin API: version, state, counters and the plane, over HTTP on loopback or a unix socket. Paths as in MOSN, and `/metrics`.
 //!
 //! **Invariant:** nothing that it answers holds a key or a request's content; without its switch it changes no configuration.
 
@@ -129,7 +129,7 @@ impl Admin {
         transport: T,
         address: &Address,
     ) -> io::Result<(Address, impl Future<Output = ()> + use<T>)> {
-        let options = ListenOptions { reuse_port: false, ..ListenOptions::default() };
+        let options = ListenOptions { reuse_port: false, owner_only: true, ..ListenOptions::default() };
         let listener = transport.listen(address, &options).await?;
         Ok((listener.local_addr().clone(), self.serve_all(listener)))
     }

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::change::Change;
+use super::change::{Change, ChangeError};
 use super::dump::{decoded, selected};
 use super::{Admin, PlaneReport, State};
 use crate::config::schema::LogLevel;
@@ -70,7 +70,10 @@ impl Admin {
                 text(200, "draining\n".into())
             }
             "/api/v1/update_loglevel" => self.update_log_level(&body),
-            _ => self.update_config(&body, &x.downstream.peer).await,
+            "/api/v1/update_route" | "/debug/update_route" => {
+                self.update_config(Change::parse_routes, &body, &x.downstream.peer).await
+            }
+            _ => self.update_config(Change::parse, &body, &x.downstream.peer).await,
         }
     }
 
@@ -123,19 +126,25 @@ impl Admin {
         }
     }
 
-    async fn update_config(&self, body: &[u8], peer: &Address) -> Response {
+    async fn update_config(&self, parse: ParseChange, body: &[u8], peer: &Address) -> Response {
         if !self.reloads.switches().dynamic_config {
             return text(403, "the configuration can't be changed here: control.dynamic_config is off\n".into());
         }
         if !peer.is_host_local() {
             return text(403, "the configuration can be changed from this host only\n".into());
         }
-        match Change::parse(body) {
-            Ok(change) => reloaded(self.reloads.change(move |document| change.apply(document)).await),
+        match parse(body) {
+            Ok(change) => {
+                let told = |error: ChangeError| ReloadError(vec![error.to_string()]);
+                reloaded(self.reloads.change(move |document| change.apply(document).map_err(told)).await)
+            }
             Err(why) => text(400, format!("{why}\n")),
         }
     }
 }
+
+/// Reads what a client wants changed.
+type ParseChange = fn(&[u8]) -> Result<Change, &'static str>;
 
 fn is_read(method: Method) -> bool {
     matches!(method, Method::Get | Method::Head)
@@ -214,6 +223,8 @@ const CHANGES: &[&str] = &[
     "/drain_listeners",
     "/api/v1/update_config",
     "/debug/update_config",
+    "/api/v1/update_route",
+    "/debug/update_route",
 ];
 
 const LEVELS: &[(&str, LogLevel)] = &[
@@ -245,4 +256,5 @@ POST:
   /api/v1/update_loglevel    {\"log_level\": \"DEBUG\"}
   /api/v1/drain_listeners    accepts no more, finishes what runs, and ends
   /api/v1/update_config      {\"type\": \"listener\"|\"router\"|\"cluster\", \"config\": {...}}; needs control.dynamic_config
+  /api/v1/update_route       {\"type\": \"add\"|\"remove\", \"config\": {\"router_config_name\": \"...\", \"domain\": \"*\", \"route\": {...}}}; the same
 ";
