@@ -257,7 +257,9 @@ impl Stack {
     fn release(&mut self, id: u32) {
         self.unmap(id);
         self.set_stage(id, Stage::Orphan);
-        let flow = self.flows.remove(id as usize);
+        let mut flow = self.flows.remove(id as usize);
+        // Nobody waits for it any more, and its waker would keep a task's memory.
+        flow.held_back = None;
         self.nic.counters.flows.sub(1);
         let ring_bytes = self.config.rx_ring_bytes + self.config.tx_ring_bytes;
         if (self.pool.len() + 1) * ring_bytes <= POOL_BYTES_MAX {
