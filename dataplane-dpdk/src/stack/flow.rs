@@ -148,8 +148,8 @@ impl Flow {
         self.sender.on_emit(&emitted, now);
     }
 
-    /// A segment has come.
-    pub(super) fn note_segment(&mut self, segment: &Segment, now: Instant) -> Step {
+    /// A segment has come, and smoltcp has seen it; `accepted`: it changed what is queued, or the state.
+    pub(super) fn note_segment(&mut self, segment: &Segment, accepted: bool, now: Instant) -> Step {
         let in_order = !is_after(segment.seq, self.expected) && is_after(segment.end, self.expected);
         if segment.syn || in_order {
             self.expected = segment.end;
@@ -157,7 +157,7 @@ impl Flow {
         if let Some(waiting) = self.held_back.take() {
             waiting.wake();
         }
-        self.sender.on_segment(segment, now)
+        self.sender.on_segment(segment, accepted, now)
     }
 
     /// The handshake is done: from here on timeouts are those of data.

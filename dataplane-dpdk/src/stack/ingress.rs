@@ -93,12 +93,14 @@ impl Stack {
             // smoltcp 0.14 would count it towards a fast retransmit, find no data to send, and never send the FIN again.
             return;
         }
+        let before = (state, flow.socket().send_queue());
         let mut link = self.nic.link(segment.from, Some(&frame.bytes()[segment.ip.clone()]));
         self.iface.poll_ingress_single(flow.clock.shown(self.now), &mut link, flow.sockets());
         if let Some(emitted) = link.emitted {
             flow.note_emitted(emitted, self.now);
         }
-        let step = flow.note_segment(segment, self.now);
+        let accepted = before != (flow.socket().state(), flow.socket().send_queue());
+        let step = flow.note_segment(segment, accepted, self.now);
         if state != State::TimeWait {
             flow.heard = TimeWait { sent: segment.acked, expected: segment.end };
         }

@@ -127,14 +127,16 @@ impl Sender {
         self.phase = Phase::Resend(self.sent);
     }
 
-    /// A segment of the peer, before or after smoltcp has seen it. `in_order`: it may be counted as a duplicate acknowledgement.
-    pub(super) fn on_segment(&mut self, segment: &Segment, now: Instant) -> Step {
+    /// A segment of the peer, after smoltcp has seen it. `accepted`: it changed what is queued, or the state; an acknowledgement of new bytes
+    /// that did not was not the peer's.
+    pub(super) fn on_segment(&mut self, segment: &Segment, accepted: bool, now: Instant) -> Step {
         if !segment.ack || segment.rst || self.phase == Phase::Fresh {
             return Step::Nothing;
         }
         let same_window = std::mem::replace(&mut self.peer_window, segment.window) == segment.window;
-        if is_after(segment.acked, self.acked) && !is_after(segment.acked, self.sent) {
-            return self.on_new(segment.acked, now);
+        if is_after(segment.acked, self.acked) {
+            let is_sent = !is_after(segment.acked, self.sent);
+            return if accepted && is_sent { self.on_new(segment.acked, now) } else { Step::Nothing };
         }
         let is_duplicate = segment.acked == self.acked && segment.is_bare_ack() && same_window && self.in_flight() > 0;
         if is_duplicate {
@@ -321,7 +323,7 @@ mod tests {
     fn sender(segments: u32) -> Sender {
         let mut sender = Sender::new(1000, true);
         sender.on_emit(&segment_of(0), ms(-20));
-        assert_eq!(sender.on_segment(&ack(1), ms(0)), Step::Nothing);
+        assert_eq!(sender.on_segment(&ack(1), true, ms(0)), Step::Nothing);
         (1..=segments).for_each(|n| sender.on_emit(&segment_of(n), ms(0)));
         sender
     }
@@ -346,18 +348,18 @@ mod tests {
     fn three_duplicates_are_a_loss_and_a_partial_acknowledgement_is_the_next() {
         let mut sender = sender(10);
         for _ in 0..3 {
-            assert_eq!(sender.on_segment(&ack(1), ms(20)), Step::Nothing, "smoltcp sends it again by itself");
+            assert_eq!(sender.on_segment(&ack(1), true, ms(20)), Step::Nothing, "smoltcp sends it again by itself");
         }
         assert_eq!((sender.phase, window(&sender)), (Phase::Repair(11 * SIZE), 7));
         sender.on_emit(&segment_of(1), ms(20));
         assert_eq!(window(&sender), 7, "what was asked for is no timeout");
         let before = sender.room(10_000);
-        assert_eq!(sender.on_segment(&ack(1), ms(21)), Step::Nothing);
+        assert_eq!(sender.on_segment(&ack(1), true, ms(21)), Step::Nothing);
         assert_eq!(sender.room(10_000) - before, 1000, "a further duplicate says that one more has arrived");
-        assert_eq!(sender.on_segment(&ack(5), ms(40)), Step::Repair, "the next hole begins there");
+        assert_eq!(sender.on_segment(&ack(5), true, ms(40)), Step::Repair, "the next hole begins there");
         sender.expect();
         sender.on_emit(&segment_of(5), ms(40));
-        assert_eq!((window(&sender), sender.on_segment(&ack(11), ms(60))), (7, Step::Nothing));
+        assert_eq!((window(&sender), sender.on_segment(&ack(11), true, ms(60))), (7, Step::Nothing));
         assert_eq!((sender.phase, sender.probe_at()), (Phase::Open, None));
     }
 
@@ -380,7 +382,7 @@ mod tests {
         sender.on_emit(&segment_of(1), ms(300));
         assert_eq!((sender.phase, window(&sender)), (Phase::Resend(6 * SIZE), 2));
         sender.on_emit(&segment_of(2), ms(300));
-        assert_eq!(sender.on_segment(&ack(3), ms(320)), Step::Nothing, "everything is on its way again");
+        assert_eq!(sender.on_segment(&ack(3), true, ms(320)), Step::Nothing, "everything is on its way again");
     }
 
     #[test]
@@ -390,7 +392,7 @@ mod tests {
         assert!(sender.take_probe(at));
         sender.expect();
         sender.on_emit(&segment_of(1), at);
-        assert_eq!(sender.on_segment(&ack(3), at), Step::Repair);
+        assert_eq!(sender.on_segment(&ack(3), true, at), Step::Repair);
         assert_eq!((sender.phase, window(&sender)), (Phase::Repair(6 * SIZE), 7));
     }
 
@@ -401,11 +403,13 @@ mod tests {
         let other_window = |window| Segment { window, ..ack(1) };
         let old = ack(0);
         for segment in [&with_data, &other_window(99), &other_window(98), &old, &with_data, &with_data] {
-            assert_eq!(sender.on_segment(segment, ms(20)), Step::Nothing);
+            assert_eq!(sender.on_segment(segment, true, ms(20)), Step::Nothing);
         }
         assert_eq!((sender.duplicates, sender.phase), (0, Phase::Open));
+        assert_eq!(sender.on_segment(&ack(2), false, ms(20)), Step::Nothing);
+        assert_eq!(sender.acked, SIZE, "smoltcp did not take it");
         let beyond = ack(50);
-        assert_eq!(sender.on_segment(&beyond, ms(20)), Step::Nothing);
+        assert_eq!(sender.on_segment(&beyond, true, ms(20)), Step::Nothing);
         assert_eq!(sender.acked, SIZE, "an acknowledgement of what was never sent");
     }
 
@@ -413,7 +417,7 @@ mod tests {
     fn without_congestion_control_there_is_room_and_losses_are_repaired_all_the_same() {
         let mut sender = Sender { congestion: None, ..sender(10) };
         assert_eq!(sender.room(1 << 20), usize::MAX);
-        (0..3).for_each(|_| assert_eq!(sender.on_segment(&ack(1), ms(20)), Step::Nothing));
-        assert_eq!(sender.on_segment(&ack(3), ms(40)), Step::Repair);
+        (0..3).for_each(|_| assert_eq!(sender.on_segment(&ack(1), true, ms(20)), Step::Nothing));
+        assert_eq!(sender.on_segment(&ack(3), true, ms(40)), Step::Repair);
     }
 }
