@@ -119,14 +119,16 @@ impl Interval {
     /// Whether the ratio can't be relied upon: a second run might well differ by a tenth.
     #[must_use]
     pub fn is_noisy(&self) -> bool {
-        self.count < ROUNDS_MIN || self.width().is_nan() || self.width() > NOISY_INTERVAL
+        // Fewer than six rounds can't be 95 % sure of anything: they have to lie closer together for as good a promise.
+        let bound = if self.confidence < CONFIDENCE { NOISY_INTERVAL / 2.0 } else { NOISY_INTERVAL };
+        self.count < ROUNDS_MIN || self.width().is_nan() || self.width() > bound
     }
 }
 
 /// A row whose middle half is wider than this part of its median is noisy.
 pub const NOISY_SPREAD: f64 = 0.10;
 
-/// A ratio whose interval is wider than this part of its median is noisy.
+/// A ratio whose interval is wider than this part of its median is noisy; than half of it, where there are too few rounds for 95 %.
 pub const NOISY_INTERVAL: f64 = 0.10;
 
 /// With fewer rounds everything is noisy: a spread of two values is none.
@@ -244,6 +246,13 @@ mod tests {
         assert!(Interval::of_ratios(&a[..2], &b[..2], CONFIDENCE).unwrap().is_noisy());
         let unpaired = Interval::of_unpaired(&a, &b, CONFIDENCE).unwrap();
         assert!(unpaired.is_noisy() && unpaired.low < 1.0 && unpaired.high > 1.1, "{unpaired:?}");
+    }
+
+    #[test]
+    fn few_rounds_have_to_lie_closer_together() {
+        let noisy = |ratios: &[f64]| Interval::of(ratios, CONFIDENCE).unwrap().is_noisy();
+        assert!(!noisy(&[0.97, 0.98, 0.99, 1.0, 1.01, 1.02, 1.04]));
+        assert!(noisy(&[0.97, 0.99, 1.01, 1.04]) && !noisy(&[0.98, 0.99, 1.01, 1.02]));
     }
 
     #[test]
