@@ -19,7 +19,7 @@ use crate::config::Address;
 use crate::config::schema::{Health, HttpProbe, Probe};
 use crate::message::{Body, Head, HttpHead, Request};
 use crate::net::{Conn, Transport};
-use crate::stream::client::{Answer, ClientConn, Home, Lease, SendOptions};
+use crate::stream::client::{Answer, ClientConn, Home, Lease, SendError, SendOptions};
 use crate::telemetry::metrics::UpstreamCounters;
 
 /// The probes of the clusters of a generation. Of one worker.
@@ -211,9 +211,9 @@ async fn ask<C: Conn>(
     let mut request = Request { head: Head::Http(head), body: Body::Empty };
     let options = SendOptions { timeout: Some(within), upgrade: false, te_trailers: false };
     let lease = Lease::new(Box::new(conn), Rc::new(Nobody));
-    let mut flight = lease.send(&mut request, options).await.map_err(|_| Failure::Network)?;
+    let mut flight = lease.send(&mut request, options).await.map_err(failure)?;
     loop {
-        match flight.answer().await.map_err(|_| Failure::Network)? {
+        match flight.answer().await.map_err(failure)? {
             Answer::Interim(_) => {}
             Answer::Response(response) | Answer::Upgraded(response, _) => {
                 let status = response.head.http().map_or(0, HttpHead::status);
@@ -222,6 +222,12 @@ async fn ask<C: Conn>(
             }
         }
     }
+}
+
+/// What an exchange that failed says of the host. Its own clock may run out in the same tick as that of the whole probe: both are a host that did
+/// not answer in time.
+fn failure(error: SendError) -> Failure {
+    if error == SendError::Timeout { Failure::Answer } else { Failure::Network }
 }
 
 /// Where the connection of a probe goes when it is over: nowhere.
