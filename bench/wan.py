@@ -27,6 +27,7 @@ CLIENT, GATEWAY = "fgwan-client", "fgwan-gateway"
 CLIENT_IP, GATEWAY_IP = "198.18.9.2", "198.18.9.1"
 ORIGIN = "127.0.0.1:9080"
 PORT = 8080
+ALLOWED = "net.ipv4.tcp_allowed_congestion_control"
 SOL_PACKET, PACKET_IGNORE_OUTGOING, ETH_P_ALL = 263, 23, 3
 
 
@@ -34,13 +35,23 @@ def run(*words, check=True):
     return subprocess.run(words, check=check, capture_output=True, text=True)
 
 
+def allow_cubic():
+    """A namespace may only use what the host allows. Answers what was allowed before."""
+    before = run("sysctl", "-n", ALLOWED).stdout.strip()
+    if "cubic" not in before.split():
+        run("sysctl", "-qw", f"{ALLOWED}={before} cubic")
+    return before
+
+
 def make_net():
     for name, inner, outer, ip in ((CLIENT, "fgwc0", "fgwc1", CLIENT_IP), (GATEWAY, "fgwg0", "fgwg1", GATEWAY_IP)):
         run("ip", "netns", "add", name)
         run("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", name)
         run("ip", "netns", "exec", name, "ethtool", "-K", inner, "tx", "off", "tso", "off", "gso", "off", "gro", "off")
-        run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=cubic", "net.ipv4.tcp_no_metrics_save=1",
-            "net.ipv6.conf.all.disable_ipv6=1")
+        run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=cubic")
+        # Not every kernel has these: then they are not needed, or the figures say so.
+        for setting in ("net.ipv4.tcp_no_metrics_save=1", "net.ipv6.conf.all.disable_ipv6=1"):
+            run("ip", "netns", "exec", name, "sysctl", "-qw", setting, check=False)
         for link in ("lo", inner):
             run("ip", "-n", name, "link", "set", link, "up")
         run("ip", "-n", name, "addr", "add", f"{ip}/24", "dev", inner)
@@ -226,12 +237,14 @@ def main():
     parser.add_argument("--loss", type=numbers, default=[0, 0.1, 1])
     parser.add_argument("--binaries", default="target/release")
     args = parser.parse_args()
+    allowed = allow_cubic()
     try:
         make_net()
         with tempfile.TemporaryDirectory() as folder:
             table(args, folder)
     finally:
         remove_net()
+        run("sysctl", "-qw", f"{ALLOWED}={allowed}", check=False)
 
 
 if __name__ == "__main__":
