@@ -60,6 +60,9 @@ def make_net():
 
 
 def remove_net():
+    # The links first: a namespace goes when the last socket in it has gone, and its links with it.
+    for outer in ("fgwc1", "fgwg1"):
+        run("ip", "link", "del", outer, check=False)
     for name in (CLIENT, GATEWAY):
         run("ip", "netns", "del", name, check=False)
 
