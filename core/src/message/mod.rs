@@ -6,12 +6,14 @@ mod body;
 mod conn_id;
 mod exchange;
 mod head;
+mod known;
 mod parts;
 
 pub use body::{Body, BodyError, BodyLength, BodySource, Chunk, Relay};
 pub use conn_id::next_conn_id;
 pub use exchange::{Copies, Downstream, Exchange, NotedField, Notes, ResponseFlags, Wanted};
-pub use head::{Field, FieldId, HttpHead, Method, Span, StartLine, Version, is_token, is_token_byte, is_value};
+pub use head::{Field, HttpHead, Span, StartLine, Version, is_token, is_token_byte, is_value};
+pub use known::{FieldId, Method};
 
 /// A request.
 #[derive(Debug)]
