@@ -37,7 +37,7 @@ impl Buffers {
     fn take(&self) -> Box<Kept> {
         let free = self.free.borrow_mut().pop();
         free.unwrap_or_else(|| {
-            let kept = Kept { bytes: Vec::with_capacity(KEPT_BYTES), start: 0 };
+            let kept = Kept { bytes: vec![0; KEPT_BYTES], start: 0, end: 0 };
             self.resized(0, kept.bytes.capacity());
             Box::new(kept)
         })
@@ -47,8 +47,7 @@ impl Buffers {
     fn give(&self, mut kept: Box<Kept>) {
         let mut free = self.free.borrow_mut();
         if kept.bytes.capacity() == KEPT_BYTES && free.len() < FREE_BUFFERS_MAX {
-            kept.bytes.clear();
-            kept.start = 0;
+            (kept.start, kept.end) = (0, 0);
             free.push(kept);
         } else {
             self.resized(kept.bytes.capacity(), 0);
@@ -60,10 +59,12 @@ impl Buffers {
 #[derive(Default)]
 pub(crate) struct Held(Option<Box<Kept>>);
 
-/// A buffer of which the first `start` bytes are used up.
+/// A buffer that holds `start..end`. All of `bytes` has been written once and is not cleared again: to zero the room of each answer would
+/// cost more than to parse its head.
 struct Kept {
     bytes: Vec<u8>,
     start: usize,
+    end: usize,
 }
 
 impl Held {
@@ -76,36 +77,31 @@ impl Held {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.as_ref().map_or(&[], |kept| &kept.bytes[kept.start..])
+        self.0.as_ref().map_or(&[], |kept| &kept.bytes[kept.start..kept.end])
     }
 
     /// Removes the first `n` bytes; the memory goes back with the last.
     pub(crate) fn consume(&mut self, n: usize, buffers: &Buffers) {
         let Some(kept) = &mut self.0 else { return };
         kept.start += n;
-        debug_assert!(kept.start <= kept.bytes.len(), "a reader used more than it was shown");
-        if kept.start >= kept.bytes.len() {
+        debug_assert!(kept.start <= kept.end, "a reader used more than it was shown");
+        if kept.start >= kept.end {
             self.release(buffers);
         }
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8], buffers: &Buffers) {
-        let kept = self.prepare(buffers);
-        let before = kept.capacity();
-        kept.extend_from_slice(bytes);
-        buffers.resized(before, kept.capacity());
+        let kept = self.with_room(bytes.len(), buffers);
+        kept.bytes[kept.end..][..bytes.len()].copy_from_slice(bytes);
+        kept.end += bytes.len();
     }
 
-    /// Lends `len` bytes of room behind what is held; `f` says how many it filled.
+    /// Lends `len` bytes of room behind what is held; `f` says how many it filled. What the room holds before is left from earlier use.
     pub(crate) fn fill<R>(&mut self, len: usize, buffers: &Buffers, f: impl FnOnce(&mut [u8]) -> (usize, R)) -> R {
-        let room = self.prepare(buffers);
-        let end = room.len();
-        let before = room.capacity();
-        room.resize(end + len, 0);
-        buffers.resized(before, room.capacity());
-        let (used, result) = f(&mut room[end..]);
+        let kept = self.with_room(len, buffers);
+        let (used, result) = f(&mut kept.bytes[kept.end..][..len]);
         debug_assert!(used <= len, "a writer used more room than it was lent");
-        room.truncate(end + used.min(len));
+        kept.end += used.min(len);
         if self.is_empty() {
             self.release(buffers);
         }
@@ -119,13 +115,26 @@ impl Held {
         }
     }
 
-    fn prepare(&mut self, buffers: &Buffers) -> &mut Vec<u8> {
+    /// The buffer, with `len` bytes of room at least behind what it holds.
+    fn with_room(&mut self, len: usize, buffers: &Buffers) -> &mut Kept {
         let kept = self.0.get_or_insert_with(|| buffers.take());
-        if kept.start > kept.bytes.len() / 2 {
-            kept.bytes.drain(..kept.start);
-            kept.start = 0;
+        if kept.end + len > kept.bytes.len() {
+            kept.make_room(len, buffers);
         }
-        &mut kept.bytes
+        kept
+    }
+}
+
+impl Kept {
+    /// Moves what is held to the front, and grows if that is not enough.
+    fn make_room(&mut self, len: usize, buffers: &Buffers) {
+        self.bytes.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        if self.end + len > self.bytes.len() {
+            let before = self.bytes.capacity();
+            self.bytes.resize(self.end + len, 0);
+            buffers.resized(before, self.bytes.capacity());
+        }
     }
 }
 
@@ -162,5 +171,21 @@ mod tests {
         assert!(buffers.held_bytes() >= 3 * KEPT_BYTES, "what has grown counts as it is");
         held.release(&buffers);
         assert_eq!(buffers.held_bytes(), 0, "and goes back to the allocator");
+    }
+
+    #[test]
+    fn what_is_used_up_makes_room_for_what_comes() {
+        let (buffers, mut held) = (Buffers::new(), Held::default());
+        held.append(&[0; 100], &buffers);
+        for turn in 1..=250 {
+            held.append(&[turn; 999], &buffers);
+            held.fill(1, &buffers, |room| {
+                room[0] = turn;
+                (1, ())
+            });
+            held.consume(1000, &buffers);
+            assert_eq!(held.bytes(), [turn; 100]);
+        }
+        assert_eq!(buffers.held_bytes(), KEPT_BYTES);
     }
 }

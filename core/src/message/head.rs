@@ -328,29 +328,39 @@ impl HttpHead {
         if !is_token(name.as_bytes()) || !is_value(value) {
             return false;
         }
-        self.append_line(name, FieldId::of(name.as_bytes()), |raw| raw.extend_from_slice(value));
+        let Parts { raw, fields, .. } = &mut *self.0;
+        fields.push(put_line(raw, name, FieldId::of(name.as_bytes()), |raw| raw.extend_from_slice(value)));
         true
     }
 
-    /// Adds a field of the gateway's own, whose value `write` writes: one that holds no CR, LF or NUL, whatever the peers say.
-    pub(crate) fn append_own(&mut self, name: &'static str, id: FieldId, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Sets a field of the gateway's own in the place `at` of another, or behind the others. `write` writes the value behind the raw
+    /// bytes, which it may read: one that holds no CR, LF or NUL, whatever the peers say.
+    pub(crate) fn put_own(
+        &mut self,
+        at: Option<usize>,
+        name: &'static str,
+        id: FieldId,
+        write: impl FnOnce(&mut Vec<u8>, &[Field]),
+    ) {
         debug_assert!(is_token(name.as_bytes()) && FieldId::of(name.as_bytes()) == id);
-        self.append_line(name, id, write);
-        debug_assert!(self.0.fields.last().is_some_and(|f| is_value(f.value.of(&self.0.raw))));
+        let Parts { raw, fields, .. } = &mut *self.0;
+        let field = put_line(raw, name, id, |raw| write(raw, fields));
+        debug_assert!(is_value(field.value.of(raw)));
+        match at {
+            Some(at) => fields[at] = field,
+            None => fields.push(field),
+        }
     }
 
-    /// Written as the line that it becomes, so that the encoder can copy it.
-    #[inline]
-    fn append_line(&mut self, name: &str, id: FieldId, write: impl FnOnce(&mut Vec<u8>)) {
-        let Parts { raw, fields, .. } = &mut *self.0;
-        let start = raw.len();
-        raw.extend_from_slice(name.as_bytes());
-        let name = Span::new(start, raw.len());
-        raw.extend_from_slice(b": ");
-        write(raw);
-        let value = Span::new(name.end() + 2, raw.len());
-        raw.extend_from_slice(b"\r\n");
-        fields.push(Field { name, value, id });
+    /// Removes the fields of each id that `is_single` names, but for the first.
+    pub(crate) fn keep_first(&mut self, is_single: impl Fn(FieldId) -> bool) {
+        let fields = &mut self.0.fields;
+        for index in (0..fields.len()).rev() {
+            let id = fields[index].id;
+            if is_single(id) && fields[..index].iter().any(|f| f.id == id) {
+                fields.remove(index);
+            }
+        }
     }
 
     /// Replaces every field `name` by one. Refuses as [`append`](Self::append) does, and then changes nothing.
@@ -470,6 +480,19 @@ const TOKEN_BYTES: [bool; 256] = {
 #[must_use]
 pub fn is_value(bytes: &[u8]) -> bool {
     bytes.iter().all(|&b| b == b'\t' || (b >= 0x20 && b != 0x7f))
+}
+
+/// Writes a field as the line that it becomes, so that the encoder can copy it.
+#[inline]
+fn put_line(raw: &mut Vec<u8>, name: &str, id: FieldId, write: impl FnOnce(&mut Vec<u8>)) -> Field {
+    let start = raw.len();
+    raw.extend_from_slice(name.as_bytes());
+    let name = Span::new(start, raw.len());
+    raw.extend_from_slice(b": ");
+    write(raw);
+    let value = Span::new(name.end() + 2, raw.len());
+    raw.extend_from_slice(b"\r\n");
+    Field { name, value, id }
 }
 
 /// Splits `http://authority/path?query` into the authority and the rest.

@@ -9,33 +9,43 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Address;
 use crate::config::schema::Forwarded;
-use crate::message::{Exchange, FieldId, HttpHead, is_value};
+use crate::message::{Exchange, Field, FieldId, HttpHead, is_value};
 
 /// Sets the fields of a request that is about to be forwarded. Once for each request, however many hosts it tries.
 pub(super) fn stamp(x: &mut Exchange, settings: &Forwarded) {
-    let is_tls = x.downstream.is_tls;
+    let scheme: &[u8] = if x.downstream.is_tls { b"https" } else { b"http" };
     let downstream = &x.downstream;
     let Some(head) = x.request.head.http_mut() else { return };
     let told = Told::of(head);
-    if settings.use_remote_address && !settings.skip_xff_append {
-        append_client(head, told.client, &downstream.peer);
-    }
+    let client = match &downstream.peer {
+        Address::Inet(peer) if settings.use_remote_address && !settings.skip_xff_append => Some(*peer),
+        // The client's end of a unix socket has no address.
+        _ => None,
+    };
     let trusted = !settings.use_remote_address || settings.trusted_hops > 0;
-    if told.scheme && !trusted {
-        head.remove(PROTO);
+    let sets_scheme = told.scheme.is_none() || !trusted;
+    let keeps_id = told.request_id.is_some() && (trusted || settings.preserve_request_id);
+    let sets_id = settings.generate_request_id && !keeps_id;
+    if let Some(peer) = client {
+        // In one field: not every origin looks at more.
+        head.put_own(told.client, FOR, FieldId::ForwardedFor, |raw, fields| {
+            put_clients(raw, &fields[told.client.unwrap_or(fields.len())..]);
+            put_ip(raw, peer);
+        });
     }
-    if !told.scheme || !trusted {
-        let scheme: &[u8] = if is_tls { b"https" } else { b"http" };
-        head.append_own(PROTO, FieldId::ForwardedProto, |raw| raw.extend_from_slice(scheme));
+    if sets_scheme {
+        head.put_own(told.scheme, PROTO, FieldId::ForwardedProto, |raw, _| raw.extend_from_slice(scheme));
     }
-    if settings.generate_request_id {
-        let kept = told.request_id && (trusted || settings.preserve_request_id);
-        if told.request_id && !kept {
-            head.remove(REQUEST_ID);
-        }
-        if !kept {
-            head.append_own(REQUEST_ID, FieldId::RequestId, |raw| raw.extend_from_slice(&request_id()));
-        }
+    if sets_id {
+        head.put_own(told.request_id, REQUEST_ID, FieldId::RequestId, |raw, _| raw.extend_from_slice(&request_id()));
+    }
+    if told.is_repeated {
+        head.keep_first(|id| match id {
+            FieldId::ForwardedFor => client.is_some(),
+            FieldId::ForwardedProto => sets_scheme,
+            FieldId::RequestId => sets_id,
+            _ => false,
+        });
     }
     if let Some(via) = &settings.via {
         // RFC 9110, 7.6.3: one line more is one hop more.
@@ -43,46 +53,42 @@ pub(super) fn stamp(x: &mut Exchange, settings: &Forwarded) {
     }
 }
 
-/// Which of the fields the request has already.
+/// Where the fields stand that the request has already.
 #[derive(Clone, Copy, Default)]
 struct Told {
-    client: bool,
-    scheme: bool,
-    request_id: bool,
+    client: Option<usize>,
+    scheme: Option<usize>,
+    request_id: Option<usize>,
+    /// Whether one of them is there twice.
+    is_repeated: bool,
 }
 
 impl Told {
     fn of(head: &HttpHead) -> Self {
         let mut told = Self::default();
-        for field in head.spans() {
-            match field.id {
-                FieldId::ForwardedFor => told.client = true,
-                FieldId::ForwardedProto => told.scheme = true,
-                FieldId::RequestId => told.request_id = true,
-                _ => {}
-            }
+        for (index, field) in head.spans().iter().enumerate() {
+            let place = match field.id {
+                FieldId::ForwardedFor => &mut told.client,
+                FieldId::ForwardedProto => &mut told.scheme,
+                FieldId::RequestId => &mut told.request_id,
+                _ => continue,
+            };
+            told.is_repeated |= place.is_some();
+            place.get_or_insert(index);
         }
         told
     }
 }
 
-/// Adds the peer's address behind those that are there, in one field: not every origin looks at more.
-fn append_client(head: &mut HttpHead, is_there: bool, peer: &Address) {
-    // The client's end of a unix socket has no address.
-    let Address::Inet(peer) = peer else { return };
-    if !is_there {
-        head.append_own(FOR, FieldId::ForwardedFor, |raw| put_ip(raw, *peer));
-        return;
-    }
-    let mut list = Vec::new();
-    for (id, _, value) in head.fields() {
-        if id == FieldId::ForwardedFor && is_value(value) && !value.is_empty() {
-            list.extend_from_slice(value);
-            list.extend_from_slice(b", ");
+/// Writes the addresses that the request has come by already, each with the comma behind it.
+fn put_clients(raw: &mut Vec<u8>, fields: &[Field]) {
+    for field in fields.iter().filter(|f| f.id == FieldId::ForwardedFor) {
+        let value = field.value;
+        if value.len > 0 && is_value(value.of(raw)) {
+            raw.extend_from_within(value.start as usize..value.end());
+            raw.extend_from_slice(b", ");
         }
     }
-    put_ip(&mut list, *peer);
-    head.set(FOR, &list);
 }
 
 fn put_ip(out: &mut Vec<u8>, peer: SocketAddr) {
@@ -191,15 +197,23 @@ mod tests {
 
     #[test]
     fn a_client_is_told_by_its_address_and_not_by_what_it_says() {
-        let given = [("X-Forwarded-For", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2"), ("X-Forwarded-Proto", "http")];
+        let given = [
+            ("X-Forwarded-For", "1.1.1.1"),
+            ("X-Forwarded-Proto", "http"),
+            ("x-forwarded-for", ""),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("X-Forwarded-Proto", "ftp"),
+            ("accept", "*/*"),
+        ];
         let edge = Forwarded::default();
         let x = stamped(&edge, &[]);
         assert_eq!((field(&x, FOR), field(&x, PROTO)), (Some("10.1.2.3".into()), Some("https".into())));
         let x = stamped(&edge, &given);
         assert_eq!(field(&x, FOR).unwrap(), "1.1.1.1, 2.2.2.2, 10.1.2.3");
         assert_eq!(field(&x, PROTO).unwrap(), "https");
+        assert_eq!(field(&x, "accept").unwrap(), "*/*");
         let behind = Forwarded { trusted_hops: 1, ..Forwarded::default() };
-        assert_eq!(field(&stamped(&behind, &given), PROTO).unwrap(), "http");
+        assert_eq!(field(&stamped(&behind, &given[..4]), PROTO).unwrap(), "http");
         let inner = Forwarded { use_remote_address: false, ..Forwarded::default() };
         let x = stamped(&inner, &given[..1]);
         assert_eq!((field(&x, FOR).unwrap(), field(&x, PROTO).unwrap()), ("1.1.1.1".into(), "https".into()));
