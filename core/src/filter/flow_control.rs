@@ -151,7 +151,7 @@ impl Rule {
     }
 
     fn is_for(&self, x: &Exchange, route: Option<&Route>) -> bool {
-        let by_route = self.route.as_deref().is_none_or(|name| route.is_some_and(|r| r.name == name));
+        let by_route = self.route.as_deref().is_none_or(|name| route.is_some_and(|r| &*r.name == name));
         by_route && all_hold(&self.fields, x.request.head.http())
     }
 }

@@ -130,9 +130,11 @@ impl HttpHead {
         head
     }
 
-    /// Adds a field of the head that is being decoded; its spans point into the bytes that [`seal`](Self::seal) brings.
+    /// Adds a field; in a head that is being decoded its spans point into the bytes that [`seal`](Self::seal) brings.
     pub(crate) fn push(&mut self, field: Field) {
-        self.0.fields.push(field);
+        let parts = &mut *self.0;
+        parts.ids.add(field.id);
+        parts.fields.push(field);
     }
 
     /// Ends decoding: `raw` is the head as received, of which the codec has checked every byte.
@@ -320,6 +322,9 @@ impl HttpHead {
     /// The first value of a field that the codec has recognised.
     #[must_use]
     pub fn get_id(&self, id: FieldId) -> Option<&[u8]> {
+        if !self.0.ids.has(id) {
+            return None;
+        }
         self.0.fields.iter().find(|f| f.id == id).map(|f| f.value.of(&self.0.raw))
     }
 
@@ -328,8 +333,8 @@ impl HttpHead {
         if !is_token(name.as_bytes()) || !is_value(value) {
             return false;
         }
-        let Parts { raw, fields, .. } = &mut *self.0;
-        fields.push(put_line(raw, name, FieldId::of(name.as_bytes()), |raw| raw.extend_from_slice(value)));
+        let field = put_line(&mut self.0.raw, name, FieldId::of(name.as_bytes()), |raw| raw.extend_from_slice(value));
+        self.push(field);
         true
     }
 
@@ -343,8 +348,9 @@ impl HttpHead {
         write: impl FnOnce(&mut Vec<u8>, &[Field]),
     ) {
         debug_assert!(is_token(name.as_bytes()) && FieldId::of(name.as_bytes()) == id);
-        let Parts { raw, fields, .. } = &mut *self.0;
+        let Parts { raw, fields, ids, .. } = &mut *self.0;
         let field = put_line(raw, name, id, |raw| write(raw, fields));
+        ids.add(id);
         debug_assert!(is_value(field.value.of(raw)));
         match at {
             Some(at) => fields[at] = field,
@@ -432,7 +438,7 @@ impl Clone for HttpHead {
         let mut copy = Self::empty();
         copy.0.raw.extend_from_slice(&self.0.raw);
         copy.0.fields.extend_from_slice(&self.0.fields);
-        (copy.0.line, copy.0.received) = (self.0.line, self.0.received);
+        (copy.0.line, copy.0.received, copy.0.ids) = (self.0.line, self.0.received, self.0.ids);
         copy
     }
 }

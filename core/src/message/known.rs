@@ -47,6 +47,22 @@ pub enum FieldId {
     Nominated,
 }
 
+/// A set of [`FieldId`]s.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FieldIds(u32);
+
+impl FieldIds {
+    #[inline]
+    pub(super) fn add(&mut self, id: FieldId) {
+        self.0 |= 1 << id as u32;
+    }
+
+    #[inline]
+    pub(super) fn has(self, id: FieldId) -> bool {
+        self.0 & (1 << id as u32) != 0
+    }
+}
+
 impl Method {
     /// The method of these bytes. Methods are case-sensitive (RFC 9110, 9.1).
     #[must_use]

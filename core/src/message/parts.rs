@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 use super::head::{Field, StartLine};
+use super::known::FieldIds;
 
 /// Raw bytes and where things lie in them.
 #[derive(Default)]
@@ -15,6 +16,8 @@ pub(super) struct Parts {
     pub(super) line: StartLine,
     /// How many of the raw bytes came from the peer, in one piece and checked; what was added here lies behind them.
     pub(super) received: usize,
+    /// The ids of the fields that are or were there: what most heads lack is not looked for in each of their fields.
+    pub(super) ids: FieldIds,
 }
 
 /// Parts on the heap: a head moves through many hands, and a pointer moves faster. None only while it is dropped.
@@ -57,7 +60,7 @@ impl Drop for OwnedParts {
         }
         parts.raw.clear();
         parts.fields.clear();
-        (parts.line, parts.received) = (StartLine::None, 0);
+        (parts.line, parts.received, parts.ids) = (StartLine::None, 0, FieldIds::default());
         // At thread exit the list may be gone already; then the parts are simply freed.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();

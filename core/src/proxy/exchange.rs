@@ -62,7 +62,7 @@ impl<T: Transport> Proxy<T> {
         let mut route = self.route(&generation, x)?;
         let rounds = if filters.is_empty() { 0 } else { REMATCHES_MAX + 1 };
         for _ in 0..rounds {
-            match ask(filters, Phase::AfterRoute, x, Some(&route)).await {
+            match ask(filters, Phase::AfterRoute, x, Some(route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
                 Round::ReMatchRoute => route = self.route(&generation, x)?,
                 Round::Passed | Round::Refuse(..) | Round::ReChooseHost => break,
@@ -75,12 +75,12 @@ impl<T: Transport> Proxy<T> {
                     let body = std::mem::take(&mut x.request.body);
                     x.request.body = filters.on_body(Direction::Request, body);
                 }
-                return self.forward(&generation, (&route, forward), x, reply).await;
+                return self.forward(&generation, (route, forward), x, reply).await;
             }
             RouteAction::Direct { status, body } => direct_reply(*status, body),
             RouteAction::Redirect(redirect) => redirect_reply(redirect.status, &Route::location(redirect, x)),
         };
-        filters.on_response(x, &mut answer, Some(&route)).await;
+        filters.on_response(x, &mut answer, Some(route)).await;
         answer.body = filters.on_body(Direction::Response, answer.body);
         if let Some(head) = answer.head.http_mut() {
             route.edit_response(x, head);
@@ -93,8 +93,8 @@ impl<T: Transport> Proxy<T> {
         generation.filters(self.listener)
     }
 
-    fn route(&self, generation: &Generation<T>, x: &Exchange) -> Result<Arc<Route>, Error> {
-        generation.router(self.listener).route(x).cloned().ok_or_else(Error::no_route)
+    fn route<'g>(&self, generation: &'g Generation<T>, x: &Exchange) -> Result<&'g Route, Error> {
+        generation.router(self.listener).route(x).ok_or_else(Error::no_route)
     }
 
     /// Sends an answer. From here on there is no other: what goes wrong now cuts the connection.

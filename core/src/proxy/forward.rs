@@ -57,7 +57,7 @@ impl<T: Transport> Proxy<T> {
         let metadata = joined.as_ref().or(metadata);
         if x.wanted.route {
             let notes = x.notes_mut();
-            notes.route.clone_from(&route.name);
+            (*route.name).clone_into(&mut notes.route);
             cluster.name().clone_into(&mut notes.cluster);
         }
         let hash = forward.hash(x, || generation.draw());

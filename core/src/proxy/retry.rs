@@ -47,7 +47,7 @@ impl<'r> Tries<'r> {
             try_timeout = shorter(try_timeout, asked);
         }
         Self {
-            policy: forward.retry.as_ref(),
+            policy: forward.retry.as_deref(),
             idempotent: head.is_some_and(|head| head.method().is_idempotent()),
             retries: 0,
             timeout,
@@ -137,17 +137,15 @@ mod tests {
     use crate::config::schema::ClusterId;
     use crate::config::{Address, Config};
     use crate::message::{Body, Downstream, Head, Request};
-    use crate::router::{Route, RouteAction, Router};
-    use std::sync::Arc;
+    use crate::router::{RouteAction, Router};
 
-    fn route(policy: &str) -> Arc<Route> {
+    fn router(policy: &str) -> Router {
         let text = format!(
             "servers: [{{routers: [{{router_config_name: r, virtual_hosts: [{{routers: [{{route: {{cluster_name: a, timeout: 5s{policy}}}}}]}}]}}]}}]\n\
              cluster_manager: {{clusters: [{{name: a, hosts: [{{address: \"127.0.0.1:1\"}}]}}]}}\n"
         );
         let (config, _) = Config::parse(&text, "t").unwrap_or_else(|e| panic!("{e:?}"));
-        let router = Router::new(&config.server.routers[0], |_| Some(ClusterId(0)), Duration::from_secs(60)).unwrap();
-        Arc::clone(router.routes().next().unwrap())
+        Router::new(&config.server.routers[0], |_| Some(ClusterId(0)), Duration::from_secs(60)).unwrap()
     }
 
     fn exchange(method: &str, fields: &[(&str, &str)]) -> Exchange {
@@ -160,8 +158,8 @@ mod tests {
         Exchange::new(Request { head: Head::Http(head), body: Body::Empty }, Rc::new(downstream))
     }
 
-    fn tries<'r>(route: &'r Route, x: &Exchange) -> Tries<'r> {
-        let RouteAction::Forward(forward) = &route.action else { panic!("no forward") };
+    fn tries<'r>(router: &'r Router, x: &Exchange) -> Tries<'r> {
+        let RouteAction::Forward(forward) = &router.routes().next().unwrap().action else { panic!("no forward") };
         Tries::new(forward, x.request.head.http())
     }
 
@@ -171,8 +169,8 @@ mod tests {
 
     #[tokio::test]
     async fn before_a_byte_has_left_three_hosts_are_tried() {
-        let (route, mut x) = (route(""), exchange("POST", &[]));
-        let mut tries = tries(&route, &x);
+        let (router, mut x) = (router(""), exchange("POST", &[]));
+        let mut tries = tries(&router, &x);
         let refused = || Error::from(ConnectError::Failed(io::ErrorKind::ConnectionRefused.into()));
         for (attempts, again) in [(1, Some(Again::AtOnce)), (2, Some(Again::AtOnce)), (3, None)] {
             x.attempts = attempts;
@@ -186,9 +184,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_was_closed_while_idle_is_not_the_requests_fault() {
-        let (route, mut x) = (route(""), exchange("GET", &[]));
+        let (router, mut x) = (router(""), exchange("GET", &[]));
         x.attempts = 1;
-        let mut tries = tries(&route, &x);
+        let mut tries = tries(&router, &x);
         assert_eq!(tries.after_error(&reset(true), 3, &x), Some(Again::Fresh));
         assert_eq!(tries.after_error(&reset(false), 3, &x), None);
     }
@@ -217,8 +215,8 @@ mod tests {
             ("retry_on: 'retriable-4xx', num_retries: 1", "GET", Ok(409), vec![ms(25)]),
             ("retry_on: '5xx', num_retries: 1", "GET", Err(Error::from(SendError::Unexpected)), vec![]),
         ] {
-            let (route, mut x) = (route(&format!(", retry_policy: {{{policy}}}")), exchange(method, &[]));
-            let mut tries = tries(&route, &x);
+            let (router, mut x) = (router(&format!(", retry_policy: {{{policy}}}")), exchange(method, &[]));
+            let mut tries = tries(&router, &x);
             x.attempts = 3;
             let mut found = Vec::new();
             while let Some(again) = match &outcome {
@@ -234,8 +232,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_is_for_all_tries_together() {
-        let (route, mut x) = (route(", retry_policy: {retry_on: true, retry_timeout: 3s}"), exchange("GET", &[]));
-        let mut tries = tries(&route, &x);
+        let (router, mut x) = (router(", retry_policy: {retry_on: true, retry_timeout: 3s}"), exchange("GET", &[]));
+        let mut tries = tries(&router, &x);
         let secs = |n| Some(Duration::from_secs(n));
         x.attempts = 1;
         assert_eq!(tries.timeout(&x), secs(3));
@@ -257,9 +255,9 @@ mod tests {
             (&[("x-mosn-global-timeout", "-1"), ("x-mosn-try-timeout", "0")], 3000),
             (&[("x-mosn-global-timeout", "soon")], 3000),
         ] {
-            let (route, mut x) = (route(", retry_policy: {retry_timeout: 3s}"), exchange("GET", fields));
+            let (router, mut x) = (router(", retry_policy: {retry_timeout: 3s}"), exchange("GET", fields));
             x.attempts = 1;
-            let found = tries(&route, &x).timeout(&x);
+            let found = tries(&router, &x).timeout(&x);
             assert_eq!(found, Some(Duration::from_millis(timeout)), "{fields:?}");
         }
     }

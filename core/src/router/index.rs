@@ -6,7 +6,6 @@
 //! **Invariant:** the same answer as trying the routes one after the other.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use regex::bytes::Regex;
@@ -28,12 +27,12 @@ pub(super) struct Index {
     others: Places,
 }
 
-/// A route, and what must hold besides what led to it.
+/// A route, and what must hold besides what led to it. In one place: with many routes each of them lies in memory that is cold.
 #[derive(Debug)]
 struct Entry {
-    regex: Option<Regex>,
+    regex: Option<Box<Regex>>,
     conditions: Option<Box<Conditions>>,
-    route: Arc<Route>,
+    route: Route,
 }
 
 /// Places in the file, in its order.
@@ -41,7 +40,7 @@ type Places = Vec<u32>;
 
 impl Index {
     /// Adds a route behind those that are there.
-    pub(super) fn new(routes: impl IntoIterator<Item = (PathMatch, Option<Box<Conditions>>, Arc<Route>)>) -> Self {
+    pub(super) fn new(routes: impl IntoIterator<Item = (PathMatch, Option<Box<Conditions>>, Route)>) -> Self {
         let mut made = Self::default();
         let mut prefixes: HashMap<Box<[u8]>, Places> = HashMap::new();
         for (place, (path, conditions, route)) in (0..).zip(routes) {
@@ -50,7 +49,7 @@ impl Index {
                 PathMatch::Prefix(text) => prefixes.entry(text.into_bytes().into()).or_default(),
                 PathMatch::Path(text) => made.paths.entry(text.to_ascii_lowercase().into_bytes().into()).or_default(),
                 PathMatch::Regex(pattern) => {
-                    regex = Some(pattern.regex().clone());
+                    regex = Some(Box::new(pattern.regex().clone()));
                     &mut made.others
                 }
                 PathMatch::Any => &mut made.others,
@@ -68,7 +67,7 @@ impl Index {
     }
 
     /// The first route in the file that takes a request with this normal path.
-    pub(super) fn find(&self, path: &[u8], facts: &Facts<'_>) -> Option<&Arc<Route>> {
+    pub(super) fn find(&self, path: &[u8], facts: &Facts<'_>) -> Option<&Route> {
         let mut best = u32::MAX;
         if !self.paths.is_empty() && path.len() <= self.path_len_max {
             self.improve(&mut best, self.by_path(path), path, facts);
@@ -79,7 +78,7 @@ impl Index {
     }
 
     /// Every route, in the order of the file.
-    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Route> {
         self.entries.iter().map(|entry| &entry.route)
     }
 
@@ -125,13 +124,15 @@ struct Tree {
     /// The first byte of each node's label. The children of a node stand side by side, so that one is found by a search through these.
     first_bytes: Vec<u8>,
     labels: Vec<u8>,
+    places: Places,
 }
 
+/// Ranges of the tree's own lists, so that the nodes of a walk lie close together.
 #[derive(Debug, Default)]
 struct Node {
     label: Range,
     children: Range,
-    places: Places,
+    places: Range,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -152,7 +153,9 @@ impl Tree {
         let mut open = vec![(0, 0..prefixes.len(), 0)];
         while let Some((node, mut range, depth)) = open.pop() {
             if prefixes[range.start].0.len() == depth {
-                made.nodes[node].places = std::mem::take(&mut prefixes[range.start].1);
+                let start = made.places.len();
+                made.places.extend_from_slice(&prefixes[range.start].1);
+                made.nodes[node].places = Range::new(start, made.places.len());
                 range.start += 1;
             }
             let first_child = made.nodes.len();
@@ -185,7 +188,7 @@ impl Tree {
         let Some(mut node) = self.nodes.first() else { return };
         loop {
             if !node.places.is_empty() {
-                f(&node.places);
+                f(&self.places[node.places.of()]);
             }
             let Some(byte) = path.first() else { return };
             let children = node.children;
@@ -203,6 +206,10 @@ impl Range {
     fn new(start: usize, end: usize) -> Self {
         let fit = |n: usize| u32::try_from(n).expect("a configuration file is far smaller than 4 GiB");
         Self { start: fit(start), end: fit(end) }
+    }
+
+    fn is_empty(self) -> bool {
+        self.start == self.end
     }
 
     fn of(self) -> std::ops::Range<usize> {

@@ -14,7 +14,6 @@ mod variable;
 mod virtual_host;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use hash::HashKey;
@@ -71,7 +70,7 @@ impl Router {
         for host in &config.virtual_hosts {
             let made = host.routes.iter().zip(&mut ids).map(|(route, id)| {
                 let made = Route::new(id, route, host, &config.edits, &resolve)?;
-                Ok((route.matching.path.clone(), Conditions::new(&route.matching), Arc::new(made)))
+                Ok((route.matching.path.clone(), Conditions::new(&route.matching), made))
             });
             routes.push(Index::new(made.collect::<Result<Vec<_>, _>>()?));
         }
@@ -91,7 +90,7 @@ impl Router {
     }
 
     /// Every route by its [`RouteId`]: that of place n has the id n.
-    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter().flat_map(Index::routes)
     }
 
@@ -100,7 +99,7 @@ impl Router {
     /// The path is compared percent-decoded and with its dot segments and double slashes resolved, as an origin will take it; what is
     /// forwarded is the path as it came. A CONNECT request has no path and is matched as `/`.
     #[must_use]
-    pub fn route(&self, x: &Exchange) -> Option<&Arc<Route>> {
+    pub fn route(&self, x: &Exchange) -> Option<&Route> {
         let head = x.request.head.http()?;
         let routes = &self.routes[self.hosts.find(head.authority())?];
         let path = if head.method() == Method::Connect { b"/" } else { head.path() };
@@ -203,7 +202,7 @@ cluster_manager:
             ("http://shop.example/api", "other", Some("api")),
             ("/", "", Some("all")),
         ] {
-            let found = router.route(&head("GET", target, host)).map(|r| r.name.as_str());
+            let found = router.route(&head("GET", target, host)).map(|r| &*r.name);
             assert_eq!(found, route, "{target} {host}");
         }
     }
@@ -211,7 +210,7 @@ cluster_manager:
     #[test]
     fn a_connect_request_is_matched_as_the_root() {
         let router = router();
-        assert_eq!(router.route(&head("CONNECT", "other:443", "")).unwrap().name, "all");
+        assert_eq!(router.route(&head("CONNECT", "other:443", "")).unwrap().name.as_ref(), "all");
         assert!(router.route(&head("CONNECT", "x.shop.example:443", "")).is_none());
     }
 
@@ -230,7 +229,7 @@ cluster_manager:
         let direct = router.route(&head("GET", "/healthz", "shop.example")).unwrap();
         let fine = Bytes::from_static(b"fine");
         assert!(matches!(&direct.action, RouteAction::Direct { status: 200, body } if *body == fine));
-        assert_eq!((direct.id, direct.virtual_host.as_str()), (RouteId(0), "shop"));
+        assert_eq!((direct.id, &*direct.virtual_host), (RouteId(0), "shop"));
         assert_eq!(router.route(&head("GET", "/", "x")).unwrap().id, RouteId(5));
     }
 
@@ -276,7 +275,7 @@ cluster_manager: {clusters: [{name: a, hosts: [{address: "127.0.0.1:1"}]}]}
             ("GET", "/some/part/of", &[], Some("part")),
             ("GET", "/some/%70art", &[], Some("part")),
         ] {
-            let found = router.route(&exchange(method, target, fields)).map(|r| r.name.as_str());
+            let found = router.route(&exchange(method, target, fields)).map(|r| &*r.name);
             assert_eq!(found, route, "{method} {target} {fields:?}");
         }
     }
@@ -321,7 +320,7 @@ cluster_manager: {clusters: [{name: a, hosts: [{address: "127.0.0.1:1"}]}]}
                 let x = exchange("GET", &path, fields);
                 let normal = with_normal_path(path.as_bytes(), |p| String::from_utf8(p.to_vec()).unwrap());
                 let scan = routes.iter().position(|route| takes(route, &normal, field)).map(|at| at.to_string());
-                prop_assert_eq!(router.route(&x).map(|r| r.name.clone()), scan, "{} {}", path, field);
+                prop_assert_eq!(router.route(&x).map(|r| r.name.to_string()), scan, "{} {}", path, field);
             }
         }
     }

@@ -22,9 +22,9 @@ pub struct Route {
     /// Its place in its router, counted through all virtual hosts.
     pub id: RouteId,
     /// `name`, maybe empty.
-    pub name: String,
+    pub name: Box<str>,
     /// The name of its virtual host.
-    pub virtual_host: String,
+    pub virtual_host: Box<str>,
     /// What happens.
     pub action: RouteAction,
     /// Where copies of its requests go.
@@ -37,7 +37,7 @@ pub struct Route {
 #[derive(Debug)]
 pub enum RouteAction {
     /// Sends the request to a cluster.
-    Forward(Box<Forward>),
+    Forward(Forward),
     /// Sends the client elsewhere.
     Redirect(Redirect),
     /// Answers it here.
@@ -49,7 +49,7 @@ pub enum RouteAction {
     },
 }
 
-/// Where a request goes, and how.
+/// Where a request goes, and how. What few routes have lies elsewhere: each request reads its route from memory that is cold.
 #[derive(Debug)]
 pub struct Forward {
     /// From the request sent to the end of the response's head, over all tries. None: no limit; the default is filled in already.
@@ -57,12 +57,12 @@ pub struct Forward {
     /// The same for one try.
     pub try_timeout: Option<Duration>,
     /// What is tried again once a byte has left; None: nothing.
-    pub retry: Option<RetryPolicy>,
+    pub retry: Option<Box<RetryPolicy>>,
     cluster: ClusterChoice,
-    metadata: Option<MetadataMatch>,
-    path: Option<PathRewrite>,
-    host: Option<HostRewrite>,
-    hash: Option<HashPolicy>,
+    metadata: Option<Box<MetadataMatch>>,
+    path: Option<Box<PathRewrite>>,
+    host: Option<Box<HostRewrite>>,
+    hash: Option<Box<HashPolicy>>,
 }
 
 /// Where copies go.
@@ -88,7 +88,7 @@ enum ClusterChoice {
     One(ClusterId),
     /// Each with the sum of the weights up to it, the last one's being that of all.
     Weighted(Box<[(u64, ClusterId, Option<MetadataMatch>)]>),
-    Variable(Variable),
+    Variable(Box<Variable>),
 }
 
 impl Route {
@@ -106,7 +106,7 @@ impl Route {
             }
             schema::RouteAction::Redirect(redirect) => RouteAction::Redirect(redirect.clone()),
             schema::RouteAction::Forward(forward) => {
-                RouteAction::Forward(Box::new(Forward::new(forward, &config.matching.path, resolve)?))
+                RouteAction::Forward(Forward::new(forward, &config.matching.path, resolve)?)
             }
         };
         let mirror = match &config.mirror {
@@ -116,8 +116,8 @@ impl Route {
         let levels = [&config.edits, &host.edits, router];
         Ok(Self {
             id,
-            name: config.name.clone(),
-            virtual_host: host.name.clone(),
+            name: config.name.as_str().into(),
+            virtual_host: host.name.as_str().into(),
             action,
             mirror,
             requests: Edits::of_requests(&levels),
@@ -140,7 +140,7 @@ impl Route {
             if let Some(path) = &forward.path {
                 path.apply(head, target_bytes_max)?;
             }
-            if let Some(host) = forward.host.as_ref().filter(|host| **host != HostRewrite::Upstream) {
+            if let Some(host) = forward.host.as_ref().filter(|host| ***host != HostRewrite::Upstream) {
                 rewrite_host(host, head, None);
             }
         }
@@ -177,12 +177,12 @@ impl Forward {
             timeout,
             // As in MOSN: a try that may take as long as all of them is not bounded by itself.
             try_timeout: config.try_timeout.filter(|one| timeout.is_none_or(|all| *one < all)),
-            retry: Some(&config.retry).filter(|retry| retry.is_on()).cloned(),
+            retry: Some(&config.retry).filter(|retry| retry.is_on()).cloned().map(Box::new),
             cluster: ClusterChoice::new(&config.cluster, config.metadata.as_ref(), resolve)?,
-            metadata: config.metadata.clone(),
-            path: config.path_rewrite.as_ref().and_then(|rewrite| PathRewrite::new(rewrite, matching)),
-            host: config.host_rewrite.clone(),
-            hash: config.hash.clone(),
+            metadata: config.metadata.clone().map(Box::new),
+            path: config.path_rewrite.as_ref().and_then(|rewrite| PathRewrite::new(rewrite, matching)).map(Box::new),
+            host: config.host_rewrite.clone().map(Box::new),
+            hash: config.hash.clone().map(Box::new),
         })
     }
 
@@ -191,8 +191,8 @@ impl Forward {
     #[must_use]
     pub fn choose(&self, draw: impl FnOnce() -> u64) -> Chosen<'_> {
         match &self.cluster {
-            ClusterChoice::One(id) => Chosen::Cluster(*id, self.metadata.as_ref()),
-            ClusterChoice::Variable(variable) => Chosen::Named(variable, self.metadata.as_ref()),
+            ClusterChoice::One(id) => Chosen::Cluster(*id, self.metadata.as_deref()),
+            ClusterChoice::Variable(variable) => Chosen::Named(variable, self.metadata.as_deref()),
             ClusterChoice::Weighted(entries) => {
                 let total = entries.last().map_or(1, |(sum, ..)| *sum);
                 let at = draw() % total;
@@ -218,7 +218,7 @@ impl Forward {
     /// Whether the origin is asked for its own name, which is known only when a host was chosen.
     #[must_use]
     pub fn wants_upstream_host(&self) -> bool {
-        self.host == Some(HostRewrite::Upstream)
+        self.host.as_deref() == Some(&HostRewrite::Upstream)
     }
 
     /// Asks the origin for `hostname`.
@@ -235,7 +235,7 @@ impl ClusterChoice {
     ) -> Result<Self, UnknownCluster> {
         Ok(match config {
             schema::ClusterChoice::Name { name, .. } => Self::One(resolve.cluster(name)?),
-            schema::ClusterChoice::Variable(variable) => Self::Variable(variable.clone()),
+            schema::ClusterChoice::Variable(variable) => Self::Variable(Box::new(variable.clone())),
             schema::ClusterChoice::Weighted(entries) => {
                 let mut sum = 0;
                 let mut made = Vec::new();
@@ -279,6 +279,11 @@ mod tests {
         let ids = |name: &str| name.parse().ok().map(ClusterId);
         let resolve = Resolve { cluster: &ids, request_timeout: Duration::from_secs(60) };
         Forward::new(config, &PathMatch::Any, &resolve).unwrap()
+    }
+
+    #[test]
+    fn a_route_takes_three_cache_lines() {
+        assert!(size_of::<Route>() <= 192, "{} bytes", size_of::<Route>());
     }
 
     #[test]
