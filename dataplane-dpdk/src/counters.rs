@@ -63,6 +63,10 @@ pub struct LcoreCounters {
     pub flows_timed_out: Counter,
     /// Times that a segment was had sent again before a timeout: at a partial acknowledgement, or after a silence.
     pub segments_repaired: Counter,
+    /// The memory of rings that are in use, in bytes; a ring counts whole.
+    pub ring_bytes: Counter,
+    /// Times that an idle flow gave the memory of its rings back.
+    pub rings_given_back: Counter,
     /// Body bytes copied from one connection's ring straight into another's: the one copy that relaying takes.
     pub relayed_bytes: Counter,
     /// Bytes copied out of a ring first, because what was to be shown in one piece wrapped around it or was longer.
@@ -115,6 +119,8 @@ pub enum DropReason {
     AcceptQueue,
     /// A SYN beyond `flows_max`.
     FlowsMax,
+    /// A SYN while the system gave no memory for its rings.
+    RingMemory,
     /// A segment for a connection that waits in TIME-WAIT.
     TimeWait,
     /// An answer for which the port had no free frame or no room.
@@ -123,7 +129,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::OtherMac,
         Self::EtherType,
         Self::Malformed,
@@ -136,6 +142,7 @@ impl DropReason {
         Self::SynBacklog,
         Self::AcceptQueue,
         Self::FlowsMax,
+        Self::RingMemory,
         Self::TimeWait,
         Self::TxFull,
     ];
@@ -157,6 +164,7 @@ impl DropReason {
             Self::SynBacklog => "syn_backlog",
             Self::AcceptQueue => "accept_queue",
             Self::FlowsMax => "flows_max",
+            Self::RingMemory => "ring_memory",
             Self::TimeWait => "time_wait",
             Self::TxFull => "tx_full",
         }

@@ -82,6 +82,19 @@ pub struct Limits {
     pub graceful_timeout: Duration,
 }
 
+/// What the flows of one port's stack may take, one worker: `dataplane.dpdk` beside `flows_max` and `syn_backlog_max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowLimits {
+    /// A flow whose rings nobody has used for so long, and that are empty, gives their memory back.
+    pub ring_idle_timeout: Duration,
+}
+
+impl Default for FlowLimits {
+    fn default() -> Self {
+        Self { ring_idle_timeout: Duration::from_secs(5) }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

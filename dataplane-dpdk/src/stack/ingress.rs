@@ -101,6 +101,10 @@ impl Stack {
         }
         let accepted = before != (flow.socket().state(), flow.socket().send_queue());
         let step = flow.note_segment(segment, accepted, self.now);
+        if !segment.syn && segment.end != segment.seq {
+            self.note_use(id);
+        }
+        let flow = &mut self.flows[id as usize];
         if state != State::TimeWait {
             flow.heard = TimeWait { sent: segment.acked, expected: segment.end };
         }
@@ -149,8 +153,9 @@ impl Stack {
         if let Some(reason) = refused {
             return self.nic.counters.drop_frame(reason);
         }
-        let Some(mut flow) = self.take_flow(segment.key) else {
-            return self.nic.counters.drop_frame(DropReason::FlowsMax);
+        let mut flow = match self.take_flow(segment.key) {
+            Ok(flow) => flow,
+            Err(reason) => return self.nic.counters.drop_frame(reason),
         };
         flow.listen(segment.key, segment.from, self.sender()).expect("the socket is closed, and the port is not 0");
         let id = self.map(flow);

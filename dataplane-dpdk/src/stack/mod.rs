@@ -10,6 +10,7 @@
 //! **Invariant:** everything a peer can make us hold is bounded: flows, unfinished handshakes, connections to be accepted, TIME-WAIT,
 //! neighbours; and a turn's work is bounded by one burst in and a share of each dirty flow out.
 
+mod arena;
 mod arp;
 mod congestion;
 mod egress;
@@ -22,9 +23,12 @@ mod listen;
 mod nic;
 mod packet;
 mod recovery;
+mod rings;
 mod sockets;
 mod timer_wheel;
 
+#[cfg(test)]
+mod rings_tests;
 #[cfg(test)]
 mod smoltcp_tests;
 #[cfg(test)]
@@ -37,12 +41,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use ferrogate_core::config::dataplane::CongestionControl;
+use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::ROOM_BYTES_MAX;
 use slab::Slab;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Cidr};
 
+use self::arena::Arena;
 use self::arp::ArpTable;
 use self::flow::{Flow, Stage};
 use self::flow_table::{FlowKey, FlowTable};
@@ -51,7 +57,7 @@ use self::nic::Nic;
 use self::recovery::Sender;
 pub(crate) use self::sockets::{FlowId, Incoming, copy};
 use self::timer_wheel::TimerWheel;
-use crate::counters::LcoreCounters;
+use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
 use crate::frame::{BURST, FrameVec};
 use crate::queue::PacketQueue;
@@ -84,6 +90,8 @@ pub struct StackConfig {
     pub flows_max: usize,
     /// Flows with an unfinished handshake, at most.
     pub syn_backlog_max: usize,
+    /// What they may take besides.
+    pub limits: FlowLimits,
     /// Seeds initial sequence numbers and source ports: from the system's randomness, or from a test.
     pub seed: u64,
 }
@@ -95,6 +103,7 @@ pub struct Stack {
     iface: Interface,
     table: FlowTable,
     flows: Slab<Box<Flow>>,
+    arena: Arena,
     /// Flows that ended, with their rings, for the next ones.
     #[allow(
         clippy::vec_box,
@@ -108,6 +117,12 @@ pub struct Stack {
     /// Lent to a writer where the send ring wraps; as long as the longest room that is promised.
     scratch: Box<[u8]>,
     wheel: TimerWheel,
+    /// Flows whose rings have pages: when it may be time to give them back.
+    idle: TimerWheel,
+    /// Those of this turn. Empty in between, kept for its memory.
+    idled: Vec<u32>,
+    /// Bytes of rings as they were last counted.
+    ring_bytes: u64,
     arp: ArpTable,
     listeners: Listeners,
     /// Answers what belongs to no flow.
@@ -143,11 +158,15 @@ impl Stack {
             iface,
             table: FlowTable::new(config.flows_max.min(FLOWS_AT_START)),
             flows: Slab::with_capacity(config.flows_max.min(FLOWS_AT_START)),
+            arena: Arena::new(config.rx_ring_bytes, config.tx_ring_bytes),
             pool: Vec::new(),
             dirty: Vec::with_capacity(BURST),
             sending: Vec::with_capacity(BURST),
             scratch: vec![0; ROOM_BYTES_MAX].into(),
             wheel: TimerWheel::new(now),
+            idle: TimerWheel::new(now),
+            idled: Vec::with_capacity(BURST),
+            ring_bytes: 0,
             arp: ArpTable::new(),
             listeners: Listeners::default(),
             strays: SocketSet::new(Vec::new()),
@@ -179,10 +198,10 @@ impl Stack {
         self.flows.len()
     }
 
-    /// The memory of the rings of all flows, in bytes.
+    /// The memory of rings in bytes: of those that are in use, which count whole, since that is what a peer can make them hold.
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
-        self.flows.len() * (self.config.rx_ring_bytes + self.config.tx_ring_bytes)
+        self.arena.bytes_in_use()
     }
 
     /// Whether it has something to do without a frame coming in: at once, or at the time answered.
@@ -190,7 +209,7 @@ impl Stack {
         if !self.dirty.is_empty() || self.nic.is_backed_up() {
             return Some(self.now);
         }
-        [self.wheel.next(), self.arp.next()].into_iter().flatten().min()
+        [self.wheel.next(), self.idle.next(), self.arp.next()].into_iter().flatten().min()
     }
 
     /// Ready when a frame may have come in. Otherwise `cx` is woken when one has, or when a connection writes.
@@ -224,21 +243,27 @@ impl Stack {
         )
     }
 
-    /// Takes a flow out of the pool, or makes one. `None` at the limit.
-    fn take_flow(&mut self, key: FlowKey) -> Option<Box<Flow>> {
+    /// Takes a flow out of the pool, or makes one. At a limit, says which.
+    fn take_flow(&mut self, key: FlowKey) -> Result<Box<Flow>, DropReason> {
         if self.flows.len() >= self.config.flows_max {
-            return None;
+            return Err(DropReason::FlowsMax);
         }
-        let make = || Box::new(Flow::new(self.config.rx_ring_bytes, self.config.tx_ring_bytes, key));
-        Some(self.pool.pop().unwrap_or_else(make))
+        if let Some(flow) = self.pool.pop() {
+            return Ok(flow);
+        }
+        let rings = self.arena.socket().map_err(|_| DropReason::RingMemory)?;
+        Ok(Box::new(Flow::new(rings, key)))
     }
 
     /// Puts a flow into the slab and the table.
     fn map(&mut self, mut flow: Box<Flow>) -> u32 {
         (flow.mapped, flow.dirty) = (true, false);
-        let key = flow.key;
+        let (key, has_pages) = (flow.key, flow.has_pages());
         let id = u32::try_from(self.flows.insert(flow)).expect("fewer flows than 2^32");
         self.table.insert(key, id);
+        if has_pages {
+            self.await_idle(id, self.now);
+        }
         self.nic.counters.flows.add(1);
         id
     }
@@ -257,6 +282,7 @@ impl Stack {
     fn release(&mut self, id: u32) {
         self.unmap(id);
         self.set_stage(id, Stage::Orphan);
+        self.idle.cancel(id);
         let mut flow = self.flows.remove(id as usize);
         // Nobody waits for it any more, and its waker would keep a task's memory.
         flow.held_back = None;

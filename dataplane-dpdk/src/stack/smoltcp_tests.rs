@@ -8,6 +8,7 @@ use smoltcp::socket::tcp::{CongestionControl, RecvError, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, TcpControl, TcpRepr};
 
+use super::arena::Arena;
 use super::flow::Flow;
 use super::flow_table::FlowKey;
 use super::isn;
@@ -81,7 +82,7 @@ fn key(port: u16) -> FlowKey {
 }
 
 fn listening(port: u16) -> Flow {
-    let mut flow = Flow::new(4096, 8192, key(port));
+    let mut flow = Flow::new(Arena::new(4096, 8192).socket().unwrap(), key(port));
     flow.listen(key(port), PEER_MAC, Sender::new(1460, true)).unwrap();
     flow
 }
@@ -277,7 +278,7 @@ fn a_connection_begins_with_the_number_that_its_interface_was_made_for() {
     let mut bench = Bench::new(1);
     for number in [0, 1, 0x1234_5678, 0x8000_0000, u32::MAX] {
         let key = FlowKey { peer: PEER, local: OURS, peer_port: 80, local_port: 1000 };
-        let mut flow = Flow::new(4096, 4096, key);
+        let mut flow = Flow::new(Arena::new(4096, 4096).socket().unwrap(), key);
         let mut opener = isn::interface(number, &mut bench.nic.link(PEER_MAC, None), bench.now);
         flow.connect(key, &mut opener, Sender::new(1460, true)).unwrap();
         let syn = bench.send(&mut flow).expect("a SYN");

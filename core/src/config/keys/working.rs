@@ -404,6 +404,7 @@ const DPDK: &[Key] = &[
     ),
     key("flows_max", Number, "200000", "Flows of one worker, at most."),
     key("syn_backlog_max", Number, "4096", "Flows that have not finished the handshake, at most."),
+    key("ring_idle_timeout", Duration, "5s", "A flow whose rings have been empty for so long gives their memory back."),
     key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
 ];
 
