@@ -181,11 +181,15 @@ impl Flow {
     /// A segment has come, and smoltcp has seen it; `accepted`: it changed what is queued, or the state.
     pub(super) fn note_segment(&mut self, segment: &Segment, accepted: bool, now: Instant) -> Step {
         let in_order = !is_after(segment.seq, self.expected) && is_after(segment.end, self.expected);
-        if segment.syn || in_order {
+        // Data in a SYN is not taken.
+        let behind_syn = segment.seq.wrapping_add(1);
+        if segment.syn {
+            self.expected = behind_syn;
+        } else if in_order {
             self.expected = segment.end;
         }
         if segment.syn && accepted {
-            (self.reached, self.acknowledged) = (segment.end, segment.end);
+            (self.reached, self.acknowledged) = (behind_syn, behind_syn);
         } else if is_after(segment.end, self.reached) {
             self.reached = segment.end;
         }

@@ -17,16 +17,22 @@ mod egress;
 mod flow;
 mod flow_clock;
 mod flow_table;
+mod half_open;
+mod handshake;
 mod ingress;
 mod isn;
 mod listen;
 mod nic;
 mod packet;
+mod rate;
 mod recovery;
 mod rings;
 mod sockets;
+mod syn_cookie;
 mod timer_wheel;
 
+#[cfg(test)]
+mod handshake_tests;
 #[cfg(test)]
 mod rings_tests;
 #[cfg(test)]
@@ -52,10 +58,13 @@ use self::arena::Arena;
 use self::arp::ArpTable;
 use self::flow::{Flow, Stage};
 use self::flow_table::{FlowKey, FlowTable};
+use self::half_open::HalfOpen;
 use self::listen::Listeners;
 use self::nic::Nic;
+use self::rate::Rate;
 use self::recovery::Sender;
 pub(crate) use self::sockets::{FlowId, Incoming, copy};
+use self::syn_cookie::SynCookies;
 use self::timer_wheel::TimerWheel;
 use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
@@ -88,7 +97,7 @@ pub struct StackConfig {
     pub congestion_control: CongestionControl,
     /// Flows in any state, at most.
     pub flows_max: usize,
-    /// Flows with an unfinished handshake, at most.
+    /// Flows with an unfinished handshake, at most. Beyond it a SYN is answered with a cookie, or not at all.
     pub syn_backlog_max: usize,
     /// What they may take besides.
     pub limits: FlowLimits,
@@ -128,9 +137,11 @@ pub struct Stack {
     /// Answers what belongs to no flow.
     strays: SocketSet<'static>,
     /// Flows in [`Stage::Opening`].
-    opening: usize,
-    /// The second in which challenge ACKs are being counted, and their number.
-    challenges: (i64, u32),
+    half_open: HalfOpen,
+    cookies: SynCookies,
+    challenges: Rate,
+    resets: Rate,
+    echoes: Rate,
     /// The burst in work. Kept, so that no turn allocates.
     rx: FrameVec,
     /// The time of the last turn.
@@ -170,8 +181,11 @@ impl Stack {
             arp: ArpTable::new(),
             listeners: Listeners::default(),
             strays: SocketSet::new(Vec::new()),
-            opening: 0,
-            challenges: (0, 0),
+            half_open: HalfOpen::default(),
+            cookies: SynCookies::new(config.seed),
+            challenges: Rate::default(),
+            resets: Rate::default(),
+            echoes: Rate::default(),
             rx: FrameVec::new(BURST),
             now,
             resting: None,
@@ -297,14 +311,15 @@ impl Stack {
     fn set_stage(&mut self, id: u32, stage: Stage) {
         let flow = &mut self.flows[id as usize];
         let was = std::mem::replace(&mut flow.stage, stage);
+        let source = flow.key.peer;
         let opening = |s: Stage| matches!(s, Stage::Opening(_));
         match (opening(was), opening(stage)) {
             (false, true) => {
-                self.opening += 1;
+                self.half_open.add(source);
                 self.nic.counters.flows_opening.add(1);
             }
             (true, false) => {
-                self.opening -= 1;
+                self.half_open.remove(source);
                 self.nic.counters.flows_opening.sub(1);
             }
             _ => {}
@@ -314,11 +329,11 @@ impl Stack {
 
 impl std::fmt::Debug for Stack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { config, flows, opening, .. } = self;
+        let Self { config, flows, half_open, .. } = self;
         f.debug_struct("Stack")
             .field("address", &config.address)
             .field("flows", &flows.len())
-            .field("opening", opening)
+            .field("half_open", &half_open.len())
             .finish_non_exhaustive()
     }
 }

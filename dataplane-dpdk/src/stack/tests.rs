@@ -33,7 +33,7 @@ impl PacketQueue for TestQueue {
         while into.room() > 0
             && let Some(bytes) = self.arriving.borrow_mut().pop_front()
         {
-            let mut frame = Frame::heap(bytes.len());
+            let mut frame = Frame::heap(bytes.len().max(1514));
             frame.set_len(bytes.len());
             frame.bytes_mut().copy_from_slice(&bytes);
             into.push(frame);
@@ -213,20 +213,6 @@ fn an_rst_in_the_handshake_frees_the_flow() {
     assert_eq!(bench.answer(tcp(1000, TcpControl::Rst, 101, None)), None);
     assert_eq!((bench.stack.flows(), bench.stack.counters().flows_opening.get()), (0, 0));
     bench.establish(1000);
-}
-
-#[test]
-fn a_flood_of_syns_is_bounded_and_passes() {
-    let mut bench = Bench::new();
-    bench.stack.bind(80, 10).unwrap();
-    for port in 1000..1100 {
-        bench.answer(tcp(port, TcpControl::Syn, 100, None));
-    }
-    assert_eq!((bench.stack.flows(), bench.drops(DropReason::SynBacklog)), (3, 97));
-    bench.now += Duration::from_secs(11);
-    bench.turn();
-    assert_eq!(bench.stack.flows(), 0, "nobody finished the handshake");
-    bench.establish(2000);
 }
 
 #[test]

@@ -37,7 +37,42 @@ pub(super) const DPDK: &[Key] = &[
         "`cubic`: a flow sends as much as its path takes (RFC 9438). `none`: as much as rings and windows allow, for a network of one's own that never drops.",
     ),
     key("flows_max", Number, "200000", "Flows of one worker, at most."),
-    key("syn_backlog_max", Number, "4096", "Flows that have not finished the handshake, at most."),
+    key(
+        "syn_backlog_max",
+        Number,
+        "4096",
+        "Flows that have not finished the handshake, at most. A SYN beyond is answered with a cookie (`syn_cookies`).",
+    ),
+    key(
+        "half_open_per_source_max",
+        Number,
+        "128",
+        "The same for the flows of one address, so that none takes the whole backlog.",
+    ),
+    key(
+        "syn_cookies",
+        Bool,
+        "true",
+        "Answer a SYN beyond these limits without keeping anything of it (RFC 4987); false: drop it.",
+    ),
+    key(
+        "resets_per_second_max",
+        Number,
+        "10000",
+        "RSTs that a worker answers segments of unknown connections with; further segments are dropped.",
+    ),
+    key(
+        "echoes_per_second_max",
+        Number,
+        "10000",
+        "ICMP echo requests that a worker answers; further ones are dropped.",
+    ),
+    key(
+        "challenges_per_second_max",
+        Number,
+        "100",
+        "ACKs that a worker answers a SYN in the middle of a connection with (RFC 5961).",
+    ),
     key("ring_idle_timeout", Duration, "5s", "A flow whose rings have been empty for so long gives their memory back."),
     key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
 ];

@@ -50,7 +50,23 @@ fn dpdk(r: &mut Reader, node: &Node) -> Option<Dpdk> {
 
 fn flow_limits(r: &mut Reader, fields: &Fields<'_>) -> FlowLimits {
     let d = FlowLimits::default();
-    FlowLimits { ring_idle_timeout: fields.duration(r, "ring_idle_timeout").unwrap_or(d.ring_idle_timeout) }
+    let count = 1..=u64::from(u32::MAX);
+    FlowLimits {
+        ring_idle_timeout: fields.duration(r, "ring_idle_timeout").unwrap_or(d.ring_idle_timeout),
+        syn_cookies: fields.boolean(r, "syn_cookies").unwrap_or(d.syn_cookies),
+        half_open_per_source_max: fields
+            .number(r, "half_open_per_source_max", count.clone())
+            .unwrap_or(d.half_open_per_source_max),
+        resets_per_second_max: fields
+            .number(r, "resets_per_second_max", count.clone())
+            .unwrap_or(d.resets_per_second_max),
+        echoes_per_second_max: fields
+            .number(r, "echoes_per_second_max", count.clone())
+            .unwrap_or(d.echoes_per_second_max),
+        challenges_per_second_max: fields
+            .number(r, "challenges_per_second_max", count)
+            .unwrap_or(d.challenges_per_second_max),
+    }
 }
 
 fn port(r: &mut Reader, node: &Node) -> Option<Port> {
