@@ -20,6 +20,7 @@ use dataplane_dpdk::{
     BURST, Clock, DpdkTransport, Frame, FrameVec, LcoreCounters, Mac, NoKernel, PolledIdle, Poller, Stack, StackConfig,
 };
 use ferrogate_core::config::dataplane::{CongestionControl, Idle, IdleMode};
+use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use tokio::task::LocalSet;
 
@@ -132,6 +133,7 @@ fn host(link: Link, n: u8, flows: usize) -> DpdkTransport<NoKernel> {
         congestion_control: CongestionControl::Cubic,
         flows_max: flows + 1,
         syn_backlog_max: 1024,
+        limits: FlowLimits::default(),
         seed: u64::from(n),
     };
     let stack = Rc::new(RefCell::new(Stack::new(Box::new(link), config, Arc::clone(&counters), clock.now())));

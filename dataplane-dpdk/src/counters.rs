@@ -63,6 +63,14 @@ pub struct LcoreCounters {
     pub flows_timed_out: Counter,
     /// Times that a segment was had sent again before a timeout: at a partial acknowledgement, or after a silence.
     pub segments_repaired: Counter,
+    /// The memory of rings that are in use, in bytes; a ring counts whole.
+    pub ring_bytes: Counter,
+    /// Times that an idle flow gave the memory of its rings back.
+    pub rings_given_back: Counter,
+    /// SYNs that were answered with a cookie.
+    pub syn_cookies_sent: Counter,
+    /// Cookies that came back and made a flow.
+    pub syn_cookies_accepted: Counter,
     /// Body bytes copied from one connection's ring straight into another's: the one copy that relaying takes.
     pub relayed_bytes: Counter,
     /// Bytes copied out of a ring first, because what was to be shown in one piece wrapped around it or was longer.
@@ -109,21 +117,33 @@ pub enum DropReason {
     Checksum,
     /// An ARP packet that is not for us, or whose sender can't be.
     Arp,
-    /// A SYN beyond `syn_backlog_max`.
+    /// A SYN beyond `syn_backlog_max`, without cookies.
     SynBacklog,
+    /// A SYN beyond `half_open_per_source_max`, without cookies.
+    SynSource,
     /// A SYN while the listener's queue of accepted connections is full.
     AcceptQueue,
     /// A SYN beyond `flows_max`.
     FlowsMax,
+    /// A SYN while the system gave no memory for its rings.
+    RingMemory,
+    /// Data of no connection while cookies are out: it may be of one whose first segment was lost, and comes again.
+    SynCookie,
     /// A segment for a connection that waits in TIME-WAIT.
     TimeWait,
+    /// A segment of no connection, beyond `resets_per_second_max`.
+    ResetRate,
+    /// An echo request beyond `echoes_per_second_max`.
+    EchoRate,
+    /// A SYN in the middle of a connection, beyond `challenges_per_second_max`.
+    ChallengeRate,
     /// An answer for which the port had no free frame or no room.
     TxFull,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::OtherMac,
         Self::EtherType,
         Self::Malformed,
@@ -134,9 +154,15 @@ impl DropReason {
         Self::Checksum,
         Self::Arp,
         Self::SynBacklog,
+        Self::SynSource,
         Self::AcceptQueue,
         Self::FlowsMax,
+        Self::RingMemory,
+        Self::SynCookie,
         Self::TimeWait,
+        Self::ResetRate,
+        Self::EchoRate,
+        Self::ChallengeRate,
         Self::TxFull,
     ];
 
@@ -155,9 +181,15 @@ impl DropReason {
             Self::Checksum => "checksum",
             Self::Arp => "arp",
             Self::SynBacklog => "syn_backlog",
+            Self::SynSource => "syn_source",
             Self::AcceptQueue => "accept_queue",
             Self::FlowsMax => "flows_max",
+            Self::RingMemory => "ring_memory",
+            Self::SynCookie => "syn_cookie",
             Self::TimeWait => "time_wait",
+            Self::ResetRate => "reset_rate",
+            Self::EchoRate => "echo_rate",
+            Self::ChallengeRate => "challenge_rate",
             Self::TxFull => "tx_full",
         }
     }

@@ -90,5 +90,20 @@ const LCORE_NUMBERS: &[LcoreNumber] = &[
         true,
         |c| c.segments_repaired.get(),
     ),
+    ("ferrogate_dpdk_lcore_ring_bytes", "Memory of the rings that flows are using; a ring counts whole", false, |c| {
+        c.ring_bytes.get()
+    }),
+    ("ferrogate_dpdk_lcore_rings_given_back", "Times that an idle flow gave the memory of its rings back", true, |c| {
+        c.rings_given_back.get()
+    }),
+    ("ferrogate_dpdk_lcore_flows_half_open", "TCP flows whose handshake has not ended", false, |c| {
+        c.flows_opening.get()
+    }),
+    ("ferrogate_dpdk_lcore_syn_cookies_sent", "SYNs that were answered with a cookie", true, |c| {
+        c.syn_cookies_sent.get()
+    }),
+    ("ferrogate_dpdk_lcore_syn_cookies_accepted", "Cookies that came back and made a flow", true, |c| {
+        c.syn_cookies_accepted.get()
+    }),
     ("ferrogate_dpdk_lcore_flows_reset", "Flows that ended by a reset", true, |c| c.flows_reset.get()),
 ];

@@ -303,6 +303,7 @@ fn stack_config(config: &Dpdk, port: &PortConfig, info: &PortInfo) -> StackConfi
         congestion_control: config.congestion_control,
         flows_max: config.flows_max,
         syn_backlog_max: config.syn_backlog_max,
+        limits: config.flow_limits,
         seed: seed(),
     }
 }

@@ -23,7 +23,7 @@ type FlowConn = DpdkConn<<NoKernel as Transport>::Conn>;
 fn eal() -> &'static Arc<Eal> {
     static EAL: OnceLock<Arc<Eal>> = OnceLock::new();
     EAL.get_or_init(|| {
-        let args = "--no-huge --no-shconf -m 256 --no-pci --no-telemetry --log-level=4";
+        let args = "--no-huge --no-shconf -m 512 --no-pci --no-telemetry --log-level=4";
         let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
         Eal::start(&args).expect("EAL starts without hugepages")
     })
@@ -35,6 +35,16 @@ const DRIVERS: [&str; 2] = ["net_af_packet", "net_af_xdp"];
 /// Runs `scene` once over each driver, with a veth pair of its own and a plane that serves it by `worker`.
 fn on_each_driver<Fut: Future<Output = ()>>(
     test: &str,
+    worker: impl Fn(usize, DpdkTransport<NoKernel>) -> Fut + Send + Clone + 'static,
+    scene: impl Fn(&Veth, &Running),
+) {
+    on_each_driver_with(test, |_| {}, worker, scene);
+}
+
+/// The same with a configuration of its own.
+fn on_each_driver_with<Fut: Future<Output = ()>>(
+    test: &str,
+    change: impl Fn(&mut Dpdk),
     worker: impl Fn(usize, DpdkTransport<NoKernel>) -> Fut + Send + Clone + 'static,
     scene: impl Fn(&Veth, &Running),
 ) {
@@ -53,7 +63,8 @@ fn on_each_driver<Fut: Future<Output = ()>>(
             gateway: None,
             mtu: 1500,
         };
-        let config = Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() };
+        let mut config = Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() };
+        change(&mut config);
         let running = match run(&config, 1, |_| NoKernel, worker.clone()) {
             Ok(running) => running,
             Err(e @ StartError::Rights { .. }) => return skip!(&format!("{test}-{driver}"), "{e}"),
@@ -131,6 +142,33 @@ fn a_kernel_client_gets_back_what_it_sends() {
         assert_eq!(status.lcores[0].flows_accepted.get(), 4);
         assert!(status.ports[0].stats().is_some_and(|s| s.rx_packets > 0 && s.tx_packets > 0));
     });
+}
+
+#[test]
+fn a_kernel_client_that_is_given_a_cookie_does_not_notice() {
+    let name = "a_kernel_client_that_is_given_a_cookie_does_not_notice";
+    // As in a flood: there is no room for a handshake that has not ended.
+    on_each_driver_with(
+        name,
+        |c| c.syn_backlog_max = 0,
+        serve(echo),
+        |veth, running| {
+            let data = noise(3_000_000, 1);
+            let sent = data.clone();
+            let back = veth.inside(move || round_trip(dial(80).unwrap(), sent));
+            assert!(back == data, "{} bytes came back", back.len());
+            veth.inside(|| {
+                let conns: Vec<TcpStream> = (0..100).map(|_| dial(80).unwrap()).collect();
+                for (n, conn) in conns.into_iter().enumerate() {
+                    let data = noise(5_000, n as u64);
+                    assert!(round_trip(conn, data.clone()) == data);
+                }
+            });
+            let counters = &running.status().lcores[0];
+            assert_eq!((counters.syn_cookies_accepted.get(), counters.flows_accepted.get()), (101, 101));
+            assert!(counters.syn_cookies_sent.get() >= 101);
+        },
+    );
 }
 
 #[test]

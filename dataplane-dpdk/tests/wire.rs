@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::*;
 use dataplane_dpdk::queue::PacketQueue;
 use dataplane_dpdk::queue::wire::{self, WireOptions, WireQueue};
-use dataplane_dpdk::{DropReason, Frame, FrameVec};
+use dataplane_dpdk::{DropReason, Frame, FrameVec, StackConfig};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
@@ -48,7 +48,8 @@ fn a_request_and_its_answer_and_both_ends() {
 
 #[test]
 fn bulk_data_arrives_whole_over_a_bad_wire() {
-    for seed in 0..20 {
+    // From seed 20 on, every connection is made by a cookie.
+    for seed in 0..40 {
         simulate(async move {
             let options = WireOptions {
                 latency: Duration::from_millis(5),
@@ -58,7 +59,8 @@ fn bulk_data_arrives_whole_over_a_bad_wire() {
                 late_by: Duration::from_millis(3),
                 ..WireOptions::default()
             };
-            let (a, b) = hosts(seed, &options);
+            let server = StackConfig { syn_backlog_max: if seed < 20 { 10 } else { 0 }, ..config(1) };
+            let (a, b) = hosts_with(seed, &options, server, config(2));
             let mut listener = a.transport.listen(&address(HERE), &ListenOptions::default()).await.unwrap();
             spawn_local(async move {
                 let mut conn = listener.accept().await.unwrap();
@@ -71,6 +73,7 @@ fn bulk_data_arrives_whole_over_a_bad_wire() {
             shutdown(&mut conn).await.unwrap();
             let echoed = read_all(&mut conn).await.unwrap();
             assert!(echoed == data, "seed {seed}: {} bytes came back", echoed.len());
+            assert_eq!(a.counters.syn_cookies_accepted.get(), u64::from(seed >= 20), "seed {seed}");
         });
     }
 }
@@ -144,7 +147,7 @@ fn a_message_longer_than_the_ring_is_shown_whole_up_to_a_bound() {
 fn room_is_as_long_as_wished_for_where_the_ring_wraps_and_where_it_is_short() {
     for tx_ring_bytes in [2048, 32 * 1024] {
         simulate(async move {
-            let small = dataplane_dpdk::StackConfig { tx_ring_bytes, ..config(2) };
+            let small = StackConfig { tx_ring_bytes, ..config(2) };
             let (a, b) = hosts_with(6, &lan(), config(1), small);
             let mut listener = a.transport.listen(&address(HERE), &ListenOptions::default()).await.unwrap();
             let mut conn = b.transport.connect(&address(HERE)).await.unwrap();
@@ -324,7 +327,7 @@ fn a_dropped_connect_leaves_nothing_behind() {
 #[test]
 fn limits_hold_and_are_counted() {
     simulate(async {
-        let tight = dataplane_dpdk::StackConfig { flows_max: 5, ..config(1) };
+        let tight = StackConfig { flows_max: 5, ..config(1) };
         let (a, b) = hosts_with(13, &lan(), tight, config(2));
         let options = ListenOptions { backlog_conns_max: 2, ..ListenOptions::default() };
         let mut listener = a.transport.listen(&address(HERE), &options).await.unwrap();
@@ -418,7 +421,7 @@ fn one_hot_connection_does_not_starve_the_others() {
 #[test]
 fn a_thousand_connections_at_once() {
     simulate(async {
-        let wide = |n| dataplane_dpdk::StackConfig {
+        let wide = |n| StackConfig {
             flows_max: 2000,
             syn_backlog_max: 2000,
             rx_ring_bytes: 4096,

@@ -11,6 +11,7 @@ use dataplane_dpdk::queue::wire::{self, WireOptions};
 use dataplane_dpdk::{Clock, ClockIdle, DpdkTransport, LcoreCounters, Mac, NoKernel, Poller, Stack, StackConfig};
 use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::dataplane::CongestionControl;
+use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::Address;
 use test_support::ports::free_address;
 use test_support::temp::TempDir;
@@ -164,6 +165,7 @@ fn host(queue: impl PacketQueue + 'static, n: u8) -> DpdkTransport<NoKernel> {
         congestion_control: CongestionControl::Cubic,
         flows_max: 2000,
         syn_backlog_max: 1000,
+        limits: FlowLimits::default(),
         seed: u64::from(n),
     };
     let (clock, counters) = (Clock::new(), Arc::new(LcoreCounters::default()));

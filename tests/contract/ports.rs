@@ -16,6 +16,7 @@ use dataplane_dpdk::{
 };
 use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::dataplane::{CongestionControl, Idle};
+use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::Address;
 use test_support::Veth;
 
@@ -146,6 +147,7 @@ fn start(device: &str, address: Ipv4Addr) -> Result<(DpdkTransport<NoKernel>, Lc
         congestion_control: CongestionControl::Cubic,
         flows_max: 2000,
         syn_backlog_max: 1000,
+        limits: FlowLimits::default(),
         seed: 7,
     };
     let (clock, counters) = (Clock::new(), Arc::new(LcoreCounters::default()));

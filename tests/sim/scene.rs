@@ -11,6 +11,7 @@ use dataplane_dpdk::queue::wire::{self, WireOptions};
 use dataplane_dpdk::{Clock, ClockIdle, LcoreCounters, Mac, NoKernel, Poller, SharedStack, Stack, StackConfig};
 use ferrogate_core::config::Config;
 use ferrogate_core::config::dataplane::CongestionControl;
+use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::control::Certificates;
 use ferrogate_core::origin::Origin as Builtin;
 use ferrogate_core::snapshot::Snapshot;
@@ -304,6 +305,7 @@ fn stack_config(host: u8, ring: usize, seed: u64) -> StackConfig {
         congestion_control: CongestionControl::Cubic,
         flows_max: 200,
         syn_backlog_max: 50,
+        limits: FlowLimits::default(),
         seed: seed ^ u64::from(host),
     }
 }

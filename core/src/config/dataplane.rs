@@ -5,6 +5,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::limits::FlowLimits;
+
 /// The `dataplane` section.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Dataplane {
@@ -59,6 +61,8 @@ pub struct Dpdk {
     pub flows_max: usize,
     /// `syn_backlog_max`: flows that have not finished the handshake, at most.
     pub syn_backlog_max: usize,
+    /// What its flows may take besides.
+    pub flow_limits: FlowLimits,
     /// `idle`: how the polling worker rests.
     pub idle: Idle,
 }
@@ -75,6 +79,7 @@ impl Default for Dpdk {
             congestion_control: CongestionControl::default(),
             flows_max: 200_000,
             syn_backlog_max: 4096,
+            flow_limits: FlowLimits::default(),
             idle: Idle::default(),
         }
     }

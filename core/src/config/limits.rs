@@ -82,6 +82,36 @@ pub struct Limits {
     pub graceful_timeout: Duration,
 }
 
+/// What the flows of one port's stack may take, one worker: `dataplane.dpdk` beside `flows_max` and `syn_backlog_max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowLimits {
+    /// A flow whose rings nobody has used for so long, and that are empty, gives their memory back.
+    pub ring_idle_timeout: Duration,
+    /// Whether a SYN beyond `syn_backlog_max` or `half_open_per_source_max` is answered with a cookie. Otherwise it is dropped.
+    pub syn_cookies: bool,
+    /// Handshakes of one address that may be unfinished at a time.
+    pub half_open_per_source_max: u32,
+    /// RSTs a second in answer to segments that belong to no connection.
+    pub resets_per_second_max: u32,
+    /// ICMP echo requests a second that are answered.
+    pub echoes_per_second_max: u32,
+    /// ACKs a second in answer to a SYN in the middle of a connection (RFC 5961, 7).
+    pub challenges_per_second_max: u32,
+}
+
+impl Default for FlowLimits {
+    fn default() -> Self {
+        Self {
+            ring_idle_timeout: Duration::from_secs(5),
+            syn_cookies: true,
+            half_open_per_source_max: 128,
+            resets_per_second_max: 10_000,
+            echoes_per_second_max: 10_000,
+            challenges_per_second_max: 100,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

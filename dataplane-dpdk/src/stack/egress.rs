@@ -48,6 +48,7 @@ impl Stack {
                 dirty.push(id);
             }
         });
+        self.give_back_rings();
         self.table.expire(self.now);
         self.count_time_waits();
         if self.arp.is_asking() {

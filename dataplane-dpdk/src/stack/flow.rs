@@ -6,11 +6,12 @@
 use std::net::SocketAddrV4;
 use std::task::Waker;
 
-use smoltcp::iface::{Interface, SocketHandle, SocketSet, SocketStorage};
-use smoltcp::socket::tcp::{CongestionControl, ConnectError, ListenError, Socket, SocketBuffer};
+use smoltcp::iface::{Interface, SocketSet};
+use smoltcp::socket::tcp::{CongestionControl, ConnectError, ListenError, Socket};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 
+use super::arena::RingSocket;
 use super::flow_clock::FlowClock;
 use super::flow_table::{FlowKey, TimeWait};
 use super::nic::Emitted;
@@ -20,8 +21,7 @@ use crate::device::Mac;
 
 /// A connection and its place in the life of one.
 pub(super) struct Flow {
-    sockets: SocketSet<'static>,
-    handle: SocketHandle,
+    rings: RingSocket,
     pub(super) key: FlowKey,
     pub(super) stage: Stage,
     /// Where its frames go; `None` before ARP has answered.
@@ -39,6 +39,12 @@ pub(super) struct Flow {
     pub(super) emitted: Option<Emitted>,
     /// The next sequence number of the peer's, as far as can be told from outside of the socket.
     pub(super) expected: u32,
+    /// The furthest that a segment of the peer's has reached, and what we have acknowledged: while the one is beyond the other, a segment may
+    /// be waiting in the receive ring for one before it.
+    reached: u32,
+    acknowledged: u32,
+    /// When its rings were last written or read.
+    used_at: Instant,
     /// The clock that the socket is shown.
     pub(super) clock: FlowClock,
     pub(super) sender: Sender,
@@ -73,14 +79,10 @@ pub(super) enum Fault {
 }
 
 impl Flow {
-    /// A flow with rings of its own, not yet connected to anything.
-    pub(super) fn new(rx_ring_bytes: usize, tx_ring_bytes: usize, key: FlowKey) -> Self {
-        let socket = Socket::new(SocketBuffer::new(vec![0; rx_ring_bytes]), SocketBuffer::new(vec![0; tx_ring_bytes]));
-        let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
-        let handle = sockets.add(socket);
+    /// A flow that is not yet connected to anything.
+    pub(super) fn new(rings: RingSocket, key: FlowKey) -> Self {
         Self {
-            sockets,
-            handle,
+            rings,
             key,
             stage: Stage::Orphan,
             peer_mac: None,
@@ -91,6 +93,9 @@ impl Flow {
             heard: TimeWait::default(),
             emitted: None,
             expected: 0,
+            reached: 0,
+            acknowledged: 0,
+            used_at: Instant::ZERO,
             clock: FlowClock::steady(),
             sender: Sender::new(0, false),
             held_back: None,
@@ -114,12 +119,33 @@ impl Flow {
 
     /// The TCP socket.
     pub(super) fn socket(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut(self.handle)
+        self.rings.get()
     }
 
     /// The set that holds the socket alone, for the interface.
     pub(super) fn sockets(&mut self) -> &mut SocketSet<'static> {
-        &mut self.sockets
+        self.rings.set()
+    }
+
+    /// Its rings are written or read. Says whether they took pages for it.
+    pub(super) fn note_use(&mut self, now: Instant) -> bool {
+        self.used_at = now;
+        self.rings.note_use()
+    }
+
+    /// Whether its rings have pages.
+    pub(super) fn has_pages(&self) -> bool {
+        self.rings.has_pages()
+    }
+
+    /// When its rings were last written or read.
+    pub(super) fn used_at(&self) -> Instant {
+        self.used_at
+    }
+
+    /// Gives the pages of its rings back, if nothing is in them.
+    pub(super) fn give_back(&mut self) -> bool {
+        !is_after(self.reached, self.acknowledged) && self.rings.give_back()
     }
 
     /// Our address of the connection.
@@ -145,14 +171,27 @@ impl Flow {
         if is_after(emitted.acked, self.expected) {
             self.expected = emitted.acked;
         }
+        // An RST acknowledges nothing, and says 0.
+        if emitted.acked != 0 && is_after(emitted.acked, self.acknowledged) {
+            self.acknowledged = emitted.acked;
+        }
         self.sender.on_emit(&emitted, now);
     }
 
     /// A segment has come, and smoltcp has seen it; `accepted`: it changed what is queued, or the state.
     pub(super) fn note_segment(&mut self, segment: &Segment, accepted: bool, now: Instant) -> Step {
         let in_order = !is_after(segment.seq, self.expected) && is_after(segment.end, self.expected);
-        if segment.syn || in_order {
+        // Data in a SYN is not taken.
+        let behind_syn = segment.seq.wrapping_add(1);
+        if segment.syn {
+            self.expected = behind_syn;
+        } else if in_order {
             self.expected = segment.end;
+        }
+        if segment.syn && accepted {
+            (self.reached, self.acknowledged) = (behind_syn, behind_syn);
+        } else if is_after(segment.end, self.reached) {
+            self.reached = segment.end;
         }
         if let Some(waiting) = self.held_back.take() {
             waiting.wake();
@@ -178,7 +217,8 @@ impl Flow {
         (self.key, self.stage, self.peer_mac) = (key, Stage::Orphan, peer_mac);
         (self.mapped, self.fault, self.given_up_at) = (false, None, NEVER);
         (self.heard, self.emitted) = (TimeWait::default(), None);
-        (self.expected, self.clock, self.sender, self.held_back) = (0, FlowClock::steady(), sender, None);
+        (self.expected, self.reached, self.acknowledged) = (0, 0, 0);
+        (self.clock, self.sender, self.held_back) = (FlowClock::steady(), sender, None);
         let socket = self.socket();
         // Closed, whatever it was: the listen or connect that follows resets the rest.
         socket.abort();

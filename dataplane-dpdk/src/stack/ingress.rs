@@ -8,11 +8,11 @@ use smoltcp::time::Instant;
 
 use super::Stack;
 use super::arp::Heard;
-use super::flow::{Fault, Stage};
+use super::flow::Fault;
 use super::flow_table::{Holder, TimeWait};
 use super::nic::Emitted;
 use super::packet::{self, Packet, Segment};
-use super::recovery::{Step, is_after};
+use super::recovery::Step;
 use crate::counters::DropReason;
 use crate::frame::{Frame, FrameVec};
 
@@ -37,8 +37,11 @@ impl Stack {
 
     fn receive(&mut self, mut frame: Frame) {
         match packet::parse(&frame, self.nic.mac, self.config.address) {
-            Ok(Packet::Tcp(segment)) => self.receive_segment(&frame, &segment),
+            Ok(Packet::Tcp(segment)) => self.receive_segment(&mut frame, &segment),
             Ok(Packet::Arp(heard)) => self.receive_arp(heard),
+            Ok(Packet::Echo(_)) if !self.echoes.take(self.config.limits.echoes_per_second_max, self.now) => {
+                self.nic.counters.drop_frame(DropReason::EchoRate);
+            }
             Ok(Packet::Echo(ip)) => {
                 packet::answer_echo(&mut frame, ip);
                 self.nic.send(frame);
@@ -70,7 +73,7 @@ impl Stack {
         }
     }
 
-    fn receive_segment(&mut self, frame: &Frame, segment: &Segment) {
+    fn receive_segment(&mut self, frame: &mut Frame, segment: &Segment) {
         match self.table.get(&segment.key) {
             Some(Holder::Flow(id)) => self.deliver(id, frame, segment),
             Some(Holder::TimeWait(old)) => self.receive_late(old, frame, segment),
@@ -79,7 +82,7 @@ impl Stack {
     }
 
     /// A segment of a flow.
-    fn deliver(&mut self, id: u32, frame: &Frame, segment: &Segment) {
+    pub(super) fn deliver(&mut self, id: u32, frame: &Frame, segment: &Segment) {
         let flow = &mut self.flows[id as usize];
         let state = flow.socket().state();
         if segment.opens()
@@ -101,6 +104,10 @@ impl Stack {
         }
         let accepted = before != (flow.socket().state(), flow.socket().send_queue());
         let step = flow.note_segment(segment, accepted, self.now);
+        if !segment.syn && segment.end != segment.seq {
+            self.note_use(id);
+        }
+        let flow = &mut self.flows[id as usize];
         if state != State::TimeWait {
             flow.heard = TimeWait { sent: segment.acked, expected: segment.end };
         }
@@ -118,64 +125,38 @@ impl Stack {
     /// A SYN in the middle of a connection: a peer that forgot it, or a forger (RFC 5961, 4). smoltcp would drop it without a word, and
     /// the peer could not use its port again.
     fn challenge(&mut self, segment: &Segment, last: Emitted) {
-        let second = self.now.secs();
-        if self.challenges.0 != second {
-            self.challenges = (second, 0);
+        if !self.challenges.take(self.config.limits.challenges_per_second_max, self.now) {
+            return self.nic.counters.drop_frame(DropReason::ChallengeRate);
         }
-        if self.challenges.1 < CHALLENGES_PER_SECOND_MAX {
-            self.challenges.1 += 1;
-            self.nic.send_ack(segment, last);
-        }
+        self.nic.send_ack(segment, last);
     }
 
     /// A segment that belongs to no flow: opens one, or is answered by RST.
-    fn receive_new(&mut self, frame: &Frame, segment: &Segment) {
-        match self.listeners.find(segment.key.local_port) {
-            Some(listener) if segment.opens() => self.open(listener, frame, segment),
-            _ => self.answer_stray(frame, segment),
-        }
-    }
-
-    /// A SYN to a listening port.
-    fn open(&mut self, listener: u32, frame: &Frame, segment: &Segment) {
-        let refused = if self.opening >= self.config.syn_backlog_max {
-            Some(DropReason::SynBacklog)
-        } else if !self.listeners.has_room(listener) {
-            Some(DropReason::AcceptQueue)
+    pub(super) fn receive_new(&mut self, frame: &mut Frame, segment: &Segment) {
+        let Some(listener) = self.listeners.find(segment.key.local_port) else {
+            return self.answer_stray(frame, segment);
+        };
+        if segment.opens() {
+            self.open(listener, frame, segment);
+        } else if let Some(offer) = self.find_cookie(segment) {
+            self.open_by_cookie(listener, offer, frame, segment);
+        } else if self.may_follow_cookie(segment) {
+            self.nic.counters.drop_frame(DropReason::SynCookie);
         } else {
-            None
-        };
-        // A SYN that is not answered comes again: by then there may be room.
-        if let Some(reason) = refused {
-            return self.nic.counters.drop_frame(reason);
+            self.answer_stray(frame, segment);
         }
-        let Some(mut flow) = self.take_flow(segment.key) else {
-            return self.nic.counters.drop_frame(DropReason::FlowsMax);
-        };
-        flow.listen(segment.key, segment.from, self.sender()).expect("the socket is closed, and the port is not 0");
-        let id = self.map(flow);
-        self.set_stage(id, Stage::Opening(listener));
-        self.deliver(id, frame, segment);
-    }
-
-    /// A segment for a connection in TIME-WAIT (RFC 9293, 3.10.7.4 and RFC 6191).
-    fn receive_late(&mut self, old: TimeWait, frame: &Frame, segment: &Segment) {
-        if segment.opens() && is_after(segment.seq, old.expected) {
-            return self.receive_new(frame, segment);
-        }
-        // RFC 1337: an RST must not end TIME-WAIT early. And an answer to an answer would never end.
-        if segment.rst || segment.end == segment.seq {
-            return self.nic.counters.drop_frame(DropReason::TimeWait);
-        }
-        self.nic.send_ack(segment, Emitted { start: old.sent, end: old.sent, acked: old.expected, window: 0 });
     }
 
     /// smoltcp answers what belongs to nobody with RST where that is due.
     fn answer_stray(&mut self, frame: &Frame, segment: &Segment) {
+        // An RST is answered by nothing.
+        if segment.rst {
+            return;
+        }
+        if !self.resets.take(self.config.limits.resets_per_second_max, self.now) {
+            return self.nic.counters.drop_frame(DropReason::ResetRate);
+        }
         let mut link = self.nic.link(segment.from, Some(&frame.bytes()[segment.ip.clone()]));
         self.iface.poll_ingress_single(self.now, &mut link, &mut self.strays);
     }
 }
-
-/// Challenge ACKs of one lcore in a second, at most (RFC 5961, 7).
-const CHALLENGES_PER_SECOND_MAX: u32 = 100;

@@ -1,4 +1,4 @@
-//! Initial sequence numbers of the connections that we open (RFC 6528): a clock, and a keyed hash of the addresses.
+//! Initial sequence numbers (RFC 6528): a clock, and a keyed hash of the addresses.
 //!
 //! A connection that follows another on the same four addresses then begins behind it. A peer that closed the one before is in TIME-WAIT
 //! and takes the new SYN for that reason only (RFC 9293, 3.10.7.4); with random numbers every second one would be in vain for a minute.
@@ -6,15 +6,16 @@
 //! **Invariant:** nobody who does not know the key can tell the number of one pair of addresses from that of another.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::Ipv4Addr;
 
 use smoltcp::iface::{Config, Interface};
 use smoltcp::time::Instant;
-use smoltcp::wire::HardwareAddress;
+use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::flow_table::FlowKey;
 use super::nic::Link;
 
-/// The number that a connection of ours begins with.
+/// The number that we begin a connection with.
 pub(super) fn initial(secret: u64, key: &FlowKey, now: Instant) -> u32 {
     let mut hash = DefaultHasher::new();
     (secret, key).hash(&mut hash);
@@ -24,11 +25,15 @@ pub(super) fn initial(secret: u64, key: &FlowKey, now: Instant) -> u32 {
     u32::from_le_bytes([sum[0], sum[1], sum[2], sum[3]])
 }
 
-/// An interface whose next connection begins with `number`. smoltcp asks its generator for it, and can't be told.
-pub(super) fn interface(number: u32, link: &mut Link<'_>, now: Instant) -> Interface {
+/// An interface at `address` whose next connection begins with `number`. smoltcp asks its generator for it, and can't be told.
+pub(super) fn interface(number: u32, address: Ipv4Addr, link: &mut Link<'_>, now: Instant) -> Interface {
     let mut settings = Config::new(HardwareAddress::Ip);
     settings.random_seed = seed(number);
-    Interface::new(settings, link, now)
+    let mut iface = Interface::new(settings, link, now);
+    iface.update_ip_addrs(|addresses| {
+        addresses.push(IpCidr::new(address.into(), 32)).expect("an interface holds more than one address");
+    });
+    iface
 }
 
 /// The seed with which smoltcp's generator gives `number` second. The first draw is the interface's own, and may not be zero: it would be
@@ -65,8 +70,6 @@ const fn inverse(odd: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     #[test]

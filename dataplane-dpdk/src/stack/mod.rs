@@ -10,21 +10,31 @@
 //! **Invariant:** everything a peer can make us hold is bounded: flows, unfinished handshakes, connections to be accepted, TIME-WAIT,
 //! neighbours; and a turn's work is bounded by one burst in and a share of each dirty flow out.
 
+mod arena;
 mod arp;
 mod congestion;
 mod egress;
 mod flow;
 mod flow_clock;
 mod flow_table;
+mod half_open;
+mod handshake;
 mod ingress;
 mod isn;
 mod listen;
 mod nic;
 mod packet;
+mod rate;
 mod recovery;
+mod rings;
 mod sockets;
+mod syn_cookie;
 mod timer_wheel;
 
+#[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
+mod rings_tests;
 #[cfg(test)]
 mod smoltcp_tests;
 #[cfg(test)]
@@ -37,21 +47,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use ferrogate_core::config::dataplane::CongestionControl;
+use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::ROOM_BYTES_MAX;
 use slab::Slab;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Cidr};
 
+use self::arena::Arena;
 use self::arp::ArpTable;
 use self::flow::{Flow, Stage};
 use self::flow_table::{FlowKey, FlowTable};
+use self::half_open::HalfOpen;
 use self::listen::Listeners;
 use self::nic::Nic;
+use self::rate::Rate;
 use self::recovery::Sender;
 pub(crate) use self::sockets::{FlowId, Incoming, copy};
+use self::syn_cookie::SynCookies;
 use self::timer_wheel::TimerWheel;
-use crate::counters::LcoreCounters;
+use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
 use crate::frame::{BURST, FrameVec};
 use crate::queue::PacketQueue;
@@ -82,8 +97,10 @@ pub struct StackConfig {
     pub congestion_control: CongestionControl,
     /// Flows in any state, at most.
     pub flows_max: usize,
-    /// Flows with an unfinished handshake, at most.
+    /// Flows with an unfinished handshake, at most. Beyond it a SYN is answered with a cookie, or not at all.
     pub syn_backlog_max: usize,
+    /// What they may take besides.
+    pub limits: FlowLimits,
     /// Seeds initial sequence numbers and source ports: from the system's randomness, or from a test.
     pub seed: u64,
 }
@@ -95,6 +112,7 @@ pub struct Stack {
     iface: Interface,
     table: FlowTable,
     flows: Slab<Box<Flow>>,
+    arena: Arena,
     /// Flows that ended, with their rings, for the next ones.
     #[allow(
         clippy::vec_box,
@@ -108,14 +126,22 @@ pub struct Stack {
     /// Lent to a writer where the send ring wraps; as long as the longest room that is promised.
     scratch: Box<[u8]>,
     wheel: TimerWheel,
+    /// Flows whose rings have pages: when it may be time to give them back.
+    idle: TimerWheel,
+    /// Those of this turn. Empty in between, kept for its memory.
+    idled: Vec<u32>,
+    /// Bytes of rings as they were last counted.
+    ring_bytes: u64,
     arp: ArpTable,
     listeners: Listeners,
     /// Answers what belongs to no flow.
     strays: SocketSet<'static>,
     /// Flows in [`Stage::Opening`].
-    opening: usize,
-    /// The second in which challenge ACKs are being counted, and their number.
-    challenges: (i64, u32),
+    half_open: HalfOpen,
+    cookies: SynCookies,
+    challenges: Rate,
+    resets: Rate,
+    echoes: Rate,
     /// The burst in work. Kept, so that no turn allocates.
     rx: FrameVec,
     /// The time of the last turn.
@@ -143,16 +169,23 @@ impl Stack {
             iface,
             table: FlowTable::new(config.flows_max.min(FLOWS_AT_START)),
             flows: Slab::with_capacity(config.flows_max.min(FLOWS_AT_START)),
+            arena: Arena::new(config.rx_ring_bytes, config.tx_ring_bytes),
             pool: Vec::new(),
             dirty: Vec::with_capacity(BURST),
             sending: Vec::with_capacity(BURST),
             scratch: vec![0; ROOM_BYTES_MAX].into(),
             wheel: TimerWheel::new(now),
+            idle: TimerWheel::new(now),
+            idled: Vec::with_capacity(BURST),
+            ring_bytes: 0,
             arp: ArpTable::new(),
             listeners: Listeners::default(),
             strays: SocketSet::new(Vec::new()),
-            opening: 0,
-            challenges: (0, 0),
+            half_open: HalfOpen::default(),
+            cookies: SynCookies::new(config.seed),
+            challenges: Rate::default(),
+            resets: Rate::default(),
+            echoes: Rate::default(),
             rx: FrameVec::new(BURST),
             now,
             resting: None,
@@ -179,10 +212,10 @@ impl Stack {
         self.flows.len()
     }
 
-    /// The memory of the rings of all flows, in bytes.
+    /// The memory of rings in bytes: of those that are in use, which count whole, since that is what a peer can make them hold.
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
-        self.flows.len() * (self.config.rx_ring_bytes + self.config.tx_ring_bytes)
+        self.arena.bytes_in_use()
     }
 
     /// Whether it has something to do without a frame coming in: at once, or at the time answered.
@@ -190,7 +223,7 @@ impl Stack {
         if !self.dirty.is_empty() || self.nic.is_backed_up() {
             return Some(self.now);
         }
-        [self.wheel.next(), self.arp.next()].into_iter().flatten().min()
+        [self.wheel.next(), self.idle.next(), self.arp.next()].into_iter().flatten().min()
     }
 
     /// Ready when a frame may have come in. Otherwise `cx` is woken when one has, or when a connection writes.
@@ -224,21 +257,27 @@ impl Stack {
         )
     }
 
-    /// Takes a flow out of the pool, or makes one. `None` at the limit.
-    fn take_flow(&mut self, key: FlowKey) -> Option<Box<Flow>> {
+    /// Takes a flow out of the pool, or makes one. At a limit, says which.
+    fn take_flow(&mut self, key: FlowKey) -> Result<Box<Flow>, DropReason> {
         if self.flows.len() >= self.config.flows_max {
-            return None;
+            return Err(DropReason::FlowsMax);
         }
-        let make = || Box::new(Flow::new(self.config.rx_ring_bytes, self.config.tx_ring_bytes, key));
-        Some(self.pool.pop().unwrap_or_else(make))
+        if let Some(flow) = self.pool.pop() {
+            return Ok(flow);
+        }
+        let rings = self.arena.socket().map_err(|_| DropReason::RingMemory)?;
+        Ok(Box::new(Flow::new(rings, key)))
     }
 
     /// Puts a flow into the slab and the table.
     fn map(&mut self, mut flow: Box<Flow>) -> u32 {
         (flow.mapped, flow.dirty) = (true, false);
-        let key = flow.key;
+        let (key, has_pages) = (flow.key, flow.has_pages());
         let id = u32::try_from(self.flows.insert(flow)).expect("fewer flows than 2^32");
         self.table.insert(key, id);
+        if has_pages {
+            self.await_idle(id, self.now);
+        }
         self.nic.counters.flows.add(1);
         id
     }
@@ -257,6 +296,7 @@ impl Stack {
     fn release(&mut self, id: u32) {
         self.unmap(id);
         self.set_stage(id, Stage::Orphan);
+        self.idle.cancel(id);
         let mut flow = self.flows.remove(id as usize);
         // Nobody waits for it any more, and its waker would keep a task's memory.
         flow.held_back = None;
@@ -271,14 +311,15 @@ impl Stack {
     fn set_stage(&mut self, id: u32, stage: Stage) {
         let flow = &mut self.flows[id as usize];
         let was = std::mem::replace(&mut flow.stage, stage);
+        let source = flow.key.peer;
         let opening = |s: Stage| matches!(s, Stage::Opening(_));
         match (opening(was), opening(stage)) {
             (false, true) => {
-                self.opening += 1;
+                self.half_open.add(source);
                 self.nic.counters.flows_opening.add(1);
             }
             (true, false) => {
-                self.opening -= 1;
+                self.half_open.remove(source);
                 self.nic.counters.flows_opening.sub(1);
             }
             _ => {}
@@ -288,11 +329,11 @@ impl Stack {
 
 impl std::fmt::Debug for Stack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { config, flows, opening, .. } = self;
+        let Self { config, flows, half_open, .. } = self;
         f.debug_struct("Stack")
             .field("address", &config.address)
             .field("flows", &flows.len())
-            .field("opening", opening)
+            .field("half_open", &half_open.len())
             .finish_non_exhaustive()
     }
 }

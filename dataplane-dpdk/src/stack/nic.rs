@@ -138,7 +138,12 @@ impl Nic {
 
     /// smoltcp's view: `packet` is what it receives (nothing for egress), and what it sends goes to `peer`.
     pub(super) fn link<'a>(&'a mut self, peer: Mac, packet: Option<&'a [u8]>) -> Link<'a> {
-        Link { nic: self, peer, packet, exhausted: false, emitted: None }
+        Link { nic: self, peer, packet, muted: false, exhausted: false, emitted: None }
+    }
+
+    /// The same, of a port that sends nothing: what smoltcp sends has left already.
+    pub(super) fn muted_link(&mut self, peer: Mac) -> Link<'_> {
+        Link { nic: self, peer, packet: None, muted: true, exhausted: false, emitted: None }
     }
 
     fn has_room(&mut self) -> bool {
@@ -161,6 +166,7 @@ pub(super) struct Link<'a> {
     nic: &'a mut Nic,
     peer: Mac,
     packet: Option<&'a [u8]>,
+    muted: bool,
     /// smoltcp wanted to send and could not.
     pub(super) exhausted: bool,
     /// The last segment that was sent.
@@ -193,15 +199,17 @@ impl phy::Device for Link<'_> {
     fn receive(&mut self, _now: Instant) -> Option<(RxToken<'_>, TxToken<'_>)> {
         let packet = self.packet.take()?;
         let frame = if self.nic.has_room() { self.nic.take_spare() } else { None };
-        let token = TxToken { nic: self.nic, frame, peer: self.peer, emitted: &mut self.emitted };
+        let token = TxToken { nic: self.nic, frame, muted: self.muted, peer: self.peer, emitted: &mut self.emitted };
         Some((RxToken(packet), token))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<TxToken<'_>> {
-        let frame = if self.nic.has_room() { self.nic.take_spare() } else { None };
-        self.exhausted = frame.is_none();
-        let frame = Some(frame?);
-        Some(TxToken { nic: self.nic, frame, peer: self.peer, emitted: &mut self.emitted })
+        let frame = if !self.muted && self.nic.has_room() { self.nic.take_spare() } else { None };
+        self.exhausted = !self.muted && frame.is_none();
+        if self.exhausted {
+            return None;
+        }
+        Some(TxToken { nic: self.nic, frame, muted: self.muted, peer: self.peer, emitted: &mut self.emitted })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -221,8 +229,9 @@ impl phy::RxToken for RxToken<'_> {
 /// A frame to be sent.
 pub(super) struct TxToken<'a> {
     nic: &'a mut Nic,
-    /// `None` only for the token of a received packet, whose answer is lost then.
+    /// `None` only for a muted port, and for the token of a received packet, whose answer is lost then.
     frame: Option<Frame>,
+    muted: bool,
     peer: Mac,
     emitted: &'a mut Option<Emitted>,
 }
@@ -231,9 +240,15 @@ impl phy::TxToken for TxToken<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, len: usize, f: F) -> R {
         let nic = &mut *self.nic;
         let Some(mut frame) = self.frame.take() else {
-            nic.counters.drop_frame(DropReason::TxFull);
             nic.waste.set_len(ETHERNET_BYTES + len);
-            return f(&mut nic.waste.bytes_mut()[ETHERNET_BYTES..]);
+            let bytes = &mut nic.waste.bytes_mut()[ETHERNET_BYTES..];
+            let result = f(bytes);
+            if self.muted {
+                *self.emitted = Some(read_back(bytes));
+            } else {
+                nic.counters.drop_frame(DropReason::TxFull);
+            }
+            return result;
         };
         frame.set_len(ETHERNET_BYTES + len);
         frame.offload_checksums(nic.tx_checksum);

@@ -13,6 +13,7 @@ use smoltcp::wire::{
 
 use super::arp::{self, Heard};
 use super::flow_table::FlowKey;
+use super::syn_cookie::Offer;
 use crate::counters::DropReason;
 use crate::device::Mac;
 use crate::frame::{Checksum, Frame};
@@ -164,6 +165,31 @@ pub(super) fn bare_ack(key: &FlowKey, seq: u32, acked: u32, window: u16) -> [u8;
     ip.emit(&mut packet[..], &caps);
     tcp.emit(&mut TcpPacket::new_unchecked(&mut packet[20..]), &peer, &local, &caps);
     packet
+}
+
+/// The IPv4 packet of a SYN as a peer would send it that offers `offer`, and its length. Its checksums are not filled in: it never leaves.
+pub(super) fn syn(key: &FlowKey, number: u32, offer: Offer) -> ([u8; 64], usize) {
+    let tcp = TcpRepr {
+        src_port: key.peer_port,
+        dst_port: key.local_port,
+        control: TcpControl::Syn,
+        seq_number: TcpSeqNumber(number.cast_signed()),
+        ack_number: None,
+        window_len: u16::MAX,
+        window_scale: offer.window_scale,
+        max_seg_size: Some(offer.segment_bytes),
+        sack_permitted: offer.sack,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let (peer, local) = (IpAddress::Ipv4(key.peer), IpAddress::Ipv4(key.local));
+    let ip = IpRepr::new(peer, local, IpProtocol::Tcp, tcp.buffer_len(), 64);
+    let caps = ChecksumCapabilities::ignored();
+    let (mut packet, len) = ([0; 64], ip.buffer_len());
+    ip.emit(&mut packet[..len], &caps);
+    tcp.emit(&mut TcpPacket::new_unchecked(&mut packet[ip.header_len()..len]), &peer, &local, &caps);
+    (packet, len)
 }
 
 /// Turns an echo request into its reply, where it lies (RFC 792).

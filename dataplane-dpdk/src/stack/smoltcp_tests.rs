@@ -8,6 +8,7 @@ use smoltcp::socket::tcp::{CongestionControl, RecvError, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, TcpControl, TcpRepr};
 
+use super::arena::Arena;
 use super::flow::Flow;
 use super::flow_table::FlowKey;
 use super::isn;
@@ -81,7 +82,7 @@ fn key(port: u16) -> FlowKey {
 }
 
 fn listening(port: u16) -> Flow {
-    let mut flow = Flow::new(4096, 8192, key(port));
+    let mut flow = Flow::new(Arena::new(4096, 8192).socket().unwrap(), key(port));
     flow.listen(key(port), PEER_MAC, Sender::new(1460, true)).unwrap();
     flow
 }
@@ -277,11 +278,24 @@ fn a_connection_begins_with_the_number_that_its_interface_was_made_for() {
     let mut bench = Bench::new(1);
     for number in [0, 1, 0x1234_5678, 0x8000_0000, u32::MAX] {
         let key = FlowKey { peer: PEER, local: OURS, peer_port: 80, local_port: 1000 };
-        let mut flow = Flow::new(4096, 4096, key);
-        let mut opener = isn::interface(number, &mut bench.nic.link(PEER_MAC, None), bench.now);
+        let mut flow = Flow::new(Arena::new(4096, 4096).socket().unwrap(), key);
+        let mut opener = isn::interface(number, OURS, &mut bench.nic.link(PEER_MAC, None), bench.now);
         flow.connect(key, &mut opener, Sender::new(1460, true)).unwrap();
         let syn = bench.send(&mut flow).expect("a SYN");
         assert_eq!(syn.end, number.wrapping_add(1));
+    }
+}
+
+#[test]
+fn a_listening_socket_takes_its_number_from_the_interface_that_sees_the_syn() {
+    let mut bench = Bench::new(1);
+    for number in [0, 1, 0x1234_5678, 0x8000_0000, u32::MAX] {
+        let mut flow = listening(1000);
+        let mut iface = isn::interface(number, OURS, &mut bench.nic.link(PEER_MAC, None), bench.now);
+        let syn = packet(tcp(1000, TcpControl::Syn, 100, None));
+        let mut link = bench.nic.link(PEER_MAC, Some(&syn));
+        iface.poll_ingress_single(bench.now, &mut link, flow.sockets());
+        assert_eq!(bench.send(&mut flow).expect("a SYN|ACK").start, number);
     }
 }
 

@@ -46,9 +46,9 @@ impl Stack {
         let port = ports.find(free).or_else(|| self.ephemeral_ports_to(to).find(ended));
         let port = port.ok_or(io::ErrorKind::AddrNotAvailable)?;
         // As accept(2) at its limit: try again later.
-        let mut flow = self.take_flow(key(port)).ok_or(io::ErrorKind::OutOfMemory)?;
+        let mut flow = self.take_flow(key(port)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let number = isn::initial(self.config.seed, &key(port), self.now);
-        let mut opener = isn::interface(number, &mut self.nic.link(Mac::BROADCAST, None), self.now);
+        let mut opener = isn::interface(number, local, &mut self.nic.link(Mac::BROADCAST, None), self.now);
         flow.connect(key(port), &mut opener, self.sender()).map_err(|_| io::ErrorKind::InvalidInput)?;
         let id = self.map(flow);
         self.set_stage(id, Stage::Connecting);
@@ -90,6 +90,7 @@ impl Stack {
 
     /// The rings of a flow changed: the next turn looks whether there is something to send.
     pub(crate) fn touch(&mut self, id: FlowId) {
+        self.note_use(id.0);
         self.mark(id.0);
     }
 
@@ -165,8 +166,8 @@ impl Stack {
         let (source, sink) = flows.expect("both flows are held, and two connections are two flows");
         let copied = copy(source.socket(), sink.socket(), limit);
         self.counters().relayed_bytes.add(copied as u64);
-        self.mark(from.0);
-        self.mark(to.0);
+        self.touch(from);
+        self.touch(to);
         copied
     }
 

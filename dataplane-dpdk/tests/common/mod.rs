@@ -16,6 +16,7 @@ use dataplane_dpdk::{
     Clock, ClockIdle, DpdkTransport, LcoreCounters, Mac, NoKernel, Poller, SharedStack, Stack, StackConfig,
 };
 use ferrogate_core::config::dataplane::CongestionControl;
+use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::{Address, Conn};
 
 /// A stack of a simulation with its transport.
@@ -41,6 +42,7 @@ pub fn config(n: u8) -> StackConfig {
         congestion_control: CongestionControl::Cubic,
         flows_max: 100,
         syn_backlog_max: 10,
+        limits: FlowLimits::default(),
         seed: u64::from(n),
     }
 }

@@ -4,6 +4,7 @@
 //! **Invariant:** a key stands in exactly one of the two tables, [`working`] or [`planned`].
 
 mod cluster;
+mod dataplane;
 mod filters;
 mod json_schema;
 mod page;

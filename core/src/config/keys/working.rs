@@ -6,13 +6,14 @@ use super::cluster::{
     CHECK_CONFIG, CIRCUIT_BREAKER, CLUSTER, CLUSTER_MANAGER, CODES, DNS_RESOLVERS, HEALTH_CHECK, HOST, HTTP_CHECK,
     LBCONFIG, METADATA, ORIGINAL_DST_LB, OUTLIER, SLOW_START, SUBSET,
 };
+use super::dataplane::{DATAPLANE, DPDK, DPDK_IDLE, DPDK_PORT};
 use super::routing::{
     DIRECT_RESPONSE, FILTER_METADATA, HASH_COOKIE, HASH_HEADER, HASH_POLICY, HEADER, HEADER_ADD, HEADER_MATCH, MATCH,
     METADATA_MATCH, MIRROR, PATTERN, REDIRECT, REGEX_REWRITE, RETRY_BACK_OFF, RETRY_BUDGET, RETRY_POLICY, ROUTE,
     ROUTE_ACTION, ROUTER, VARIABLE_MATCH, VIRTUAL_HOST, WEIGHTED, WEIGHTED_CLUSTER,
 };
 use super::{Key, Kind, Section, filters};
-use Kind::{Address, Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
+use Kind::{Address, Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text};
 
 pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { name, kind, default, meaning }
@@ -371,65 +372,6 @@ const PIPE: &[Key] = &[key(
     "",
     "Where the socket is. Only the user that the gateway runs as, and root, may connect. Required.",
 )];
-
-const DATAPLANE: &[Key] = &[
-    key(
-        "type",
-        Choice(&["kernel", "dpdk"]),
-        "kernel",
-        "`kernel`: the kernel's sockets. `dpdk`: a poll-mode port under a TCP of our own.",
-    ),
-    key("workers", Number, "auto", "Worker threads, or `auto`: one a core. On DPDK: queue pairs of each port."),
-    key(
-        "fallback",
-        Choice(&["none", "kernel"]),
-        "none",
-        "When the DPDK plane can't start: exit with code 3, or serve over the kernel plane and say why.",
-    ),
-    key("dpdk", Map("dpdk"), "", "The ports and their TCP."),
-];
-
-const DPDK: &[Key] = &[
-    key("ports", Maps("dpdk_port"), "", "Ports, each with one queue pair a worker. At least one with `type: dpdk`."),
-    key("hugepages", Bool, "true", "Use hugepages; false is EAL's `--no-huge`."),
-    key("memory_mib", Number, "256", "Memory for EAL, in MiB."),
-    key("eal_args", Texts, "[]", "Further arguments for EAL."),
-    key("rx_ring_bytes", Size, "64KiB", "Receive ring of one flow; a power of two."),
-    key("tx_ring_bytes", Size, "64KiB", "Send ring of one flow; a power of two."),
-    key(
-        "congestion_control",
-        Choice(&["cubic", "none"]),
-        "cubic",
-        "`cubic`: a flow sends as much as its path takes (RFC 9438). `none`: as much as rings and windows allow, for a network of one's own that never drops.",
-    ),
-    key("flows_max", Number, "200000", "Flows of one worker, at most."),
-    key("syn_backlog_max", Number, "4096", "Flows that have not finished the handshake, at most."),
-    key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
-];
-
-const DPDK_PORT: &[Key] = &[
-    key(
-        "device",
-        Text,
-        "",
-        "A PCI address (`0000:3b:00.0`) or a virtual device with its arguments (`net_af_xdp0,iface=eth1`). Required.",
-    ),
-    key("address", Text, "", "Our IPv4 address and network on it: `10.1.2.3/24`. Required."),
-    key("gateway", Text, "", "Where packets for other networks go: an IPv4 address within `address`."),
-    key("mtu", Number, "1500", "Bytes of an IP packet, at most; 576 to 9216."),
-];
-
-const DPDK_IDLE: &[Key] = &[
-    key(
-        "mode",
-        Choice(&["adaptive", "busy"]),
-        "adaptive",
-        "`adaptive`: busy, then pausing, then asleep. `busy`: a whole core, the lowest latency.",
-    ),
-    key("busy_polls", Number, "2000", "Empty polls before the worker pauses between them."),
-    key("pause_polls", Number, "2000", "Further empty polls before it sleeps."),
-    key("sleep_us", Number, "50", "How long it sleeps, in microseconds."),
-];
 
 const TLS_BACKEND: &[Key] = &[key(
     "backend",

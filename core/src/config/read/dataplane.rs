@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::config::dataplane::{CongestionControl, Dataplane, Dpdk, Fallback, Idle, IdleMode, Plane, Port};
-use crate::config::reader::Reader;
+use crate::config::limits::FlowLimits;
+use crate::config::reader::{Fields, Reader};
 use crate::config::tree::Node;
 
 pub(super) fn dataplane(r: &mut Reader, node: &Node) -> Option<Dataplane> {
@@ -36,6 +37,7 @@ fn dpdk(r: &mut Reader, node: &Node) -> Option<Dpdk> {
             .unwrap_or_default(),
         flows_max: fields.number(r, "flows_max", count.clone()).unwrap_or(d.flows_max),
         syn_backlog_max: fields.number(r, "syn_backlog_max", count).unwrap_or(d.syn_backlog_max),
+        flow_limits: flow_limits(r, &fields),
         idle: fields.with(r, "idle", idle).unwrap_or(d.idle),
     };
     for (key, size) in [("rx_ring_bytes", dpdk.rx_ring_bytes), ("tx_ring_bytes", dpdk.tx_ring_bytes)] {
@@ -44,6 +46,27 @@ fn dpdk(r: &mut Reader, node: &Node) -> Option<Dpdk> {
         }
     }
     Some(dpdk)
+}
+
+fn flow_limits(r: &mut Reader, fields: &Fields<'_>) -> FlowLimits {
+    let d = FlowLimits::default();
+    let count = 1..=u64::from(u32::MAX);
+    FlowLimits {
+        ring_idle_timeout: fields.duration(r, "ring_idle_timeout").unwrap_or(d.ring_idle_timeout),
+        syn_cookies: fields.boolean(r, "syn_cookies").unwrap_or(d.syn_cookies),
+        half_open_per_source_max: fields
+            .number(r, "half_open_per_source_max", count.clone())
+            .unwrap_or(d.half_open_per_source_max),
+        resets_per_second_max: fields
+            .number(r, "resets_per_second_max", count.clone())
+            .unwrap_or(d.resets_per_second_max),
+        echoes_per_second_max: fields
+            .number(r, "echoes_per_second_max", count.clone())
+            .unwrap_or(d.echoes_per_second_max),
+        challenges_per_second_max: fields
+            .number(r, "challenges_per_second_max", count)
+            .unwrap_or(d.challenges_per_second_max),
+    }
 }
 
 fn port(r: &mut Reader, node: &Node) -> Option<Port> {

@@ -1,0 +1,102 @@
+//! The keys of `dataplane`.
+//!
+//! **Invariant:** as in [`working`](super::working): the default written here is the default in force.
+
+use super::Key;
+use super::Kind::{Bool, Choice, Duration, Map, Maps, Number, Size, Text, Texts};
+use super::working::key;
+
+pub(super) const DATAPLANE: &[Key] = &[
+    key(
+        "type",
+        Choice(&["kernel", "dpdk"]),
+        "kernel",
+        "`kernel`: the kernel's sockets. `dpdk`: a poll-mode port under a TCP of our own.",
+    ),
+    key("workers", Number, "auto", "Worker threads, or `auto`: one a core. On DPDK: queue pairs of each port."),
+    key(
+        "fallback",
+        Choice(&["none", "kernel"]),
+        "none",
+        "When the DPDK plane can't start: exit with code 3, or serve over the kernel plane and say why.",
+    ),
+    key("dpdk", Map("dpdk"), "", "The ports and their TCP."),
+];
+
+pub(super) const DPDK: &[Key] = &[
+    key("ports", Maps("dpdk_port"), "", "Ports, each with one queue pair a worker. At least one with `type: dpdk`."),
+    key("hugepages", Bool, "true", "Use hugepages; false is EAL's `--no-huge`."),
+    key("memory_mib", Number, "256", "Memory for EAL, in MiB."),
+    key("eal_args", Texts, "[]", "Further arguments for EAL."),
+    key("rx_ring_bytes", Size, "64KiB", "Receive ring of one flow; a power of two."),
+    key("tx_ring_bytes", Size, "64KiB", "Send ring of one flow; a power of two."),
+    key(
+        "congestion_control",
+        Choice(&["cubic", "none"]),
+        "cubic",
+        "`cubic`: a flow sends as much as its path takes (RFC 9438). `none`: as much as rings and windows allow, for a network of one's own that never drops.",
+    ),
+    key("flows_max", Number, "200000", "Flows of one worker, at most."),
+    key(
+        "syn_backlog_max",
+        Number,
+        "4096",
+        "Flows that have not finished the handshake, at most. A SYN beyond is answered with a cookie (`syn_cookies`).",
+    ),
+    key(
+        "half_open_per_source_max",
+        Number,
+        "128",
+        "The same for the flows of one address, so that none takes the whole backlog.",
+    ),
+    key(
+        "syn_cookies",
+        Bool,
+        "true",
+        "Answer a SYN beyond these limits without keeping anything of it (RFC 4987); false: drop it.",
+    ),
+    key(
+        "resets_per_second_max",
+        Number,
+        "10000",
+        "RSTs that a worker answers segments of unknown connections with; further segments are dropped.",
+    ),
+    key(
+        "echoes_per_second_max",
+        Number,
+        "10000",
+        "ICMP echo requests that a worker answers; further ones are dropped.",
+    ),
+    key(
+        "challenges_per_second_max",
+        Number,
+        "100",
+        "ACKs that a worker answers a SYN in the middle of a connection with (RFC 5961).",
+    ),
+    key("ring_idle_timeout", Duration, "5s", "A flow whose rings have been empty for so long gives their memory back."),
+    key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
+];
+
+pub(super) const DPDK_PORT: &[Key] = &[
+    key(
+        "device",
+        Text,
+        "",
+        "A PCI address (`0000:3b:00.0`) or a virtual device with its arguments (`net_af_xdp0,iface=eth1`). Required.",
+    ),
+    key("address", Text, "", "Our IPv4 address and network on it: `10.1.2.3/24`. Required."),
+    key("gateway", Text, "", "Where packets for other networks go: an IPv4 address within `address`."),
+    key("mtu", Number, "1500", "Bytes of an IP packet, at most; 576 to 9216."),
+];
+
+pub(super) const DPDK_IDLE: &[Key] = &[
+    key(
+        "mode",
+        Choice(&["adaptive", "busy"]),
+        "adaptive",
+        "`adaptive`: busy, then pausing, then asleep. `busy`: a whole core, the lowest latency.",
+    ),
+    key("busy_polls", Number, "2000", "Empty polls before the worker pauses between them."),
+    key("pause_polls", Number, "2000", "Further empty polls before it sleeps."),
+    key("sleep_us", Number, "50", "How long it sleeps, in microseconds."),
+];

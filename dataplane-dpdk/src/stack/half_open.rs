@@ -1,0 +1,57 @@
+//! Handshakes that have not ended, in all and by who began them.
+//!
+//! **Invariant:** as many entries as there are half-open flows, at most: `syn_backlog_max` bounds them.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+/// The half-open flows of one stack.
+#[derive(Debug, Default)]
+pub(super) struct HalfOpen {
+    all: usize,
+    /// Keyed at random per process: peers choose what is in it.
+    by_source: HashMap<Ipv4Addr, u32>,
+}
+
+impl HalfOpen {
+    /// A handshake begins.
+    pub(super) fn add(&mut self, source: Ipv4Addr) {
+        self.all += 1;
+        *self.by_source.entry(source).or_default() += 1;
+    }
+
+    /// One has ended, well or not.
+    pub(super) fn remove(&mut self, source: Ipv4Addr) {
+        self.all -= 1;
+        if let Some(left) = self.by_source.get_mut(&source) {
+            *left -= 1;
+            if *left == 0 {
+                self.by_source.remove(&source);
+            }
+        }
+    }
+
+    /// All of them.
+    pub(super) fn len(&self) -> usize {
+        self.all
+    }
+
+    /// Those of one source.
+    pub(super) fn of(&self, source: Ipv4Addr) -> u32 {
+        self.by_source.get(&source).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_counted_and_forgotten() {
+        let (mut half_open, a, b) = (HalfOpen::default(), Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST);
+        [a, b, a].into_iter().for_each(|source| half_open.add(source));
+        assert_eq!((half_open.len(), half_open.of(a), half_open.of(b)), (3, 2, 1));
+        [a, b, a].into_iter().for_each(|source| half_open.remove(source));
+        assert_eq!((half_open.len(), half_open.of(a), half_open.by_source.len()), (0, 0, 0));
+    }
+}
