@@ -58,10 +58,10 @@ ensure_perf() {
 binary=
 build() {
     local features
-    features=$(dpdk_features)
-    [ -z "$features" ] || features="--features ferrogate/dpdk,ferrogate-bench/dpdk"
-    # shellcheck disable=SC2086 # two words or none
-    cargo build --release --locked --package ferrogate --package ferrogate-bench $features
+    # Of the bench and the product what each has.
+    features=$(features_here | sed 's/dpdk/ferrogate\/dpdk,ferrogate-bench\/dpdk/; s/openssl/ferrogate\/openssl/')
+    # shellcheck disable=SC2046 # two words or none
+    cargo build --release --locked --package ferrogate --package ferrogate-bench $(feature_flags "$features")
     binary=$(target_dir)/release/ferrogate-bench
 }
 

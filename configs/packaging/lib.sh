@@ -147,16 +147,38 @@ ensure_build_tools() {
     ensure_rust
 }
 
-# Prints the feature flags of a build: DPDK's, where its library is here or can be installed.
-dpdk_features() {
+probe_libssl() {
+    have pkg-config && pkg-config --exists 'openssl >= 3.0.0'
+}
+
+# Prints the features of a build, a word each: those whose library is here or can be installed.
+features_here() {
     if ! probe_libdpdk; then
         (install_packages libdpdk-dev) || true
     fi
     if probe_libdpdk; then
-        echo "--features dpdk"
+        echo dpdk
     else
         say "libdpdk-dev can't be had: building without the feature dpdk; only the kernel plane will be there."
     fi
+    if ! probe_libssl; then
+        (install_packages libssl-dev) || true
+    fi
+    if probe_libssl; then
+        echo openssl
+    else
+        say "libssl-dev can't be had: building without the feature openssl; TLS will be that of rustls only."
+    fi
+}
+
+# has_feature WORD FEATURES: whether features_here printed it.
+has_feature() {
+    grep -qx "$1" <<<"$2"
+}
+
+# feature_flags FEATURES: them as cargo's arguments, two words or none.
+feature_flags() {
+    [ -z "$1" ] || echo "--features $(paste -s -d , <<<"$1")"
 }
 
 # Puts a usable cargo first on PATH: the one that is there, else Debian's.

@@ -14,10 +14,10 @@ main() {
     ensure_build_tools
     ensure curl:curl
     [ "$plane" = kernel ] || ensure ip:iproute2 ethtool:ethtool
-    features=$(dpdk_features)
-    [ "$plane" = kernel ] || [ -n "$features" ] || die "PLANE=dpdk needs libdpdk-dev; see above."
-    # shellcheck disable=SC2086 # two words or none
-    cargo build --release --locked --package ferrogate $features
+    features=$(features_here)
+    [ "$plane" = kernel ] || has_feature dpdk "$features" || die "PLANE=dpdk needs libdpdk-dev; see above."
+    # shellcheck disable=SC2046 # two words or none
+    cargo build --release --locked --package ferrogate $(feature_flags "$features")
     binary=$(target_dir)/release/ferrogate
     if [ "$plane" = kernel ]; then
         exec "$binary" start -c configs/demo.yaml --demo

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# make test, and so CI: formatting, lints, every test without and with DPDK, documentation, and the benches once each.
+# make test, and so CI: formatting, lints, every test without and with the two features, documentation, and the benches once each.
 #
 # A test row that can't run here is skipped by name, never silently: the names are listed at the end. With CI=true a skipped row is a
 # failure unless tests/unavailable.txt lists it, and so is a row that is listed there but ran.
 #
-# Steps share what they compile: clippy and doc the checked metadata, all test runs one profile, and the feature dpdk adds two packages
-# without changing what any other is built with.
+# Steps share what they compile: clippy and doc the checked metadata, all test runs one profile, and the features change what is above
+# tls-offload and dataplane-dpdk, no other package.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=configs/packaging/lib.sh
@@ -18,7 +18,7 @@ usage() {
 
 main() {
     ensure_build_tools
-    features=$(dpdk_features)
+    features=$(features_here)
     case "${1:-test}" in
         test) run_tests ;;
         check)
@@ -37,18 +37,22 @@ run_tests() {
     : >"$results/skipped"
     run_checks
     step "tests" cargo_test plain
-    if [ -n "$features" ]; then
-        # What can't be had is told by the rows that need it.
-        take_hugepages 320 "$results/hugepages" || true
-        step "tests with dpdk" cargo_test dpdk --workspace
-        step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --features dpdk
-        ! compgen -G 'bench/benches/*.rs' >/dev/null || step "benches, once each" cargo_test benches --workspace --bench '*'
-    else
-        skip_row "feature-dpdk" "libdpdk-dev can't be had"
-        step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
-        ! compgen -G 'bench/benches/*.rs' >/dev/null || step "benches, once each" cargo_test benches --bench '*'
-    fi
+    has_feature dpdk "$features" || skip_row "feature-dpdk" "libdpdk-dev can't be had"
+    has_feature openssl "$features" || skip_row "feature-openssl" "libssl-dev can't be had"
+    # What can't be had is told by the rows that need it.
+    ! has_feature dpdk "$features" || take_hugepages 320 "$results/hugepages" || true
+    # shellcheck disable=SC2046 # the words are arguments
+    step "tests with features" cargo_test features $(packages)
+    # shellcheck disable=SC2046
+    step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps $(packages) $(feature_flags "$features")
+    # shellcheck disable=SC2046
+    ! compgen -G 'bench/benches/*.rs' >/dev/null || step "benches, once each" cargo_test benches $(packages) --bench '*'
     report
+}
+
+# What is built with features: everything, or where DPDK is missing all that can be without it.
+packages() {
+    ! has_feature dpdk "$features" || echo --workspace
 }
 
 run_checks() {
@@ -59,7 +63,8 @@ run_checks() {
     fi
     if cargo clippy --version >/dev/null 2>&1; then
         step "lints" cargo clippy --locked --all-targets -- -D warnings
-        [ -z "$features" ] || step "lints with dpdk" cargo clippy --locked --workspace --all-targets --features dpdk -- -D warnings
+        # shellcheck disable=SC2046 # the words are arguments
+        step "lints with features" cargo clippy --locked --all-targets $(packages) $(feature_flags "$features") -- -D warnings
     else
         skip_row "lints" "no clippy for this toolchain"
     fi
@@ -81,8 +86,8 @@ cargo_test() {
     local name=$1
     local -a with=()
     shift
-    # shellcheck disable=SC2206 # two words or none
-    [ "$name" = plain ] || with=($features)
+    # shellcheck disable=SC2207 # two words or none
+    [ "$name" = plain ] || with=($(feature_flags "$features"))
     FERROGATE_SKIP_FILE="$results/skipped.$name" cargo test --locked --no-fail-fast "${with[@]}" "$@" 2>&1 | tee "$results/output.$name"
 }
 
@@ -96,8 +101,8 @@ skip_row() {
 # What was skipped, how much ran, and whether CI accepts it.
 report() {
     local last=plain passed failed skipped failures=0
-    # A row that the run without dpdk had to skip and the run with it did not, ran.
-    [ ! -e "$results/output.dpdk" ] || last=dpdk
+    # A row that the run without features had to skip and the run with them did not, ran.
+    [ ! -e "$results/output.features" ] || last=features
     [ ! -e "$results/skipped.$last" ] || cat "$results/skipped.$last" >>"$results/skipped"
     sort -u -t "$(printf '\t')" -k 1,1 -o "$results/skipped" "$results/skipped"
     printf '\n==> skipped rows: %d\n' "$(wc -l <"$results/skipped")"

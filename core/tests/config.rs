@@ -315,8 +315,8 @@ fn each_kind_of_mistake_is_told_in_its_words() {
         ),
         (
             "file",
-            "tls_backend: {backend: openssl}",
-            "error: tls_backend.backend: `openssl` is not known here (one of auto, rustls)",
+            "tls_backend: {backend: gnutls}",
+            "error: tls_backend.backend: `gnutls` is not known here (one of auto, rustls, openssl)",
         ),
         (
             "file",

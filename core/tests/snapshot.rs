@@ -78,6 +78,27 @@ fn kept(before: &Snapshot, after: &Snapshot) -> [String; 3] {
 }
 
 #[test]
+fn openssl_is_taken_where_it_is_built_in() {
+    let (cert, key) = tls_offload::self_signed(["localhost"]).unwrap();
+    let chain = format!(
+        "filter_chains: [{{tls_context: {{status: true, cert_chain: {cert:?}, private_key: {key:?}}}, filters: [{{type: proxy}}]}}]"
+    );
+    let text = file(&["a"]).replacen("router_config_name: a}", &format!("router_config_name: a, {chain}}}"), 1);
+    let text = format!("tls_backend: {{backend: openssl}}\n{text}");
+    match (Snapshot::build(&config(&text), None, &mut Certificates::default()), tls_offload::OPENSSL_BUILT) {
+        (Ok(snapshot), true) => {
+            let session = snapshot.listeners[0].tls.as_ref().unwrap().session();
+            assert!(matches!(session, tls_offload::Session::OpenSsl(_)));
+        }
+        (Err(found), false) => {
+            let message = found[0].to_string();
+            assert!(message.contains("built without OpenSSL: set tls_backend.backend to rustls"), "{message}");
+        }
+        (result, built) => panic!("built with OpenSSL: {built}, but {result:?}"),
+    }
+}
+
+#[test]
 fn a_reload_keeps_what_did_not_change() {
     let first = build(&file(&["a", "b", "c"]), None);
     assert_eq!(first.generation, 1);

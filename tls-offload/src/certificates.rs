@@ -15,29 +15,30 @@ use crate::error::{Cause, ConfigError};
 use crate::names::dns_names;
 use crate::server::Identity;
 
-/// Certificates by name. A name may lead to several (an RSA and an ECDSA one): the first that the client can verify is taken.
+/// Certificates by name, as a backend keeps them. A name may lead to several (an RSA and an ECDSA one): the first that the client can verify
+/// is taken.
 #[derive(Debug)]
-pub(crate) struct CertificateTable {
-    certificates: Vec<Arc<CertifiedKey>>,
+pub(crate) struct CertificateTable<C> {
+    certificates: Vec<C>,
     exact: HashMap<Box<str>, Vec<usize>>,
     /// By the suffix behind `*.`; the star stands for exactly one label (RFC 6125 section 6.4.3).
     wildcard: HashMap<Box<str>, Vec<usize>>,
 }
 
-impl CertificateTable {
-    /// Loads every identity and checks that its key and certificate belong together.
-    pub(crate) fn load(identities: &[Identity], provider: &CryptoProvider) -> Result<Self, ConfigError> {
+impl<C> CertificateTable<C> {
+    /// Loads every identity; `load` is the backend's, and checks that key and certificate belong together.
+    pub(crate) fn load(
+        identities: &[Identity],
+        load: impl Fn(&Identity) -> Result<C, ConfigError>,
+    ) -> Result<Self, ConfigError> {
         if identities.is_empty() {
             return Err(ConfigError::NoIdentity);
         }
         let mut table = Self { certificates: Vec::new(), exact: HashMap::new(), wildcard: HashMap::new() };
         for identity in identities {
-            let certified = load_identity(identity, provider)?;
-            let leaf = certified.cert.first().and_then(dns_names);
-            let names =
-                leaf.ok_or_else(|| ConfigError::BadCertificate { place: identity.certificates.place(), number: 1 })?;
+            let names = checked_names(identity)?;
             let index = table.certificates.len();
-            table.certificates.push(Arc::new(certified));
+            table.certificates.push(load(identity)?);
             for name in names {
                 let (names, name) = match name.strip_prefix("*.") {
                     Some(suffix) => (&mut table.wildcard, suffix.into()),
@@ -49,8 +50,14 @@ impl CertificateTable {
         Ok(table)
     }
 
-    /// The certificates for a name, the best first: by the exact name, by a wildcard, by order in the configuration.
-    fn candidates(&self, name: Option<&str>) -> impl Iterator<Item = &Arc<CertifiedKey>> {
+    /// How many there are, at least one.
+    #[allow(dead_code, reason = "only OpenSSL asks")]
+    pub(crate) fn len(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// The certificates for a name in lower case, the best first: by the exact name, by a wildcard, by order in the configuration.
+    pub(crate) fn candidates(&self, name: Option<&str>) -> impl Iterator<Item = &C> {
         let exact = name.and_then(|name| self.exact.get(name));
         let wildcard = name.and_then(|name| self.wildcard.get(name.split_once('.')?.1));
         let named = exact.into_iter().chain(wildcard).flatten().filter_map(|&index| self.certificates.get(index));
@@ -58,7 +65,7 @@ impl CertificateTable {
     }
 }
 
-impl ResolvesServerCert for CertificateTable {
+impl ResolvesServerCert for CertificateTable<Arc<CertifiedKey>> {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name();
         ASKED_NAME.with_borrow_mut(|asked| *asked = name.map(Into::into));
@@ -74,20 +81,29 @@ pub(crate) fn take_asked_name() -> Option<Box<str>> {
     ASKED_NAME.take()
 }
 
-fn load_identity(identity: &Identity, provider: &CryptoProvider) -> Result<CertifiedKey, ConfigError> {
+/// For rustls: the chain and a key that signs.
+pub(crate) fn load_certified_key(
+    identity: &Identity,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, ConfigError> {
     let chain = identity.certificates.certificates()?;
-    for (index, certificate) in chain.iter().enumerate() {
-        if webpki::EndEntityCert::try_from(certificate).is_err() {
-            return Err(ConfigError::BadCertificate { place: identity.certificates.place(), number: index + 1 });
-        }
-    }
     let key = identity.key.key()?;
-    CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+    CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: identity.key.place() }
         }
         error => ConfigError::BadKey { place: identity.key.place(), cause: Cause::new(error) },
     })
+}
+
+/// The names of an identity's first certificate, when all of its certificates can be read.
+fn checked_names(identity: &Identity) -> Result<Vec<Box<str>>, ConfigError> {
+    let bad = |number| ConfigError::BadCertificate { place: identity.certificates.place(), number };
+    let chain = identity.certificates.certificates()?;
+    if let Some(index) = chain.iter().position(|c| webpki::EndEntityCert::try_from(c).is_err()) {
+        return Err(bad(index + 1));
+    }
+    chain.first().and_then(dns_names).ok_or_else(|| bad(1))
 }
 
 thread_local! {

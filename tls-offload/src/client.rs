@@ -14,7 +14,8 @@ use ::rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::error::{Cause, ConfigError, SessionError};
-use crate::options::{Alpn, Versions};
+use crate::openssl;
+use crate::options::{Alpn, Backend, Versions};
 use crate::pem::Pem;
 use crate::rustls::RustlsSession;
 use crate::session::Session;
@@ -38,6 +39,8 @@ pub struct ClientOptions {
     pub roots: Roots,
     /// The name to ask for and to verify, in place of the one given to [`ClientTls::session`].
     pub server_name: Option<String>,
+    /// Who computes.
+    pub backend: Backend,
     /// Application protocols; empty: not negotiated.
     pub alpn: Alpn,
     /// Versions allowed.
@@ -47,8 +50,14 @@ pub struct ClientOptions {
 /// A client's TLS, ready for sessions. Cheap to clone; the clones share roots and resumable sessions, on every worker.
 #[derive(Clone)]
 pub struct ClientTls {
-    config: Arc<ClientConfig>,
+    made: Made,
     server_name: Option<ServerName<'static>>,
+}
+
+#[derive(Clone)]
+enum Made {
+    Rustls(Arc<ClientConfig>),
+    OpenSsl(Arc<openssl::Client>),
 }
 
 impl ClientTls {
@@ -57,15 +66,7 @@ impl ClientTls {
     /// # Errors
     /// What is wrong, where, and what to do about it.
     pub fn new(options: ClientOptions) -> Result<Self, ConfigError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let algorithms = provider.signature_verification_algorithms;
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(options.versions.supported())
-            .map_err(|e| ConfigError::Backend(Cause::new(e)))?;
-        let mut config = with_roots(builder, &options.roots, algorithms)?.with_no_client_auth();
-        config.alpn_protocols = options.alpn.into_protocols();
-        config.resumption = Resumption::in_memory_sessions(RESUMABLE_SESSIONS_MAX);
-        let server_name = match options.server_name {
+        let server_name = match &options.server_name {
             Some(name) => Some(
                 ServerName::try_from(name.as_str())
                     .map_err(|_| ConfigError::BadServerName { name: name.as_str().into() })?
@@ -73,7 +74,11 @@ impl ClientTls {
             ),
             None => None,
         };
-        Ok(Self { config: Arc::new(config), server_name })
+        let made = match options.backend {
+            Backend::Auto | Backend::Rustls => Made::Rustls(Arc::new(rustls_config(options)?)),
+            Backend::OpenSsl => Made::OpenSsl(openssl::Client::new(options)?),
+        };
+        Ok(Self { made, server_name })
     }
 
     /// A session for a connection to a server. `server_name` is what its certificate must name, a DNS name or an IP address; a name in the
@@ -88,9 +93,14 @@ impl ClientTls {
                 .map_err(|_| SessionError::BadServerName { name: server_name.into() })?
                 .to_owned(),
         };
-        let session =
-            RustlsSession::client(Arc::clone(&self.config), name).map_err(|e| SessionError::Local(Cause::new(e)))?;
-        Ok(Session::Rustls(session))
+        match &self.made {
+            Made::Rustls(config) => RustlsSession::client(Arc::clone(config), name)
+                .map(Session::Rustls)
+                .map_err(|e| SessionError::Local(Cause::new(e))),
+            Made::OpenSsl(client) => {
+                client.session(&name).map(Session::OpenSsl).map_err(|e| SessionError::Local(Cause::openssl(e)))
+            }
+        }
     }
 }
 
@@ -98,6 +108,18 @@ impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTls").field("server_name", &self.server_name).finish_non_exhaustive()
     }
+}
+
+fn rustls_config(options: ClientOptions) -> Result<ClientConfig, ConfigError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(options.versions.supported())
+        .map_err(|e| ConfigError::Backend(Cause::new(e)))?;
+    let mut config = with_roots(builder, &options.roots, algorithms)?.with_no_client_auth();
+    config.alpn_protocols = options.alpn.into_protocols();
+    config.resumption = Resumption::in_memory_sessions(RESUMABLE_SESSIONS_MAX);
+    Ok(config)
 }
 
 fn with_roots(
@@ -120,6 +142,11 @@ fn with_roots(
     })
 }
 
+/// What the system has for roots, as it lies there.
+pub(crate) fn system_certificates() -> Vec<CertificateDer<'static>> {
+    rustls_native_certs::load_native_certs().certs
+}
+
 /// The system's roots, read once per process: a hundred files, some milliseconds.
 fn system_roots() -> Result<Arc<RootCertStore>, ConfigError> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
@@ -128,7 +155,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, ConfigError> {
     }
     let mut store = RootCertStore::empty();
     // One certificate that can't be read must not take the others away.
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    store.add_parsable_certificates(system_certificates());
     if store.is_empty() {
         return Err(ConfigError::NoSystemRoots);
     }

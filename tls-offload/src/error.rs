@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::openssl::OpenSslError;
 use crate::options::Version;
 
 /// Why a session ended or can't go on.
@@ -60,7 +61,7 @@ impl Error for TlsError {
 impl From<::rustls::Error> for TlsError {
     fn from(error: ::rustls::Error) -> Self {
         use ::rustls::Error as E;
-        let cause = |e| Cause(Box::new(e));
+        let cause = Cause::new;
         match error {
             e @ E::AlertReceived(_) => Self::Alert(cause(e)),
             e @ (E::InvalidCertificate(_) | E::NoCertificatesPresented | E::UnsupportedNameType) => {
@@ -83,17 +84,30 @@ impl From<::rustls::Error> for TlsError {
 
 /// What the backend said. Opaque: backends differ; match on [`TlsError`] instead.
 #[derive(Debug)]
-pub struct Cause(Box<::rustls::Error>);
+pub struct Cause(Said);
+
+#[derive(Debug)]
+enum Said {
+    Rustls(Box<::rustls::Error>),
+    OpenSsl(OpenSslError),
+}
 
 impl Cause {
     pub(crate) fn new(error: ::rustls::Error) -> Self {
-        Self(Box::new(error))
+        Self(Said::Rustls(Box::new(error)))
+    }
+
+    pub(crate) fn openssl(error: OpenSslError) -> Self {
+        Self(Said::OpenSsl(error))
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match &self.0 {
+            Said::Rustls(e) => e.fmt(f),
+            Said::OpenSsl(e) => e.fmt(f),
+        }
     }
 }
 
@@ -230,6 +244,8 @@ pub enum ConfigError {
     },
     /// The system has no trusted root certificates.
     NoSystemRoots,
+    /// OpenSSL was asked for, and this binary is built without it.
+    NotBuilt,
     /// The backend refused it.
     Backend(Cause),
 }
@@ -279,6 +295,9 @@ impl fmt::Display for ConfigError {
             Self::BadServerName { name } => write!(f, "server_name \"{name}\" is neither a DNS name nor an IP address"),
             Self::NoSystemRoots => f.write_str(
                 "the system has no trusted root certificates: install the package ca-certificates, or set ca_cert",
+            ),
+            Self::NotBuilt => f.write_str(
+                "this binary is built without OpenSSL: set tls_backend.backend to rustls or auto, or build with `--features openssl`",
             ),
             Self::Backend(c) => write!(f, "the TLS configuration is refused: {c}"),
         }

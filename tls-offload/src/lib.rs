@@ -5,18 +5,22 @@
 //! configurations that sessions are made from: built once, checked completely, shared by all workers.
 //!
 //! The software backend is rustls with the aws-lc-rs provider, chosen by measurement: a full TLS 1.3 handshake with a P-256 key costs a
-//! third of what OpenSSL 3.0 takes for it.
+//! third of what OpenSSL 3.0 takes for it. With the feature `openssl` there is libssl of the distribution beside it, which reaches
+//! accelerators; without it everything is here but that, and asking for it is [`ConfigError::NotBuilt`].
 //!
 //! **Invariant:** a leaf: opens no socket, spawns nothing, knows no runtime, and no byte of a peer makes it panic or grow without bound.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod certificates;
 mod client;
 mod error;
 mod names;
+#[cfg_attr(not(feature = "openssl"), path = "openssl_absent.rs")]
+mod openssl;
 mod options;
 mod pem;
+mod record;
 mod rustls;
 mod self_signed;
 mod server;
@@ -24,7 +28,8 @@ mod session;
 
 pub use client::{ClientOptions, ClientTls, Roots};
 pub use error::{Cause, ConfigError, Place, SessionError, TlsError};
-pub use options::{Alpn, Version, Versions};
+pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession};
+pub use options::{Alpn, Backend, Version, Versions};
 pub use pem::Pem;
 pub use rustls::RustlsSession;
 pub use self_signed::{SelfSignedError, self_signed};

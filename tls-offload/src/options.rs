@@ -9,6 +9,18 @@ use ::rustls::version::{TLS12, TLS13};
 
 use crate::error::ConfigError;
 
+/// Who computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The best there is for what is configured: rustls, which is the fastest in software.
+    #[default]
+    Auto,
+    /// rustls.
+    Rustls,
+    /// OpenSSL; only in a build with the feature `openssl`.
+    OpenSsl,
+}
+
 /// A protocol version we speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
@@ -51,6 +63,12 @@ impl Versions {
     #[must_use]
     pub fn only(version: Version) -> Self {
         Self { min: version, max: version }
+    }
+
+    /// The oldest and the newest.
+    #[allow(dead_code, reason = "only OpenSSL asks")]
+    pub(crate) fn bounds(self) -> (Version, Version) {
+        (self.min, self.max)
     }
 
     pub(crate) fn supported(self) -> &'static [&'static SupportedProtocolVersion] {
@@ -99,6 +117,13 @@ impl Alpn {
 
     pub(crate) fn into_protocols(self) -> Vec<Vec<u8>> {
         self.0
+    }
+
+    /// As in the extension: each name behind its length.
+    #[allow(dead_code, reason = "only OpenSSL asks")]
+    pub(crate) fn into_wire(self) -> Box<[u8]> {
+        let with_length = |name: &Vec<u8>| u8::try_from(name.len()).into_iter().chain(name.clone()).collect::<Vec<_>>();
+        self.0.iter().flat_map(with_length).collect()
     }
 }
 

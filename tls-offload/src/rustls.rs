@@ -20,7 +20,8 @@ use rustls_pki_types::ServerName;
 use crate::certificates::take_asked_name;
 use crate::error::TlsError;
 use crate::options::Version;
-use crate::session::{PLAIN_ROOM_BYTES_MIN, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX, SessionInfo, Step};
+use crate::record::{FRAGMENT_BYTES_MAX, Frame, HEADER_BYTES, PlainRoom, TINY_RECORD_BYTES, frame, take};
+use crate::session::{RECORD_OVERHEAD_BYTES_MAX, SessionInfo, Step};
 
 /// A rustls session.
 pub struct RustlsSession {
@@ -77,8 +78,7 @@ impl RustlsSession {
                 Frame::Whole(len) => len,
                 Frame::Bad => return Err(self.refuse(wire_in)),
             };
-            let plain_max = len.saturating_sub(RECORD_OVERHEAD_BYTES_MIN).min(PLAIN_ROOM_BYTES_MIN);
-            if plain.remaining_mut() < plain_max {
+            if !plain.has_room_for_record(len) {
                 return Ok(Step::NeedsRoom);
             }
             self.feed(take(wire_in, len), plain)?;
@@ -401,33 +401,6 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, queue: &mut Vec<u8>) -> Resul
     }
 }
 
-/// What stands at the front of the wire.
-enum Frame {
-    Incomplete,
-    /// A record of this many bytes.
-    Whole(usize),
-    /// No TLS record, by its header alone.
-    Bad,
-}
-
-fn frame(wire: &[u8]) -> Frame {
-    let &[kind, major, _minor, high, low, ..] = wire else { return Frame::Incomplete };
-    let len = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
-    if !CONTENT_TYPES.contains(&kind) || major != 3 || len > RECORD_BYTES_MAX {
-        Frame::Bad
-    } else if wire.len() < len {
-        Frame::Incomplete
-    } else {
-        Frame::Whole(len)
-    }
-}
-
-fn take<'a>(wire: &mut &'a [u8], len: usize) -> &'a [u8] {
-    let (record, rest) = wire.split_at(len);
-    *wire = rest;
-    record
-}
-
 /// A sink without room, for calls that can't yield plaintext.
 fn no_plain() -> &'static mut [u8] {
     &mut []
@@ -448,15 +421,6 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-const HEADER_BYTES: usize = 5;
-/// Change cipher spec, alert, handshake, application data, heartbeat.
-const CONTENT_TYPES: std::ops::RangeInclusive<u8> = 20..=24;
-/// The plaintext of a record, at most (RFC 8446 section 5.1).
-const FRAGMENT_BYTES_MAX: usize = 16 * 1024;
-/// What a record adds to its plaintext at least: header and tag.
-const RECORD_OVERHEAD_BYTES_MIN: usize = HEADER_BYTES + 16;
-/// A record this small is not begun at the end of a room when more could follow in the next one.
-const TINY_RECORD_BYTES: usize = 1024;
 /// Pieces of one handshake message with what is around them; rustls takes messages of up to 64 KiB.
 const PIECES_BYTES_MAX: usize = 128 * 1024;
 /// Output that nobody takes. A handshake's flight with a long chain has some ten KiB.

@@ -9,9 +9,10 @@ use ::rustls::ServerConfig;
 use ::rustls::crypto::aws_lc_rs;
 use ::rustls::server::NoServerSessionStorage;
 
-use crate::certificates::CertificateTable;
+use crate::certificates::{self, CertificateTable};
 use crate::error::{Cause, ConfigError};
-use crate::options::{Alpn, Versions};
+use crate::openssl;
+use crate::options::{Alpn, Backend, Versions};
 use crate::pem::Pem;
 use crate::rustls::RustlsSession;
 use crate::session::Session;
@@ -30,6 +31,8 @@ pub struct Identity {
 pub struct ServerOptions {
     /// At least one. A client is shown the one for the name it asks for, the first if there is none.
     pub identities: Vec<Identity>,
+    /// Who computes.
+    pub backend: Backend,
     /// Application protocols; empty: not negotiated.
     pub alpn: Alpn,
     /// Versions allowed.
@@ -39,16 +42,22 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// With the defaults: no application protocols, TLS 1.2 and 1.3, tickets.
+    /// With the defaults: rustls, no application protocols, TLS 1.2 and 1.3, tickets.
     #[must_use]
     pub fn new(identities: Vec<Identity>) -> Self {
-        Self { identities, alpn: Alpn::default(), versions: Versions::default(), tickets: true }
+        Self { identities, backend: Backend::Auto, alpn: Alpn::default(), versions: Versions::default(), tickets: true }
     }
 }
 
 /// A server's TLS, ready for sessions. Cheap to clone; the clones share keys and ticket keys, on every worker.
 #[derive(Clone)]
-pub struct ServerTls(Arc<ServerConfig>);
+pub struct ServerTls(Made);
+
+#[derive(Clone)]
+enum Made {
+    Rustls(Arc<ServerConfig>),
+    OpenSsl(Arc<openssl::Server>),
+}
 
 impl ServerTls {
     /// Loads and checks everything the options name.
@@ -56,28 +65,19 @@ impl ServerTls {
     /// # Errors
     /// What is wrong, where, and what to do about it.
     pub fn new(options: ServerOptions) -> Result<Self, ConfigError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let table = CertificateTable::load(&options.identities, &provider)?;
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(options.versions.supported())
-            .map_err(|e| ConfigError::Backend(Cause::new(e)))?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(table));
-        config.alpn_protocols = options.alpn.into_protocols();
-        // A store of sessions would be a lock that all workers share; tickets need none.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        if options.tickets {
-            config.ticketer = aws_lc_rs::Ticketer::new().map_err(|e| ConfigError::Backend(Cause::new(e)))?;
-        } else {
-            config.send_tls13_tickets = 0;
-        }
-        Ok(Self(Arc::new(config)))
+        Ok(Self(match options.backend {
+            Backend::Auto | Backend::Rustls => Made::Rustls(Arc::new(rustls_config(options)?)),
+            Backend::OpenSsl => Made::OpenSsl(openssl::Server::new(options)?),
+        }))
     }
 
     /// A session for a connection that was accepted.
     #[must_use]
     pub fn session(&self) -> Session {
-        Session::Rustls(RustlsSession::server(Arc::clone(&self.0)))
+        match &self.0 {
+            Made::Rustls(config) => Session::Rustls(RustlsSession::server(Arc::clone(config))),
+            Made::OpenSsl(server) => Session::OpenSsl(server.session()),
+        }
     }
 }
 
@@ -85,4 +85,24 @@ impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTls").finish_non_exhaustive()
     }
+}
+
+fn rustls_config(options: ServerOptions) -> Result<ServerConfig, ConfigError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let table =
+        CertificateTable::load(&options.identities, |identity| certificates::load_certified_key(identity, &provider))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(options.versions.supported())
+        .map_err(|e| ConfigError::Backend(Cause::new(e)))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(table));
+    config.alpn_protocols = options.alpn.into_protocols();
+    // A store of sessions would be a lock that all workers share; tickets need none.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if options.tickets {
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|e| ConfigError::Backend(Cause::new(e)))?;
+    } else {
+        config.send_tls13_tickets = 0;
+    }
+    Ok(config)
 }

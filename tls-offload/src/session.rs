@@ -8,13 +8,20 @@ use std::task::{Context, Poll};
 use bytes::BufMut;
 
 use crate::error::TlsError;
+use crate::openssl::OpenSslSession;
 use crate::options::Version;
 use crate::rustls::RustlsSession;
 
 /// The TLS state of one connection. An enum, not a trait object: it is crossed once per record.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the connection around it is boxed as a whole, and rustls is the usual one"
+)]
 pub enum Session {
     /// Software: rustls over aws-lc-rs.
     Rustls(RustlsSession),
+    /// OpenSSL, in software or with an accelerator.
+    OpenSsl(OpenSslSession),
 }
 
 /// What a session needs next.
@@ -62,9 +69,9 @@ impl Session {
         wire_in: &mut &[u8],
         out: &mut impl BufMut,
     ) -> Poll<Result<Step, TlsError>> {
-        let _ = cx;
         match self {
             Self::Rustls(s) => Poll::Ready(s.handshake(wire_in, out)),
+            Self::OpenSsl(s) => s.handshake(cx, wire_in, out),
         }
     }
 
@@ -78,6 +85,7 @@ impl Session {
     pub fn open(&mut self, wire_in: &mut &[u8], plain: &mut impl BufMut) -> Result<Step, TlsError> {
         match self {
             Self::Rustls(s) => s.open(wire_in, plain),
+            Self::OpenSsl(s) => s.open(wire_in, plain),
         }
     }
 
@@ -93,6 +101,7 @@ impl Session {
     pub fn seal(&mut self, plain: &mut &[u8], out: &mut [u8]) -> Result<usize, TlsError> {
         match self {
             Self::Rustls(s) => s.seal(plain, out),
+            Self::OpenSsl(s) => s.seal(plain, out),
         }
     }
 
@@ -100,6 +109,7 @@ impl Session {
     pub fn close_notify(&mut self) {
         match self {
             Self::Rustls(s) => s.close_notify(),
+            Self::OpenSsl(s) => s.close_notify(),
         }
     }
 
@@ -108,6 +118,7 @@ impl Session {
     pub fn has_output(&self) -> bool {
         match self {
             Self::Rustls(s) => s.has_output(),
+            Self::OpenSsl(s) => s.has_output(),
         }
     }
 
@@ -115,6 +126,7 @@ impl Session {
     pub fn drain(&mut self, out: &mut impl BufMut) {
         match self {
             Self::Rustls(s) => s.drain(out),
+            Self::OpenSsl(s) => s.drain(out),
         }
     }
 
@@ -124,6 +136,7 @@ impl Session {
     pub fn peer_awaits_output(&self) -> bool {
         match self {
             Self::Rustls(s) => s.peer_awaits_output(),
+            Self::OpenSsl(s) => s.peer_awaits_output(),
         }
     }
 
@@ -132,6 +145,7 @@ impl Session {
     pub fn held_bytes(&self) -> usize {
         match self {
             Self::Rustls(s) => s.held_bytes(),
+            Self::OpenSsl(s) => s.held_bytes(),
         }
     }
 
@@ -140,6 +154,7 @@ impl Session {
     pub fn info(&self) -> SessionInfo<'_> {
         match self {
             Self::Rustls(s) => s.info(),
+            Self::OpenSsl(s) => s.info(),
         }
     }
 }

@@ -6,11 +6,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tls_offload::{
-    Alpn, ClientOptions, ClientTls, ConfigError, Identity, Pem, Roots, ServerOptions, ServerTls, Versions,
+    Alpn, Backend, ClientOptions, ClientTls, ConfigError, Identity, Pem, Roots, ServerOptions, ServerTls, Versions,
 };
 
 use crate::config::Origin;
-use crate::config::schema::{self, TlsConfig, TlsVersion};
+use crate::config::schema::{self, TlsBackend, TlsConfig, TlsVersion};
 use crate::snapshot::{Fault, MakeTls};
 
 /// Loads certificates from the files that the configuration names, and remembers what it made of which contents.
@@ -77,6 +77,7 @@ fn make_server(contexts: &[TlsConfig]) -> Result<ServerTls, Fault> {
     };
     let identities = contexts.iter().map(identity).collect::<Result<_, _>>()?;
     let mut options = ServerOptions::new(identities);
+    options.backend = backend(first);
     options.alpn = alpn(first)?;
     options.versions = versions(first)?;
     ServerTls::new(options).map_err(|e| fault(first, &e))
@@ -91,6 +92,7 @@ fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
     let options = ClientOptions {
         roots,
         server_name: Some(context.server_name.clone()).filter(|name| !name.is_empty()),
+        backend: backend(context),
         alpn: alpn(context)?,
         versions: versions(context)?,
     };
@@ -106,6 +108,14 @@ fn identity(context: &TlsConfig) -> Result<Identity, Fault> {
         });
     };
     Ok(Identity { certificates: pem(certificates), key: pem(key) })
+}
+
+fn backend(context: &TlsConfig) -> Backend {
+    match context.backend {
+        TlsBackend::Auto => Backend::Auto,
+        TlsBackend::Rustls => Backend::Rustls,
+        TlsBackend::OpenSsl => Backend::OpenSsl,
+    }
 }
 
 fn alpn(context: &TlsConfig) -> Result<Alpn, Fault> {

@@ -151,7 +151,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// The keys, with all within them, that are looked at once, when the process starts.
 const RESTART: &[&str] =
-    &["admin", "dataplane", "tls_backend", "servers[0].default_log_path", "servers[0].processor", "metrics", "pid"];
+    &["admin", "dataplane", "servers[0].default_log_path", "servers[0].processor", "metrics", "pid"];
 
 /// A longer key is not compared with the known ones, in bytes.
 const NAME_BYTES_MAX: usize = 64;

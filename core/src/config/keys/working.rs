@@ -375,9 +375,10 @@ const PIPE: &[Key] = &[key(
 
 const TLS_BACKEND: &[Key] = &[key(
     "backend",
-    Choice(&["auto", "rustls"]),
+    Choice(&["auto", "rustls", "openssl"]),
     "auto",
-    "`auto`: the best there is on this host. `rustls`: software.",
+    "`auto`: the best there is, which is rustls. `rustls`: the fastest in software. `openssl`: libssl of the distribution, in a binary built with \
+     the feature `openssl`.",
 )];
 
 const LIMITS: &[Key] = &[

@@ -22,6 +22,7 @@ mod server;
 mod tls;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::check;
 use super::reader::Reader;
@@ -35,7 +36,7 @@ pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Conf
     let dataplane = fields.with(r, "dataplane", dataplane::dataplane).unwrap_or_default();
     let admin = fields.with(r, "admin", admin::admin);
     let tls_backend = fields.with(r, "tls_backend", tls_backend).unwrap_or_default();
-    let clusters = fields.with(r, "cluster_manager", cluster::cluster_manager).unwrap_or_default();
+    let mut clusters = fields.with(r, "cluster_manager", cluster::cluster_manager).unwrap_or_default();
     let mut server = Server::default();
     let mut dataplane = dataplane;
     match fields.get("servers") {
@@ -56,6 +57,9 @@ pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Conf
     let pid_file = fields.text(r, "pid").map(PathBuf::from);
     let metrics_sinks = fields.with(r, "metrics", metrics::sinks).unwrap_or_default();
     let files = files.to_owned();
+    let of_listeners = server.listeners.iter_mut().flat_map(|l| &mut l.tls);
+    let of_clusters = clusters.iter_mut().filter(|c| c.tls.is_some()).filter_map(|c| Arc::make_mut(c).tls.as_mut());
+    of_listeners.chain(of_clusters).for_each(|tls| tls.backend = tls_backend);
     let config =
         Config { files, server, clusters, admin, dataplane, limits, tls_backend, metrics_sinks, control, pid_file };
     check::whole(r, &config);
@@ -87,5 +91,6 @@ fn control(r: &mut Reader, node: &Node) -> Option<Control> {
 
 fn tls_backend(r: &mut Reader, node: &Node) -> Option<TlsBackend> {
     let fields = r.map(node, "tls_backend")?;
-    fields.choice(r, "backend", &[("auto", TlsBackend::Auto), ("rustls", TlsBackend::Rustls)])
+    let backends = [("auto", TlsBackend::Auto), ("rustls", TlsBackend::Rustls), ("openssl", TlsBackend::OpenSsl)];
+    fields.choice(r, "backend", &backends)
 }

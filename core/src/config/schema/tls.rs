@@ -26,6 +26,8 @@ pub struct TlsConfig {
     pub min_version: TlsVersion,
     /// `max_version`.
     pub max_version: TlsVersion,
+    /// `tls_backend.backend` of the file.
+    pub backend: TlsBackend,
     /// Where it stands.
     pub origin: Origin,
 }
@@ -53,13 +55,14 @@ pub enum TlsVersion {
 
 /// `tls_backend.backend`: who does the cryptography.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub enum TlsBackend {
     /// The best there is on this host.
     #[default]
     Auto,
     /// rustls.
     Rustls,
+    /// OpenSSL, in a binary that is built with it.
+    OpenSsl,
 }
 
 impl Pem {

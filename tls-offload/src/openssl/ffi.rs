@@ -1,0 +1,274 @@
+//! What is called of libssl and libcrypto: declarations only, as the headers of OpenSSL 3.0 have them; 4.x differs in `const` alone.
+//!
+//! Macros of the headers are the controls that they stand for. What a newer OpenSSL has no more (ENGINE) is not here but found at run time.
+//!
+//! **Invariant:** no logic; a name, a type or a number that is not in OpenSSL's headers is not in this file.
+
+#![allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the names are OpenSSL's")]
+
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
+
+/// Types that are only ever pointed to.
+macro_rules! opaque {
+    ($($name:ident),* $(,)?) => {
+        $(#[repr(C)] pub(super) struct $name { _opaque: [u8; 0] })*
+    };
+}
+
+opaque!(
+    BIO,
+    BIO_METHOD,
+    EVP_PKEY,
+    OPENSSL_STACK,
+    OSSL_LIB_CTX,
+    SSL,
+    SSL_CIPHER,
+    SSL_CTX,
+    SSL_METHOD,
+    SSL_SESSION,
+    X509,
+    X509_STORE,
+    X509_STORE_CTX,
+    X509_VERIFY_PARAM,
+);
+
+pub(super) type VerifyCallback = unsafe extern "C" fn(c_int, *mut X509_STORE_CTX) -> c_int;
+pub(super) type AlpnSelect =
+    unsafe extern "C" fn(*mut SSL, *mut *const c_uchar, *mut c_uchar, *const c_uchar, c_uint, *mut c_void) -> c_int;
+
+// libssl: configurations.
+unsafe extern "C" {
+    pub(super) fn TLS_method() -> *const SSL_METHOD;
+    pub(super) fn SSL_CTX_new_ex(
+        libctx: *mut OSSL_LIB_CTX,
+        propq: *const c_char,
+        method: *const SSL_METHOD,
+    ) -> *mut SSL_CTX;
+    pub(super) fn SSL_CTX_free(ctx: *mut SSL_CTX);
+    pub(super) fn SSL_CTX_ctrl(ctx: *mut SSL_CTX, cmd: c_int, larg: c_long, parg: *mut c_void) -> c_long;
+    pub(super) fn SSL_CTX_callback_ctrl(ctx: *mut SSL_CTX, cmd: c_int, callback: unsafe extern "C" fn()) -> c_long;
+    pub(super) fn SSL_CTX_set_options(ctx: *mut SSL_CTX, options: u64) -> u64;
+    pub(super) fn SSL_CTX_set_cipher_list(ctx: *mut SSL_CTX, list: *const c_char) -> c_int;
+    pub(super) fn SSL_CTX_set_ciphersuites(ctx: *mut SSL_CTX, list: *const c_char) -> c_int;
+    pub(super) fn SSL_CTX_set_num_tickets(ctx: *mut SSL_CTX, tickets: usize) -> c_int;
+    pub(super) fn SSL_CTX_set_session_id_context(ctx: *mut SSL_CTX, id: *const c_uchar, len: c_uint) -> c_int;
+    pub(super) fn SSL_CTX_set_verify(ctx: *mut SSL_CTX, mode: c_int, callback: Option<VerifyCallback>);
+    pub(super) fn SSL_CTX_set_cert_store(ctx: *mut SSL_CTX, store: *mut X509_STORE);
+    pub(super) fn SSL_CTX_set_cert_cb(
+        ctx: *mut SSL_CTX,
+        callback: unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int,
+        arg: *mut c_void,
+    );
+    pub(super) fn SSL_CTX_use_cert_and_key(
+        ctx: *mut SSL_CTX,
+        cert: *mut X509,
+        key: *mut EVP_PKEY,
+        chain: *mut OPENSSL_STACK,
+        replace: c_int,
+    ) -> c_int;
+    pub(super) fn SSL_CTX_set_alpn_select_cb(ctx: *mut SSL_CTX, callback: AlpnSelect, arg: *mut c_void);
+    /// 0 is success.
+    pub(super) fn SSL_CTX_set_alpn_protos(ctx: *mut SSL_CTX, protos: *const c_uchar, len: c_uint) -> c_int;
+    pub(super) fn SSL_select_next_proto(
+        out: *mut *mut c_uchar,
+        out_len: *mut c_uchar,
+        server: *const c_uchar,
+        server_len: c_uint,
+        client: *const c_uchar,
+        client_len: c_uint,
+    ) -> c_int;
+    pub(super) fn SSL_CTX_sess_set_new_cb(
+        ctx: *mut SSL_CTX,
+        callback: unsafe extern "C" fn(*mut SSL, *mut SSL_SESSION) -> c_int,
+    );
+}
+
+// libssl: sessions.
+unsafe extern "C" {
+    pub(super) fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL;
+    pub(super) fn SSL_free(ssl: *mut SSL);
+    pub(super) fn SSL_ctrl(ssl: *mut SSL, cmd: c_int, larg: c_long, parg: *mut c_void) -> c_long;
+    pub(super) fn SSL_set_bio(ssl: *mut SSL, read: *mut BIO, write: *mut BIO);
+    pub(super) fn SSL_set_accept_state(ssl: *mut SSL);
+    pub(super) fn SSL_set_connect_state(ssl: *mut SSL);
+    pub(super) fn SSL_do_handshake(ssl: *mut SSL) -> c_int;
+    pub(super) fn SSL_read_ex(ssl: *mut SSL, to: *mut c_void, len: usize, read: *mut usize) -> c_int;
+    pub(super) fn SSL_write_ex(ssl: *mut SSL, from: *const c_void, len: usize, written: *mut usize) -> c_int;
+    pub(super) fn SSL_shutdown(ssl: *mut SSL) -> c_int;
+    pub(super) fn SSL_set_shutdown(ssl: *mut SSL, mode: c_int);
+    pub(super) fn SSL_key_update(ssl: *mut SSL, kind: c_int) -> c_int;
+    pub(super) fn SSL_get_error(ssl: *const SSL, ret: c_int) -> c_int;
+    pub(super) fn SSL_set_ex_data(ssl: *mut SSL, index: c_int, data: *mut c_void) -> c_int;
+    pub(super) fn SSL_get_ex_data(ssl: *const SSL, index: c_int) -> *mut c_void;
+    pub(super) fn SSL_get_servername(ssl: *const SSL, kind: c_int) -> *const c_char;
+    pub(super) fn SSL_get0_alpn_selected(ssl: *const SSL, data: *mut *const c_uchar, len: *mut c_uint);
+    pub(super) fn SSL_version(ssl: *const SSL) -> c_int;
+    pub(super) fn SSL_get_current_cipher(ssl: *const SSL) -> *const SSL_CIPHER;
+    pub(super) fn SSL_CIPHER_standard_name(cipher: *const SSL_CIPHER) -> *const c_char;
+    pub(super) fn SSL_session_reused(ssl: *const SSL) -> c_int;
+    pub(super) fn SSL_get_verify_result(ssl: *const SSL) -> c_long;
+    pub(super) fn SSL_get_peer_cert_chain(ssl: *const SSL) -> *mut OPENSSL_STACK;
+    pub(super) fn SSL_get0_param(ssl: *mut SSL) -> *mut X509_VERIFY_PARAM;
+    pub(super) fn SSL_get1_session(ssl: *mut SSL) -> *mut SSL_SESSION;
+    pub(super) fn SSL_set_session(ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int;
+    pub(super) fn SSL_use_cert_and_key(
+        ssl: *mut SSL,
+        cert: *mut X509,
+        key: *mut EVP_PKEY,
+        chain: *mut OPENSSL_STACK,
+        replace: c_int,
+    ) -> c_int;
+    /// Says how many there are; a negative index only asks for that.
+    pub(super) fn SSL_get_sigalgs(
+        ssl: *mut SSL,
+        index: c_int,
+        sign: *mut c_int,
+        hash: *mut c_int,
+        both: *mut c_int,
+        low: *mut c_uchar,
+        high: *mut c_uchar,
+    ) -> c_int;
+    pub(super) fn SSL_SESSION_free(session: *mut SSL_SESSION);
+    pub(super) fn SSL_SESSION_up_ref(session: *mut SSL_SESSION) -> c_int;
+    pub(super) fn SSL_SESSION_is_resumable(session: *const SSL_SESSION) -> c_int;
+    pub(super) fn SSL_SESSION_get_protocol_version(session: *const SSL_SESSION) -> c_int;
+}
+
+// libcrypto: errors, stacks, BIO.
+unsafe extern "C" {
+    pub(super) fn ERR_clear_error();
+    pub(super) fn ERR_peek_last_error() -> c_ulong;
+    pub(super) fn ERR_error_string_n(code: c_ulong, text: *mut c_char, len: usize);
+    pub(super) fn ERR_reason_error_string(code: c_ulong) -> *const c_char;
+
+    pub(super) fn OPENSSL_sk_new_null() -> *mut OPENSSL_STACK;
+    pub(super) fn OPENSSL_sk_push(stack: *mut OPENSSL_STACK, data: *const c_void) -> c_int;
+    pub(super) fn OPENSSL_sk_value(stack: *const OPENSSL_STACK, index: c_int) -> *mut c_void;
+    pub(super) fn OPENSSL_sk_free(stack: *mut OPENSSL_STACK);
+
+    pub(super) fn BIO_get_new_index() -> c_int;
+    pub(super) fn BIO_meth_new(kind: c_int, name: *const c_char) -> *mut BIO_METHOD;
+    pub(super) fn BIO_meth_set_read(
+        method: *mut BIO_METHOD,
+        read: unsafe extern "C" fn(*mut BIO, *mut c_char, c_int) -> c_int,
+    ) -> c_int;
+    pub(super) fn BIO_meth_set_write(
+        method: *mut BIO_METHOD,
+        write: unsafe extern "C" fn(*mut BIO, *const c_char, c_int) -> c_int,
+    ) -> c_int;
+    pub(super) fn BIO_meth_set_ctrl(
+        method: *mut BIO_METHOD,
+        ctrl: unsafe extern "C" fn(*mut BIO, c_int, c_long, *mut c_void) -> c_long,
+    ) -> c_int;
+    pub(super) fn BIO_meth_set_destroy(
+        method: *mut BIO_METHOD,
+        destroy: unsafe extern "C" fn(*mut BIO) -> c_int,
+    ) -> c_int;
+    pub(super) fn BIO_new(method: *const BIO_METHOD) -> *mut BIO;
+    pub(super) fn BIO_set_init(bio: *mut BIO, init: c_int);
+    pub(super) fn BIO_set_data(bio: *mut BIO, data: *mut c_void);
+    pub(super) fn BIO_get_data(bio: *mut BIO) -> *mut c_void;
+    pub(super) fn BIO_set_flags(bio: *mut BIO, flags: c_int);
+    pub(super) fn BIO_clear_flags(bio: *mut BIO, flags: c_int);
+}
+
+// libcrypto: certificates and keys.
+unsafe extern "C" {
+    pub(super) fn d2i_X509(to: *mut *mut X509, der: *mut *const c_uchar, len: c_long) -> *mut X509;
+    pub(super) fn i2d_X509(cert: *const X509, der: *mut *mut c_uchar) -> c_int;
+    pub(super) fn X509_free(cert: *mut X509);
+    pub(super) fn X509_check_private_key(cert: *const X509, key: *const EVP_PKEY) -> c_int;
+    pub(super) fn X509_verify_cert_error_string(code: c_long) -> *const c_char;
+    pub(super) fn X509_STORE_new() -> *mut X509_STORE;
+    pub(super) fn X509_STORE_free(store: *mut X509_STORE);
+    pub(super) fn X509_STORE_up_ref(store: *mut X509_STORE) -> c_int;
+    pub(super) fn X509_STORE_add_cert(store: *mut X509_STORE, cert: *mut X509) -> c_int;
+    pub(super) fn X509_STORE_set_flags(store: *mut X509_STORE, flags: c_ulong) -> c_int;
+    pub(super) fn X509_VERIFY_PARAM_set1_host(param: *mut X509_VERIFY_PARAM, name: *const c_char, len: usize) -> c_int;
+    pub(super) fn X509_VERIFY_PARAM_set1_ip(param: *mut X509_VERIFY_PARAM, ip: *const c_uchar, len: usize) -> c_int;
+    pub(super) fn X509_VERIFY_PARAM_set_hostflags(param: *mut X509_VERIFY_PARAM, flags: c_uint);
+    pub(super) fn d2i_AutoPrivateKey_ex(
+        to: *mut *mut EVP_PKEY,
+        der: *mut *const c_uchar,
+        len: c_long,
+        libctx: *mut OSSL_LIB_CTX,
+        propq: *const c_char,
+    ) -> *mut EVP_PKEY;
+    pub(super) fn EVP_PKEY_is_a(key: *const EVP_PKEY, name: *const c_char) -> c_int;
+    pub(super) fn EVP_PKEY_get_bits(key: *const EVP_PKEY) -> c_int;
+    pub(super) fn EVP_PKEY_free(key: *mut EVP_PKEY);
+}
+
+pub(super) const SSL_ERROR_WANT_READ: c_int = 2;
+pub(super) const SSL_ERROR_ZERO_RETURN: c_int = 6;
+
+pub(super) const SSL_CTRL_MODE: c_int = 33;
+pub(super) const SSL_CTRL_SET_SESS_CACHE_MODE: c_int = 44;
+pub(super) const SSL_CTRL_SET_TLSEXT_SERVERNAME_CB: c_int = 53;
+pub(super) const SSL_CTRL_SET_TLSEXT_HOSTNAME: c_int = 55;
+pub(super) const SSL_CTRL_SET_MIN_PROTO_VERSION: c_int = 123;
+pub(super) const SSL_CTRL_SET_MAX_PROTO_VERSION: c_int = 124;
+
+pub(super) const SSL_MODE_ENABLE_PARTIAL_WRITE: c_long = 0x1;
+pub(super) const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER: c_long = 0x2;
+pub(super) const SSL_MODE_RELEASE_BUFFERS: c_long = 0x10;
+
+pub(super) const SSL_OP_NO_TICKET: u64 = 1 << 14;
+pub(super) const SSL_OP_NO_RENEGOTIATION: u64 = 1 << 30;
+
+pub(super) const SSL_SESS_CACHE_OFF: c_long = 0;
+pub(super) const SSL_SESS_CACHE_CLIENT: c_long = 1;
+pub(super) const SSL_SESS_CACHE_NO_INTERNAL: c_long = 0x300;
+
+pub(super) const SSL_SENT_SHUTDOWN: c_int = 1;
+pub(super) const SSL_RECEIVED_SHUTDOWN: c_int = 2;
+
+pub(super) const SSL_VERIFY_NONE: c_int = 0;
+pub(super) const SSL_VERIFY_PEER: c_int = 1;
+pub(super) const SSL_KEY_UPDATE_NOT_REQUESTED: c_int = 0;
+
+pub(super) const TLS1_2_VERSION: c_int = 0x303;
+pub(super) const TLS1_3_VERSION: c_int = 0x304;
+pub(super) const TLSEXT_NAMETYPE_HOST_NAME: c_int = 0;
+pub(super) const SSL_TLSEXT_ERR_OK: c_int = 0;
+pub(super) const SSL_TLSEXT_ERR_ALERT_FATAL: c_int = 2;
+pub(super) const OPENSSL_NPN_NEGOTIATED: c_int = 1;
+
+pub(super) const BIO_TYPE_SOURCE_SINK: c_int = 0x400;
+pub(super) const BIO_CTRL_FLUSH: c_int = 11;
+pub(super) const BIO_FLAGS_READ: c_int = 1;
+pub(super) const BIO_FLAGS_RWS: c_int = 7;
+pub(super) const BIO_FLAGS_SHOULD_RETRY: c_int = 8;
+
+pub(super) const X509_V_FLAG_PARTIAL_CHAIN: c_ulong = 0x80000;
+pub(super) const X509_V_ERR_HOSTNAME_MISMATCH: c_long = 62;
+pub(super) const X509_V_ERR_IP_ADDRESS_MISMATCH: c_long = 64;
+pub(super) const X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS: c_uint = 4;
+pub(super) const X509_CHECK_FLAG_NEVER_CHECK_SUBJECT: c_uint = 0x20;
+
+/// A packed code: a system error's bit, the library, flags and the reason (err.h).
+pub(super) const ERR_SYSTEM_FLAG: c_ulong = 0x8000_0000;
+pub(super) const ERR_LIB_OFFSET: u32 = 23;
+pub(super) const ERR_LIB_MASK: c_ulong = 0xff;
+pub(super) const ERR_REASON_MASK: c_ulong = 0x7f_ffff;
+pub(super) const ERR_RFLAG_COMMON: c_ulong = 0x2 << 18;
+pub(super) const ERR_LIB_SSL: c_ulong = 20;
+
+/// Reasons of libssl (sslerr.h) that say that the two have nothing in common.
+pub(super) const NOTHING_IN_COMMON: &[c_ulong] = &[
+    101, // no suitable key share
+    118, // no suitable signature algorithm
+    166, // version too high
+    191, // no protocols available
+    193, // no shared cipher
+    235, // no application protocol
+    258, // unsupported protocol
+    266, // wrong SSL version
+    295, // no suitable groups
+    376, // no shared signature algorithms
+    396, // version too low
+    410, // no shared groups
+];
+pub(super) const SSL_R_CERTIFICATE_VERIFY_FAILED: c_ulong = 134;
+/// A received alert is this and its number.
+pub(super) const SSL_AD_REASON_OFFSET: c_ulong = 1000;

@@ -1,0 +1,193 @@
+//! The owners of what libssl and libcrypto hand out: each frees what it has, once.
+//!
+//! **Invariant:** no pointer leaves `openssl/`; what is shared between threads is what OpenSSL says may be.
+
+use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ptr::{self, NonNull};
+
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::error::{OpenSslError, clear};
+use super::ffi;
+use crate::options::{Version, Versions};
+
+/// Makes an owner: a pointer and the function that frees it.
+macro_rules! owner {
+    ($(#[$doc:meta])* $name:ident, $of:ty, $free:path) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $name(NonNull<$of>);
+
+        impl $name {
+            /// Owns what `pointer` points at; None: null.
+            ///
+            /// # Safety
+            /// Null, or one reference that is the caller's to give away.
+            pub(super) unsafe fn from_raw(pointer: *mut $of) -> Option<Self> {
+                NonNull::new(pointer).map(Self)
+            }
+
+            pub(super) fn as_ptr(&self) -> *mut $of {
+                self.0.as_ptr()
+            }
+        }
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                // SAFETY: `from_raw` was given the reference that is freed here.
+                unsafe { $free(self.as_ptr()) }
+            }
+        }
+    };
+}
+
+owner!(/// A certificate.
+    Certificate, ffi::X509, ffi::X509_free);
+owner!(/// A private key.
+    PrivateKey, ffi::EVP_PKEY, ffi::EVP_PKEY_free);
+owner!(/// Trusted certificates.
+    Store, ffi::X509_STORE, ffi::X509_STORE_free);
+owner!(/// Certificates in a row. Owns the row, not what is in it.
+    Chain, ffi::OPENSSL_STACK, ffi::OPENSSL_sk_free);
+owner!(/// A session that can be resumed.
+    Resumable, ffi::SSL_SESSION, ffi::SSL_SESSION_free);
+owner!(/// What sessions are made from.
+    Config, ffi::SSL_CTX, ffi::SSL_CTX_free);
+
+// SAFETY: reference counts and caches of an X509 are atomic or locked inside libcrypto.
+unsafe impl Send for Certificate {}
+// SAFETY: as above.
+unsafe impl Sync for Certificate {}
+// SAFETY: as above, for an EVP_PKEY that nobody changes any more.
+unsafe impl Send for PrivateKey {}
+// SAFETY: as above.
+unsafe impl Sync for PrivateKey {}
+// SAFETY: an X509_STORE locks itself.
+unsafe impl Send for Store {}
+// SAFETY: as above.
+unsafe impl Sync for Store {}
+// SAFETY: not changed after it was filled.
+unsafe impl Send for Chain {}
+// SAFETY: as above.
+unsafe impl Sync for Chain {}
+// SAFETY: reference counts are atomic; a session in a store belongs to no connection.
+unsafe impl Send for Resumable {}
+// SAFETY: SSL_new may be called from any thread; what it reads does not change after the configuration was made.
+unsafe impl Send for Config {}
+// SAFETY: as above.
+unsafe impl Sync for Config {}
+
+impl Certificate {
+    pub(super) fn from_der(der: &CertificateDer<'_>) -> Result<Self, OpenSslError> {
+        clear();
+        let len = c_long::try_from(der.len()).unwrap_or(0);
+        let mut at = der.as_ptr();
+        // SAFETY: `at` points at `len` bytes; the certificate that comes back is ours.
+        unsafe { Self::from_raw(ffi::d2i_X509(ptr::null_mut(), &raw mut at, len)) }.ok_or_else(OpenSslError::take)
+    }
+
+    /// Whether `key` is the key of this certificate.
+    pub(super) fn is_of(&self, key: &PrivateKey) -> bool {
+        clear();
+        // SAFETY: both are alive.
+        let is_of = unsafe { ffi::X509_check_private_key(self.as_ptr(), key.as_ptr()) } == 1;
+        clear();
+        is_of
+    }
+}
+
+impl PrivateKey {
+    /// The signature schemes that it can sign with (RFC 8446 section 4.2.3).
+    pub(super) fn schemes(&self) -> &'static [u16] {
+        // SAFETY: the key is alive, the name ends in 0.
+        let is_a = |name: &CStr| unsafe { ffi::EVP_PKEY_is_a(self.as_ptr(), name.as_ptr()) } == 1;
+        // SAFETY: as above.
+        let bits = unsafe { ffi::EVP_PKEY_get_bits(self.as_ptr()) };
+        match bits {
+            _ if is_a(c"RSA") => &[0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601],
+            _ if is_a(c"RSA-PSS") => &[0x0809, 0x080a, 0x080b],
+            _ if is_a(c"ED25519") => &[0x0807],
+            _ if is_a(c"ED448") => &[0x0808],
+            384 => &[0x0503],
+            521 => &[0x0603],
+            _ => &[0x0403],
+        }
+    }
+
+    /// PKCS#8, PKCS#1 or SEC1.
+    pub(super) fn from_der(der: &PrivateKeyDer<'_>) -> Result<Self, OpenSslError> {
+        clear();
+        let bytes = der.secret_der();
+        let len = c_long::try_from(bytes.len()).unwrap_or(0);
+        let mut at = bytes.as_ptr();
+        // SAFETY: `at` points at `len` bytes; the key that comes back is ours.
+        let key =
+            unsafe { ffi::d2i_AutoPrivateKey_ex(ptr::null_mut(), &raw mut at, len, ptr::null_mut(), ptr::null()) };
+        // SAFETY: as above.
+        unsafe { Self::from_raw(key) }.ok_or_else(OpenSslError::take)
+    }
+}
+
+impl Resumable {
+    /// Another owner of the same session.
+    pub(super) fn share(&self) -> Self {
+        // SAFETY: the session is alive; the reference that is added is the new owner's.
+        unsafe { ffi::SSL_SESSION_up_ref(self.as_ptr()) };
+        Self(self.0)
+    }
+}
+
+impl Chain {
+    /// A row of certificates, which must outlive it.
+    pub(super) fn of(certificates: &[Certificate]) -> Self {
+        // SAFETY: makes an empty row.
+        let chain = unsafe { Self::from_raw(ffi::OPENSSL_sk_new_null()) }.expect("fails only for want of memory");
+        for certificate in certificates {
+            // SAFETY: the row is ours; it keeps the pointer, and the caller the certificate.
+            let pushed = unsafe { ffi::OPENSSL_sk_push(chain.as_ptr(), certificate.as_ptr().cast::<c_void>()) };
+            assert!(pushed > 0, "fails only for want of memory");
+        }
+        chain
+    }
+}
+
+impl Config {
+    /// What both sides have in common: versions, suites with authenticated encryption and forward secrecy only, no renegotiation.
+    pub(super) fn new(versions: Versions) -> Result<Self, OpenSslError> {
+        clear();
+        // SAFETY: the default library context and no property query; the configuration that comes back is ours.
+        let config = unsafe { Self::from_raw(ffi::SSL_CTX_new_ex(ptr::null_mut(), ptr::null(), ffi::TLS_method())) };
+        let config = config.ok_or_else(OpenSslError::take)?;
+        let number = |version| match version {
+            Version::Tls12 => c_long::from(ffi::TLS1_2_VERSION),
+            Version::Tls13 => c_long::from(ffi::TLS1_3_VERSION),
+        };
+        let (min, max) = versions.bounds();
+        config.must(config.control(ffi::SSL_CTRL_SET_MIN_PROTO_VERSION, number(min)) == 1)?;
+        config.must(config.control(ffi::SSL_CTRL_SET_MAX_PROTO_VERSION, number(max)) == 1)?;
+        let modes = ffi::SSL_MODE_ENABLE_PARTIAL_WRITE
+            | ffi::SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
+            | ffi::SSL_MODE_RELEASE_BUFFERS;
+        config.control(ffi::SSL_CTRL_MODE, modes);
+        // SAFETY: the configuration is ours, the lists end in 0.
+        unsafe {
+            ffi::SSL_CTX_set_options(config.as_ptr(), ffi::SSL_OP_NO_RENEGOTIATION);
+            config.must(ffi::SSL_CTX_set_cipher_list(config.as_ptr(), TLS12_SUITES.as_ptr()) == 1)?;
+            config.must(ffi::SSL_CTX_set_ciphersuites(config.as_ptr(), TLS13_SUITES.as_ptr()) == 1)?;
+        }
+        Ok(config)
+    }
+
+    pub(super) fn control(&self, command: c_int, value: c_long) -> c_long {
+        // SAFETY: for controls that take a number and no pointer.
+        unsafe { ffi::SSL_CTX_ctrl(self.as_ptr(), command, value, ptr::null_mut()) }
+    }
+
+    /// OpenSSL's reason where a call on this configuration failed.
+    pub(super) fn must(&self, succeeded: bool) -> Result<(), OpenSslError> {
+        if succeeded { Ok(()) } else { Err(OpenSslError::take()) }
+    }
+}
+
+const TLS12_SUITES: &CStr = c"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305";
+const TLS13_SUITES: &CStr = c"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";

@@ -1,0 +1,209 @@
+//! A server's configuration: certificates by name, application protocols, tickets.
+//!
+//! **Invariant:** complete when built; the callbacks, which may run on a job's small stack, look up and copy, and never allocate or panic.
+
+use std::ffi::{CStr, c_int, c_uchar, c_uint, c_void};
+use std::fmt;
+use std::ptr;
+use std::sync::Arc;
+
+use super::error::OpenSslError;
+use super::ffi;
+use super::own::{Certificate, Chain, Config, PrivateKey};
+use super::session::OpenSslSession;
+use crate::certificates::CertificateTable;
+use crate::error::{Cause, ConfigError};
+use crate::server::{Identity, ServerOptions};
+
+/// A server's TLS. Shared by all workers.
+pub(crate) struct Server {
+    config: Config,
+    table: CertificateTable<Installed>,
+    /// Application protocols as they go over the wire: each behind its length.
+    alpn: Box<[u8]>,
+}
+
+impl Server {
+    pub(crate) fn new(options: ServerOptions) -> Result<Arc<Self>, ConfigError> {
+        let table = CertificateTable::load(&options.identities, Installed::load)?;
+        let backend = |error| ConfigError::Backend(Cause::openssl(error));
+        let config = Config::new(options.versions).map_err(backend)?;
+        let server = Arc::new(Self { config, table, alpn: options.alpn.into_wire() });
+        server.set_up(options.tickets).map_err(backend)?;
+        Ok(server)
+    }
+
+    pub(crate) fn session(self: &Arc<Self>) -> OpenSslSession {
+        OpenSslSession::server(Arc::clone(self))
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn set_up(&self, tickets: bool) -> Result<(), OpenSslError> {
+        let config = self.config.as_ptr();
+        // The callbacks get a pointer to this: every session holds the Arc in which it lies.
+        let this: *mut c_void = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the configuration is ours and not in use yet; the callbacks have the types that the header asks for.
+        unsafe {
+            if self.table.len() == 1 {
+                let only = self.table.candidates(None).next().expect("the table has one");
+                self.config.must(only.install_for_all(config))?;
+            } else {
+                ffi::SSL_CTX_set_cert_cb(config, on_certificate, this);
+            }
+            if !self.alpn.is_empty() {
+                ffi::SSL_CTX_set_alpn_select_cb(config, on_alpn, this);
+            }
+            let on_name = std::mem::transmute::<NameCallback, unsafe extern "C" fn()>(on_name);
+            ffi::SSL_CTX_callback_ctrl(config, ffi::SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, on_name);
+            self.config.must(ffi::SSL_CTX_set_session_id_context(config, SESSION_ID.as_ptr(), 9) == 1)?;
+            if !tickets {
+                ffi::SSL_CTX_set_options(config, ffi::SSL_OP_NO_TICKET);
+                self.config.must(ffi::SSL_CTX_set_num_tickets(config, 0) == 1)?;
+            }
+        }
+        // A store of sessions would be a lock that all workers share; tickets need none.
+        self.config.control(ffi::SSL_CTRL_SET_SESS_CACHE_MODE, ffi::SSL_SESS_CACHE_OFF);
+        Ok(())
+    }
+
+    /// Gives an SSL the certificate for the name it was asked for.
+    fn choose(&self, ssl: *mut ffi::SSL) -> bool {
+        let mut memory = [0; NAME_BYTES_MAX];
+        // SAFETY: the SSL is alive.
+        let name = unsafe { lower_case_name(ssl, &mut memory) };
+        let usable = |installed: &&Installed| installed.is_usable(ssl);
+        // With none usable the handshake fails either way: showing the best match gives the clearer alert.
+        let chosen = self.table.candidates(name).find(usable).or_else(|| self.table.candidates(name).next());
+        chosen.is_some_and(|installed| installed.install(ssl))
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+/// A certificate with its key, as libssl takes them.
+#[derive(Debug)]
+struct Installed {
+    certificate: Certificate,
+    key: PrivateKey,
+    /// The signature schemes of the key.
+    schemes: &'static [u16],
+    /// Those between it and the root. Before what it points into: dropped first.
+    chain: Chain,
+    _chain_certificates: Vec<Certificate>,
+}
+
+impl Installed {
+    fn load(identity: &Identity) -> Result<Self, ConfigError> {
+        let mut certificates = Vec::new();
+        for (index, der) in identity.certificates.certificates()?.iter().enumerate() {
+            let bad = |_| ConfigError::BadCertificate { place: identity.certificates.place(), number: index + 1 };
+            certificates.push(Certificate::from_der(der).map_err(bad)?);
+        }
+        let der = identity.key.key()?;
+        let bad = |error| ConfigError::BadKey { place: identity.key.place(), cause: Cause::openssl(error) };
+        let key = PrivateKey::from_der(&der).map_err(bad)?;
+        let others = certificates.split_off(1);
+        let certificate = certificates.remove(0);
+        if !certificate.is_of(&key) {
+            return Err(ConfigError::KeyMismatch {
+                certificate: identity.certificates.place(),
+                key: identity.key.place(),
+            });
+        }
+        Ok(Self { certificate, schemes: key.schemes(), key, chain: Chain::of(&others), _chain_certificates: others })
+    }
+
+    /// Whether the client verifies what this key signs. (SSL_check_chain would ask the same of the certificate's own signature, and does not know
+    /// Ed25519 there.)
+    fn is_usable(&self, ssl: *mut ffi::SSL) -> bool {
+        let none = ptr::null_mut();
+        let (mut low, mut high) = (0, 0);
+        // SAFETY: the SSL is alive and has read the client's hello.
+        let count = unsafe { ffi::SSL_get_sigalgs(ssl, -1, none, none, none, ptr::null_mut(), ptr::null_mut()) };
+        count == 0
+            || (0..count).any(|index| {
+                // SAFETY: as above; the two places are ours.
+                unsafe { ffi::SSL_get_sigalgs(ssl, index, none, none, none, &raw mut low, &raw mut high) };
+                self.schemes.contains(&u16::from_be_bytes([high, low]))
+            })
+    }
+
+    fn install(&self, ssl: *mut ffi::SSL) -> bool {
+        let (certificate, key, chain) = (self.certificate.as_ptr(), self.key.as_ptr(), self.chain.as_ptr());
+        // SAFETY: the SSL is alive; it takes references of its own.
+        unsafe { ffi::SSL_use_cert_and_key(ssl, certificate, key, chain, 1) == 1 }
+    }
+
+    fn install_for_all(&self, config: *mut ffi::SSL_CTX) -> bool {
+        let (certificate, key, chain) = (self.certificate.as_ptr(), self.key.as_ptr(), self.chain.as_ptr());
+        // SAFETY: the configuration is alive; it takes references of its own.
+        unsafe { ffi::SSL_CTX_use_cert_and_key(config, certificate, key, chain, 1) == 1 }
+    }
+}
+
+type NameCallback = unsafe extern "C" fn(*mut ffi::SSL, *mut c_int, *mut c_void) -> c_int;
+
+/// Accepts every name: only then does libssl keep it with the session that a TLS 1.2 ticket resumes.
+///
+/// # Safety
+/// Called by libssl.
+unsafe extern "C" fn on_name(_ssl: *mut ffi::SSL, _alert: *mut c_int, _arg: *mut c_void) -> c_int {
+    ffi::SSL_TLSEXT_ERR_OK
+}
+
+/// # Safety
+/// Called by libssl with a session of the [`Server`] that `server` points at.
+unsafe extern "C" fn on_certificate(ssl: *mut ffi::SSL, server: *mut c_void) -> c_int {
+    // SAFETY: the session holds the Arc in which the server lies.
+    let server = unsafe { &*server.cast::<Server>() };
+    c_int::from(server.choose(ssl))
+}
+
+/// Chooses by our order of preference.
+///
+/// # Safety
+/// Called by libssl with a session of the [`Server`] that `server` points at, and the client's list.
+unsafe extern "C" fn on_alpn(
+    _ssl: *mut ffi::SSL,
+    out: *mut *const c_uchar,
+    out_len: *mut c_uchar,
+    theirs: *const c_uchar,
+    theirs_len: c_uint,
+    server: *mut c_void,
+) -> c_int {
+    // SAFETY: the session holds the Arc in which the server lies.
+    let ours = unsafe { &(*server.cast::<Server>()).alpn };
+    let Ok(ours_len) = c_uint::try_from(ours.len()) else { return ffi::SSL_TLSEXT_ERR_ALERT_FATAL };
+    // SAFETY: both lists are well-formed; what is chosen lies in one of them, and both live until libssl has copied it.
+    let chosen =
+        unsafe { ffi::SSL_select_next_proto(out.cast(), out_len, ours.as_ptr(), ours_len, theirs, theirs_len) };
+    if chosen == ffi::OPENSSL_NPN_NEGOTIATED { ffi::SSL_TLSEXT_ERR_OK } else { ffi::SSL_TLSEXT_ERR_ALERT_FATAL }
+}
+
+/// The name that was asked for, in lower case, in `memory`.
+///
+/// # Safety
+/// `ssl` is alive.
+unsafe fn lower_case_name(ssl: *mut ffi::SSL, memory: &mut [u8; NAME_BYTES_MAX]) -> Option<&str> {
+    // SAFETY: the name ends in 0 and stays while the hello is worked on.
+    let name = unsafe {
+        let name = ffi::SSL_get_servername(ssl, ffi::TLSEXT_NAMETYPE_HOST_NAME);
+        (!name.is_null()).then(|| CStr::from_ptr(name))?
+    };
+    let to = memory.get_mut(..name.count_bytes())?;
+    to.copy_from_slice(name.to_bytes());
+    to.make_ascii_lowercase();
+    std::str::from_utf8(to).ok()
+}
+
+/// What resumed sessions must have in common: that they are ours.
+const SESSION_ID: &[u8; 9] = b"ferrogate";
+/// A name of the extension, at most (RFC 6066 section 3: a DNS name).
+const NAME_BYTES_MAX: usize = 255;

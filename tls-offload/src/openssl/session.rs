@@ -1,0 +1,519 @@
+//! A session of libssl, over the bytes that the caller lends.
+//!
+//! **Invariant:** libssl is given one whole record at a time, so that between two calls nothing undecoded lies in it; what it wants sent and
+//! found no room is bounded.
+
+use std::ffi::{CStr, c_int};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BufMut};
+
+use super::bio::Wire;
+use super::client::{Client, Tickets};
+use super::error::{OpenSslError, clear, constant};
+use super::ffi;
+use super::own::{Config, Resumable};
+use super::server::Server;
+use crate::error::{Cause, TlsError};
+use crate::options::Version;
+use crate::record::{FRAGMENT_BYTES_MAX, Frame, HEADER_BYTES, PlainRoom, TINY_RECORD_BYTES, frame, take};
+use crate::session::{RECORD_OVERHEAD_BYTES_MAX, SessionInfo, Step};
+
+/// An OpenSSL session. It stays on the thread that made it.
+pub struct OpenSslSession {
+    ssl: Ssl,
+    state: State,
+    is_server: bool,
+    /// We said `close_notify`, or meant to.
+    closing: bool,
+    /// Records that may still be sealed with the present key.
+    records_left: u32,
+    /// The name the client asked for.
+    sni: Option<Box<str>>,
+}
+
+impl OpenSslSession {
+    pub(super) fn server(server: Arc<Server>) -> Self {
+        let ssl = Ssl::new(server.config(), Of::Server(Arc::clone(&server)));
+        // SAFETY: the SSL is new.
+        unsafe { ffi::SSL_set_accept_state(ssl.as_ptr()) };
+        Self::new(ssl, true, None)
+    }
+
+    /// A client's; `prepare` is given the new SSL.
+    pub(super) fn client(
+        client: Arc<Client>,
+        place: TicketPlace,
+        sni: Option<Box<str>>,
+        prepare: impl FnOnce(*mut ffi::SSL) -> Result<(), OpenSslError>,
+    ) -> Result<Self, OpenSslError> {
+        let mut ssl = Ssl::new(client.config(), Of::Client(Arc::clone(&client)));
+        ssl.keep_tickets(place);
+        clear();
+        // SAFETY: the SSL is new.
+        unsafe { ffi::SSL_set_connect_state(ssl.as_ptr()) };
+        prepare(ssl.as_ptr())?;
+        Ok(Self::new(ssl, false, sni))
+    }
+
+    fn new(ssl: Ssl, is_server: bool, sni: Option<Box<str>>) -> Self {
+        Self { ssl, state: State::Fresh, is_server, closing: false, records_left: KEY_RECORDS_MAX, sni }
+    }
+
+    pub(crate) fn handshake(
+        &mut self,
+        _cx: &mut Context<'_>,
+        wire_in: &mut &[u8],
+        out: &mut impl BufMut,
+    ) -> Poll<Result<Step, TlsError>> {
+        let step = self.advance_handshake(wire_in);
+        self.drain(out);
+        Poll::Ready(step)
+    }
+
+    pub(crate) fn open(&mut self, wire_in: &mut &[u8], plain: &mut impl BufMut) -> Result<Step, TlsError> {
+        match self.state {
+            State::Open => {}
+            State::PeerClosed => {
+                // RFC 8446 section 6.1: what comes after a closure alert is ignored.
+                *wire_in = &[];
+                return Ok(Step::Closed);
+            }
+            State::Fresh | State::Handshake | State::Dead => return Err(TlsError::NotReady),
+        }
+        loop {
+            let len = match frame(wire_in) {
+                Frame::Incomplete => return Ok(Step::NeedsWire),
+                Frame::Whole(len) => len,
+                Frame::Bad => HEADER_BYTES,
+            };
+            if !plain.has_room_for_record(len) {
+                return Ok(Step::NeedsRoom);
+            }
+            self.open_record(take(wire_in, len), plain)?;
+            if self.state == State::PeerClosed {
+                *wire_in = &[];
+                return Ok(Step::Closed);
+            }
+        }
+    }
+
+    pub(crate) fn seal(&mut self, plain: &mut &[u8], out: &mut [u8]) -> Result<usize, TlsError> {
+        let may_send = matches!(self.state, State::Open | State::PeerClosed) && !self.closing;
+        if !may_send && !plain.is_empty() {
+            return Err(TlsError::NotReady);
+        }
+        let mut written = 0;
+        loop {
+            let mut room = &mut out[written..];
+            let before = room.len();
+            self.drain(&mut room);
+            written += before - room.len();
+            let payload_max = room.len().saturating_sub(RECORD_OVERHEAD_BYTES_MAX).min(FRAGMENT_BYTES_MAX);
+            let len = plain.len().min(payload_max);
+            // The end of a nearly full room is left empty rather than filled with a tiny record.
+            let tiny = len < plain.len() && len < TINY_RECORD_BYTES && written > 0;
+            if len == 0 || tiny || self.has_output() {
+                return Ok(written);
+            }
+            self.renew_key()?;
+            let (sealed, took) = self.seal_record(&plain[..len], &mut out[written..])?;
+            plain.advance(sealed);
+            written += took;
+        }
+    }
+
+    pub(crate) fn close_notify(&mut self) {
+        if matches!(self.state, State::Open | State::PeerClosed) && !self.closing {
+            self.closing = true;
+            let call = self.ssl.lend(&[], &mut []);
+            // SAFETY: the SSL is alive. That the peer's alert has not come is no failure; nothing else can go wrong in memory.
+            let _ = call.run(|ssl| unsafe { ffi::SSL_shutdown(ssl) });
+        }
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        !self.ssl.wire().queued().is_empty()
+    }
+
+    pub(crate) fn drain(&mut self, out: &mut impl BufMut) {
+        let wire = self.ssl.wire_mut();
+        let len = wire.queued().len().min(out.remaining_mut());
+        if len > 0 {
+            out.put_slice(&wire.queued()[..len]);
+            wire.dequeue(len);
+        }
+    }
+
+    pub(crate) fn peer_awaits_output(&self) -> bool {
+        !(self.is_server && self.version() == Some(Version::Tls13))
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.ssl.wire().held_bytes()
+    }
+
+    pub(crate) fn info(&self) -> SessionInfo<'_> {
+        let ssl = self.ssl.as_ptr();
+        // SAFETY: the SSL is alive; the names are constants of libssl.
+        let (cipher, resumed) = unsafe {
+            let cipher = ffi::SSL_get_current_cipher(ssl);
+            let name = if cipher.is_null() { ptr::null() } else { ffi::SSL_CIPHER_standard_name(cipher) };
+            (constant(name), ffi::SSL_session_reused(ssl) == 1)
+        };
+        SessionInfo { alpn: self.alpn(), sni: self.sni.as_deref(), version: self.version(), cipher, resumed }
+    }
+
+    fn version(&self) -> Option<Version> {
+        // SAFETY: the SSL is alive. Before a suite is agreed the version is only a wish.
+        let (agreed, version) = unsafe {
+            let ssl = self.ssl.as_ptr();
+            (!ffi::SSL_get_current_cipher(ssl).is_null(), ffi::SSL_version(ssl))
+        };
+        match version {
+            ffi::TLS1_2_VERSION if agreed => Some(Version::Tls12),
+            ffi::TLS1_3_VERSION if agreed => Some(Version::Tls13),
+            _ => None,
+        }
+    }
+
+    fn alpn(&self) -> Option<&[u8]> {
+        let (mut name, mut len) = (ptr::null(), 0);
+        // SAFETY: the SSL is alive, and the name it points at as long as it is: as long as the borrow of `self`.
+        unsafe {
+            ffi::SSL_get0_alpn_selected(self.ssl.as_ptr(), &raw mut name, &raw mut len);
+            (len > 0).then(|| slice::from_raw_parts(name, len as usize))
+        }
+    }
+
+    fn advance_handshake(&mut self, wire_in: &mut &[u8]) -> Result<Step, TlsError> {
+        match self.state {
+            State::Fresh => {
+                self.state = State::Handshake;
+                self.shake(&[])?;
+            }
+            State::Handshake => {}
+            State::Open | State::PeerClosed => return Ok(Step::Done),
+            State::Dead => return Err(TlsError::NotReady),
+        }
+        while self.state == State::Handshake {
+            match frame(wire_in) {
+                Frame::Incomplete => return Ok(Step::NeedsWire),
+                Frame::Whole(len) => self.shake(take(wire_in, len))?,
+                Frame::Bad => {
+                    // For the alert that libssl makes of it.
+                    let _ = self.shake(take(wire_in, HEADER_BYTES));
+                    self.state = State::Dead;
+                    return Err(TlsError::NotTls);
+                }
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    /// Takes the handshake on with one record.
+    fn shake(&mut self, record: &[u8]) -> Result<(), TlsError> {
+        let call = self.ssl.lend(record, &mut []);
+        // SAFETY: the SSL is alive; what it reads and writes was lent.
+        let outcome = call.run(|ssl| unsafe { ffi::SSL_do_handshake(ssl) });
+        drop(call);
+        if self.is_server && self.sni.is_none() {
+            self.sni = self.ssl.asked_name();
+        }
+        match outcome {
+            Outcome::Done => {
+                self.state = State::Open;
+                self.keep_renewed_ticket();
+            }
+            Outcome::WantsWire => {}
+            Outcome::Closed | Outcome::Failed(_) => return Err(self.die(outcome)),
+        }
+        self.check_queue()
+    }
+
+    /// A server of TLS 1.2 may give a resumed session a new ticket: libssl spoils the old one then, and does not call back for the new one.
+    fn keep_renewed_ticket(&self) {
+        let ssl = self.ssl.as_ptr();
+        // SAFETY: the SSL is alive; it has its place if it is a client's, and the session that is taken is a reference of our own.
+        unsafe {
+            let Some(place) = TicketPlace::of(ssl) else { return };
+            if ffi::SSL_session_reused(ssl) == 1 && ffi::SSL_version(ssl) == ffi::TLS1_2_VERSION {
+                place.tickets.keep_renewed(&place.name, Resumable::from_raw(ffi::SSL_get1_session(ssl)));
+            }
+        }
+    }
+
+    fn open_record(&mut self, record: &[u8], plain: &mut impl BufMut) -> Result<(), TlsError> {
+        let call = self.ssl.lend(record, &mut []);
+        let outcome = loop {
+            let chunk = plain.chunk_mut();
+            let mut read = 0;
+            let outcome = call.run(|ssl| {
+                // SAFETY: the SSL is alive and writes at most the chunk's length into it.
+                unsafe { ffi::SSL_read_ex(ssl, chunk.as_mut_ptr().cast(), chunk.len(), &raw mut read) }
+            });
+            match outcome {
+                // SAFETY: `read` bytes of the chunk were written.
+                Outcome::Done => unsafe { plain.advance_mut(read) },
+                outcome => break outcome,
+            }
+        };
+        drop(call);
+        match outcome {
+            Outcome::WantsWire => self.check_queue(),
+            Outcome::Closed => {
+                self.state = State::PeerClosed;
+                Ok(())
+            }
+            outcome => Err(self.die(outcome)),
+        }
+    }
+
+    /// Says how much plaintext was sealed and how many bytes were written.
+    fn seal_record(&mut self, plain: &[u8], room: &mut [u8]) -> Result<(usize, usize), TlsError> {
+        let mut sealed = 0;
+        let call = self.ssl.lend(&[], room);
+        let outcome = call.run(|ssl| {
+            // SAFETY: the SSL is alive and reads what `plain` has; it keeps no pointer to it, for it writes without waiting.
+            unsafe { ffi::SSL_write_ex(ssl, plain.as_ptr().cast(), plain.len(), &raw mut sealed) }
+        });
+        let written = call.end();
+        match outcome {
+            Outcome::Done => Ok((sealed, written)),
+            outcome => Err(self.die(outcome)),
+        }
+    }
+
+    /// Counts a record, and before the present key has sealed too many takes the next one (RFC 8446 section 5.5).
+    fn renew_key(&mut self) -> Result<(), TlsError> {
+        if self.records_left > 0 {
+            self.records_left -= 1;
+            return Ok(());
+        }
+        if self.version() != Some(Version::Tls13) {
+            self.state = State::Dead;
+            return Err(TlsError::Exhausted);
+        }
+        clear();
+        // SAFETY: the SSL is alive and its handshake complete. The message goes out in front of the next record.
+        let renewed = unsafe { ffi::SSL_key_update(self.ssl.as_ptr(), ffi::SSL_KEY_UPDATE_NOT_REQUESTED) } == 1;
+        self.records_left = KEY_RECORDS_MAX;
+        if renewed { Ok(()) } else { Err(OpenSslError::take().into()) }
+    }
+
+    fn die(&mut self, outcome: Outcome) -> TlsError {
+        self.state = State::Dead;
+        match outcome {
+            Outcome::Failed(error) => error,
+            Outcome::Closed => TlsError::Alert(Cause::openssl(OpenSslError::with_text("close notify"))),
+            Outcome::Done | Outcome::WantsWire => TlsError::NotReady,
+        }
+    }
+
+    fn check_queue(&mut self) -> Result<(), TlsError> {
+        if self.held_bytes() > QUEUE_BYTES_MAX {
+            self.state = State::Dead;
+            let cause = OpenSslError::with_text("more to be answered than the peer takes");
+            return Err(TlsError::Protocol(Cause::openssl(cause)));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for OpenSslSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenSslSession").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Drop for OpenSslSession {
+    fn drop(&mut self) {
+        if matches!(self.state, State::Open | State::PeerClosed) {
+            self.ssl.keep_resumable();
+        }
+    }
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Fresh,
+    Handshake,
+    Open,
+    PeerClosed,
+    Dead,
+}
+
+/// Where a client's session keeps the tickets that it gets.
+pub(super) struct TicketPlace {
+    pub(super) tickets: Arc<Tickets>,
+    pub(super) name: Box<str>,
+}
+
+impl TicketPlace {
+    /// The place of a client's SSL.
+    ///
+    /// # Safety
+    /// `ssl` is alive, and nothing else has a reference to its place.
+    pub(super) unsafe fn of<'a>(ssl: *mut ffi::SSL) -> Option<&'a Self> {
+        // SAFETY: only `keep_tickets` sets this, and the place lives as long as the SSL.
+        unsafe { ffi::SSL_get_ex_data(ssl, APP_DATA).cast::<Self>().as_ref() }
+    }
+}
+
+/// Everything that must be there while libssl can call back: the SSL, its wire, and what it was made from.
+struct Ssl {
+    ssl: NonNull<ffi::SSL>,
+    wire: NonNull<Wire>,
+    place: Option<NonNull<TicketPlace>>,
+    /// Last: dropped after the SSL was freed.
+    _of: Of,
+}
+
+/// What a session was made from; callbacks look into it.
+#[allow(dead_code, reason = "held, not read")]
+enum Of {
+    Server(Arc<Server>),
+    Client(Arc<Client>),
+}
+
+impl Ssl {
+    fn new(config: &Config, of: Of) -> Self {
+        clear();
+        // SAFETY: the configuration is complete; an SSL holds a reference to it.
+        let ssl = NonNull::new(unsafe { ffi::SSL_new(config.as_ptr()) }).expect("fails only for want of memory");
+        let (bio, wire) = Wire::new_bio();
+        // SAFETY: the SSL takes the one reference to the BIO, for both directions.
+        unsafe { ffi::SSL_set_bio(ssl.as_ptr(), bio.as_ptr(), bio.as_ptr()) };
+        Self { ssl, wire, place: None, _of: of }
+    }
+
+    fn as_ptr(&self) -> *mut ffi::SSL {
+        self.ssl.as_ptr()
+    }
+
+    fn keep_tickets(&mut self, place: TicketPlace) {
+        let place = NonNull::from(Box::leak(Box::new(place)));
+        self.place = Some(place);
+        // SAFETY: the SSL is alive; `drop` gives the place back after it.
+        unsafe { ffi::SSL_set_ex_data(self.as_ptr(), APP_DATA, place.as_ptr().cast()) };
+    }
+
+    fn wire(&self) -> &Wire {
+        // SAFETY: lives as long as the SSL's BIO; libssl uses it within `Call::run` only, which borrows `self` mutably.
+        unsafe { self.wire.as_ref() }
+    }
+
+    fn wire_mut(&mut self) -> &mut Wire {
+        // SAFETY: as in `wire`.
+        unsafe { self.wire.as_mut() }
+    }
+
+    /// Lends bytes to libssl until the call is dropped.
+    fn lend<'a>(&'a mut self, input: &'a [u8], room: &'a mut [u8]) -> Call<'a> {
+        self.wire_mut().lend(input, room);
+        Call { ssl: self, lent: PhantomData }
+    }
+
+    /// The name that the client of a server's session asked for, in lower case.
+    fn asked_name(&self) -> Option<Box<str>> {
+        // SAFETY: the SSL is alive; the name ends in 0 and is copied at once.
+        let name = unsafe {
+            let name = ffi::SSL_get_servername(self.as_ptr(), ffi::TLSEXT_NAMETYPE_HOST_NAME);
+            (!name.is_null()).then(|| CStr::from_ptr(name))?
+        };
+        name.to_str().ok().map(|name| name.to_ascii_lowercase().into_boxed_str())
+    }
+
+    /// Before an established session is freed: the tickets it gave stay good. libssl would spoil them where no `close_notify` was exchanged,
+    /// which RFC 5246 section 7.2.1 no longer asks for.
+    fn keep_resumable(&mut self) {
+        // SAFETY: the SSL is alive; this only sets two bits.
+        unsafe { ffi::SSL_set_shutdown(self.as_ptr(), ffi::SSL_SENT_SHUTDOWN | ffi::SSL_RECEIVED_SHUTDOWN) };
+    }
+
+    /// What a failed call says, with the reason for a refused certificate.
+    fn failure(&self) -> TlsError {
+        let error = TlsError::from(OpenSslError::take());
+        let TlsError::Certificate(_) = error else { return error };
+        // SAFETY: the SSL is alive; the text is a constant.
+        let (code, reason) = unsafe {
+            let code = ffi::SSL_get_verify_result(self.as_ptr());
+            (code, constant(ffi::X509_verify_cert_error_string(code)))
+        };
+        let mut text = format!("certificate verify failed: {}", reason.unwrap_or("no reason"));
+        if [ffi::X509_V_ERR_HOSTNAME_MISMATCH, ffi::X509_V_ERR_IP_ADDRESS_MISMATCH].contains(&code) {
+            // SAFETY: the SSL is alive.
+            let names = unsafe { super::client::peer_names(self.as_ptr()) };
+            text.push_str(&format!(" (it is for {})", names.join(", ")));
+        }
+        TlsError::Certificate(Cause::openssl(OpenSslError::with_text(text)))
+    }
+}
+
+impl Drop for Ssl {
+    fn drop(&mut self) {
+        // SAFETY: ours, and freed once; with it go the BIO and the wire.
+        unsafe { ffi::SSL_free(self.as_ptr()) };
+        if let Some(place) = self.place.take() {
+            // SAFETY: leaked by `keep_tickets`; the SSL, the only other holder, is gone.
+            drop(unsafe { Box::from_raw(place.as_ptr()) });
+        }
+    }
+}
+
+/// Calls into libssl with lent bytes.
+struct Call<'a> {
+    ssl: &'a mut Ssl,
+    lent: PhantomData<&'a mut [u8]>,
+}
+
+impl Call<'_> {
+    fn run(&self, f: impl FnOnce(*mut ffi::SSL) -> c_int) -> Outcome {
+        clear();
+        let ssl = self.ssl.as_ptr();
+        let ret = f(ssl);
+        if ret > 0 {
+            return Outcome::Done;
+        }
+        // SAFETY: the SSL is alive, and `ret` is what the last call on it returned.
+        match unsafe { ffi::SSL_get_error(ssl, ret) } {
+            ffi::SSL_ERROR_WANT_READ => Outcome::WantsWire,
+            ffi::SSL_ERROR_ZERO_RETURN => Outcome::Closed,
+            _ => Outcome::Failed(self.ssl.failure()),
+        }
+    }
+
+    /// Ends it; says how many bytes of the room were written.
+    fn end(self) -> usize {
+        self.ssl.wire_mut().take_back()
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.ssl.wire_mut().take_back();
+    }
+}
+
+/// What a call came to.
+enum Outcome {
+    Done,
+    /// It needs another record.
+    WantsWire,
+    /// The peer said `close_notify`.
+    Closed,
+    Failed(TlsError),
+}
+
+/// The index of an SSL's application data.
+const APP_DATA: c_int = 0;
+/// Records sealed with one key, at most: less than half of what AES-GCM allows (RFC 8446 section 5.5).
+const KEY_RECORDS_MAX: u32 = 1 << 23;
+/// Output that nobody takes. A handshake's flight with a long chain has some ten KiB.
+const QUEUE_BYTES_MAX: usize = 256 * 1024;

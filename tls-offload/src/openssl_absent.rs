@@ -1,0 +1,110 @@
+//! Stands in for `openssl` in a binary without the feature `openssl`.
+//!
+//! **Invariant:** nothing here can exist at run time: each type is uninhabited and each way to one is an error.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::BufMut;
+use rustls_pki_types::ServerName;
+
+use crate::client::ClientOptions;
+use crate::error::{ConfigError, TlsError};
+use crate::server::ServerOptions;
+use crate::session::{SessionInfo, Step};
+
+/// Whether this binary has OpenSSL.
+pub const BUILT: bool = false;
+
+/// What OpenSSL said.
+#[derive(Debug)]
+pub struct OpenSslError(Infallible);
+
+impl fmt::Display for OpenSslError {
+    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {}
+    }
+}
+
+impl std::error::Error for OpenSslError {}
+
+/// A server's TLS.
+#[derive(Debug)]
+pub(crate) struct Server(Infallible);
+
+impl Server {
+    /// Always [`ConfigError::NotBuilt`].
+    pub(crate) fn new(_options: ServerOptions) -> Result<Arc<Self>, ConfigError> {
+        Err(ConfigError::NotBuilt)
+    }
+
+    pub(crate) fn session(&self) -> OpenSslSession {
+        match self.0 {}
+    }
+}
+
+/// A client's TLS.
+#[derive(Debug)]
+pub(crate) struct Client(Infallible);
+
+impl Client {
+    /// Always [`ConfigError::NotBuilt`].
+    pub(crate) fn new(_options: ClientOptions) -> Result<Arc<Self>, ConfigError> {
+        Err(ConfigError::NotBuilt)
+    }
+
+    pub(crate) fn session(&self, _name: &ServerName<'static>) -> Result<OpenSslSession, OpenSslError> {
+        match self.0 {}
+    }
+}
+
+/// An OpenSSL session. Tied to its thread as the real one is, so that what compiles without the feature compiles with it.
+#[derive(Debug)]
+pub struct OpenSslSession(Infallible, PhantomData<*mut ()>);
+
+#[allow(clippy::needless_pass_by_ref_mut, reason = "the signatures of the real one")]
+impl OpenSslSession {
+    pub(crate) fn handshake(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _wire_in: &mut &[u8],
+        _out: &mut impl BufMut,
+    ) -> Poll<Result<Step, TlsError>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn open(&mut self, _wire_in: &mut &[u8], _plain: &mut impl BufMut) -> Result<Step, TlsError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn seal(&mut self, _plain: &mut &[u8], _out: &mut [u8]) -> Result<usize, TlsError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn close_notify(&mut self) {
+        match self.0 {}
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn drain(&mut self, _out: &mut impl BufMut) {
+        match self.0 {}
+    }
+
+    pub(crate) fn peer_awaits_output(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(crate) fn info(&self) -> SessionInfo<'_> {
+        match self.0 {}
+    }
+}
