@@ -6,6 +6,7 @@
 mod cluster;
 mod filters;
 mod json_schema;
+mod limits;
 mod page;
 mod planned;
 mod routing;
