@@ -83,6 +83,56 @@ pub(super) const LIMITS: &[Key] = &[
         "Hosts, of all clusters together, that the metrics show one by one, at most; of further ones that were used only the number is shown, \
          as `ferrogate_upstream_hosts_omitted`.",
     ),
+    key(
+        "h2_streams_max",
+        Number,
+        "128",
+        "Streams that an HTTP/2 client may have open on a connection, at most; further ones are refused.",
+    ),
+    key(
+        "h2_stream_window_bytes",
+        Size,
+        "65535",
+        "Bytes that an HTTP/2 client may send on a new stream before they are taken.",
+    ),
+    key("h2_stream_window_bytes_max", Size, "1MiB", "What that may grow to while they are taken as fast as they come."),
+    key(
+        "h2_conn_window_bytes",
+        Size,
+        "2MiB",
+        "Bytes that an HTTP/2 client may send on all streams of a connection before they are taken. No less than 65535, whatever this says.",
+    ),
+    key(
+        "h2_out_bytes_max",
+        Size,
+        "64KiB",
+        "Bytes that wait to be written to one HTTP/2 connection, at most; beyond, nothing more is read from it.",
+    ),
+    key(
+        "h2_resets_max",
+        Number,
+        "500",
+        "Streams that an HTTP/2 client resets, or breaks the protocol on, within `h2_flood_window`, at most; beyond, its connection is closed.",
+    ),
+    key(
+        "h2_control_frames_max",
+        Number,
+        "1000",
+        "SETTINGS, PING, PRIORITY, unknown frames and windows opened by next to nothing within `h2_flood_window`, at most, besides three for \
+         each frame that carries something; beyond, the connection is closed.",
+    ),
+    key(
+        "h2_empty_data_frames_max",
+        Number,
+        "100",
+        "Empty DATA frames that end nothing within `h2_flood_window`, at most; beyond, the connection is closed.",
+    ),
+    key(
+        "h2_continuation_frames_max",
+        Number,
+        "32",
+        "CONTINUATION frames of one head, at most; beyond, the connection is closed.",
+    ),
     key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
     key(
         "body_bytes_per_second_min",
@@ -91,6 +141,8 @@ pub(super) const LIMITS: &[Key] = &[
         "Bytes a second of a request's body, at least, while the client is waited for (408 below). 0 is no limit.",
     ),
     key("body_rate_window", Duration, "10s", "Over how long `body_bytes_per_second_min` is measured."),
+    key("h2_flood_window", Duration, "10s", "Over how long the frames are counted that cost an HTTP/2 client nothing."),
+    key("h2_settings_timeout", Duration, "10s", "From our SETTINGS to an HTTP/2 client's acknowledgement."),
     key(
         "turn_time_max",
         Duration,

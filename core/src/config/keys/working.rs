@@ -273,7 +273,8 @@ const PROXY: &[Key] = &[
         "downstream_protocol",
         Text,
         "Http1",
-        "The protocols of the clients, with commas between them, or `Auto`. Of all only `Http1` is served yet.",
+        "The protocols of the clients, with commas between them: `Http1`, `Http2`. `Auto` is both: by ALPN, else by the first bytes. Others \
+         are not served yet.",
     ),
     key("router_config_name", Text, "", "The router to use. Required, unless the listener has its routes inline."),
     key("extend_config", Map("proxy_extend"), "", "Settings of the protocols."),
@@ -327,7 +328,12 @@ const TLS_SERVER: &[Key] = &[
         "The certificate and those between it and the root: a file or PEM text. Required where TLS is on.",
     ),
     key("private_key", Pem, "", "Its key: a file or PEM text. Required where TLS is on."),
-    key("alpn", Text, "", "Protocols to negotiate, with commas between them. `http/1.1` is the only one yet."),
+    key(
+        "alpn",
+        Text,
+        "with `Http2`: what is served",
+        "Protocols to negotiate, with commas between them: `h2`, `http/1.1`. What `downstream_protocol` does not serve is not offered.",
+    ),
     key(
         "min_version",
         Choice(VERSIONS),
