@@ -13,6 +13,7 @@ mod faults;
 mod filters;
 mod forwarded;
 mod http1;
+mod http2;
 mod limits;
 mod metrics;
 mod overload;

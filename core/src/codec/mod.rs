@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** never does I/O, never allocates per byte, and gives the same frames however its input is split.
 
+pub mod detect;
 pub mod http1;
+pub mod http2;
 
 use bytes::BufMut;
 

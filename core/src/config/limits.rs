@@ -48,12 +48,37 @@ pub struct Limits {
     /// Hosts, of all clusters together, that the metrics show one by one, at most; of further ones only the number is shown.
     pub host_metrics_max: usize,
 
+    /// Streams that an HTTP/2 client may have open on a connection, at most; further ones are refused.
+    pub h2_streams_max: u32,
+    /// Bytes that an HTTP/2 client may send on a new stream before they are taken.
+    pub h2_stream_window_bytes: u32,
+    /// What that may grow to while they are taken as fast as they come.
+    pub h2_stream_window_bytes_max: u32,
+    /// Bytes that an HTTP/2 client may send on all streams of a connection before they are taken. No less than 65535, which the protocol gives it.
+    pub h2_conn_window_bytes: u32,
+    /// Bytes that wait to be written to one HTTP/2 connection, at most; beyond, nothing more is read from it.
+    pub h2_out_bytes_max: usize,
+    /// Streams of an HTTP/2 connection that its client resets, or breaks the protocol on, within `h2_flood_window`, at most; beyond, it is
+    /// closed.
+    pub h2_resets_max: u32,
+    /// SETTINGS, PING, PRIORITY, unknown frames and windows opened by next to nothing within `h2_flood_window`, at most, besides three for
+    /// each frame that carries something; beyond, the connection is closed.
+    pub h2_control_frames_max: u32,
+    /// Empty DATA frames that end nothing within `h2_flood_window`, at most; beyond, the connection is closed.
+    pub h2_empty_data_frames_max: u32,
+    /// CONTINUATION frames of one head, at most; beyond, the connection is closed.
+    pub h2_continuation_frames_max: u32,
+
     /// From the first byte of a head to its end (408 beyond).
     pub head_timeout: Duration,
     /// Bytes a second of a request's body, at least, while the client is waited for (408 below). 0 is no limit.
     pub body_bytes_per_second_min: u64,
     /// Over how long that is measured.
     pub body_rate_window: Duration,
+    /// Over how long the frames are counted that cost an HTTP/2 client nothing.
+    pub h2_flood_window: Duration,
+    /// From our SETTINGS to an HTTP/2 client's acknowledgement.
+    pub h2_settings_timeout: Duration,
     /// A turn of a worker: while one takes longer, so that everything waits for so long, new requests are answered with 503.
     pub turn_time_max: Duration,
     /// One step of one connection: a worker that does not come out of it in this time is logged and counted.
@@ -134,9 +159,20 @@ impl Default for Limits {
             access_log_queue_bytes_max: 16 << 20,
             compressions_max: 1024,
             host_metrics_max: 1024,
+            h2_streams_max: 128,
+            h2_stream_window_bytes: 65_535,
+            h2_stream_window_bytes_max: 1 << 20,
+            h2_conn_window_bytes: 2 << 20,
+            h2_out_bytes_max: 64 * 1024,
+            h2_resets_max: 500,
+            h2_control_frames_max: 1000,
+            h2_empty_data_frames_max: 100,
+            h2_continuation_frames_max: 32,
             head_timeout: Duration::from_secs(15),
             body_bytes_per_second_min: 240,
             body_rate_window: Duration::from_secs(10),
+            h2_flood_window: Duration::from_secs(10),
+            h2_settings_timeout: Duration::from_secs(10),
             turn_time_max: Duration::from_secs(1),
             stall_timeout: Duration::from_millis(200),
             idle_timeout: Duration::from_secs(90),

@@ -63,13 +63,15 @@ pub enum StartLine {
     },
 }
 
-/// An HTTP/1 minor version (RFC 9112, 2.3).
+/// The version that a message came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// HTTP/1.0
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2. The text of the head is that of HTTP/1.1.
+    Http2,
 }
 
 impl Span {

@@ -199,7 +199,7 @@ impl<T: Transport> Service for Proxy<T> {
         match refusal {
             Refusal::Overload(_) => return busy_reply(),
             Refusal::HeadTimeout => self.counts.worker().head_timeout.inc(),
-            Refusal::Malformed(_) => {}
+            Refusal::Malformed(_) | Refusal::Tunnel => {}
         }
         local_reply(refusal.status())
     }

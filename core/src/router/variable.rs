@@ -46,8 +46,11 @@ impl<'a> Facts<'a> {
             Variable::Host => head.authority()?,
             Variable::Scheme if x.downstream.is_tls => b"https",
             Variable::Scheme => b"http",
-            Variable::Protocol if head.version() == Version::Http10 => b"HTTP/1.0",
-            Variable::Protocol => b"HTTP/1.1",
+            Variable::Protocol => match head.version() {
+                Version::Http10 => &b"HTTP/1.0"[..],
+                Version::Http11 => b"HTTP/1.1",
+                Version::Http2 => b"HTTP/2",
+            },
             Variable::Peer => return Some(Cow::Owned(x.downstream.peer.to_string().into_bytes())),
             Variable::PeerIp => return ip_text(&x.downstream.peer).map(Cow::Owned),
             Variable::Local => return Some(Cow::Owned(x.downstream.local.to_string().into_bytes())),

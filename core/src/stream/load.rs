@@ -106,6 +106,12 @@ impl Load {
         Charge { load: Rc::clone(self), bytes }
     }
 
+    /// Where its worker counts.
+    #[must_use]
+    pub fn counters(&self) -> &WorkerCounters {
+        &self.counters
+    }
+
     /// Notes how long a turn was.
     pub fn note_turn(&self, turn: Duration) {
         self.turn.set(turn);
@@ -143,6 +149,12 @@ impl Charge {
     pub fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.load.charged_bytes.set(self.load.charged_bytes.get() + bytes);
+    }
+
+    /// Counts so many bytes in place of those before.
+    pub fn set(&mut self, bytes: usize) {
+        self.load.charged_bytes.set(self.load.charged_bytes.get() - self.bytes + bytes);
+        self.bytes = bytes;
     }
 }
 

@@ -1,11 +1,15 @@
 //! One exchange at a time: a server that reads requests from a connection and writes answers, a client that does the reverse.
 //!
-//! HTTP/1 is ping-pong: a connection carries one exchange, then the next. Multiplexed and framed streams join here with their protocols.
+//! HTTP/1 is ping-pong: a connection carries one exchange, then the next. HTTP/2 carries many at a time. Framed streams join here with
+//! their protocols.
 //!
 //! **Invariant:** a response is never written for another request than the one it answers; a connection whose framing is in doubt is
 //! closed, never reused.
 
 pub mod client;
+pub mod detect;
+pub mod http2;
+mod linger;
 pub mod load;
 mod pump;
 mod reply;
@@ -56,6 +60,8 @@ pub enum Refusal {
     HeadTimeout,
     /// It is one too many: the worker has enough to do. The client may try again.
     Overload(Overload),
+    /// It is a CONNECT on a connection that can't become a tunnel.
+    Tunnel,
 }
 
 impl Refusal {
@@ -66,6 +72,7 @@ impl Refusal {
             Self::Malformed(e) => e.status(),
             Self::HeadTimeout => 408,
             Self::Overload(_) => 503,
+            Self::Tunnel => 501,
         }
     }
 }
@@ -76,6 +83,7 @@ impl fmt::Display for Refusal {
             Self::Malformed(e) => e.fmt(f),
             Self::HeadTimeout => f.write_str("the request head did not arrive within head_timeout"),
             Self::Overload(e) => e.fmt(f),
+            Self::Tunnel => f.write_str("CONNECT is not served over HTTP/2"),
         }
     }
 }
@@ -220,6 +228,11 @@ impl ConnState {
         if self.idle.get().is_none() {
             self.idle.set(Some(Instant::now()));
         }
+        self.watch(cx);
+    }
+
+    /// Has the task woken when something is asked.
+    fn watch(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
             Some(w) => w.clone_from(cx.waker()),

@@ -38,7 +38,7 @@ impl Asked {
             _ if bodiless => BodyLength::None,
             (BodyLength::Chunked, Version::Http10) => BodyLength::UntilClose,
             // Chunks tell an HTTP/1.1 client a whole body from a broken one, and let its connection live.
-            (BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
+            (BodyLength::UntilClose, Version::Http11 | Version::Http2) => BodyLength::Chunked,
             (length, _) => length,
         }
     }
@@ -191,7 +191,7 @@ impl<C: Conn> ReplyTo for Http1Reply<'_, C> {
         encoder.connection = match (keep_alive, self.asked.version) {
             (false, _) => ConnectionField::Close,
             (true, Version::Http10) => ConnectionField::KeepAlive,
-            (true, Version::Http11) => ConnectionField::Omit,
+            (true, Version::Http11 | Version::Http2) => ConnectionField::Omit,
         };
         self.write_head(&encoder).await?;
         if self.asked.method == Method::Head || length == BodyLength::None {

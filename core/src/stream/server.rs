@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::linger::Linger;
 use super::load::{Overload, REQUEST_BYTES};
 use super::reply::{Http1Reply, Outcome};
 use super::request_body::RequestBody;
@@ -117,7 +118,7 @@ async fn serve_all<C: Conn, S: Service>(
 }
 
 /// Runs a step of a connection under the eyes of the watchdog.
-fn watched<R>(state: &ConnState, downstream: &Downstream, step: impl FnOnce() -> R) -> R {
+pub(super) fn watched<R>(state: &ConnState, downstream: &Downstream, step: impl FnOnce() -> R) -> R {
     let Some(load) = state.load() else { return step() };
     let running = load.enter(Work::Connection, downstream.id);
     let result = step();
@@ -358,7 +359,12 @@ async fn exchange<C: Conn, S: Service>(
 }
 
 /// Lets the service answer, unless the worker has enough to do.
-async fn answer<S: Service>(service: &S, x: &mut Exchange, reply: &mut impl ReplyTo, shed: Option<Overload>) {
+pub(super) async fn answer<S: Service>(
+    service: &S,
+    x: &mut Exchange,
+    reply: &mut impl ReplyTo,
+    shed: Option<Overload>,
+) {
     match shed {
         None => service.call(x, reply).await,
         // Whether it reaches the client or not, there is nothing else to say.
@@ -431,26 +437,12 @@ async fn finish<C: Conn>(io: &SharedIo<C>) -> Ended<C> {
     Ended::Closed
 }
 
-/// Ends our direction and takes what still comes for a moment: a reset would reach the client before it has read our answer.
 async fn linger<C: Conn>(io: &SharedIo<C>) -> Ended<C> {
     start_linger(io);
-    let (mut shut, mut left) = (false, LINGER_BYTES_MAX);
+    let mut linger = Linger::new();
     poll_fn(|cx| {
-        let mut io = io.borrow_mut();
-        if !shut {
-            match io.conn.poll_shutdown(cx) {
-                Poll::Ready(Ok(())) => shut = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => return io.timer.poll_expired(cx),
-            }
-        }
-        while let Poll::Ready(seen) = io.conn.poll_read_with(cx, 0, |bytes| (bytes.len(), bytes.len() as u64)) {
-            match seen {
-                Ok(seen) if seen > 0 && seen <= left => left -= seen,
-                _ => return Poll::Ready(()),
-            }
-        }
-        io.timer.poll_expired(cx)
+        let io = &mut *io.borrow_mut();
+        linger.poll(cx, &mut io.conn, &mut io.timer)
     })
     .await;
     Ended::Closed
@@ -472,6 +464,3 @@ fn hand_over<C: Conn>(io: SharedIo<C>) -> Ended<C> {
 fn is_last(limits: &Limits, requests: u64) -> bool {
     limits.requests_per_conn_max > 0 && requests >= limits.requests_per_conn_max
 }
-
-/// What a connection that was told to close may still send before it is cut, in bytes; `linger_timeout` bounds the time.
-const LINGER_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -44,6 +44,12 @@ impl Timer {
         self.deadline = None;
     }
 
+    /// Whether there is a deadline, passed or not.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.deadline.is_some()
+    }
+
     /// There is no deadline, and the runtime's timer is given back: for a connection that may wait long.
     pub fn release(&mut self) {
         *self = Self::default();

@@ -126,6 +126,16 @@ counters! {
         reply_stalled: Counter, "ferrogate_reply_stalled", "Answers given up because their client took nothing for body_idle_timeout";
         handshake_timeout: Counter, "ferrogate_tls_handshake_timeout", "TLS handshakes of clients that took longer than handshake_timeout";
         idle_closed: Counter, "ferrogate_idle_closed", "Connections closed because they waited for a request longer than idle_timeout";
+        h2_connection_total: Counter, "ferrogate_h2_connection", "Connections of clients that speak HTTP/2";
+        h2_stream_refused: Counter, "ferrogate_h2_stream_refused", "Streams refused because h2_streams_max were open on their connection";
+        h2_stream_malformed: Counter, "ferrogate_h2_stream_malformed", "Streams reset because their request was malformed";
+        h2_stream_reset: Counter, "ferrogate_h2_stream_reset", "Streams that their client reset before their answer was complete";
+        h2_protocol_error: Counter, "ferrogate_h2_protocol_error", "HTTP/2 connections closed because their client broke the protocol";
+        h2_reset_flood: Counter, "ferrogate_h2_reset_flood", "HTTP/2 connections closed because of h2_resets_max";
+        h2_control_flood: Counter, "ferrogate_h2_control_flood", "HTTP/2 connections closed because of h2_control_frames_max";
+        h2_empty_data_flood: Counter, "ferrogate_h2_empty_data_flood", "HTTP/2 connections closed because of h2_empty_data_frames_max";
+        h2_continuation_flood: Counter, "ferrogate_h2_continuation_flood", "HTTP/2 connections closed because of h2_continuation_frames_max, or a head in parts that were longer than head_bytes_max";
+        h2_settings_timeout: Counter, "ferrogate_h2_settings_timeout", "HTTP/2 connections closed because our SETTINGS were not acknowledged within h2_settings_timeout";
         request_failed: Counter, "downstream_request_failed", "Requests that the gateway answered itself because of an error";
         request_reset: Counter, "downstream_request_reset", "Requests whose answer did not reach the client whole";
         status_1xx: Counter, "ferrogate_downstream_response_1xx", "Answers with a status of 100 to 199";

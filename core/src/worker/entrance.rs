@@ -16,6 +16,8 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Present, Worker};
+use crate::codec::detect::Protocol;
+use crate::config::schema::Protocols;
 use crate::config::{Limits, schema as config};
 use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
 use crate::message::Downstream;
@@ -23,8 +25,9 @@ use crate::net::{Conn, ListenOptions, Listener, Transport};
 use crate::orders::ListenError;
 use crate::proxy::{Current, Generation, Proxy, Slot, is_same_entrance};
 use crate::snapshot::ListenerConfig;
+use crate::stream::detect::detect;
 use crate::stream::server::serve;
-use crate::stream::{ConnState, Wish};
+use crate::stream::{ConnState, Wish, http2};
 use crate::telemetry::metrics::DownstreamCounters;
 use crate::telemetry::pulse::Work;
 use crate::tls::MaybeTls;
@@ -289,9 +292,39 @@ fn start<T: Transport>(
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
+    let protocols = entrance.config.borrow().config.proxy.protocols;
+    let agreed = conn.info().and_then(|info| Protocol::of_alpn(info.alpn?));
+    match (protocols, agreed) {
+        (Protocols::Http1, _) => start_as(Protocol::Http1, entrance, conn, limits, state, present),
+        (Protocols::Http2, _) => start_as(Protocol::Http2, entrance, conn, limits, state, present),
+        (Protocols::Both, Some(protocol)) => start_as(protocol, entrance, conn, limits, state, present),
+        (Protocols::Both, None) => {
+            let entrance = Rc::clone(entrance);
+            spawn_local(async move {
+                let (mut conn, present) = (conn, present);
+                if let Some(protocol) = detect(&mut conn, &state, &limits).await {
+                    start_as(protocol, &entrance, conn, limits, state, present);
+                }
+            });
+        }
+    }
+}
+
+/// Serves a connection whose protocol is known.
+fn start_as<T: Transport>(
+    protocol: Protocol,
+    entrance: &Entrance<T>,
+    conn: MaybeTls<T::Conn>,
+    limits: Rc<Limits>,
+    state: Rc<ConnState>,
+    present: Present<T>,
+) {
     let (proxy, is_tls) = (entrance.proxy.borrow().clone(), matches!(conn, MaybeTls::Tls(_)));
     // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
-    spawn_local(serve(conn, is_tls, proxy, limits, state, present));
+    match protocol {
+        Protocol::Http1 => drop(spawn_local(serve(conn, is_tls, proxy, limits, state, present))),
+        Protocol::Http2 => drop(spawn_local(http2::serve(conn, is_tls, proxy, limits, state, present))),
+    }
 }
 
 async fn handshake<T: Transport>(

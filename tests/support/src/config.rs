@@ -20,6 +20,7 @@ pub struct Config {
     router: Vec<String>,
     virtual_host: Vec<String>,
     listener_tls: Option<String>,
+    protocols: String,
     listener: Vec<String>,
     limits: Vec<String>,
     workers: usize,
@@ -42,6 +43,7 @@ impl Config {
             router: Vec::new(),
             virtual_host: Vec::new(),
             listener_tls: None,
+            protocols: "Http1".to_owned(),
             listener: Vec::new(),
             limits: Vec::new(),
             workers: 1,
@@ -120,6 +122,13 @@ impl Config {
         self
     }
 
+    /// What clients may speak, as `downstream_protocol` has it.
+    #[must_use]
+    pub fn protocols(mut self, protocols: &str) -> Self {
+        protocols.clone_into(&mut self.protocols);
+        self
+    }
+
     /// The number of workers.
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
@@ -175,7 +184,7 @@ servers:
         bind_port: true
 {listener}        filter_chains:
           - filters:
-              - {{type: proxy, config: {{downstream_protocol: Http1, router_config_name: web}}}}
+              - {{type: proxy, config: {{downstream_protocol: \"{protocols}\", router_config_name: web}}}}
 {tls}cluster_manager:
   clusters:
     - name: origins
@@ -186,6 +195,7 @@ servers:
   address: {{socket_address: {{address: {admin_ip}, port_value: {admin_port}}}}}
 {limits}{dataplane}{extra}",
             listen = self.listen,
+            protocols = self.protocols,
             routes = self.routes.concat(),
             router = self.router.concat(),
             virtual_host = self.virtual_host.concat(),

@@ -215,14 +215,14 @@ impl Facts {
 
 /// Removes what no trailer may be (RFC 9110, 6.5.1): fields about routing, framing, credentials or how to read the content. The ones
 /// that could change framing have been refused before.
-pub(super) fn thin_out_trailers(head: &mut HttpHead) {
+pub(in crate::codec) fn thin_out_trailers(head: &mut HttpHead) {
     let (raw, fields) = head.spans_mut();
     fields
         .retain(|f| matches!(f.id, FieldId::Other | FieldId::Date | FieldId::Server) && !is_end_to_end(f.name.of(raw)));
 }
 
 /// Checks `host [":" port]` (RFC 9110, 7.2; RFC 3986, 3.2.2). No userinfo, no empty host.
-pub(super) fn check_authority(text: &[u8], port_required: bool) -> Result<(), DecodeError> {
+pub(in crate::codec) fn check_authority(text: &[u8], port_required: bool) -> Result<(), DecodeError> {
     let mut end = if text.first() == Some(&b'[') { literal_end(text)? } else { host_end(text, 0) };
     while let [b'%', a, b, ..] = text[end..] {
         if !a.is_ascii_hexdigit() || !b.is_ascii_hexdigit() {
@@ -271,7 +271,7 @@ fn check_port(port: &[u8]) -> Result<(), DecodeError> {
 
 /// Digits only (RFC 9110, 8.6). A number that a signed parser would read as negative is refused too, and one with so many leading zeros
 /// that its digits outnumber those of any 64-bit number.
-fn content_length(value: &[u8]) -> Result<u64, DecodeError> {
+pub(in crate::codec) fn content_length(value: &[u8]) -> Result<u64, DecodeError> {
     if value.is_empty() || value.len() > 20 {
         return Err(DecodeError::ContentLength);
     }

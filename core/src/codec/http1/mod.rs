@@ -35,9 +35,11 @@ pub use chunk::{CHUNK_END, CHUNK_PREFIX_BYTES_MAX, LAST_CHUNK, put_chunk_prefix,
 pub use encode::{ConnectionField, RequestEncoder, ResponseEncoder};
 pub use error::{DecodeError, EncodeError};
 pub use framing::is_authority;
+pub(in crate::codec) use framing::{check_authority, content_length, thin_out_trailers};
 pub use reason::default_reason;
 pub use request::RequestDecoder;
 pub use response::ResponseDecoder;
+pub(in crate::codec) use scan::{target_end, token_end, trim, value_end};
 
 use crate::config::limits::Limits;
 use crate::message::{BodyLength, HttpHead};

@@ -9,19 +9,19 @@ use crate::message::is_token_byte;
 
 /// The first byte from `at` on that is no token byte (RFC 9110, 5.6.2), or the end.
 #[inline]
-pub(super) fn token_end(src: &[u8], at: usize) -> usize {
+pub(in crate::codec) fn token_end(src: &[u8], at: usize) -> usize {
     run_end(src, at, |word| !(letters(word) | exactly(word, b'-')) & HIGH, TOKEN)
 }
 
 /// The first byte from `at` on that may not stand in a request target, or the end: all but visible ASCII, and `#`.
 #[inline]
-pub(super) fn target_end(src: &[u8], at: usize) -> usize {
+pub(in crate::codec) fn target_end(src: &[u8], at: usize) -> usize {
     run_end(src, at, |word| below(word, 0x21) | equal(word, b'#') | equal(word, 0x7f) | (word & HIGH), TARGET)
 }
 
 /// The first byte from `at` on that may not stand in a field value or a reason phrase (RFC 9110, 5.5), or the end.
 #[inline]
-pub(super) fn value_end(src: &[u8], mut at: usize) -> usize {
+pub(in crate::codec) fn value_end(src: &[u8], mut at: usize) -> usize {
     while let Some(block) = src.get(at..).and_then(<[u8]>::first_chunk::<16>) {
         // Without a branch inside, so that the compiler makes it four vector instructions.
         if block.iter().fold(false, |bad, &b| bad | (b < 0x20) | (b == 0x7f)) {
@@ -44,7 +44,7 @@ pub(super) fn host_end(src: &[u8], mut at: usize) -> usize {
 
 /// `value` without spaces and tabs around it.
 #[inline]
-pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+pub(in crate::codec) fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
     }

@@ -7,6 +7,7 @@ mod cluster;
 mod dataplane;
 mod filters;
 mod json_schema;
+mod limits;
 mod page;
 mod planned;
 mod routing;

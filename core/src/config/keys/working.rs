@@ -7,6 +7,7 @@ use super::cluster::{
     LBCONFIG, METADATA, ORIGINAL_DST_LB, OUTLIER, SLOW_START, SUBSET,
 };
 use super::dataplane::{DATAPLANE, DPDK, DPDK_IDLE, DPDK_PORT};
+use super::limits::LIMITS;
 use super::routing::{
     DIRECT_RESPONSE, FILTER_METADATA, HASH_COOKIE, HASH_HEADER, HASH_POLICY, HEADER, HEADER_ADD, HEADER_MATCH, MATCH,
     METADATA_MATCH, MIRROR, PATTERN, REDIRECT, REGEX_REWRITE, RETRY_BACK_OFF, RETRY_BUDGET, RETRY_POLICY, ROUTE,
@@ -273,7 +274,8 @@ const PROXY: &[Key] = &[
         "downstream_protocol",
         Text,
         "Http1",
-        "The protocols of the clients, with commas between them, or `Auto`. Of all only `Http1` is served yet.",
+        "The protocols of the clients, with commas between them: `Http1`, `Http2`. `Auto` is both: by ALPN, else by the first bytes. Others \
+         are not served yet.",
     ),
     key("router_config_name", Text, "", "The router to use. Required, unless the listener has its routes inline."),
     key("extend_config", Map("proxy_extend"), "", "Settings of the protocols."),
@@ -327,7 +329,12 @@ const TLS_SERVER: &[Key] = &[
         "The certificate and those between it and the root: a file or PEM text. Required where TLS is on.",
     ),
     key("private_key", Pem, "", "Its key: a file or PEM text. Required where TLS is on."),
-    key("alpn", Text, "", "Protocols to negotiate, with commas between them. `http/1.1` is the only one yet."),
+    key(
+        "alpn",
+        Text,
+        "with `Http2`: what is served",
+        "Protocols to negotiate, with commas between them: `h2`, `http/1.1`. What `downstream_protocol` does not serve is not offered.",
+    ),
     key(
         "min_version",
         Choice(VERSIONS),
@@ -380,143 +387,3 @@ const TLS_BACKEND: &[Key] = &[key(
     "`auto`: the best there is, which is rustls. `rustls`: the fastest in software. `openssl`: libssl of the distribution, in a binary built with \
      the feature `openssl`.",
 )];
-
-const LIMITS: &[Key] = &[
-    key(
-        "downstream_conns_max",
-        Number,
-        "0",
-        "Downstream connections of one worker, at most. 0 derives it from the limit of open files at start.",
-    ),
-    key(
-        "memory_bytes_max",
-        Size,
-        "0",
-        "Memory that one worker holds for connections, requests and buffers, at most: beyond it new requests are answered with 503 and `Retry-After`. 0 derives it at start: half of what the host and the control group allow, shared out among the workers.",
-    ),
-    key(
-        "requests_active_max",
-        Number,
-        "0",
-        "Requests in progress on one worker, at most (503 beyond). 0 is no limit but that of the connections.",
-    ),
-    key("request_line_bytes_max", Size, "16KiB", "Bytes of a request line, at most (414 beyond)."),
-    key(
-        "head_bytes_max",
-        Size,
-        "64KiB",
-        "Bytes of a head, start line and fields together, at most (431 beyond; 502 for an origin's).",
-    ),
-    key("head_fields_max", Number, "128", "Fields of a head or of trailers, at most (431 beyond)."),
-    key(
-        "request_body_bytes_max",
-        Size,
-        "0",
-        "Bytes of a request's body, at most (413 beyond). 0 is no limit: bodies stream and are never held whole.",
-    ),
-    key("chunk_line_bytes_max", Size, "4KiB", "Bytes of a chunk-size line with its extensions, at most (400 beyond)."),
-    key("body_in_hand_bytes_max", Size, "16KiB", "Bytes of a body that is held in hand rather than streamed, at most."),
-    key("interim_responses_max", Number, "16", "Interim (1xx) responses before the final one, at most (502 beyond)."),
-    key("requests_per_conn_max", Number, "0", "Requests on one downstream connection, at most. 0 is no limit."),
-    key("idle_conns_per_host_max", Number, "256", "Idle upstream connections that one worker keeps per host, at most."),
-    key(
-        "retry_buffer_bytes_max",
-        Size,
-        "64KiB",
-        "Bytes of a request body that are kept to send it again, or to a mirror, at most. A longer one is sent once.",
-    ),
-    key("mirror_requests_max", Number, "256", "Copies of requests that one worker has under way, at most."),
-    key(
-        "original_dst_hosts_max",
-        Number,
-        "1024",
-        "Destinations of one `ORIGINAL_DST` cluster that one worker keeps connections to, at most (503 beyond, when all are in use).",
-    ),
-    key(
-        "drain_bytes_max",
-        Size,
-        "64KiB",
-        "Bytes of a request's body that are read and thrown away to keep a connection whose request was answered early, at most.",
-    ),
-    key(
-        "access_log_queue_bytes_max",
-        Size,
-        "16MiB",
-        "Bytes of access log lines that wait to be written, of all workers together, at most; further lines are dropped and counted.",
-    ),
-    key(
-        "compressions_max",
-        Number,
-        "1024",
-        "Answers of one listener that are being compressed at a time, of all workers together, at most; further ones go as they are. Each \
-         holds up to 1 MiB.",
-    ),
-    key(
-        "host_metrics_max",
-        Number,
-        "1024",
-        "Hosts, of all clusters together, that the metrics show one by one, at most; of further ones that were used only the number is shown, \
-         as `ferrogate_upstream_hosts_omitted`.",
-    ),
-    key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
-    key(
-        "body_bytes_per_second_min",
-        Number,
-        "240",
-        "Bytes a second of a request's body, at least, while the client is waited for (408 below). 0 is no limit.",
-    ),
-    key("body_rate_window", Duration, "10s", "Over how long `body_bytes_per_second_min` is measured."),
-    key(
-        "turn_time_max",
-        Duration,
-        "1s",
-        "A turn of a worker. While one takes longer, so that everything waits for so long, new requests are answered with 503 and `Retry-After`.",
-    ),
-    key(
-        "stall_timeout",
-        Duration,
-        "200ms",
-        "One step of one connection. A worker that does not come out of it in this time is logged and counted.",
-    ),
-    key("idle_timeout", Duration, "90s", "Between two requests of a connection."),
-    key("body_idle_timeout", Duration, "60s", "Between two reads or writes of a body."),
-    key("tunnel_idle_timeout", Duration, "1h", "Between two bytes of a tunnel (Upgrade, CONNECT)."),
-    key("handshake_timeout", Duration, "15s", "A TLS handshake from accept to end."),
-    key(
-        "connect_timeout",
-        Duration,
-        "10s",
-        "Opening an upstream connection, TLS included, unless the cluster says otherwise.",
-    ),
-    key(
-        "request_timeout",
-        Duration,
-        "60s",
-        "From the request sent to the end of the response's head, unless the route says otherwise (504 beyond).",
-    ),
-    key(
-        "upstream_idle_timeout",
-        Duration,
-        "60s",
-        "An idle upstream connection is closed after this, unless the cluster says otherwise.",
-    ),
-    key(
-        "dns_settle_timeout",
-        Duration,
-        "5s",
-        "A start or reload waits this long for the first lookup of every host's name, then goes on without.",
-    ),
-    key(
-        "linger_timeout",
-        Duration,
-        "2s",
-        "A connection that was told to close is given this long to take its last bytes.",
-    ),
-    key(
-        "accept_pause",
-        Duration,
-        "100ms",
-        "How long accepting pauses when the process has no descriptor or memory left.",
-    ),
-    key("graceful_timeout", Duration, "30s", "At a stop: how long running requests are given to finish."),
-];

@@ -3,7 +3,7 @@
 //! **Invariant:** every field of [`Limits`] is a key of the same name.
 
 use crate::config::limits::Limits;
-use crate::config::reader::Reader;
+use crate::config::reader::{Fields, Reader};
 use crate::config::tree::Node;
 
 pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
@@ -54,7 +54,34 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
         linger_timeout: f.duration(r, "linger_timeout").unwrap_or(d.linger_timeout),
         accept_pause: f.duration(r, "accept_pause").unwrap_or(d.accept_pause),
         graceful_timeout: f.duration(r, "graceful_timeout").unwrap_or(d.graceful_timeout),
+        ..http2(r, &f, d)
     })
+}
+
+/// Those of HTTP/2, in the place of those of `d`.
+fn http2(r: &mut Reader, f: &Fields<'_>, d: Limits) -> Limits {
+    Limits {
+        h2_streams_max: f.number(r, "h2_streams_max", 1..=10_000).unwrap_or(d.h2_streams_max),
+        h2_stream_window_bytes: f
+            .size(r, "h2_stream_window_bytes", 512..=H2_WINDOW_MAX)
+            .unwrap_or(d.h2_stream_window_bytes),
+        h2_stream_window_bytes_max: f
+            .size(r, "h2_stream_window_bytes_max", 512..=H2_WINDOW_MAX)
+            .unwrap_or(d.h2_stream_window_bytes_max),
+        h2_conn_window_bytes: f.size(r, "h2_conn_window_bytes", 512..=H2_WINDOW_MAX).unwrap_or(d.h2_conn_window_bytes),
+        h2_out_bytes_max: f.size(r, "h2_out_bytes_max", 512..=HEAD_MAX).unwrap_or(d.h2_out_bytes_max),
+        h2_resets_max: f.number(r, "h2_resets_max", 1..=COUNT_MAX).unwrap_or(d.h2_resets_max),
+        h2_control_frames_max: f.number(r, "h2_control_frames_max", 8..=COUNT_MAX).unwrap_or(d.h2_control_frames_max),
+        h2_empty_data_frames_max: f
+            .number(r, "h2_empty_data_frames_max", 0..=COUNT_MAX)
+            .unwrap_or(d.h2_empty_data_frames_max),
+        h2_continuation_frames_max: f
+            .number(r, "h2_continuation_frames_max", 0..=10_000)
+            .unwrap_or(d.h2_continuation_frames_max),
+        h2_flood_window: f.duration(r, "h2_flood_window").unwrap_or(d.h2_flood_window),
+        h2_settings_timeout: f.duration(r, "h2_settings_timeout").unwrap_or(d.h2_settings_timeout),
+        ..d
+    }
 }
 
 /// Connections, at most.
@@ -62,3 +89,6 @@ const COUNT_MAX: u64 = 100_000_000;
 
 /// Bytes of anything that is held whole, at most.
 const HEAD_MAX: u64 = 16 << 20;
+
+/// A window that a peer is given, in bytes, at most: so much may lie here.
+const H2_WINDOW_MAX: u64 = 1 << 30;

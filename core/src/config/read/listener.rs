@@ -8,7 +8,7 @@ use super::{access_log, filter as stream_filter, route, the_only, tls};
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
-use crate::config::schema::{Edits, Forwarded, Listener, Proxy, RouterConfig, TlsConfig, VirtualHost};
+use crate::config::schema::{Edits, Forwarded, Listener, Protocols, Proxy, RouterConfig, TlsConfig, VirtualHost};
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
 
@@ -136,6 +136,7 @@ fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
             }
         }),
     }
+    offer(r, &mut chain);
     Some(chain)
 }
 
@@ -157,13 +158,13 @@ fn filter(r: &mut Reader, node: &Node) -> Option<Proxy> {
 
 fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
     let fields = r.map(node, "proxy")?;
-    let http1_only = fields.with(r, "downstream_protocol", protocols).unwrap_or(true);
+    let protocols = fields.with(r, "downstream_protocol", protocols).unwrap_or_default();
     let (router, router_origin) = router_name(r, &fields).unwrap_or_default();
     let forwarded = forwarded(r, &fields);
-    let mut proxy = Proxy { router, router_origin, head_bytes_max: None, request_body_bytes_max: None, forwarded };
+    let mut proxy = Proxy { router, router_origin, protocols, forwarded, ..Proxy::default() };
     if let Some(extend) = fields.get("extend_config") {
         r.at("extend_config", |r| {
-            let flat = http1_only && extend.get("Http1").is_none();
+            let flat = protocols == Protocols::Http1 && extend.get("Http1").is_none();
             let section = if flat { "proxy_http1" } else { "proxy_extend" };
             let Some(fields) = r.map(extend, section) else { return };
             if flat {
@@ -205,8 +206,8 @@ fn http1(r: &mut Reader, fields: &Fields<'_>, proxy: &mut Proxy) {
     proxy.request_body_bytes_max = fields.size(r, "max_request_body_size", 0..=u64::MAX);
 }
 
-/// Whether HTTP/1 is the only protocol asked for.
-fn protocols(r: &mut Reader, node: &Node) -> Option<bool> {
+/// The protocols that are asked for.
+fn protocols(r: &mut Reader, node: &Node) -> Option<Protocols> {
     let text = r.text(node)?;
     let names: Vec<&str> = text.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
     for name in &names {
@@ -216,18 +217,49 @@ fn protocols(r: &mut Reader, node: &Node) -> Option<bool> {
             return None;
         }
     }
-    if names.is_empty() || names == ["Http1"] {
-        return Some(true);
+    let has = |name: &str| names.contains(&name) || names.contains(&"Auto");
+    let served = match (has("Http1"), has("Http2")) {
+        (true, true) => Protocols::Both,
+        (false, true) => Protocols::Http2,
+        (true, false) => Protocols::Http1,
+        (false, false) if names.is_empty() => Protocols::Http1,
+        (false, false) => {
+            r.error(
+                node.place,
+                format!("`{text}` is not served yet"),
+                "`Http1` and `Http2` are the protocols there are",
+            );
+            Protocols::Both
+        }
+    };
+    if names.iter().any(|name| !matches!(*name, "Http1" | "Http2" | "Auto")) {
+        let what = format!("of `{text}` only HTTP is served yet: clients of the other protocols are refused");
+        r.warn(node.place, what, "");
     }
-    if names.contains(&"Http1") || names.contains(&"Auto") {
-        r.warn(node.place, format!("of `{text}` only HTTP/1 is served yet: clients of the others are refused"), "");
-    } else {
-        r.error(node.place, format!("`{text}` is not served yet"), "`Http1` is the protocol there is");
-    }
-    Some(false)
+    Some(served)
 }
 
-/// MOSN's protocols. Only `Http1` is served yet.
+/// What TLS offers is what is served: where the file says nothing, all of it; what is not served is not offered.
+fn offer(r: &mut Reader, chain: &mut Chain) {
+    let Some(proxy) = &chain.proxy else { return };
+    let served: &[&str] = match proxy.protocols {
+        Protocols::Http1 => &["http/1.1"],
+        Protocols::Http2 => &["h2"],
+        Protocols::Both => &["h2", "http/1.1"],
+    };
+    for tls in &mut chain.tls {
+        if tls.alpn.is_empty() && proxy.protocols != Protocols::Http1 {
+            tls.alpn = served.iter().map(|&name| name.to_owned()).collect();
+        }
+        let offered = tls.alpn.len();
+        tls.alpn.retain(|name| served.contains(&name.as_str()));
+        if tls.alpn.len() < offered {
+            r.warn(tls.origin.place, "`alpn` offers a protocol that `downstream_protocol` does not serve", "");
+        }
+    }
+}
+
+/// MOSN's protocols. Of them HTTP is served yet.
 const PROTOCOLS: &[&str] = &["Http1", "Http2", "Auto", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "X"];
 
 /// The largest `max_header_size`, in bytes.

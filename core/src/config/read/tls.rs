@@ -20,7 +20,7 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
     Some(TlsConfig {
         cert_chain: pem(r, &fields, "cert_chain"),
         private_key: pem(r, &fields, "private_key"),
-        ..common(r, &fields)
+        ..common(r, &fields, &["h2", "http/1.1"])
     })
 }
 
@@ -38,7 +38,7 @@ pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
         ca_cert: pem(r, &fields, "ca_cert"),
         server_name: fields.text(r, "server_name").unwrap_or_default(),
         insecure_skip,
-        ..common(r, &fields)
+        ..common(r, &fields, &["http/1.1"])
     })
 }
 
@@ -61,7 +61,7 @@ fn is_on(r: &mut Reader, fields: &Fields<'_>, configured: bool) -> bool {
     fields.boolean(r, "status").unwrap_or(configured)
 }
 
-fn common(r: &mut Reader, fields: &Fields<'_>) -> TlsConfig {
+fn common(r: &mut Reader, fields: &Fields<'_>, known: &[&str]) -> TlsConfig {
     let min_version = fields.choice(r, "min_version", VERSIONS).unwrap_or_default();
     let max_version = fields.choice(r, "max_version", VERSIONS).unwrap_or_default();
     if let Some(Node { value: Value::Text(text), place }) = fields.get("max_version")
@@ -73,15 +73,15 @@ fn common(r: &mut Reader, fields: &Fields<'_>) -> TlsConfig {
         r.error(fields.node.place, "`min_version` is above `max_version`", "");
     }
     let origin = r.origin(fields.node.place);
-    let alpn = fields.with(r, "alpn", alpn).unwrap_or_default();
+    let alpn = fields.with(r, "alpn", |r, node| alpn(r, node, known)).unwrap_or_default();
     TlsConfig { alpn, min_version, max_version, origin, ..TlsConfig::default() }
 }
 
 /// The protocols that are spoken of those that are listed.
-fn alpn(r: &mut Reader, node: &Node) -> Option<Vec<String>> {
+fn alpn(r: &mut Reader, node: &Node, known: &[&str]) -> Option<Vec<String>> {
     let text = r.text(node)?;
     let (spoken, others): (Vec<&str>, Vec<&str>) =
-        text.split(',').map(str::trim).filter(|p| !p.is_empty()).partition(|p| *p == "http/1.1");
+        text.split(',').map(str::trim).filter(|p| !p.is_empty()).partition(|p| known.contains(p));
     if !others.is_empty() {
         r.warn(node.place, format!("`{}` is not spoken yet and not offered", others.join(",")), "");
     }

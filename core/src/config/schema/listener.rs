@@ -50,10 +50,24 @@ pub struct Proxy {
     pub router: String,
     /// Where that stands.
     pub router_origin: Origin,
+    /// `downstream_protocol`.
+    pub protocols: Protocols,
     /// `extend_config.Http1.max_header_size`, in bytes; None: `limits.head_bytes_max`.
     pub head_bytes_max: Option<usize>,
     /// `extend_config.Http1.max_request_body_size`, in bytes, 0 is no limit; None: `limits.request_body_bytes_max`.
     pub request_body_bytes_max: Option<u64>,
     /// What origins are told about the client.
     pub forwarded: Forwarded,
+}
+
+/// What clients may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Protocols {
+    /// HTTP/1.
+    #[default]
+    Http1,
+    /// HTTP/2, by prior knowledge or by ALPN.
+    Http2,
+    /// Either: by ALPN, else by the first bytes.
+    Both,
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Facts;
 use crate::config::Address;
 use crate::config::log_format::Variable;
-use crate::message::{Exchange, HttpHead, ResponseFlags};
+use crate::message::{Exchange, HttpHead, ResponseFlags, Version};
 
 /// A value, not yet written.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,7 @@ pub(super) fn value<'x>(variable: &Variable, x: &'x Exchange, facts: &'x Facts, 
         Variable::Duration => Value::Span(since(x, now)),
         Variable::BytesSent => Value::Number(x.bytes_sent),
         Variable::BytesReceived => Value::Number(x.bytes_received),
+        Variable::Protocol if head.is_some_and(|h| h.version() == Version::Http2) => Value::Bytes(b"Http2"),
         Variable::Protocol => Value::Bytes(b"Http1"),
         Variable::ResponseCode => Value::Number(u64::from(x.status)),
         Variable::ResponseFlags if x.flags.is_empty() => Value::None,

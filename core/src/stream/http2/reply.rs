@@ -1,0 +1,168 @@
+//! Writes a service's answer to the stream that it belongs to.
+//!
+//! **Invariant:** exactly one answer leaves per stream; one that can't be completed ends with RST_STREAM, so that no client takes half an
+//! answer for a whole one.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+
+use super::SharedMux;
+use super::send::{Sent, Unsent};
+use crate::message::{Body, BodyLength, BodySource, Chunk, Exchange, Head, HttpHead, Method, Response};
+use crate::stream::timer::Timer;
+use crate::stream::{ReplyError, ReplyTo, Tunnel};
+
+/// The answer to the request of one stream.
+pub(super) struct Http2Reply {
+    mux: SharedMux,
+    stream: u32,
+    method: Method,
+    timer: Timer,
+    answered: bool,
+}
+
+impl Http2Reply {
+    pub(super) fn new(mux: SharedMux, stream: u32, method: Method) -> Self {
+        Self { mux, stream, method, timer: Timer::new(), answered: false }
+    }
+
+    /// Waits for room, then writes a head.
+    async fn write_head(&mut self, head: &HttpHead, length: BodyLength, end: bool) -> Result<(), ReplyError> {
+        self.wait(|reply, mux| {
+            if !mux.has_room(reply.stream) {
+                return Poll::Pending;
+            }
+            Poll::Ready(mux.send_head(reply.stream, (head, length, reply.method), end).map_err(unsent))
+        })
+        .await
+    }
+
+    async fn write_trailers(&mut self, trailers: &HttpHead) -> Result<(), ReplyError> {
+        self.wait(|reply, mux| {
+            if !mux.has_room(reply.stream) {
+                return Poll::Pending;
+            }
+            Poll::Ready(mux.send_trailers(reply.stream, trailers).map_err(unsent))
+        })
+        .await
+    }
+
+    /// Writes a piece of the body; with `end` the last one.
+    async fn write_data(&mut self, x: &mut Exchange, bytes: &mut Bytes, end: bool) -> Result<(), ReplyError> {
+        loop {
+            let piece = &bytes[..];
+            let sent = self.wait(|reply, mux| match mux.send_data(reply.stream, piece, end) {
+                Sent::Wait => Poll::Pending,
+                Sent::Gone => Poll::Ready(Err(gone())),
+                Sent::Bytes(sent) => Poll::Ready(Ok(sent)),
+            });
+            let sent = sent.await?;
+            bytes.advance(sent);
+            x.bytes_sent += sent as u64;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tries until it is done, the stream has gone, or the client has let nothing through for `body_idle_timeout`.
+    async fn wait<T>(
+        &mut self,
+        mut step: impl FnMut(&Self, &mut super::mux::Mux) -> Poll<Result<T, ReplyError>>,
+    ) -> Result<T, ReplyError> {
+        let mut timed = false;
+        poll_fn(|cx| {
+            let mut mux = self.mux.borrow_mut();
+            if let Poll::Ready(done) = step(self, &mut mux) {
+                return Poll::Ready(done);
+            }
+            let idle = mux.limits.body_idle_timeout;
+            drop(mux);
+            if !std::mem::replace(&mut timed, true) {
+                self.timer.set(idle);
+            }
+            self.timer.poll_expired(cx).map(|()| Err(ReplyError::Stalled))
+        })
+        .await
+    }
+
+    async fn write_stream(&mut self, x: &mut Exchange, mut source: Box<dyn BodySource>) -> Result<(), ReplyError> {
+        let mut left = match source.length() {
+            BodyLength::Exact(left) => Some(left),
+            _ => None,
+        };
+        loop {
+            let chunk = poll_fn(|cx| {
+                source.poll_beside(cx);
+                source.poll_chunk(cx)
+            });
+            match chunk.await.map_err(ReplyError::Source)? {
+                Some(Chunk::Data(mut bytes)) => {
+                    left = left.map(|left| left.saturating_sub(bytes.len() as u64));
+                    let end = left == Some(0);
+                    self.write_data(x, &mut bytes, end).await?;
+                    if end {
+                        return finish(&mut *source).await;
+                    }
+                }
+                Some(Chunk::Trailers(trailers)) => return self.write_trailers(&trailers).await,
+                None => return self.write_data(x, &mut Bytes::new(), true).await,
+            }
+        }
+    }
+}
+
+impl ReplyTo for Http2Reply {
+    async fn informational(&mut self, head: HttpHead) -> Result<(), ReplyError> {
+        if head.status() == 101 {
+            return Ok(());
+        }
+        self.write_head(&head, BodyLength::None, false).await
+    }
+
+    async fn response(&mut self, x: &mut Exchange, response: Response) -> Result<(), ReplyError> {
+        if std::mem::replace(&mut self.answered, true) {
+            return Err(ReplyError::Misuse);
+        }
+        let Response { head: Head::Http(head), body } = response;
+        x.status = head.status();
+        let bodiless = matches!(head.status(), 100..200 | 204 | 304);
+        let length = if bodiless { BodyLength::None } else { body.length() };
+        let end = matches!(length, BodyLength::None | BodyLength::Exact(0)) || self.method == Method::Head;
+        self.write_head(&head, length, end).await?;
+        match body {
+            _ if end => Ok(()),
+            Body::Empty => Ok(()),
+            Body::Full(mut bytes) => self.write_data(x, &mut bytes, true).await,
+            Body::Streaming(source) => self.write_stream(x, source).await,
+        }
+    }
+
+    /// There is none on a stream: CONNECT is refused before it gets so far, and HTTP/2 has no Upgrade.
+    async fn upgrade(&mut self, _: &mut Exchange, _: Response, _: Tunnel) -> Result<(), ReplyError> {
+        Err(ReplyError::Misuse)
+    }
+}
+
+/// Pulls a body's end, so that what it came on is free for what comes next.
+async fn finish(source: &mut dyn BodySource) -> Result<(), ReplyError> {
+    poll_fn(|cx: &mut Context<'_>| {
+        source.poll_beside(cx);
+        // The answer is whole, whatever this says.
+        source.poll_chunk(cx).map(|_| Ok(()))
+    })
+    .await
+}
+
+fn unsent(unsent: Unsent) -> ReplyError {
+    match unsent {
+        Unsent::Gone => gone(),
+        Unsent::Unwritable => ReplyError::Misuse,
+    }
+}
+
+fn gone() -> ReplyError {
+    ReplyError::Downstream(std::io::ErrorKind::ConnectionReset.into())
+}

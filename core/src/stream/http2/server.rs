@@ -1,0 +1,296 @@
+//! The task of an HTTP/2 connection: reads for its machine, writes what it says, and starts a task for each request.
+//!
+//! **Invariant:** a connection that is lost says so (GOAWAY) and takes no exchange of another connection with it; between two requests it
+//! holds no more than its compression table.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::spawn_local;
+
+use super::SharedMux;
+use super::exchange::{Shared, exchange};
+use super::floods::Flood;
+use super::mux::{Leaving, Lost, Mux};
+use crate::codec::http2::ErrorCode;
+use crate::config::Limits;
+use crate::message::{Downstream, next_conn_id};
+use crate::net::{Conn, ROOM_BYTES_MAX};
+use crate::stream::linger::Linger;
+use crate::stream::load::Charge;
+use crate::stream::server::watched;
+use crate::stream::timer::Timer;
+use crate::stream::{ConnState, Ended, Service, Wish};
+
+/// A connection and its machine.
+struct Server<C, S> {
+    conn: C,
+    shared: Rc<Shared<S>>,
+    limits: Rc<Limits>,
+    /// Unused bytes that the machine has seen and found too few.
+    known: usize,
+    /// Something was written and may not have left.
+    unflushed: bool,
+    requests: u64,
+    head_timer: Timer,
+    settings_timer: Timer,
+    leave_timer: Timer,
+    charge: Option<Charge>,
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// There is nothing left to do.
+    Done,
+    /// Its client broke the protocol, or a limit.
+    Lost(Lost),
+    /// Our SETTINGS were not acknowledged.
+    SettingsTimeout,
+    /// The preface or a head did not come in time.
+    HeadTimeout,
+}
+
+/// Serves HTTP/2 on `conn` until it is closed. `guard` lives as long as the connection.
+///
+/// # Errors
+/// When the connection breaks; its peer sees no more of us then.
+pub fn serve<C: Conn, S: Service>(
+    conn: C,
+    is_tls: bool,
+    service: S,
+    limits: Rc<Limits>,
+    state: Rc<ConnState>,
+    guard: impl Sized,
+) -> impl Future<Output = io::Result<Ended<C>>> {
+    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
+    let downstream = Rc::new(Downstream { id: next_conn_id(), peer, local, is_tls });
+    let mux: SharedMux = Rc::new(RefCell::new(Mux::new(Rc::clone(&limits))));
+    let charge = state.load().map(|load| {
+        load.counters().downstream.h2_connection_total.inc();
+        load.charge(0)
+    });
+    let server = Server {
+        conn,
+        shared: Rc::new(Shared { mux, service, downstream, state }),
+        limits,
+        known: 0,
+        unflushed: false,
+        requests: 0,
+        head_timer: Timer::new(),
+        settings_timer: Timer::new(),
+        leave_timer: Timer::new(),
+        charge,
+    };
+    run(server, guard)
+}
+
+async fn run<C: Conn, S: Service>(mut server: Server<C, S>, _guard: impl Sized) -> io::Result<Ended<C>> {
+    let shared = Rc::clone(&server.shared);
+    let served = poll_fn(|cx| watched(&shared.state, &shared.downstream, || server.poll(cx))).await;
+    let end = match served {
+        Ok(end) => end,
+        Err(e) => {
+            shared.mux.borrow_mut().lose();
+            return Err(e);
+        }
+    };
+    server.say_why(end);
+    let mut linger = Linger::new();
+    server.leave_timer.set(server.limits.linger_timeout);
+    poll_fn(|cx| match server.poll_write(cx) {
+        Poll::Ready(Ok(())) => linger.poll(cx, &mut server.conn, &mut server.leave_timer),
+        Poll::Ready(Err(_)) => Poll::Ready(()),
+        Poll::Pending => server.leave_timer.poll_expired(cx),
+    })
+    .await;
+    Ok(Ended::Closed)
+}
+
+impl<C: Conn, S: Service> Server<C, S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
+        loop {
+            if let Poll::Ready(read) = self.poll_read(cx) {
+                return Poll::Ready(read.map(End::Lost));
+            }
+            let was_hearing = self.shared.mux.borrow().is_hearing();
+            let written = self.poll_write(cx)?;
+            if written.is_pending() || was_hearing || !self.shared.mux.borrow().is_hearing() {
+                break;
+            }
+        }
+        self.count();
+        self.poll_rest(cx).map(Ok)
+    }
+
+    /// Reads until there is nothing to read or nothing may be. Ready when the connection is lost.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lost>> {
+        while self.shared.mux.borrow().is_hearing() {
+            let known = self.known;
+            let mux = &self.shared.mux;
+            let read = self.conn.poll_read_with(cx, known, |bytes| {
+                if bytes.len() <= known {
+                    return (0, None);
+                }
+                match mux.borrow_mut().receive(bytes) {
+                    Ok(used) => (used, Some(Ok(bytes.len() - used))),
+                    Err(lost) => (bytes.len(), Some(Err(lost))),
+                }
+            });
+            match ready!(read)? {
+                Some(Ok(left)) => self.known = left,
+                Some(Err(lost)) => return Poll::Ready(Ok(lost)),
+                None => self.shared.mux.borrow_mut().end_of_input(),
+            }
+            self.start_exchanges();
+        }
+        Poll::Pending
+    }
+
+    fn start_exchanges(&mut self) {
+        loop {
+            // Not in the condition: the borrow would last as long as the body.
+            let arrived = self.shared.mux.borrow_mut().next_arrived();
+            let Some(arrived) = arrived else { return };
+            self.shared.state.work();
+            self.requests += 1;
+            if self.limits.requests_per_conn_max > 0 && self.requests >= self.limits.requests_per_conn_max {
+                self.shared.mux.borrow_mut().say_last();
+            }
+            // Its result is that it is over.
+            drop(spawn_local(exchange(Rc::clone(&self.shared), arrived)));
+        }
+    }
+
+    /// Writes what the machine says.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mux = &mut *self.shared.mux.borrow_mut();
+        let mut written = 0;
+        let mut stopped = Poll::Ready(Ok(()));
+        while written < mux.out.len() {
+            let rest = &mux.out[written..];
+            let wish = rest.len().min(ROOM_BYTES_MAX);
+            let put = self.conn.poll_write_with(cx, wish, |room| {
+                let len = rest.len().min(room.len());
+                room[..len].copy_from_slice(&rest[..len]);
+                (len, len)
+            });
+            match put {
+                Poll::Ready(Ok(len)) => written += len,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => {
+                    stopped = Poll::Pending;
+                    break;
+                }
+            }
+        }
+        if written > 0 {
+            self.unflushed = true;
+            mux.out.drain(..written);
+            mux.wake_queue();
+        }
+        if self.unflushed {
+            ready!(self.conn.poll_flush(cx))?;
+            self.unflushed = stopped.is_pending();
+        }
+        stopped
+    }
+
+    /// Nothing to read or to write: what is there to wait for?
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let shared = Rc::clone(&self.shared);
+        let mut mux = shared.mux.borrow_mut();
+        if shared.state.wish() != Wish::Stay && mux.leaving == Leaving::No {
+            mux.announce();
+            self.leave_timer.set(self.limits.linger_timeout);
+            cx.waker().wake_by_ref();
+        }
+        if mux.leaving == Leaving::Announced && self.leave_timer.poll_expired(cx).is_ready() {
+            mux.say_last();
+            cx.waker().wake_by_ref();
+        }
+        let is_deaf = !mux.is_hearing() && mux.out.is_empty();
+        if mux.store.len() == 0 && (is_deaf || mux.leaving == Leaving::Said) {
+            return Poll::Ready(End::Done);
+        }
+        if watch(&mut self.head_timer, mux.is_in_head(), self.limits.head_timeout, cx) {
+            return Poll::Ready(End::HeadTimeout);
+        }
+        if watch(&mut self.settings_timer, mux.is_unacknowledged(), self.limits.h2_settings_timeout, cx) {
+            return Poll::Ready(End::SettingsTimeout);
+        }
+        if mux.store.len() == 0 {
+            shared.state.rest(cx);
+            mux.release();
+        } else {
+            shared.state.watch(cx);
+        }
+        if let Some(charge) = &mut self.charge {
+            charge.set(mux.held_bytes());
+        }
+        match &mut mux.task {
+            Some(task) => task.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Moves what the machine has counted to where it is shown.
+    fn count(&self) {
+        let tally = std::mem::take(&mut self.shared.mux.borrow_mut().tally);
+        if let Some(load) = self.shared.state.load()
+            && tally != Default::default()
+        {
+            let counters = &load.counters().downstream;
+            counters.h2_stream_refused.add(tally.refused);
+            counters.h2_stream_malformed.add(tally.malformed);
+            counters.h2_stream_reset.add(tally.reset);
+        }
+    }
+
+    /// Tells the client why the connection ends, ends its exchanges, and counts it.
+    fn say_why(&self, end: End) {
+        self.count();
+        let mut mux = self.shared.mux.borrow_mut();
+        let code = match end {
+            End::Done => None,
+            End::Lost(lost) => Some(lost.code()),
+            End::SettingsTimeout => Some(ErrorCode::SettingsTimeout),
+            End::HeadTimeout => Some(ErrorCode::NoError),
+        };
+        if let Some(code) = code {
+            tracing::debug!(peer = %self.shared.downstream.peer, ?end, "an HTTP/2 connection is given up");
+            mux.go_away(code);
+        }
+        mux.lose();
+        let Some(load) = self.shared.state.load() else { return };
+        let counters = &load.counters().downstream;
+        match end {
+            End::Done => {}
+            End::Lost(Lost::Fault(_)) => counters.h2_protocol_error.inc(),
+            End::Lost(Lost::Flood(flood)) => match flood {
+                Flood::Resets => counters.h2_reset_flood.inc(),
+                Flood::Control => counters.h2_control_flood.inc(),
+                Flood::EmptyData => counters.h2_empty_data_flood.inc(),
+                Flood::Continuations => counters.h2_continuation_flood.inc(),
+            },
+            End::SettingsTimeout => counters.h2_settings_timeout.inc(),
+            End::HeadTimeout => counters.head_timeout.inc(),
+        }
+    }
+}
+
+/// Runs a timer while something is waited for; whether it has run out.
+fn watch(timer: &mut Timer, waits: bool, timeout: std::time::Duration, cx: &mut Context<'_>) -> bool {
+    if !waits {
+        timer.release();
+        return false;
+    }
+    if !timer.is_set() {
+        timer.set(timeout);
+    }
+    timer.poll_expired(cx).is_ready()
+}
