@@ -7,6 +7,7 @@ mod edits;
 mod hash;
 mod index;
 mod path;
+mod ranges;
 mod redirect;
 mod rewrite;
 mod route;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use hash::HashKey;
+pub use ranges::Ranges;
 pub use rewrite::TargetTooLong;
 pub use route::{Chosen, Forward, Mirror, Route, RouteAction};
 pub use variable::Facts;
