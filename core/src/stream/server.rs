@@ -117,7 +117,7 @@ async fn serve_all<C: Conn, S: Service>(
 }
 
 /// Runs a step of a connection under the eyes of the watchdog.
-fn watched<R>(state: &ConnState, downstream: &Downstream, step: impl FnOnce() -> R) -> R {
+pub(crate) fn watched<R>(state: &ConnState, downstream: &Downstream, step: impl FnOnce() -> R) -> R {
     let Some(load) = state.load() else { return step() };
     let running = load.enter(Work::Connection, downstream.id);
     let result = step();
@@ -376,7 +376,7 @@ async fn run_tunnel<C: Conn>(io: SharedIo<C>, peer: Tunnel) {
     // The request is over and its body source gone: nobody else holds the connection.
     let Ok(io) = Rc::try_unwrap(io) else { return };
     let ServerIo { mut conn, limits, .. } = io.into_inner();
-    tunnel(&mut conn, &mut *peer, limits.tunnel_idle_timeout).await;
+    tunnel(&mut conn, &mut *peer, limits.tunnel_idle_timeout, |_| {}).await;
 }
 
 /// Reads what the service left of the request's body, so that the next request can be found behind it.
