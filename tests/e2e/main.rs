@@ -23,6 +23,7 @@ mod restart;
 mod retries;
 mod routes;
 mod stage;
+mod tcp_proxy;
 mod tls;
 mod upstream;
 mod websocket;

@@ -19,6 +19,8 @@ pub struct Exchange {
     pub request: Request,
     /// The connection it came on.
     pub downstream: Rc<Downstream>,
+    /// What the client speaks, by MOSN's name: `Http1`, or [`RELAYED`].
+    pub protocol: &'static str,
     /// Whether the client offers an upgrade of its connection that may be passed on.
     pub upgrade: bool,
     /// Whether the client takes trailers.
@@ -188,6 +190,7 @@ impl Exchange {
         Self {
             request,
             downstream,
+            protocol: "Http1",
             upgrade: false,
             te_trailers: false,
             started: Instant::now(),
@@ -210,6 +213,9 @@ impl Exchange {
         }
     }
 }
+
+/// The [`protocol`](Exchange::protocol) of a connection whose bytes are nobody's request.
+pub const RELAYED: &str = "TCP";
 
 /// By bit, from the second on.
 const FLAG_NAMES: &[&str] = &["UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "PL", "DC"];

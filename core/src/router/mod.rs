@@ -11,6 +11,7 @@ mod ranges;
 mod redirect;
 mod rewrite;
 mod route;
+mod tcp;
 mod variable;
 mod virtual_host;
 
@@ -18,9 +19,11 @@ use std::fmt;
 use std::time::Duration;
 
 pub use hash::HashKey;
+pub(crate) use hash::source as source_hash;
 pub use ranges::Ranges;
 pub use rewrite::TargetTooLong;
 pub use route::{Chosen, Forward, Mirror, Route, RouteAction};
+pub use tcp::TcpRoutes;
 pub use variable::Facts;
 
 use crate::config::schema::{ClusterId, RouterConfig};

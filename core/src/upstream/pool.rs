@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a connection is idle here or leased to one exchange, never both; idle ones are bounded in number and age.
 
+mod dial;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
@@ -22,6 +24,7 @@ use crate::net::Transport;
 use crate::stream::client::{ClientConn, Home, Lease};
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::MaybeTls;
+pub use dial::{Dialed, Occupied};
 
 /// One host, and this worker's connections to it.
 pub struct HostPool<T: Transport> {
@@ -152,6 +155,7 @@ impl<T: Transport> HostPool<T> {
         if reach.is_counted() {
             let (status, took) = match outcome {
                 Outcome::Answered { status, took } => (status, took),
+                Outcome::Connected { took } => (200, took),
                 _ => (NO_ANSWER, std::time::Duration::ZERO),
             };
             self.host.tally().sample(status, took, reach.shared.now());

@@ -21,11 +21,11 @@ use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
 use crate::message::Downstream;
 use crate::net::{Conn, ListenOptions, Listener, Transport};
 use crate::orders::ListenError;
-use crate::proxy::{Current, Generation, Proxy, Slot, is_same_entrance};
-use crate::snapshot::ListenerConfig;
+use crate::proxy::{Current, Generation, Proxy, Slot, TcpProxy, is_same_entrance};
+use crate::snapshot::{ListenerConfig, Target};
 use crate::stream::server::serve;
 use crate::stream::{ConnState, Wish};
-use crate::telemetry::metrics::DownstreamCounters;
+use crate::telemetry::metrics::{DownstreamCounters, ListenerCounters, WorkerCounters};
 use crate::telemetry::pulse::Work;
 use crate::tls::MaybeTls;
 
@@ -34,9 +34,10 @@ pub(super) struct Entrance<T: Transport> {
     /// Not the same for two entrances of a worker.
     pub(super) id: u32,
     worker: Rc<Worker<T>>,
-    current: Rc<Current<T>>,
+    /// Another one when its connections are to be served in another way.
+    current: RefCell<Rc<Current<T>>>,
     /// Another one when the listener has another name: it is counted under that.
-    proxy: RefCell<Proxy<T>>,
+    service: RefCell<Service<T>>,
     config: RefCell<Arc<ListenerConfig>>,
     tls: RefCell<Option<ServerTls>>,
     limits: RefCell<Rc<Limits>>,
@@ -44,6 +45,12 @@ pub(super) struct Entrance<T: Transport> {
     retired: Cell<bool>,
     retire: Notify,
     accepting: RefCell<Option<JoinHandle<()>>>,
+}
+
+/// What serves the connections of a listener.
+enum Service<T: Transport> {
+    Http(Proxy<T>),
+    Tcp(TcpProxy<T>),
 }
 
 /// Makes the entrances fit a generation that was put in force: those that it has too take it over, those that it lacks are retired, new
@@ -93,9 +100,9 @@ impl<T: Transport> Entrance<T> {
         let current = Rc::new(Current::new(Rc::clone(generation)));
         let entrance = Rc::new(Self {
             id: worker.next_entrance(),
-            proxy: RefCell::new(Proxy::new(Rc::clone(&current), slot, Arc::clone(&worker.counters))),
+            service: RefCell::new(Service::new(&config.target, &current, slot, &worker.counters)),
             worker: Rc::clone(worker),
-            current,
+            current: RefCell::new(current),
             config: RefCell::new(Arc::clone(config)),
             tls: RefCell::new(config.tls.as_deref().cloned()),
             limits: RefCell::new(Rc::new(listener_limits(generation.limits(), &config.config))),
@@ -112,8 +119,14 @@ impl<T: Transport> Entrance<T> {
     /// From now on as the generation has it: new connections in everything, those that are open from their next request on, but for TLS
     /// and limits.
     fn take_over(&self, generation: &Rc<Generation<T>>, slot: Slot, config: &Arc<ListenerConfig>) {
-        self.current.set(Rc::clone(generation));
-        self.proxy.replace(Proxy::new(Rc::clone(&self.current), slot, Arc::clone(&self.worker.counters)));
+        if self.service.borrow().is_for(&config.target) {
+            self.current.borrow().set(Rc::clone(generation));
+        } else {
+            // Those who are in keep the last generation that serves them, and are to go.
+            self.current.replace(Rc::new(Current::new(Rc::clone(generation))));
+            self.worker.ask_to_close(|entrance| entrance == self.id);
+        }
+        self.service.replace(Service::new(&config.target, &self.current.borrow(), slot, &self.worker.counters));
         self.tls.replace(config.tls.as_deref().cloned());
         self.limits.replace(Rc::new(listener_limits(generation.limits(), &config.config)));
         self.config.replace(Arc::clone(config));
@@ -139,6 +152,28 @@ impl<T: Transport> Entrance<T> {
     pub(super) fn close(&self) {
         if let Some(accepting) = &*self.accepting.borrow() {
             accepting.abort();
+        }
+    }
+}
+
+impl<T: Transport> Service<T> {
+    fn new(target: &Target, current: &Rc<Current<T>>, slot: Slot, counters: &Arc<WorkerCounters>) -> Self {
+        let (current, counters) = (Rc::clone(current), Arc::clone(counters));
+        match target {
+            Target::Http(_) => Self::Http(Proxy::new(current, slot, counters)),
+            Target::Tcp(_) => Self::Tcp(TcpProxy::new(current, slot, counters)),
+        }
+    }
+
+    /// Whether it goes on under a generation with this target.
+    fn is_for(&self, target: &Target) -> bool {
+        matches!((self, target), (Self::Http(_), Target::Http(_)) | (Self::Tcp(_), Target::Tcp(_)))
+    }
+
+    fn listener_counters(&self) -> &Arc<ListenerCounters> {
+        match self {
+            Self::Http(proxy) => proxy.listener_counters(),
+            Self::Tcp(proxy) => proxy.listener_counters(),
         }
     }
 }
@@ -182,7 +217,7 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
         let limits = Rc::clone(&entrance.limits.borrow());
         match accepted {
             Ok(conn) => {
-                let listener = Arc::clone(entrance.proxy.borrow().listener_counters());
+                let listener = Arc::clone(entrance.service.borrow().listener_counters());
                 let (state, present) = worker.enter(&limits, (entrance.id, listener), entrance.tls.borrow().is_some());
                 if entrance.retired.get() {
                     state.ask(Wish::Close);
@@ -289,9 +324,12 @@ fn start<T: Transport>(
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
-    let (proxy, is_tls) = (entrance.proxy.borrow().clone(), matches!(conn, MaybeTls::Tls(_)));
+    let is_tls = matches!(conn, MaybeTls::Tls(_));
     // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
-    spawn_local(serve(conn, is_tls, proxy, limits, state, present));
+    match &*entrance.service.borrow() {
+        Service::Http(proxy) => drop(spawn_local(serve(conn, is_tls, proxy.clone(), limits, state, present))),
+        Service::Tcp(proxy) => drop(spawn_local(proxy.clone().serve(conn, state, present))),
+    }
 }
 
 async fn handshake<T: Transport>(
@@ -321,11 +359,11 @@ async fn handshake<T: Transport>(
 /// The limits of a listener: the general ones, and what it says itself.
 fn listener_limits(general: &Limits, listener: &config::Listener) -> Limits {
     let mut limits = general.clone();
-    if let Some(bytes) = listener.proxy.head_bytes_max {
+    if let Some(bytes) = listener.proxy().and_then(|proxy| proxy.head_bytes_max) {
         limits.head_bytes_max = bytes;
         limits.request_line_bytes_max = limits.request_line_bytes_max.min(bytes);
     }
-    if let Some(bytes) = listener.proxy.request_body_bytes_max {
+    if let Some(bytes) = listener.proxy().and_then(|proxy| proxy.request_body_bytes_max) {
         limits.request_body_bytes_max = bytes;
     }
     if let Some(timeout) = listener.idle_timeout {

@@ -19,6 +19,7 @@ pub struct Config {
     clusters: String,
     router: Vec<String>,
     virtual_host: Vec<String>,
+    filter: Option<String>,
     listener_tls: Option<String>,
     listener: Vec<String>,
     limits: Vec<String>,
@@ -41,6 +42,7 @@ impl Config {
             clusters: String::new(),
             router: Vec::new(),
             virtual_host: Vec::new(),
+            filter: None,
             listener_tls: None,
             listener: Vec::new(),
             limits: Vec::new(),
@@ -105,6 +107,19 @@ impl Config {
     pub fn listener(mut self, line: &str) -> Self {
         self.listener.push(format!("        {line}\n"));
         self
+    }
+
+    /// Serves connections by this network filter instead of `proxy`, such as `{type: tcp_proxy, config: {cluster: origins}}`.
+    #[must_use]
+    pub fn filter(mut self, filter: &str) -> Self {
+        self.filter = Some(filter.to_owned());
+        self
+    }
+
+    /// Relays connections to the hosts; `more` are further keys of the filter, such as `idle_timeout: 1s`.
+    #[must_use]
+    pub fn relay(self, more: &str) -> Self {
+        self.filter(&format!("{{type: tcp_proxy, config: {{cluster: origins, {more}}}}}"))
     }
 
     /// Serves TLS with these pairs of certificate and key.
@@ -175,7 +190,7 @@ servers:
         bind_port: true
 {listener}        filter_chains:
           - filters:
-              - {{type: proxy, config: {{downstream_protocol: Http1, router_config_name: web}}}}
+              - {filter}
 {tls}cluster_manager:
   clusters:
     - name: origins
@@ -191,6 +206,7 @@ servers:
             virtual_host = self.virtual_host.concat(),
             clusters = self.clusters,
             listener = self.listener.concat(),
+            filter = self.filter.as_deref().unwrap_or(HTTP),
             tls = self.listener_tls.as_deref().unwrap_or_default(),
             cluster = self.cluster.concat(),
             admin_ip = self.admin.ip(),
@@ -200,3 +216,6 @@ servers:
         )
     }
 }
+
+/// What serves connections where a test says nothing else.
+const HTTP: &str = "{type: proxy, config: {downstream_protocol: Http1, router_config_name: web}}";

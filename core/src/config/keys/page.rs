@@ -89,6 +89,10 @@ fn kind(key: &Key) -> String {
         Kind::Choice(words) => words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", "),
         Kind::Texts => "list of texts".into(),
         Kind::Any => "map".into(),
+        Kind::ByType(types) => {
+            let each = types.iter().map(|(kind, name)| format!("of `{kind}`: `{}`", within(name)));
+            format!("map, {}", each.collect::<Vec<_>>().join(", "))
+        }
         Kind::Map(name) => format!("map: `{}`", within(name)),
         Kind::Maps(name) => format!("list of maps: `{}`", within(name)),
     }

@@ -71,6 +71,8 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("proxy", "fallback_for_unknown_protocol", Error, "bytes of an unknown protocol would be refused, not passed on"),
     row("proxy", "validate_clusters", Warning, "clusters of routes are always checked"),
     row("proxy", "transparent_proxy", Error, "origins would see the gateway's address instead of the client's"),
+    row("tcp_proxy", "stat_prefix", Warning, "statistics go by the listener's name"),
+    row("tcp_proxy", "transparent_proxy", Error, "hosts would see the gateway's address instead of the client's"),
     row("proxy_extend", "Http2", Warning, "HTTP/2 is not served"),
     row("proxy_extend", "bolt", Warning, "the protocol is not served"),
     row("proxy_extend", "boltv2", Warning, "the protocol is not served"),
@@ -205,11 +207,10 @@ pub(crate) const STREAM_FILTERS: &[Variant] = &[
     variant("health_check", Warning, "health checks are passed on like any other request"),
 ];
 
-/// The network filters of MOSN (`filters[].type`) but `proxy`; none runs yet.
+/// The network filters of MOSN (`filters[].type`) that do not run yet.
 #[rustfmt::skip]
 pub(crate) const NETWORK_FILTERS: &[Variant] = &[
     // tidy: table
-    variant("tcp_proxy", Error, "connections would not be relayed"),
     variant("udp_proxy", Error, "datagrams would not be relayed"),
     variant("grpc", Error, "the service would not be served"),
     variant("tunnel", Error, "agents could not connect"),

@@ -11,8 +11,8 @@ use super::routing::{
     METADATA_MATCH, MIRROR, PATTERN, REDIRECT, REGEX_REWRITE, RETRY_BACK_OFF, RETRY_BUDGET, RETRY_POLICY, ROUTE,
     ROUTE_ACTION, ROUTER, VARIABLE_MATCH, VIRTUAL_HOST, WEIGHTED, WEIGHTED_CLUSTER,
 };
-use super::{Key, Kind, Section, filters};
-use Kind::{Address, Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
+use super::{Key, Kind, Section, filters, network};
+use Kind::{Address, Any, Bool, ByType, Choice, Duration, Map, Maps, Number, Pem, Size, Text, Texts};
 
 pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { name, kind, default, meaning }
@@ -60,6 +60,17 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[0].filters[0].config", keys: PROXY },
     Section { name: "proxy_extend", path: "….filters[0].config.extend_config", keys: PROXY_EXTEND },
     Section { name: "proxy_http1", path: "….filters[0].config.extend_config.Http1", keys: PROXY_HTTP1 },
+    Section { name: "tcp_proxy", path: "tcp_proxy: filter_chains[0].filters[0].config", keys: network::TCP_PROXY },
+    Section {
+        name: "tcp_route",
+        path: "tcp_proxy: filter_chains[0].filters[0].config.routes[]",
+        keys: network::TCP_ROUTE,
+    },
+    Section {
+        name: "cidr_range",
+        path: "tcp_proxy: ….config.routes[].SourceAddrs[], DestinationAddrs[]",
+        keys: network::CIDR_RANGE,
+    },
     Section { name: "router", path: "servers[0].routers[]", keys: ROUTER },
     Section { name: "virtual_host", path: "servers[0].routers[].virtual_hosts[]", keys: VIRTUAL_HOST },
     Section { name: "route", path: "servers[0].routers[].virtual_hosts[].routers[]", keys: ROUTE },
@@ -261,11 +272,13 @@ const FILTER_CHAIN: &[Key] = &[
         "",
         "TLS with several certificates, chosen by the name the client asks for (SNI).",
     ),
-    key("filters", Maps("filter"), "", "Exactly one, of type `proxy`."),
+    key("filters", Maps("filter"), "", "Exactly one: what happens to a connection."),
 ];
 
-const FILTER: &[Key] =
-    &[key("type", Text, "", "`proxy`. Required."), key("config", Map("proxy"), "", "The filter's own configuration.")];
+const FILTER: &[Key] = &[
+    key("type", Text, "", "`proxy`: HTTP. `tcp_proxy`: bytes both ways, to a host of a cluster. Required."),
+    key("config", ByType(&[("proxy", "proxy"), ("tcp_proxy", "tcp_proxy")]), "", "The filter's own configuration."),
+];
 
 const PROXY: &[Key] = &[
     key(

@@ -19,6 +19,7 @@ mod route;
 mod route_action;
 mod route_match;
 mod server;
+mod tcp_proxy;
 mod tls;
 
 use std::path::PathBuf;
