@@ -17,6 +17,7 @@ mod limits;
 mod metrics;
 mod overload;
 mod peers;
+mod proxy_protocol;
 mod refusals;
 mod reload;
 mod restart;

@@ -17,6 +17,7 @@ mod mirror;
 pub mod network;
 mod payload_limit;
 mod per_route;
+mod proxy_protocol;
 mod set;
 mod share;
 

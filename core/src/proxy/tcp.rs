@@ -15,8 +15,10 @@ use super::access_log::AccessLogs;
 use super::counts::Counts;
 use super::error::{Error, ErrorKind, Retry};
 use super::{Current, Generation, Slot};
+use crate::codec::proxy_protocol::{Version, encode};
+use crate::config::schema::ProxyHeader;
 use crate::message::{Body, Downstream, Exchange, Head, HttpHead, RELAYED, Request, ResponseFlags, next_conn_id};
-use crate::net::{Conn, Transport};
+use crate::net::{Address, Conn, Transport};
 use crate::router::source_hash;
 use crate::stream::ConnState;
 use crate::stream::server::watched;
@@ -62,11 +64,14 @@ impl<T: Transport> TcpProxy<T> {
     }
 
     /// Relays one connection until both sides have ended. `guard` lives as long as it.
-    pub async fn serve(self, mut conn: MaybeTls<T::Conn>, state: Rc<ConnState>, guard: impl Sized) {
+    pub async fn serve(
+        self,
+        mut conn: MaybeTls<T::Conn>,
+        downstream: Rc<Downstream>,
+        state: Rc<ConnState>,
+        guard: impl Sized,
+    ) {
         let _guard = guard;
-        let is_tls = matches!(conn, MaybeTls::Tls(_));
-        let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-        let downstream = Rc::new(Downstream { id: next_conn_id(), peer, local, is_tls });
         // On the heap, as is the way to the host: an idle connection holds neither.
         let mut record = Box::new(Record::new(&downstream, self.current.get().logs(self.listener)));
         let opened = {
@@ -91,19 +96,21 @@ impl<T: Transport> TcpProxy<T> {
     async fn open(&self, x: &mut Exchange) -> Result<Far<T>, Error> {
         let generation = self.current.get();
         let (config, routes) = generation.tcp_proxy(self.listener).ok_or_else(Error::no_route)?;
-        let Downstream { peer, local, .. } = &*x.downstream;
+        let downstream = Rc::clone(&x.downstream);
+        let Downstream { peer, local, .. } = &*downstream;
         let chosen = routes.route(peer, local, || generation.draw());
         let (cluster, metadata) = chosen.ok_or_else(Error::no_route)?;
         let (cluster, hash) = (generation.cluster(cluster), source_hash(peer));
         if x.wanted.route {
             cluster.name().clone_into(&mut x.notes_mut().cluster);
         }
+        let preface = config.proxy_header.map(|header| preface(header, peer, local)).unwrap_or_default();
         let (mut tried, mut permit) = (Vec::new(), None);
         loop {
             x.attempts += 1;
             let host = cluster.pick(&Wish { hash, metadata, tried: &tried, destination: None })?;
             x.upstream_host = Some(Rc::clone(host.name()));
-            match host.dial().await {
+            match host.dial(&preface).await {
                 Ok(dialed) => {
                     note(x, &dialed);
                     return Ok(Far { dialed, idle_timeout: idle_timeout(&generation, self.listener) });
@@ -199,6 +206,15 @@ impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record").field("downstream", &self.x.downstream).finish_non_exhaustive()
     }
+}
+
+/// The header that tells a host whose connection it is.
+fn preface(header: ProxyHeader, peer: &Address, local: &Address) -> Vec<u8> {
+    let version = match header {
+        ProxyHeader::V1 => Version::V1,
+        ProxyHeader::V2 => Version::V2,
+    };
+    encode(version, peer.inet(), local.inet())
 }
 
 /// What a log may want of the connection to the host.

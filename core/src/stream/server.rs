@@ -62,9 +62,24 @@ pub fn serve<C: Conn, S: Service>(
     state: Rc<ConnState>,
     guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
-    // Not in the future itself: an async function would keep room for the connection beside the place it is moved to.
     let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
     let downstream = Rc::new(Downstream { id: next_conn_id(), peer, local, is_tls });
+    serve_for(conn, downstream, service, limits, state, guard)
+}
+
+/// The same for a connection of which more is known than its socket says.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_for<C: Conn, S: Service>(
+    conn: C,
+    downstream: Rc<Downstream>,
+    service: S,
+    limits: Rc<Limits>,
+    state: Rc<ConnState>,
+    guard: impl Sized,
+) -> impl Future<Output = io::Result<Ended<C>>> {
+    // Not in the future itself: an async function would keep room for the connection beside the place it is moved to.
     let decoder = RequestDecoder::new(CodecLimits::from(&*limits));
     let io = Rc::new(RefCell::new(ServerIo {
         conn,

@@ -186,7 +186,7 @@ impl<T: Transport> HostPool<T> {
             }
         };
         // Boxed: it is large, and most requests find a connection.
-        match Box::pin(self.open(&reach)).await {
+        match Box::pin(self.open(&reach, b"")).await {
             Ok(conn) => {
                 std::mem::forget((place, entered));
                 self.counts.opened();
@@ -246,9 +246,9 @@ impl<T: Transport> HostPool<T> {
     }
 
     /// Opens a connection, and takes the time of it.
-    async fn open(&self, reach: &Reach<T>) -> Result<MaybeTls<T::Conn>, ConnectError> {
+    async fn open(&self, reach: &Reach<T>, preface: &[u8]) -> Result<MaybeTls<T::Conn>, ConnectError> {
         let begun = Instant::now();
-        let conn = reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout()).await?;
+        let conn = reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout(), preface).await?;
         self.counters().connect_time.note(begun.elapsed());
         Ok(conn)
     }

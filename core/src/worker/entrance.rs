@@ -18,12 +18,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{Present, Worker};
 use crate::config::{Limits, schema as config};
 use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
-use crate::message::Downstream;
+use crate::message::{Downstream, next_conn_id};
 use crate::net::{Conn, ListenOptions, Listener, Transport};
 use crate::orders::ListenError;
 use crate::proxy::{Current, Generation, Proxy, Slot, TcpProxy, is_same_entrance};
 use crate::snapshot::{ListenerConfig, Target};
-use crate::stream::server::serve;
+use crate::stream::server::serve_for;
 use crate::stream::{ConnState, Wish};
 use crate::telemetry::metrics::{DownstreamCounters, ListenerCounters, WorkerCounters};
 use crate::telemetry::pulse::Work;
@@ -41,7 +41,8 @@ pub(super) struct Entrance<T: Transport> {
     config: RefCell<Arc<ListenerConfig>>,
     tls: RefCell<Option<ServerTls>>,
     limits: RefCell<Rc<Limits>>,
-    filters: ConnectionFilters,
+    /// For who comes from now on.
+    filters: RefCell<Rc<ConnectionFilters>>,
     retired: Cell<bool>,
     retire: Notify,
     accepting: RefCell<Option<JoinHandle<()>>>,
@@ -106,7 +107,7 @@ impl<T: Transport> Entrance<T> {
             config: RefCell::new(Arc::clone(config)),
             tls: RefCell::new(config.tls.as_deref().cloned()),
             limits: RefCell::new(Rc::new(listener_limits(generation.limits(), &config.config))),
-            filters: ConnectionFilters::default(),
+            filters: RefCell::new(Rc::new(ConnectionFilters::new(&config.config, generation.limits()))),
             retired: Cell::new(false),
             retire: Notify::new(),
             accepting: RefCell::default(),
@@ -128,6 +129,7 @@ impl<T: Transport> Entrance<T> {
         }
         self.service.replace(Service::new(&config.target, &self.current.borrow(), slot, &self.worker.counters));
         self.tls.replace(config.tls.as_deref().cloned());
+        self.filters.replace(Rc::new(ConnectionFilters::new(&config.config, generation.limits())));
         self.limits.replace(Rc::new(listener_limits(generation.limits(), &config.config)));
         self.config.replace(Arc::clone(config));
     }
@@ -247,16 +249,21 @@ fn admit<T: Transport>(
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
-    let tls = entrance.tls.borrow().clone();
-    if tls.is_none() && entrance.filters.is_empty() {
-        start(entrance, MaybeTls::Plain(conn), limits, state, present);
+    let (tls, filters) = (entrance.tls.borrow().clone(), Rc::clone(&entrance.filters.borrow()));
+    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
+    let downstream = Downstream { id: next_conn_id(), peer, local, is_tls: tls.is_some() };
+    if tls.is_none() && filters.is_empty() {
+        start(entrance, MaybeTls::Plain(conn), downstream, limits, state, present);
         return;
     }
     // A task of its own for what comes before the first request: it is far larger than what an idle connection should hold.
     let entrance = Rc::clone(entrance);
     spawn_local(async move {
-        let (mut conn, mut present) = (conn, present);
-        if !entrance.filters.is_empty() && !screen(&mut conn, &entrance, (&limits, tls.is_some()), &mut present).await {
+        let (mut conn, mut present, mut downstream) = (conn, present, downstream);
+        if !filters.is_empty() && !screen(&mut conn, &filters, &limits, &mut downstream, &mut present).await {
+            present.listener.connection_refused.inc();
+            // Whatever it sent, nobody is to read an answer into it.
+            conn.abort();
             return;
         }
         let conn = match &tls {
@@ -264,7 +271,7 @@ fn admit<T: Transport>(
             Some(tls) => handshake(conn, tls, &entrance, &limits).await,
         };
         if let Some(conn) = conn {
-            start(&entrance, conn, limits, state, present);
+            start(&entrance, conn, downstream, limits, state, present);
         }
     });
 }
@@ -272,19 +279,21 @@ fn admit<T: Transport>(
 /// Shows a connection to the filters that come before the codec; says whether it may go on.
 async fn screen<T: Transport>(
     conn: &mut T::Conn,
-    entrance: &Entrance<T>,
-    (limits, is_tls): (&Limits, bool),
+    filters: &Rc<ConnectionFilters>,
+    limits: &Limits,
+    downstream: &mut Downstream,
     present: &mut Present<T>,
 ) -> bool {
-    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-    let mut downstream = Downstream { id: 0, peer, local, is_tls };
-    let first_bytes = look_at_first_bytes(conn, &entrance.filters, &mut downstream, limits.head_bytes_max);
+    let bytes_max = limits.head_bytes_max.max(limits.proxy_header_bytes_max);
+    let first_bytes = look_at_first_bytes(conn, filters, downstream, bytes_max);
     let passed = timeout(limits.head_timeout, first_bytes).await.unwrap_or(false);
-    if !passed || entrance.filters.on_connection(&downstream) == Flow::Stop {
+    if !passed || filters.on_connection(downstream) == Flow::Stop {
         return false;
     }
-    entrance.filters.on_event(&downstream, Event::Accepted);
-    present.watched = Some(Box::new((entrance.filters.clone(), downstream)));
+    if !filters.network.is_empty() {
+        filters.on_event(downstream, Event::Accepted);
+        present.watched = Some(Box::new((ConnectionFilters::clone(filters), downstream.clone())));
+    }
     true
 }
 
@@ -295,6 +304,9 @@ async fn look_at_first_bytes<C: Conn>(
     bytes_max: usize,
 ) -> bool {
     for filter in &filters.listener {
+        if !filter.wants(downstream) {
+            continue;
+        }
         let mut known = 0;
         loop {
             let look = poll_fn(|cx| {
@@ -320,15 +332,16 @@ async fn look_at_first_bytes<C: Conn>(
 fn start<T: Transport>(
     entrance: &Rc<Entrance<T>>,
     conn: MaybeTls<T::Conn>,
+    downstream: Downstream,
     limits: Rc<Limits>,
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
-    let is_tls = matches!(conn, MaybeTls::Tls(_));
+    let downstream = Rc::new(downstream);
     // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
     match &*entrance.service.borrow() {
-        Service::Http(proxy) => drop(spawn_local(serve(conn, is_tls, proxy.clone(), limits, state, present))),
-        Service::Tcp(proxy) => drop(spawn_local(proxy.clone().serve(conn, state, present))),
+        Service::Http(proxy) => drop(spawn_local(serve_for(conn, downstream, proxy.clone(), limits, state, present))),
+        Service::Tcp(proxy) => drop(spawn_local(proxy.clone().serve(conn, downstream, state, present))),
     }
 }
 

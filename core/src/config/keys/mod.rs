@@ -14,7 +14,7 @@ mod working;
 
 pub use json_schema::json_schema;
 pub use page::reference_page;
-pub(super) use planned::{CLUSTER_TYPES, NETWORK_FILTERS, STREAM_FILTERS, Variant};
+pub(super) use planned::{CLUSTER_TYPES, LISTENER_FILTERS, NETWORK_FILTERS, STREAM_FILTERS, Variant};
 use planned::{INNER, PLANNED};
 use working::SECTIONS;
 

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::{access_log, filter as stream_filter, route, tcp_proxy, the_only, tls};
+use super::{access_log, filter as stream_filter, listener_filter, route, tcp_proxy, the_only, tls};
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
@@ -42,6 +42,7 @@ pub(super) fn listener(
         bind_port,
         idle_timeout: fields.duration(r, "connection_idle_timeout"),
         access_logs: fields.list(r, "access_logs", |r, node| access_log::access_log(r, node, log_roller)),
+        listener_filters: fields.list(r, "listener_filters", listener_filter::listener_filter),
         filters: fields.list(r, "stream_filters", stream_filter::stream_filter),
         tls: chain.tls,
         filter: match chain.filter? {

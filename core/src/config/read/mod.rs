@@ -14,6 +14,7 @@ mod flow_control;
 mod health;
 mod limits;
 mod listener;
+mod listener_filter;
 mod metrics;
 mod route;
 mod route_action;

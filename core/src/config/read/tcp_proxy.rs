@@ -4,7 +4,7 @@
 
 use super::route_action::weighted_cluster;
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{ClusterChoice, IpNetwork, TcpProxy, TcpRoute};
+use crate::config::schema::{ClusterChoice, IpNetwork, ProxyHeader, TcpProxy, TcpRoute};
 use crate::config::tree::Node;
 
 pub(super) fn tcp_proxy(r: &mut Reader, node: &Node) -> Option<TcpProxy> {
@@ -28,6 +28,7 @@ pub(super) fn tcp_proxy(r: &mut Reader, node: &Node) -> Option<TcpProxy> {
     Some(TcpProxy {
         routes,
         idle_timeout: fields.duration(r, "idle_timeout"),
+        proxy_header: fields.choice(r, "proxy_protocol", PROXY_HEADERS).flatten(),
         attempts_max: fields.number(r, "max_connect_attempts", 1..=100).unwrap_or(ATTEMPTS_DEFAULT),
     })
 }
@@ -72,7 +73,7 @@ fn cluster(r: &mut Reader, fields: &Fields<'_>, keys: &[&str]) -> Option<Cluster
     Some(ClusterChoice::Name { name, origin })
 }
 
-fn network(r: &mut Reader, node: &Node) -> Option<IpNetwork> {
+pub(super) fn network(r: &mut Reader, node: &Node) -> Option<IpNetwork> {
     let text = r.text(node)?;
     let network = IpNetwork::parse(&text);
     if network.is_none() {
@@ -112,6 +113,9 @@ fn port_ranges(r: &mut Reader, node: &Node) -> Option<Vec<(u16, u16)>> {
     }
     ranges
 }
+
+const PROXY_HEADERS: &[(&str, Option<ProxyHeader>)] =
+    &[("off", None), ("v1", Some(ProxyHeader::V1)), ("v2", Some(ProxyHeader::V2))];
 
 /// Hosts that are tried where the file does not say, as in MOSN.
 const ATTEMPTS_DEFAULT: u32 = 3;

@@ -23,6 +23,8 @@ pub struct Listener {
     pub idle_timeout: Option<Duration>,
     /// `access_logs`.
     pub access_logs: Vec<AccessLog>,
+    /// `listener_filters`, in order.
+    pub listener_filters: Vec<ListenerFilter>,
     /// `stream_filters`, in order.
     pub filters: Vec<FilterConfig>,
     /// `filter_chains[0].tls_context` or `tls_context_set`, those that are on. Empty: plain text.
@@ -44,6 +46,25 @@ pub struct AccessLog {
     pub roller: LogRoller,
 }
 
+/// One entry of `listener_filters`: what looks at the first bytes of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerFilter {
+    /// `proxy_protocol`: they say whose connection it is.
+    ProxyProtocol {
+        /// `trusted_sources`: who says so, and must; the connections of others are their own. None: everybody.
+        trusted: Option<Vec<IpNetwork>>,
+    },
+}
+
+/// `proxy_protocol` of a [`TcpProxy`]: how the host is told whose connection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `v1`: in text.
+    V1,
+    /// `v2`: in binary.
+    V2,
+}
+
 /// The network filter: what happens to a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkFilter {
@@ -62,6 +83,8 @@ pub struct TcpProxy {
     pub idle_timeout: Option<Duration>,
     /// `max_connect_attempts`.
     pub attempts_max: u32,
+    /// `proxy_protocol`; None: the host is not told.
+    pub proxy_header: Option<ProxyHeader>,
 }
 
 /// One entry of `routes` of a [`TcpProxy`].

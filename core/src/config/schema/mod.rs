@@ -26,7 +26,7 @@ pub use filter::{
 };
 pub use forwarded::Forwarded;
 pub use health::{Health, HttpProbe, Outlier, Probe, SuccessRate};
-pub use listener::{AccessLog, Listener, NetworkFilter, Proxy, TcpProxy, TcpRoute};
+pub use listener::{AccessLog, Listener, ListenerFilter, NetworkFilter, Proxy, ProxyHeader, TcpProxy, TcpRoute};
 pub use pattern::{Pattern, PatternError};
 pub use route::{
     Edits, FieldAdd, FieldMatch, Match, PathMatch, Route, RouterConfig, ValueMatch, VariableMatch, VirtualHost,

@@ -25,11 +25,11 @@ pub struct Dialed<T: Transport> {
 pub struct Occupied<T: Transport>(Rc<HostPool<T>>);
 
 impl<T: Transport> HostPool<T> {
-    /// Opens a connection that is used once, within the cluster's bound of connections.
+    /// Opens a connection that is used once, within the cluster's bound of connections. `preface` is sent before all else, TLS too.
     ///
     /// # Errors
     /// When it can't be opened in time, or the bound is reached.
-    pub async fn dial(self: &Rc<Self>) -> Result<Dialed<T>, ConnectError> {
+    pub async fn dial(self: &Rc<Self>, preface: &[u8]) -> Result<Dialed<T>, ConnectError> {
         let reach = Rc::clone(&self.reach.borrow());
         let place = match self.place(&reach, true).await? {
             Got::Place(place) => place,
@@ -42,7 +42,7 @@ impl<T: Transport> HostPool<T> {
         };
         let begun = Instant::now();
         // Boxed: it is large, and what it opens may stay for long.
-        match Box::pin(self.open(&reach)).await {
+        match Box::pin(self.open(&reach, preface)).await {
             Ok(conn) => {
                 std::mem::forget(place);
                 self.counts.opened();
