@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ferrogate_core::net::{Address, Conn, Detached, ROOM_BYTES_MAX};
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -288,18 +289,30 @@ impl Conn for KernelConn {
 
 impl Io {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(into);
-        ready!(match self {
-            Self::Tcp(s) => Pin::new(s).poll_read(cx, &mut into),
-            Self::Unix(s) => Pin::new(s).poll_read(cx, &mut into),
+        match self {
+            Self::Tcp(s) => loop {
+                ready!(s.poll_read_ready(cx))?;
+                if let Some(read) = once(s, Interest::READABLE, into.len(), || recv(&*s, &mut *into)) {
+                    return Poll::Ready(read);
+                }
+            },
+            Self::Unix(s) => {
+                let mut into = ReadBuf::new(into);
+                ready!(Pin::new(s).poll_read(cx, &mut into))?;
+                Poll::Ready(Ok(into.filled().len()))
+            }
             Self::Aborted => Poll::Ready(Err(aborted())),
-        })?;
-        Poll::Ready(Ok(into.filled().len()))
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(s) => Pin::new(s).poll_write(cx, bytes),
+            Self::Tcp(s) => loop {
+                ready!(s.poll_write_ready(cx))?;
+                if let Some(written) = once(s, Interest::WRITABLE, bytes.len(), || send(&*s, bytes)) {
+                    return Poll::Ready(written);
+                }
+            },
             Self::Unix(s) => Pin::new(s).poll_write(cx, bytes),
             Self::Aborted => Poll::Ready(Err(aborted())),
         }
@@ -344,6 +357,39 @@ impl Bulk {
 
 fn aborted() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
+}
+
+/// Makes a call for `wish` bytes at a socket that is ready. None: it was not, or the call was interrupted.
+///
+/// A call that moved fewer has emptied or filled the socket: the next one waits, without asking the kernel in vain (as tokio's own does).
+fn once(
+    socket: &TcpStream,
+    interest: Interest,
+    wish: usize,
+    call: impl FnOnce() -> io::Result<usize>,
+) -> Option<io::Result<usize>> {
+    let mut moved = None;
+    let result = socket.try_io(interest, || match call() {
+        Ok(n) if 0 < n && n < wish => {
+            moved = Some(n);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        result => result,
+    });
+    match result {
+        _ if moved.is_some() => moved.map(Ok),
+        Err(e) if is_to_repeat(&e) => None,
+        result => Some(result),
+    }
+}
+
+/// Straight to the kernel: with threads about, the C library's calls are points of cancellation, which costs a relayed request 3 % of its time.
+fn recv(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(socket, into, RecvFlags::empty())?.1)
+}
+
+fn send(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
 }
 
 /// Whether a call has to wait for the socket, or was interrupted.
