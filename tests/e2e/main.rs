@@ -26,5 +26,6 @@ mod routes;
 mod stage;
 mod tcp_proxy;
 mod tls;
+mod tls_inspector;
 mod upstream;
 mod websocket;

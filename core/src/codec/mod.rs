@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** never does I/O, never allocates per byte, and gives the same frames however its input is split.
 
+pub mod client_hello;
 pub mod http1;
 pub mod proxy_protocol;
 

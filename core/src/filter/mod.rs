@@ -20,6 +20,7 @@ mod per_route;
 mod proxy_protocol;
 mod set;
 mod share;
+mod tls_inspector;
 
 use std::fmt;
 use std::future::Future;

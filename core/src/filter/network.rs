@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use super::proxy_protocol::ProxyProtocol;
+use super::tls_inspector::TlsInspector;
 use crate::config::{Limits, schema};
 use crate::message::Downstream;
 
@@ -80,6 +81,7 @@ impl ConnectionFilters {
             schema::ListenerFilter::ProxyProtocol { trusted } => {
                 Rc::new(ProxyProtocol::new(trusted.as_deref(), limits)) as Rc<dyn ListenerFilter>
             }
+            schema::ListenerFilter::TlsInspector => Rc::new(TlsInspector::new(limits)),
         };
         Self { listener: listener.listener_filters.iter().map(make).collect(), network: Vec::new() }
     }

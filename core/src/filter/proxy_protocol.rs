@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     fn downstream(peer: &str) -> Downstream {
-        Downstream { id: 1, peer: peer.parse().unwrap(), local: "10.0.0.9:80".parse().unwrap(), is_tls: false }
+        Downstream::new(1, peer.parse().unwrap(), "10.0.0.9:80".parse().unwrap(), false)
     }
 
     #[test]

@@ -169,6 +169,16 @@ pub struct Downstream {
     pub local: Address,
     /// Whether it came over TLS.
     pub is_tls: bool,
+    /// The name that the client asked for in TLS, in lower case, where somebody looked.
+    pub server_name: Option<Box<str>>,
+}
+
+impl Downstream {
+    /// What a socket says of it.
+    #[must_use]
+    pub fn new(id: u64, peer: Address, local: Address, is_tls: bool) -> Self {
+        Self { id, peer, local, is_tls, server_name: None }
+    }
 }
 
 impl Exchange {

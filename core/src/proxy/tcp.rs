@@ -98,7 +98,7 @@ impl<T: Transport> TcpProxy<T> {
         let (config, routes) = generation.tcp_proxy(self.listener).ok_or_else(Error::no_route)?;
         let downstream = Rc::clone(&x.downstream);
         let Downstream { peer, local, .. } = &*downstream;
-        let chosen = routes.route(peer, local, || generation.draw());
+        let chosen = routes.route(&downstream, || generation.draw());
         let (cluster, metadata) = chosen.ok_or_else(Error::no_route)?;
         let (cluster, hash) = (generation.cluster(cluster), source_hash(peer));
         if x.wanted.route {

@@ -166,8 +166,7 @@ cluster_manager:
             assert!(head.append(name, value.as_bytes()), "{name}: {value}");
         }
         let address = |text: &str| text.parse::<Address>().unwrap();
-        let downstream =
-            Downstream { id: 1, peer: address("192.0.2.7:4000"), local: address("192.0.2.1:80"), is_tls: false };
+        let downstream = Downstream::new(1, address("192.0.2.7:4000"), address("192.0.2.1:80"), false);
         Exchange::new(Request { head: Head::Http(head), body: Body::Empty }, Rc::new(downstream))
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::ranges::Ranges;
 use super::route::{Chosen, ClusterChoice};
 use super::{Resolve, UnknownCluster};
-use crate::config::Address;
-use crate::config::schema::{self, ClusterId, MetadataMatch};
+use crate::config::schema::{self, ClusterId, HostPattern, MetadataMatch};
+use crate::message::Downstream;
 
 /// The routes of a `tcp_proxy` filter.
 #[derive(Debug, PartialEq)]
@@ -20,6 +20,8 @@ struct TcpRoute {
     cluster: ClusterChoice,
     source: Side,
     destination: Side,
+    /// Empty: all.
+    names: Box<[HostPattern]>,
 }
 
 /// What a route says of one end of a connection. Empty: nothing.
@@ -44,6 +46,7 @@ impl TcpRoutes {
                     addresses: Ranges::new(&route.destinations),
                     ports: (*route.destination_ports).into(),
                 },
+                names: (*route.server_names).into(),
             })
         };
         config.routes.iter().map(route).collect::<Result<_, _>>().map(Self)
@@ -53,18 +56,32 @@ impl TcpRoutes {
     #[must_use]
     pub fn route(
         &self,
-        source: &Address,
-        destination: &Address,
+        downstream: &Downstream,
         draw: impl FnOnce() -> u64,
     ) -> Option<(ClusterId, Option<&MetadataMatch>)> {
-        let (source, destination) = (source.inet(), destination.inet());
-        let fits = |route: &&TcpRoute| route.source.takes(source) && route.destination.takes(destination);
+        let (source, destination) = (downstream.peer.inet(), downstream.local.inet());
+        let name = downstream.server_name.as_deref();
+        let fits = |route: &&TcpRoute| {
+            route.source.takes(source) && route.destination.takes(destination) && takes_name(&route.names, name)
+        };
         match self.0.iter().find(fits)?.cluster.choose(None, draw) {
             Chosen::Cluster(id, metadata) => Some((id, metadata)),
             // The reader makes no such route.
             Chosen::Named(..) => None,
         }
     }
+}
+
+/// Whether one of these is the name that a client asks for.
+fn takes_name(names: &[HostPattern], asked: Option<&str>) -> bool {
+    let is = |asked: &str| {
+        names.iter().any(|name| match name {
+            HostPattern::Default => true,
+            HostPattern::Exact(name) => name == asked,
+            HostPattern::Suffix(suffix) => asked.len() > suffix.len() && asked.ends_with(suffix.as_str()),
+        })
+    };
+    names.is_empty() || asked.is_some_and(is)
 }
 
 impl Side {
@@ -83,7 +100,7 @@ mod tests {
 
     fn routes(text: &str) -> TcpRoutes {
         let file = format!(
-            "servers: [{{listeners: [{{address: :1, filter_chains: [{{filters: [{{type: tcp_proxy, config: {text}}}]}}]}}]}}]\n\
+            "servers: [{{listeners: [{{address: :1, listener_filters: [{{type: tls_inspector}}], filter_chains: [{{filters: [{{type: tcp_proxy, config: {text}}}]}}]}}]}}]\n\
              cluster_manager: {{clusters: [{{name: \"0\"}}, {{name: \"1\"}}, {{name: \"2\"}}, {{name: \"3\"}}]}}\n"
         );
         let config = Config::parse(&file, "t").unwrap_or_else(|found| panic!("{found:?}")).0;
@@ -92,8 +109,11 @@ mod tests {
     }
 
     fn to(routes: &TcpRoutes, from: &str, at: &str) -> Option<u32> {
-        let (from, at) = (from.parse().unwrap(), at.parse().unwrap());
-        routes.route(&from, &at, || 0).map(|(id, _)| id.0)
+        routes.route(&downstream(from, at), || 0).map(|(id, _)| id.0)
+    }
+
+    fn downstream(from: &str, at: &str) -> Downstream {
+        Downstream::new(1, from.parse().unwrap(), at.parse().unwrap(), false)
     }
 
     #[test]
@@ -124,8 +144,30 @@ mod tests {
         assert_eq!(to(&routes("{cluster: \"3\"}"), "unix:/a", "unix:/b"), Some(3));
         let shared =
             routes("{weighted_clusters: [{cluster: {name: \"1\", weight: 1}}, {cluster: {name: \"2\", weight: 3}}]}");
-        let (from, at) = ("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap());
-        let clusters = (0..4).map(|n| shared.route(&from, &at, || n).unwrap().0.0);
+        let anybody = downstream("10.0.0.1:1", "10.0.0.2:2");
+        let clusters = (0..4).map(|n| shared.route(&anybody, || n).unwrap().0.0);
         assert_eq!(clusters.collect::<Vec<_>>(), [1, 2, 2, 2]);
+    }
+
+    #[test]
+    fn names_that_clients_ask_for_decide() {
+        let routes = routes(
+            "{routes: [{cluster: \"0\", server_names: [Shop.example]}, {cluster: \"1\", server_names: [\"*.example\", a.test]}, \
+             {cluster: \"2\"}]}",
+        );
+        for (name, cluster) in [
+            (Some("shop.example"), 0),
+            (Some("a.shop.example"), 1),
+            (Some("other.example"), 1),
+            (Some("example"), 2),
+            (Some(".example"), 2),
+            (Some("a.test"), 1),
+            (Some("b.test"), 2),
+            (None, 2),
+        ] {
+            let mut client = downstream("10.0.0.1:1", "10.0.0.2:2");
+            client.server_name = name.map(Into::into);
+            assert_eq!(routes.route(&client, || 0).map(|(id, _)| id.0), Some(cluster), "{name:?}");
+        }
     }
 }

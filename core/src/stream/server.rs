@@ -63,7 +63,7 @@ pub fn serve<C: Conn, S: Service>(
     guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
     let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-    let downstream = Rc::new(Downstream { id: next_conn_id(), peer, local, is_tls });
+    let downstream = Rc::new(Downstream::new(next_conn_id(), peer, local, is_tls));
     serve_for(conn, downstream, service, limits, state, guard)
 }
 

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Present, Worker};
+use crate::codec::client_hello::begins_tls;
 use crate::config::{Limits, schema as config};
 use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
 use crate::message::{Downstream, next_conn_id};
@@ -251,7 +252,8 @@ fn admit<T: Transport>(
 ) {
     let (tls, filters) = (entrance.tls.borrow().clone(), Rc::clone(&entrance.filters.borrow()));
     let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-    let downstream = Downstream { id: next_conn_id(), peer, local, is_tls: tls.is_some() };
+    let downstream = Downstream::new(next_conn_id(), peer, local, tls.is_some());
+    let inspects = tls.is_some() && entrance.config.borrow().config.inspector;
     if tls.is_none() && filters.is_empty() {
         start(entrance, MaybeTls::Plain(conn), downstream, limits, state, present);
         return;
@@ -266,14 +268,29 @@ fn admit<T: Transport>(
             conn.abort();
             return;
         }
+        let in_clear = if inspects { is_in_clear(&mut conn, &limits).await } else { Some(false) };
+        let tls = match in_clear {
+            Some(in_clear) => tls.filter(|_| !in_clear),
+            None => return,
+        };
+        downstream.is_tls = tls.is_some();
         let conn = match &tls {
             None => Some(MaybeTls::Plain(conn)),
             Some(tls) => handshake(conn, tls, &entrance, &limits).await,
         };
         if let Some(conn) = conn {
+            if let Some(name) = conn.info().and_then(|info| info.sni) {
+                downstream.server_name = Some(name.into());
+            }
             start(&entrance, conn, downstream, limits, state, present);
         }
     });
+}
+
+/// Whether a client that may speak either speaks no TLS. None: it says nothing in `head_timeout`, or is gone.
+async fn is_in_clear<C: Conn>(conn: &mut C, limits: &Limits) -> Option<bool> {
+    let look = poll_fn(|cx| conn.poll_read_with(cx, 0, |bytes| (0, (!bytes.is_empty()).then(|| !begins_tls(bytes)))));
+    timeout(limits.head_timeout, look).await.ok()?.ok()?
 }
 
 /// Shows a connection to the filters that come before the codec; says whether it may go on.

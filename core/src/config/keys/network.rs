@@ -25,6 +25,12 @@ pub(super) const LISTENER: &[Key] = &[
         "TLS and what happens to a connection. Exactly one chain, or none where the routes are inline.",
     ),
     key(
+        "inspector",
+        Bool,
+        "false",
+        "Whether clients without TLS are served too, in clear: the first byte that a client sends decides. Needs a `tls_context`.",
+    ),
+    key(
         "listener_filters",
         Maps("listener_filter"),
         "",
@@ -63,7 +69,12 @@ pub(super) const FILTER: &[Key] = &[
 ];
 
 pub(super) const LISTENER_FILTER: &[Key] = &[
-    key("type", Text, "", "`proxy_protocol`: connections say whose they are. Required."),
+    key(
+        "type",
+        Text,
+        "",
+        "`proxy_protocol`: connections say whose they are. `tls_inspector`: TLS clients say which name they ask for. Required.",
+    ),
     key("config", ByType(&[("proxy_protocol", "proxy_protocol")]), "", "The filter's own configuration."),
 ];
 
@@ -122,6 +133,13 @@ pub(super) const TCP_ROUTE: &[Key] = &[
     key("SourceAddrs", Maps("cidr_range"), "", "The same, in MOSN's form."),
     key("destination_addrs", Texts, "", "Where they connected to, in the same form. Absent: everywhere."),
     key("DestinationAddrs", Maps("cidr_range"), "", "The same, in MOSN's form."),
+    key(
+        "server_names",
+        Texts,
+        "",
+        "The names that clients ask for in TLS (SNI): `a.example`, `*.example`. They need the listener filter `tls_inspector`. Absent: all, also \
+         who asks for none.",
+    ),
     key("source_port", Text, "", "The clients' ports: `1024-65535,7`. Absent: all."),
     key("SourcePort", Text, "", "The same."),
     key("destination_port", Text, "", "The ports that they connected to, in the same form. Absent: all."),

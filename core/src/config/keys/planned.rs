@@ -56,7 +56,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("listener", "type", Warning, "logs and metrics do not tell ingress from egress"),
     row("listener", "reuseport", Warning, "every worker has a listening socket of its own in any case"),
     row("listener", "use_original_dst", Error, "redirected connections would go by this listener's routes, not to where they were going"),
-    row("listener", "inspector", Error, "clients without TLS would be turned away"),
     row("listener", "default_read_buffer_size", Warning, "an idle connection holds no buffer at all"),
 
     row("filter_chain", "match", Error, "every connection would take this chain"),

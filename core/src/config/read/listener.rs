@@ -8,7 +8,9 @@ use super::{access_log, filter as stream_filter, listener_filter, route, tcp_pro
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
-use crate::config::schema::{Edits, Forwarded, Listener, NetworkFilter, Proxy, RouterConfig, TlsConfig, VirtualHost};
+use crate::config::schema::{
+    Edits, Forwarded, Listener, ListenerFilter, NetworkFilter, Proxy, RouterConfig, TlsConfig, VirtualHost,
+};
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
 
@@ -38,11 +40,21 @@ pub(super) fn listener(
     if !bind_port {
         r.warn(node.place, "a listener with `bind_port: false` takes no connections: nothing hands it any yet", "");
     }
+    let inspector = fields.boolean(r, "inspector").unwrap_or(false);
+    let listener_filters = fields.list(r, "listener_filters", listener_filter::listener_filter);
+    if inspector && chain.tls.is_empty() {
+        r.warn(node.place, "`inspector` has no effect: the listener has no `tls_context`", "");
+    }
+    if chain.asks_names() && !listener_filters.contains(&ListenerFilter::TlsInspector) {
+        let remedy = "add `listener_filters: [{type: tls_inspector}]`";
+        r.error(node.place, "`server_names` would fit nobody: nothing looks at the names that clients ask for", remedy);
+    }
     let listener = Listener {
         bind_port,
+        inspector,
         idle_timeout: fields.duration(r, "connection_idle_timeout"),
         access_logs: fields.list(r, "access_logs", |r, node| access_log::access_log(r, node, log_roller)),
-        listener_filters: fields.list(r, "listener_filters", listener_filter::listener_filter),
+        listener_filters,
         filters: fields.list(r, "stream_filters", stream_filter::stream_filter),
         tls: chain.tls,
         filter: match chain.filter? {
@@ -63,6 +75,16 @@ pub(super) fn listener(
 struct Chain {
     tls: Vec<TlsConfig>,
     filter: Option<NetworkFilter>,
+}
+
+impl Chain {
+    /// Whether a route goes by the name that a client asks for.
+    fn asks_names(&self) -> bool {
+        match &self.filter {
+            Some(NetworkFilter::TcpProxy(tcp)) => tcp.routes.iter().any(|route| !route.server_names.is_empty()),
+            Some(NetworkFilter::Proxy(_)) | None => false,
+        }
+    }
 }
 
 fn address(r: &mut Reader, fields: &Fields<'_>) -> Option<Address> {

@@ -13,8 +13,10 @@ pub(super) fn listener_filter(r: &mut Reader, node: &Node) -> Option<ListenerFil
     let kind = fields.required(r, "type")?;
     let empty = Node { place: node.place, value: Value::Map(Vec::new()) };
     let config = fields.get("config").unwrap_or(&empty);
-    if kind == "proxy_protocol" {
-        return r.at("config", |r| proxy_protocol(r, config));
+    match kind.as_str() {
+        "proxy_protocol" => return r.at("config", |r| proxy_protocol(r, config)),
+        "tls_inspector" => return Some(ListenerFilter::TlsInspector),
+        _ => {}
     }
     let place = fields.get("type").map_or(node.place, |n| n.place);
     r.at("type", |r| r.variant(place, "listener filter", &kind, LISTENER_FILTERS));

@@ -4,7 +4,9 @@
 
 use super::route_action::weighted_cluster;
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{ClusterChoice, IpNetwork, ProxyHeader, TcpProxy, TcpRoute};
+use crate::config::schema::{
+    ClusterChoice, Domain, HostPattern, IpNetwork, PortPattern, ProxyHeader, TcpProxy, TcpRoute,
+};
 use crate::config::tree::Node;
 
 pub(super) fn tcp_proxy(r: &mut Reader, node: &Node) -> Option<TcpProxy> {
@@ -52,7 +54,8 @@ fn route(r: &mut Reader, node: &Node) -> Option<TcpRoute> {
     };
     let (source_ports, destination_ports) =
         (ports(r, "source_port", "SourcePort"), ports(r, "destination_port", "DestinationPort"));
-    Some(TcpRoute { cluster: cluster?, sources, destinations, source_ports, destination_ports })
+    let server_names = fields.list(r, "server_names", server_name);
+    Some(TcpRoute { cluster: cluster?, sources, destinations, source_ports, destination_ports, server_names })
 }
 
 /// The cluster, under one of these keys, or `weighted_clusters`.
@@ -80,6 +83,22 @@ pub(super) fn network(r: &mut Reader, node: &Node) -> Option<IpNetwork> {
         r.error(node.place, format!("`{text}` is no network"), "write an address, or one with its bits: `10.0.0.0/8`");
     }
     network
+}
+
+/// `a.example`, `*.example`.
+fn server_name(r: &mut Reader, node: &Node) -> Option<HostPattern> {
+    let text = r.text(node)?;
+    let domain: Option<Domain> = text.parse().ok().filter(|d: &Domain| d.port == PortPattern::Absent);
+    let pattern = domain.map(|domain| domain.host).filter(|host| match host {
+        HostPattern::Default => false,
+        HostPattern::Exact(_) => true,
+        HostPattern::Suffix(suffix) => suffix.starts_with('.'),
+    });
+    if pattern.is_none() {
+        let remedy = "write a name, or a wildcard: `a.example`, `*.example`";
+        r.error(node.place, format!("`{text}` is no name that a client could ask for"), remedy);
+    }
+    pattern
 }
 
 /// `{Address: 10.0.0.0, Length: 8}`.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::route_action::ClusterChoice;
-use super::{FilterConfig, Forwarded, IpNetwork, TlsConfig};
+use super::{FilterConfig, Forwarded, HostPattern, IpNetwork, TlsConfig};
 use crate::config::diagnostic::Origin;
 use crate::config::log_format::LogFormat;
 use crate::config::{Address, LogRoller};
@@ -19,6 +19,8 @@ pub struct Listener {
     pub address: Address,
     /// `bind_port`: whether it has a socket of its own.
     pub bind_port: bool,
+    /// `inspector`: whether clients without TLS are served too, in clear.
+    pub inspector: bool,
     /// `connection_idle_timeout`; None: `limits.idle_timeout`.
     pub idle_timeout: Option<Duration>,
     /// `access_logs`.
@@ -54,6 +56,8 @@ pub enum ListenerFilter {
         /// `trusted_sources`: who says so, and must; the connections of others are their own. None: everybody.
         trusted: Option<Vec<IpNetwork>>,
     },
+    /// `tls_inspector`: they may be those of a TLS client, which say the name that it asks for.
+    TlsInspector,
 }
 
 /// `proxy_protocol` of a [`TcpProxy`]: how the host is told whose connection it is.
@@ -100,14 +104,16 @@ pub struct TcpRoute {
     pub source_ports: Vec<(u16, u16)>,
     /// `destination_port`.
     pub destination_ports: Vec<(u16, u16)>,
+    /// `server_names`: names and wildcards. Empty: all, also who asks for none.
+    pub server_names: Vec<HostPattern>,
 }
 
 impl TcpRoute {
     /// For every connection.
     #[must_use]
     pub fn everybody(cluster: ClusterChoice) -> Self {
-        let (sources, destinations, source_ports, destination_ports) = Default::default();
-        Self { cluster, sources, destinations, source_ports, destination_ports }
+        let (sources, destinations, source_ports, destination_ports, server_names) = Default::default();
+        Self { cluster, sources, destinations, source_ports, destination_ports, server_names }
     }
 }
 
