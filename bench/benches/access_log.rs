@@ -48,7 +48,7 @@ fn exchange() -> Exchange {
     }
     let peer = "203.0.113.7:51234".parse().expect("an address");
     let local = "192.0.2.1:443".parse().expect("an address");
-    let downstream = Rc::new(Downstream { id: next_conn_id(), peer, local, is_tls: true });
+    let downstream = Rc::new(Downstream::new(next_conn_id(), peer, local, true));
     let mut x = Exchange::new(Request { head: Head::Http(head), body: Body::Empty }, downstream);
     (x.status, x.bytes_sent, x.attempts, x.upstream_conn) = (200, 48_123, 1, next_conn_id());
     x.upstream_host = Some("10.0.0.17:8080".into());

@@ -103,7 +103,7 @@ fn router(virtual_hosts: &str) -> Router {
 /// Requests as a browser sends them, to what `target` says for each.
 fn requests(count: usize, target: impl Fn(usize) -> (String, String)) -> Vec<Exchange> {
     let address: Address = "192.0.2.7:4000".parse().expect("an address");
-    let downstream = Rc::new(Downstream { id: 1, peer: address.clone(), local: address, is_tls: true });
+    let downstream = Rc::new(Downstream::new(1, address.clone(), address, true));
     let request = |n| {
         let (host, path) = target(n);
         let below =

@@ -23,6 +23,8 @@ pub struct Scenario {
     pub traffic: Traffic,
     /// The client's side.
     pub front: Front,
+    /// Whether the proxy relays bytes and sees no requests.
+    pub relay: bool,
     /// Whether the origin speaks TLS.
     pub origin_tls: bool,
     /// Who takes part.
@@ -135,6 +137,7 @@ const PLAIN: Scenario = Scenario {
     requests_per_connection: 0,
     traffic: Traffic::Plain,
     front: Front::Clear,
+    relay: false,
     origin_tls: false,
     wires: Wires::All,
     fixed_part: 0.6,
@@ -252,9 +255,17 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "h2-tls", shows: "HTTP/2 over TLS", absent: Some("HTTP/2 is not served yet"), ..ABSENT },
     Scenario {
         name: "tcp-proxy",
-        shows: "a relay of TCP connections",
-        absent: Some("the tcp_proxy filter has no function yet"),
-        ..ABSENT
+        shows: "connections that are relayed, short requests and answers on 64 of them: what a turn of bytes costs by itself",
+        relay: true,
+        ..PLAIN
+    },
+    Scenario {
+        name: "tcp-proxy-1m",
+        shows: "the same with answers of 1 MiB on 16 connections: what a byte costs",
+        connections: 16,
+        traffic: Traffic::Body(1 << 20),
+        relay: true,
+        ..PLAIN
     },
     Scenario { name: "bolt", shows: "SOFA Bolt calls", absent: Some("the protocol is not served yet"), ..ABSENT },
 ];

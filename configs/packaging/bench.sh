@@ -27,7 +27,7 @@ main() {
 # Scenarios on all backends, then the report beside the results.
 side_by_side() {
     local results
-    ensure nginx:nginx haproxy:haproxy ip:iproute2 ethtool:ethtool setpriv:util-linux
+    ensure nginx:nginx nginx_stream:libnginx-mod-stream haproxy:haproxy ip:iproute2 ethtool:ethtool setpriv:util-linux
     ensure_perf
     build
     results=$(measure run "$@" | tail -n 1)
@@ -40,7 +40,7 @@ profile() {
     local scenario=${1:-} out
     [ -n "$scenario" ] || die "which scenario? make profile SCENARIO=h1-keepalive"
     shift
-    ensure nginx:nginx haproxy:haproxy ip:iproute2 ethtool:ethtool setpriv:util-linux
+    ensure nginx:nginx nginx_stream:libnginx-mod-stream haproxy:haproxy ip:iproute2 ethtool:ethtool setpriv:util-linux
     ensure_perf
     have perf || die "perf can't be had (Debian: linux-perf)"
     out=$(target_dir)/profile
@@ -48,6 +48,11 @@ profile() {
     binary=$out/release/ferrogate-bench
     measure profile "$scenario" --out "$out/$scenario.svg" "$@"
     say "open it in a browser: $out/$scenario.svg"
+}
+
+# nginx relays connections with a module of its own package; one that was built elsewhere may lack it, and then sits out.
+probe_nginx_stream() {
+    [ -e /usr/lib/nginx/modules/ngx_stream_module.so ]
 }
 
 # perf counts system calls and takes profiles; a run goes without it.

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 pub use tls_offload::{ClientTls, ServerTls};
 
-use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, RouterConfig, TlsConfig};
+use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, NetworkFilter, RouterConfig, TlsConfig};
 use crate::config::{Diagnostic, Limits, Origin};
 use crate::filter::FilterSet;
-use crate::router::Router;
+use crate::router::{Router, TcpRoutes};
 use crate::telemetry::metrics::ListenerCounters;
 use crate::telemetry::per_worker::PerWorker;
 use crate::upstream::{ClusterShared, Hosts};
@@ -49,12 +49,21 @@ pub struct RouterId(pub u32);
 pub struct ListenerConfig {
     /// What the file says.
     pub config: Listener,
-    /// Its routes.
-    pub router: RouterId,
+    /// What becomes of its connections.
+    pub target: Target,
     /// Its certificates; None: plain text.
     pub tls: Option<Arc<ServerTls>>,
     /// What each worker counts of it; the same as in the generation before, by its name.
     pub counters: Arc<PerWorker<ListenerCounters>>,
+}
+
+/// What becomes of a listener's connections.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// They carry HTTP requests, which this router routes.
+    Http(RouterId),
+    /// They are relayed as they are, to where these routes say.
+    Tcp(Arc<TcpRoutes>),
 }
 
 /// A cluster.
@@ -120,7 +129,7 @@ impl Snapshot {
         let mut faults = Vec::new();
         let clusters = clusters(config, previous, tls, &mut faults);
         let routers = routers(config, previous, &clusters, &mut faults);
-        let listeners = listeners(config, previous, &routers, tls, &mut faults);
+        let listeners = listeners(config, previous, (&routers, &clusters), tls, &mut faults);
         if !faults.is_empty() {
             faults.sort_by_key(|f| f.origin.place);
             let report = |f: Fault| config.error_at(&f.origin, f.message, f.remedy);
@@ -231,19 +240,21 @@ fn routers(
 fn listeners(
     config: &Config,
     previous: Option<&Snapshot>,
-    routers: &[Arc<Router>],
+    (routers, clusters): (&[Arc<Router>], &[Arc<ClusterConfig>]),
     tls: &mut dyn MakeTls,
     faults: &mut Vec<Fault>,
 ) -> Vec<Arc<ListenerConfig>> {
-    let ids: HashMap<&str, RouterId> = (0..).zip(routers).map(|(i, r)| (r.name(), RouterId(i))).collect();
+    let (routers, clusters) = (router_ids(routers), cluster_ids(clusters));
     let before: &[_] = previous.map_or(&[], |p| &p.listeners);
     let in_order = in_order(&config.server.listeners, |l| &l.name, before, |l| &l.config.name);
     let mut out = Vec::with_capacity(in_order.len());
     for (listener, old) in in_order {
-        let Some(&router) = ids.get(listener.proxy.router.as_str()) else {
-            let message = format!("there is no router `{}`", listener.proxy.router);
-            faults.push(Fault::from((&listener.origin, message)));
-            continue;
+        let target = match target(listener, &routers, &clusters) {
+            Ok(target) => target,
+            Err(message) => {
+                faults.push(Fault::from((&listener.origin, message)));
+                continue;
+            }
         };
         let old_tls = old.and_then(|o| o.tls.as_ref());
         let contexts = Some(&listener.tls).filter(|t| !t.is_empty());
@@ -254,14 +265,32 @@ fn listeners(
                 continue;
             }
         };
-        let kept = old.filter(|o| o.config == *listener && o.router == router && same(o.tls.as_ref(), made.as_ref()));
+        let kept = old.filter(|o| o.config == *listener && o.target == target && same(o.tls.as_ref(), made.as_ref()));
         let anew = || {
             let counters = old.map(|o| Arc::clone(&o.counters)).unwrap_or_default();
-            Arc::new(ListenerConfig { config: listener.clone(), router, tls: made, counters })
+            Arc::new(ListenerConfig { config: listener.clone(), target: target.clone(), tls: made, counters })
         };
         out.push(kept.cloned().unwrap_or_else(anew));
     }
     out
+}
+
+/// Where a listener's connections go, by the names of this generation; what is wrong in words.
+fn target(
+    listener: &Listener,
+    routers: &HashMap<&str, RouterId>,
+    clusters: &HashMap<&str, ClusterId>,
+) -> Result<Target, String> {
+    match &listener.filter {
+        NetworkFilter::Proxy(proxy) => {
+            let id = routers.get(proxy.router.as_str()).copied();
+            id.map(Target::Http).ok_or_else(|| format!("there is no router `{}`", proxy.router))
+        }
+        NetworkFilter::TcpProxy(tcp) => {
+            let routes = TcpRoutes::new(tcp, |name| clusters.get(name).copied());
+            routes.map(|routes| Target::Tcp(Arc::new(routes))).map_err(|unknown| unknown.to_string())
+        }
+    }
 }
 
 /// The filters of each listener. They look into the routes, and are made anew with them; what they count and bound is kept.
@@ -275,13 +304,15 @@ fn filters(
     let ids = cluster_ids(clusters);
     let find = |name: &str| ids.get(name).copied();
     let of = |listener: &Arc<ListenerConfig>| {
-        let (name, router) = (&listener.config.name, &routers[listener.router.0 as usize]);
+        let name = &listener.config.name;
+        let Target::Http(router) = &listener.target else { return Arc::default() };
+        let router = &routers[router.0 as usize];
         let before = previous.and_then(|p| {
             let index = p.listeners.iter().position(|l| l.config.name == *name)?;
             Some((p, &p.listeners[index], &p.filters[index]))
         });
         let kept = before.filter(|(p, old, _)| {
-            let same_router = Arc::ptr_eq(p.router(old.router), router);
+            let same_router = matches!(&old.target, Target::Http(old) if Arc::ptr_eq(p.router(*old), router));
             old.config.filters == listener.config.filters && same_router && *p.limits == config.limits
         });
         let anew = || {
@@ -291,6 +322,10 @@ fn filters(
         kept.map_or_else(anew, |(_, _, filters)| Arc::clone(filters))
     };
     listeners.iter().map(of).collect()
+}
+
+fn router_ids(routers: &[Arc<Router>]) -> HashMap<&str, RouterId> {
+    (0..).zip(routers).map(|(i, r)| (r.name(), RouterId(i))).collect()
 }
 
 fn cluster_ids(clusters: &[Arc<ClusterConfig>]) -> HashMap<&str, ClusterId> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ferrogate_core::config::{Config, Diagnostic};
 use ferrogate_core::control::Certificates;
 use ferrogate_core::router::{Chosen, RouteAction};
-use ferrogate_core::snapshot::Snapshot;
+use ferrogate_core::snapshot::{Snapshot, Target};
 
 /// A folder of certificates that goes away with the test.
 struct Folder(PathBuf);
@@ -57,7 +57,8 @@ fn build(text: &str, previous: Option<&Snapshot>) -> Snapshot {
 /// Every listener's requests reach the cluster of the same name.
 fn check_references(snapshot: &Snapshot) {
     for listener in &snapshot.listeners {
-        let route = snapshot.router(listener.router).routes().next().unwrap();
+        let Target::Http(router) = listener.target else { panic!("{listener:?}") };
+        let route = snapshot.router(router).routes().next().unwrap();
         let RouteAction::Forward(forward) = &route.action else { panic!("{route:?}") };
         let Chosen::Cluster(id, None) = forward.choose(|| 0) else { panic!("{forward:?}") };
         assert_eq!(snapshot.cluster_id(&listener.config.name), Some(id));

@@ -4,6 +4,8 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::pipes::Pipes;
+
 /// What the connections of one worker share.
 pub(crate) struct Buffers {
     /// Where sockets are read into. Borrowed only within one call of a connection.
@@ -12,6 +14,7 @@ pub(crate) struct Buffers {
     free: RefCell<Vec<Box<Kept>>>,
     /// The memory of all kept buffers, free ones too.
     held_bytes: Cell<usize>,
+    pub(crate) pipes: Pipes,
 }
 
 impl Buffers {
@@ -20,12 +23,13 @@ impl Buffers {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             free: RefCell::new(Vec::new()),
             held_bytes: Cell::new(0),
+            pipes: Pipes::default(),
         }
     }
 
-    /// The memory of all kept buffers, in bytes.
+    /// The memory of all kept buffers, and what lies in pipes, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.held_bytes.get()
+        self.held_bytes.get() + self.pipes.held_bytes()
     }
 
     /// A buffer's memory is no longer `before` bytes but `now`.

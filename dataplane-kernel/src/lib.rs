@@ -10,6 +10,7 @@ mod buffers;
 mod conn;
 pub mod handover;
 mod memory;
+mod pipes;
 mod rlimit;
 mod run;
 mod signal;

@@ -42,6 +42,7 @@ macro_rules! rows {
                 relaying::what_was_there_goes_first,
                 relaying::a_slow_sink_stops_the_source,
                 relaying::a_lost_sink_is_an_error,
+                relaying::words_between_much_keep_their_place,
             );
         }
     )*};

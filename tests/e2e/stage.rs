@@ -1,5 +1,6 @@
 //! Where a test plays: a gateway on one of the planes, and clients that can reach it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -74,12 +75,14 @@ impl Plane {
 impl Stage {
     /// A client's connection to the gateway.
     pub fn client(&self) -> Client {
+        self.try_client().unwrap_or_else(|e| panic!("{}: {e}", self.address))
+    }
+
+    /// The same, where it may be refused.
+    pub fn try_client(&self) -> io::Result<Client> {
         match &self.veth {
-            None => Client::connect(self.address),
-            Some(veth) => {
-                let stream = veth.connect(self.address).unwrap_or_else(|e| panic!("{}: {e}", self.address));
-                Client::over(Wire::tcp(stream))
-            }
+            None => Client::try_connect(self.address),
+            Some(veth) => veth.connect(self.address).map(|stream| Client::over(Wire::tcp(stream))),
         }
     }
 

@@ -26,8 +26,16 @@ pub fn config(site: &Site<'_>) -> String {
         let typed = json!({"@type": of("envoy.extensions.access_loggers.file.v3.FileAccessLog"), "path": path});
         manager["access_log"] = json!([{"name": "envoy.access_loggers.file", "typed_config": typed}]);
     }
-    let mut chain =
-        json!({"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]});
+    let mut chain = if site.relay {
+        let relay = json!({
+            "@type": of("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"),
+            "stat_prefix": "relay",
+            "cluster": "app0",
+        });
+        json!({"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": relay}]})
+    } else {
+        json!({"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]})
+    };
     if let Some(pair) = site.tls {
         let certificate =
             json!({"certificate_chain": {"filename": pair.certificate}, "private_key": {"filename": pair.key}});

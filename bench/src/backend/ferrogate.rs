@@ -53,9 +53,10 @@ fn listener(text: &mut String, site: &Site<'_>, listen: SocketAddr) {
         connection_idle_timeout: 1h
 {log}        filter_chains:
           - filters:
-              - {{type: proxy, config: {{downstream_protocol: Http1, router_config_name: web}}}}
+              - {filter}
 {tls}",
         port = listen.port(),
+        filter = if site.relay { RELAY } else { HTTP },
         log = site.access_log.as_ref().map_or_else(String::new, log),
         tls = site.tls.map_or_else(String::new, tls),
     )
@@ -132,6 +133,10 @@ fn dataplane(text: &mut String, site: &Site<'_>) {
     )
     .expect("a string takes it");
 }
+
+const HTTP: &str = "{type: proxy, config: {downstream_protocol: Http1, router_config_name: web}}";
+
+const RELAY: &str = "{type: tcp_proxy, config: {cluster: app0}}";
 
 /// More connections than this get smaller rings.
 const MANY: u64 = 20_000;

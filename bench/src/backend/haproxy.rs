@@ -23,19 +23,18 @@ pub fn config(site: &Site<'_>) -> String {
   log stdout format raw local0
   ssl-server-verify required
 {buffers}defaults
-  mode http
+  mode {mode}
   timeout connect 10s
   timeout client 3600s
   timeout server 3600s
-  timeout http-request 15s
-  timeout http-keep-alive 3600s
-  http-reuse always
-  option splice-auto
+{http}  option splice-auto
 {log}frontend web
   bind {listen} backlog 65535{tls}
   maxconn {conns}
 ",
         conns = site.connections + 512,
+        mode = if site.relay { "tcp" } else { "http" },
+        http = if site.relay { "" } else { HTTP },
         // Splicing moves a pipe at a time, 64 KiB by itself; with these a large answer costs it a third.
         buffers = if site.large_bodies { "  tune.bufsize 65536\n  tune.pipesize 1048576\n" } else { "" },
         listen = site.listen,
@@ -47,13 +46,10 @@ pub fn config(site: &Site<'_>) -> String {
     let origin_tls = site.origin_ca.map_or_else(String::new, |ca| {
         format!(" ssl ca-file {} sni str({SERVER_NAME}) verifyhost {SERVER_NAME} ssl-min-ver TLSv1.3", ca.display())
     });
+    let pool = if site.relay { "" } else { " pool-max-conn -1 pool-purge-delay 3600s" };
     for cluster in 0..CLUSTERS {
-        writeln!(
-            text,
-            "backend app{cluster}\n  server origin {}{origin_tls} pool-max-conn -1 pool-purge-delay 3600s",
-            site.origin
-        )
-        .expect("a string takes it");
+        writeln!(text, "backend app{cluster}\n  server origin {}{origin_tls}{pool}", site.origin)
+            .expect("a string takes it");
     }
     text
 }
@@ -79,5 +75,8 @@ pub fn write_map(site: &Site<'_>) -> Result<(), BenchError> {
 fn map_path(site: &Site<'_>) -> std::path::PathBuf {
     site.folder.path(MAP)
 }
+
+/// What only requests have.
+const HTTP: &str = "  timeout http-request 15s\n  timeout http-keep-alive 3600s\n  http-reuse always\n";
 
 const MAP: &str = "haproxy.map";

@@ -88,6 +88,8 @@ pub struct Site<'a> {
     pub hugepages: bool,
     /// Connections that have to fit.
     pub connections: u64,
+    /// Whether connections are relayed, not requests.
+    pub relay: bool,
     /// Whether answers are large: who has buffers of a fixed size gets larger ones.
     pub large_bodies: bool,
 }
@@ -187,6 +189,10 @@ impl Backend {
     /// Whether it takes part in a scenario.
     #[must_use]
     pub fn plays(&self, scenario: &Scenario) -> bool {
+        // Debian's nginx relays with a module of its own package.
+        if scenario.relay && self.kind == Kind::Nginx && !Path::new(nginx::STREAM_MODULE).exists() {
+            return false;
+        }
         match scenario.wires {
             Wires::All => true,
             Wires::Memif => self.lane().is_none(),

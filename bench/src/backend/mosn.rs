@@ -14,7 +14,8 @@ pub fn config(site: &Site<'_>) -> String {
         "type": "proxy",
         "config": {"downstream_protocol": "Http1", "upstream_protocol": "Http1", "router_config_name": "web"},
     });
-    let mut chain = json!({"filters": [proxy]});
+    let relay = json!({"type": "tcp_proxy", "config": {"cluster": "app0", "idle_timeout": "1h"}});
+    let mut chain = json!({"filters": [if site.relay { relay } else { proxy }]});
     if let Some(pair) = site.tls {
         chain["tls_context"] =
             json!({"status": true, "cert_chain": pair.certificate, "private_key": pair.key, "min_version": "TLSv1_3"});

@@ -10,6 +10,9 @@ use crate::stage::certs::SERVER_NAME;
 /// One process that is master and worker in one; what serves a request is the same code as with a worker of its own.
 #[must_use]
 pub fn config(site: &Site<'_>) -> String {
+    if site.relay {
+        return relay(site);
+    }
     let log = site
         .access_log
         .as_ref()
@@ -66,6 +69,32 @@ http {{
     text
 }
 
+/// The same process, relaying connections.
+fn relay(site: &Site<'_>) -> String {
+    format!(
+        "load_module {STREAM_MODULE};
+daemon off;
+master_process off;
+worker_processes 1;
+worker_rlimit_nofile {files};
+pid nginx.pid;
+error_log stderr warn;
+events {{ worker_connections {files}; multi_accept on; }}
+stream {{
+  access_log off;
+  tcp_nodelay on;
+  proxy_timeout 3600s;
+{buffers}  server {{ listen {}; proxy_pass {}; }}
+}}
+",
+        format_args!("{} backlog=65535", site.listen),
+        site.origin,
+        files = files(site),
+        // As for HAProxy: by itself it has 16 KiB.
+        buffers = if site.large_bodies { "  proxy_buffer_size 64k;\n" } else { "" },
+    )
+}
+
 fn servers(text: &mut String, site: &Site<'_>) {
     let scheme = if site.origin_ca.is_some() { "https" } else { "http" };
     let (flag, pair) = site.tls.map_or(("", String::new()), |pair| {
@@ -97,5 +126,8 @@ fn servers(text: &mut String, site: &Site<'_>) {
 fn files(site: &Site<'_>) -> u64 {
     (2 * site.connections + 1024).min(FILES_MAX)
 }
+
+/// The module that relays connections.
+pub const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 const FILES_MAX: u64 = 19_000;

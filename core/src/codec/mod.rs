@@ -2,9 +2,11 @@
 //!
 //! **Invariant:** never does I/O, never allocates per byte, and gives the same frames however its input is split.
 
+pub mod client_hello;
 pub mod detect;
 pub mod http1;
 pub mod http2;
+pub mod proxy_protocol;
 
 use bytes::BufMut;
 

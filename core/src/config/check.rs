@@ -35,16 +35,18 @@ fn unique<'c>(r: &mut Reader, what: &str, names: impl Iterator<Item = (&'c str, 
 fn references(r: &mut Reader, config: &Config) {
     let routers: HashSet<&str> = config.server.routers.iter().map(|x| x.name.as_str()).collect();
     for listener in &config.server.listeners {
-        let name = listener.proxy.router.as_str();
+        let Some(proxy) = listener.proxy() else { continue };
+        let name = proxy.router.as_str();
         if !name.is_empty() && !routers.contains(name) {
-            missing(r, &listener.proxy.router_origin, "router", name, routers.iter().copied());
+            missing(r, &proxy.router_origin, "router", name, routers.iter().copied());
         }
     }
     let clusters: HashSet<&str> = config.clusters.iter().map(|c| c.name.as_str()).collect();
-    for router in &config.server.routers {
-        for (name, origin) in router.cluster_origins().filter(|(name, _)| !clusters.contains(name)) {
-            missing(r, origin, "cluster", name, clusters.iter().copied());
-        }
+    let relays = config.server.listeners.iter().filter_map(|l| l.tcp_proxy());
+    let relayed = relays.flat_map(|tcp| &tcp.routes).flat_map(|route| route.cluster.origins());
+    let routed = config.server.routers.iter().flat_map(|router| router.cluster_origins());
+    for (name, origin) in routed.chain(relayed).filter(|(name, _)| !clusters.contains(name)) {
+        missing(r, origin, "cluster", name, clusters.iter().copied());
     }
 }
 

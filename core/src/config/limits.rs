@@ -23,6 +23,8 @@ pub struct Limits {
     pub head_fields_max: usize,
     /// Bytes of a request body, at most (413 beyond). 0 is no limit: bodies stream and are never held whole.
     pub request_body_bytes_max: u64,
+    /// Bytes of a PROXY header in binary, at most; one in text has 107 at most.
+    pub proxy_header_bytes_max: usize,
     /// Bytes of a chunk-size line with its extensions, at most (400 beyond).
     pub chunk_line_bytes_max: usize,
     /// Bytes of a body that is held in hand rather than streamed, at most.
@@ -147,6 +149,7 @@ impl Default for Limits {
             head_bytes_max: 64 * 1024,
             head_fields_max: 128,
             request_body_bytes_max: 0,
+            proxy_header_bytes_max: 4096,
             chunk_line_bytes_max: 4096,
             body_in_hand_bytes_max: 16 * 1024,
             interim_responses_max: 16,

@@ -180,7 +180,7 @@ mod tests {
 
     fn refused(set: &FilterSet, target: &str) -> Option<u16> {
         let here: Address = "127.0.0.1:1".parse().unwrap();
-        let downstream = Downstream { id: 1, peer: here.clone(), local: here, is_tls: false };
+        let downstream = Downstream::new(1, here.clone(), here, false);
         let request = Request { head: Head::Http(HttpHead::request("GET", target.as_bytes())), body: Body::Empty };
         let mut x = Exchange::new(request, Rc::new(downstream));
         match set.filters[0].on_request(Phase::AfterRoute, &mut x, None) {

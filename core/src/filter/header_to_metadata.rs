@@ -74,7 +74,7 @@ mod tests {
                 head.append("X-Stage", value.as_bytes());
             }
             let here: Address = "127.0.0.1:1".parse().unwrap();
-            let downstream = Downstream { id: 1, peer: here.clone(), local: here, is_tls: false };
+            let downstream = Downstream::new(1, here.clone(), here, false);
             let request = Request { head: Head::Http(head), body: Body::Empty };
             let mut x = Exchange::new(request, Rc::new(downstream));
             apply(&rule, &mut x);

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** the first rule that names a client decides; an address that can't be read is named by none and is refused.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::{Filter, Phase, Verdict};
 use crate::config::schema;
 use crate::message::{Exchange, HttpHead};
 use crate::net::Address;
-use crate::router::Route;
+use crate::router::{Ranges, Route};
 
 /// The filter.
 pub(super) struct IpAccessFilter {
@@ -26,9 +26,6 @@ struct Settings {
     header: Option<String>,
     rules: Vec<(bool, Ranges)>,
 }
-
-/// Addresses as ranges, sorted and apart from each other. IPv4 addresses are those of `::ffff:0:0/96`.
-struct Ranges(Vec<(u128, u128)>);
 
 impl IpAccessFilter {
     pub(super) fn new(config: &schema::IpAccess, ground: &Ground<'_>) -> Self {
@@ -64,29 +61,9 @@ impl Settings {
             },
         };
         // A client on a unix socket has no address: no rule names it.
-        let Some(address) = address.map(bits) else { return self.default_allow };
+        let Some(address) = address else { return self.default_allow };
         let rule = self.rules.iter().find(|(_, ranges)| ranges.contain(address));
         rule.map_or(self.default_allow, |(allow, _)| *allow)
-    }
-}
-
-impl Ranges {
-    fn new(networks: &[schema::IpNetwork]) -> Self {
-        let mut all: Vec<_> = networks.iter().map(range).collect();
-        all.sort_unstable();
-        let mut apart: Vec<(u128, u128)> = Vec::with_capacity(all.len());
-        for (first, last) in all {
-            match apart.last_mut() {
-                Some(before) if first <= before.1 => before.1 = before.1.max(last),
-                _ => apart.push((first, last)),
-            }
-        }
-        Self(apart)
-    }
-
-    fn contain(&self, address: u128) -> bool {
-        let behind = self.0.partition_point(|(first, _)| *first <= address);
-        behind > 0 && address <= self.0[behind - 1].1
     }
 }
 
@@ -95,22 +72,6 @@ fn last_address(value: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(value).ok()?.rsplit(',').next()?.trim();
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok()
-}
-
-fn range(network: &schema::IpNetwork) -> (u128, u128) {
-    let of_ipv4 = if network.address.is_ipv4() { 96 } else { 0 };
-    let shared = u32::from(network.prefix_len) + of_ipv4;
-    let rest = u128::MAX.checked_shr(shared).unwrap_or(0);
-    let first = bits(network.address) & !rest;
-    (first, first | rest)
-}
-
-fn bits(address: IpAddr) -> u128 {
-    let v6: Ipv6Addr = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    v6.to_bits()
 }
 
 #[cfg(test)]

@@ -17,8 +17,10 @@ mod mirror;
 pub mod network;
 mod payload_limit;
 mod per_route;
+mod proxy_protocol;
 mod set;
 mod share;
+mod tls_inspector;
 
 use std::fmt;
 use std::future::Future;

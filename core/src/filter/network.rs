@@ -4,10 +4,19 @@
 
 use std::rc::Rc;
 
+use super::proxy_protocol::ProxyProtocol;
+use super::tls_inspector::TlsInspector;
+use crate::config::{Limits, schema};
 use crate::message::Downstream;
 
 /// Looks at the first bytes of a connection, before TLS: PROXY protocol, original destination, TLS or plain text.
 pub trait ListenerFilter {
+    /// Whether it looks at this connection at all. One that it does not look at need not say a word before it goes on.
+    fn wants(&self, downstream: &Downstream) -> bool {
+        let _ = downstream;
+        true
+    }
+
     /// Looks at what has arrived; called again with more behind it after [`Look::More`].
     fn on_bytes(&self, downstream: &mut Downstream, bytes: &[u8]) -> Look;
 }
@@ -15,7 +24,7 @@ pub trait ListenerFilter {
 /// What a listener filter made of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// It needs more. Bounded by `head_bytes_max` and `head_timeout`.
+    /// It needs more. Bounded in bytes by the larger of `head_bytes_max` and `proxy_header_bytes_max`, and in time by `head_timeout`.
     More,
     /// It is done, and so many bytes were for it alone.
     Done(usize),
@@ -65,6 +74,18 @@ pub struct ConnectionFilters {
 }
 
 impl ConnectionFilters {
+    /// Those that the file says for a listener.
+    #[must_use]
+    pub fn new(listener: &schema::Listener, limits: &Limits) -> Self {
+        let make = |config: &schema::ListenerFilter| match config {
+            schema::ListenerFilter::ProxyProtocol { trusted } => {
+                Rc::new(ProxyProtocol::new(trusted.as_deref(), limits)) as Rc<dyn ListenerFilter>
+            }
+            schema::ListenerFilter::TlsInspector => Rc::new(TlsInspector::new(limits)),
+        };
+        Self { listener: listener.listener_filters.iter().map(make).collect(), network: Vec::new() }
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Request;
+use super::{Request, Version};
 use crate::config::Address;
 use crate::config::schema::MetadataMatch;
 
@@ -19,6 +19,8 @@ pub struct Exchange {
     pub request: Request,
     /// The connection it came on.
     pub downstream: Rc<Downstream>,
+    /// What the client speaks, by MOSN's name: `Http1`, `Http2`, or [`RELAYED`].
+    pub protocol: &'static str,
     /// Whether the client offers an upgrade of its connection that may be passed on.
     pub upgrade: bool,
     /// Whether the client takes trailers.
@@ -167,6 +169,16 @@ pub struct Downstream {
     pub local: Address,
     /// Whether it came over TLS.
     pub is_tls: bool,
+    /// The name that the client asked for in TLS, in lower case, where somebody looked.
+    pub server_name: Option<Box<str>>,
+}
+
+impl Downstream {
+    /// What a socket says of it.
+    #[must_use]
+    pub fn new(id: u64, peer: Address, local: Address, is_tls: bool) -> Self {
+        Self { id, peer, local, is_tls, server_name: None }
+    }
 }
 
 impl Exchange {
@@ -185,9 +197,11 @@ impl Exchange {
     /// A new record.
     #[must_use]
     pub fn new(request: Request, downstream: Rc<Downstream>) -> Self {
+        let is_http2 = request.head.http().is_some_and(|head| head.version() == Version::Http2);
         Self {
             request,
             downstream,
+            protocol: if is_http2 { "Http2" } else { "Http1" },
             upgrade: false,
             te_trailers: false,
             started: Instant::now(),
@@ -210,6 +224,9 @@ impl Exchange {
         }
     }
 }
+
+/// The [`protocol`](Exchange::protocol) of a connection whose bytes are nobody's request.
+pub const RELAYED: &str = "TCP";
 
 /// By bit, from the second on.
 const FLAG_NAMES: &[&str] = &["UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "PL", "DC"];

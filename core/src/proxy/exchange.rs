@@ -70,7 +70,9 @@ impl<T: Transport> Proxy<T> {
         }
         let mut answer = match &route.action {
             RouteAction::Forward(forward) => {
-                forwarded::stamp(x, generation.forwarded(self.listener));
+                if let Some(forwarded) = generation.forwarded(self.listener) {
+                    forwarded::stamp(x, forwarded);
+                }
                 if !filters.is_empty() {
                     let body = std::mem::take(&mut x.request.body);
                     x.request.body = filters.on_body(Direction::Request, body);
@@ -94,7 +96,8 @@ impl<T: Transport> Proxy<T> {
     }
 
     fn route<'g>(&self, generation: &'g Generation<T>, x: &Exchange) -> Result<&'g Route, Error> {
-        generation.router(self.listener).route(x).ok_or_else(Error::no_route)
+        let router = generation.router(self.listener);
+        router.and_then(|router| router.route(x)).ok_or_else(Error::no_route)
     }
 
     /// Sends an answer. From here on there is no other: what goes wrong now cuts the connection.

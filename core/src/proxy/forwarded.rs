@@ -182,7 +182,7 @@ mod tests {
         let mut head = HttpHead::request("GET", b"/");
         fields.iter().for_each(|(name, value)| assert!(head.append(name, value.as_bytes())));
         let (peer, local) = ("10.1.2.3:4".parse().unwrap(), "[::1]:80".parse().unwrap());
-        let downstream = Rc::new(Downstream { id: 1, peer, local, is_tls: true });
+        let downstream = Rc::new(Downstream::new(1, peer, local, true));
         let mut x = Exchange::new(Request { head: Head::Http(head), body: Body::Empty }, downstream);
         stamp(&mut x, settings);
         x

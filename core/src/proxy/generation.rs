@@ -11,11 +11,11 @@ use super::access_log::{AccessLogs, LogBuffers};
 use super::dice::Dice;
 use super::mirror::UnderWay;
 use crate::config::Limits;
-use crate::config::schema::{ClusterId, Forwarded, Listener};
+use crate::config::schema::{ClusterId, Forwarded, Listener, TcpProxy};
 use crate::filter::{FilterSet, Filters};
 use crate::net::Transport;
-use crate::router::Router;
-use crate::snapshot::{ClusterConfig, ListenerConfig, Snapshot};
+use crate::router::{Router, TcpRoutes};
+use crate::snapshot::{ClusterConfig, ListenerConfig, Snapshot, Target};
 use crate::telemetry::log_thread::LogQueue;
 use crate::telemetry::metrics::ListenerCounters;
 use crate::upstream::{Cluster, Reach};
@@ -152,13 +152,29 @@ impl<T: Transport> Generation<T> {
         self
     }
 
-    /// The router of the listener in a slot of this generation.
+    /// The router of the listener in a slot of this generation. None: it relays bytes.
     ///
     /// # Panics
     /// When the slot is not one of this generation.
     #[must_use]
-    pub fn router(&self, slot: Slot) -> &Arc<Router> {
-        self.snapshot.router(self.listener(slot).router)
+    pub fn router(&self, slot: Slot) -> Option<&Arc<Router>> {
+        match self.listener(slot).target {
+            Target::Http(router) => Some(self.snapshot.router(router)),
+            Target::Tcp(_) => None,
+        }
+    }
+
+    /// The `tcp_proxy` filter of the listener in a slot of this generation, and its routes. None: it serves HTTP.
+    ///
+    /// # Panics
+    /// When the slot is not one of this generation.
+    #[must_use]
+    pub fn tcp_proxy(&self, slot: Slot) -> Option<(&TcpProxy, &TcpRoutes)> {
+        let listener = self.listener(slot);
+        match &listener.target {
+            Target::Http(_) => None,
+            Target::Tcp(routes) => Some((listener.config.tcp_proxy()?, routes)),
+        }
     }
 
     /// What this worker counts of the listener in a slot of this generation.
@@ -169,13 +185,13 @@ impl<T: Transport> Generation<T> {
         self.listener(slot).counters.of(self.worker)
     }
 
-    /// What the listener in a slot of this generation tells origins about its clients.
+    /// What the listener in a slot of this generation tells origins about its clients. None: it relays bytes.
     ///
     /// # Panics
     /// When the slot is not one of this generation.
     #[must_use]
-    pub fn forwarded(&self, slot: Slot) -> &Forwarded {
-        &self.listener(slot).config.proxy.forwarded
+    pub fn forwarded(&self, slot: Slot) -> Option<&Forwarded> {
+        self.listener(slot).config.proxy().map(|proxy| &proxy.forwarded)
     }
 
     /// The access logs of the listener in a slot, if it has any.
@@ -184,7 +200,7 @@ impl<T: Transport> Generation<T> {
         self.logs.get(slot.0)?.as_ref()
     }
 
-    fn listener(&self, slot: Slot) -> &Arc<ListenerConfig> {
+    pub(super) fn listener(&self, slot: Slot) -> &Arc<ListenerConfig> {
         &self.snapshot.listeners[self.index(slot)]
     }
 

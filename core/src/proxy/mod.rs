@@ -1,4 +1,4 @@
-//! From a request to an answer: route, pick, connect, send, and reply.
+//! From a request to an answer: route, pick, connect, send, and reply. From a connection to a host, where bytes are relayed as they are.
 //!
 //! **Invariant:** a request sees one generation of the configuration from its start to its last byte.
 
@@ -15,9 +15,11 @@ mod mirror;
 mod replay;
 pub mod reply;
 mod retry;
+mod tcp;
 
 pub use access_log::AccessLogs;
 pub use error::{Error, ErrorKind, Retry, Side};
 pub use exchange::Proxy;
 pub(crate) use generation::is_same_entrance;
 pub use generation::{Current, Generation, Slot};
+pub use tcp::TcpProxy;

@@ -207,7 +207,7 @@ mod tests {
             pieces.push_back(Some(Chunk::Trailers(head)));
         }
         let address = || "192.0.2.7:4000".parse::<Address>().unwrap();
-        let downstream = Downstream { id: 1, peer: address(), local: address(), is_tls: false };
+        let downstream = Downstream::new(1, address(), address(), false);
         let body = Body::Streaming(Box::new(Pieces(pieces)));
         Exchange::new(Request { head: Head::Http(HttpHead::request("PUT", b"/")), body }, Rc::new(downstream))
     }

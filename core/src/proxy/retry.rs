@@ -154,7 +154,7 @@ mod tests {
             head.append(name, value.as_bytes());
         }
         let address = || "192.0.2.7:4000".parse::<Address>().unwrap();
-        let downstream = Downstream { id: 1, peer: address(), local: address(), is_tls: false };
+        let downstream = Downstream::new(1, address(), address(), false);
         Exchange::new(Request { head: Head::Http(head), body: Body::Empty }, Rc::new(downstream))
     }
 

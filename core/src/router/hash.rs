@@ -52,7 +52,7 @@ fn set_cookie(name: &str, value: &str, path: &str, ttl: Duration) -> String {
 }
 
 /// The hash of a client's address, without its port.
-pub(super) fn source(peer: &Address) -> Option<u64> {
+pub(crate) fn source(peer: &Address) -> Option<u64> {
     Some(match peer.inet()?.ip().to_canonical() {
         IpAddr::V4(ip) => hash(&ip.octets()),
         IpAddr::V6(ip) => hash(&ip.octets()),

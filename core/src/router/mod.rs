@@ -7,9 +7,11 @@ mod edits;
 mod hash;
 mod index;
 mod path;
+mod ranges;
 mod redirect;
 mod rewrite;
 mod route;
+mod tcp;
 mod variable;
 mod virtual_host;
 
@@ -17,8 +19,11 @@ use std::fmt;
 use std::time::Duration;
 
 pub use hash::HashKey;
+pub(crate) use hash::source as source_hash;
+pub use ranges::Ranges;
 pub use rewrite::TargetTooLong;
 pub use route::{Chosen, Forward, Mirror, Route, RouteAction};
+pub use tcp::TcpRoutes;
 pub use variable::Facts;
 
 use crate::config::schema::{ClusterId, RouterConfig};
@@ -161,8 +166,7 @@ cluster_manager:
             assert!(head.append(name, value.as_bytes()), "{name}: {value}");
         }
         let address = |text: &str| text.parse::<Address>().unwrap();
-        let downstream =
-            Downstream { id: 1, peer: address("192.0.2.7:4000"), local: address("192.0.2.1:80"), is_tls: false };
+        let downstream = Downstream::new(1, address("192.0.2.7:4000"), address("192.0.2.1:80"), false);
         Exchange::new(Request { head: Head::Http(head), body: Body::Empty }, Rc::new(downstream))
     }
 

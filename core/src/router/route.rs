@@ -83,8 +83,8 @@ pub enum Chosen<'a> {
     Named(&'a Variable, Option<&'a MetadataMatch>),
 }
 
-#[derive(Debug)]
-enum ClusterChoice {
+#[derive(Debug, PartialEq)]
+pub(super) enum ClusterChoice {
     One(ClusterId),
     /// Each with the sum of the weights up to it, the last one's being that of all.
     Weighted(Box<[(u64, ClusterId, Option<MetadataMatch>)]>),
@@ -190,16 +190,7 @@ impl Forward {
     #[inline]
     #[must_use]
     pub fn choose(&self, draw: impl FnOnce() -> u64) -> Chosen<'_> {
-        match &self.cluster {
-            ClusterChoice::One(id) => Chosen::Cluster(*id, self.metadata.as_deref()),
-            ClusterChoice::Variable(variable) => Chosen::Named(variable, self.metadata.as_deref()),
-            ClusterChoice::Weighted(entries) => {
-                let total = entries.last().map_or(1, |(sum, ..)| *sum);
-                let at = draw() % total;
-                let (_, id, metadata) = &entries[entries.partition_point(|(sum, ..)| *sum <= at)];
-                Chosen::Cluster(*id, metadata.as_ref())
-            }
-        }
+        self.cluster.choose(self.metadata.as_deref(), draw)
     }
 
     /// The hash of a request, where the route says how to make one.
@@ -228,7 +219,22 @@ impl Forward {
 }
 
 impl ClusterChoice {
-    fn new(
+    /// The cluster that `draw` says. `metadata` is the route's own.
+    #[inline]
+    pub(super) fn choose<'a>(&'a self, metadata: Option<&'a MetadataMatch>, draw: impl FnOnce() -> u64) -> Chosen<'a> {
+        match self {
+            Self::One(id) => Chosen::Cluster(*id, metadata),
+            Self::Variable(variable) => Chosen::Named(variable, metadata),
+            Self::Weighted(entries) => {
+                let total = entries.last().map_or(1, |(sum, ..)| *sum);
+                let at = draw() % total;
+                let (_, id, metadata) = &entries[entries.partition_point(|(sum, ..)| *sum <= at)];
+                Chosen::Cluster(*id, metadata.as_ref())
+            }
+        }
+    }
+
+    pub(super) fn new(
         config: &schema::ClusterChoice,
         metadata: Option<&MetadataMatch>,
         resolve: &Resolve<'_>,

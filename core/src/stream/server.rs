@@ -63,9 +63,24 @@ pub fn serve<C: Conn, S: Service>(
     state: Rc<ConnState>,
     guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
-    // Not in the future itself: an async function would keep room for the connection beside the place it is moved to.
     let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-    let downstream = Rc::new(Downstream { id: next_conn_id(), peer, local, is_tls });
+    let downstream = Rc::new(Downstream::new(next_conn_id(), peer, local, is_tls));
+    serve_for(conn, downstream, service, limits, state, guard)
+}
+
+/// The same for a connection of which more is known than its socket says.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_for<C: Conn, S: Service>(
+    conn: C,
+    downstream: Rc<Downstream>,
+    service: S,
+    limits: Rc<Limits>,
+    state: Rc<ConnState>,
+    guard: impl Sized,
+) -> impl Future<Output = io::Result<Ended<C>>> {
+    // Not in the future itself: an async function would keep room for the connection beside the place it is moved to.
     let decoder = RequestDecoder::new(CodecLimits::from(&*limits));
     let io = Rc::new(RefCell::new(ServerIo {
         conn,
@@ -118,7 +133,7 @@ async fn serve_all<C: Conn, S: Service>(
 }
 
 /// Runs a step of a connection under the eyes of the watchdog.
-pub(super) fn watched<R>(state: &ConnState, downstream: &Downstream, step: impl FnOnce() -> R) -> R {
+pub(crate) fn watched<R>(state: &ConnState, downstream: &Downstream, step: impl FnOnce() -> R) -> R {
     let Some(load) = state.load() else { return step() };
     let running = load.enter(Work::Connection, downstream.id);
     let result = step();
@@ -382,7 +397,7 @@ async fn run_tunnel<C: Conn>(io: SharedIo<C>, peer: Tunnel) {
     // The request is over and its body source gone: nobody else holds the connection.
     let Ok(io) = Rc::try_unwrap(io) else { return };
     let ServerIo { mut conn, limits, .. } = io.into_inner();
-    tunnel(&mut conn, &mut *peer, limits.tunnel_idle_timeout).await;
+    tunnel(&mut conn, &mut *peer, limits.tunnel_idle_timeout, |_| {}).await;
 }
 
 /// Reads what the service left of the request's body, so that the next request can be found behind it.

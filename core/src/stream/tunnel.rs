@@ -29,8 +29,14 @@ pub enum TunnelEnd {
     Idle,
 }
 
-/// Relays between `a` and `b` until both directions have ended, one side breaks, or nothing moves for `idle_timeout`.
-pub async fn tunnel<C: Conn>(a: &mut C, b: &mut C, idle_timeout: Duration) -> (Moved, TunnelEnd) {
+/// Relays between `a` and `b` until both directions have ended, one side breaks, or nothing moves for `idle_timeout`. `meter` is told what
+/// each turn has moved.
+pub async fn tunnel<C: Conn>(
+    a: &mut C,
+    b: &mut C,
+    idle_timeout: Duration,
+    mut meter: impl FnMut(Moved),
+) -> (Moved, TunnelEnd) {
     let mut moved = Moved::default();
     let (mut forth, mut back) = (Direction::Open, Direction::Open);
     let mut timer = Timer::new();
@@ -40,6 +46,7 @@ pub async fn tunnel<C: Conn>(a: &mut C, b: &mut C, idle_timeout: Duration) -> (M
         let (one, two) = (forth.poll(cx, a, b, &mut moved.forth), back.poll(cx, b, a, &mut moved.back));
         if moved != before {
             timer.set(idle_timeout);
+            meter(Moved { forth: moved.forth - before.forth, back: moved.back - before.back });
         }
         match (one, two) {
             (Err(()), _) | (_, Err(())) => Poll::Ready(TunnelEnd::Broken),
@@ -73,7 +80,14 @@ enum Direction {
 impl Direction {
     /// Moves what can be moved now; the state it got to.
     fn poll<C: Conn>(&mut self, cx: &mut Context<'_>, from: &mut C, to: &mut C, moved: &mut u64) -> Result<Self, ()> {
+        let mut steps = 0;
         while *self == Self::Open {
+            if steps == STEPS_MAX {
+                // The other direction's turn: this one could go on for as long as its sender is as fast as we are.
+                cx.waker().wake_by_ref();
+                break;
+            }
+            steps += 1;
             match from.poll_relay(to, cx, RELAY_BYTES) {
                 Poll::Ready(Ok(0)) => *self = Self::Ending,
                 Poll::Ready(Ok(n)) => *moved += n as u64,
@@ -100,5 +114,92 @@ impl Direction {
 /// A broken tunnel's last bytes are given this long to leave.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What one direction does before the other has its turn, in steps: each costs the task two of the 128 calls that it has in a turn.
+const STEPS_MAX: u32 = 16;
+
 /// What one relay step moves at most, in bytes.
 const RELAY_BYTES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io;
+    use std::pin::pin;
+    use std::rc::Rc;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::net::Address;
+
+    /// A peer that sends without end, or one byte; whatever it is sent it takes at once.
+    struct Peer {
+        left: usize,
+        taken: Rc<Cell<usize>>,
+        address: Address,
+    }
+
+    impl Peer {
+        fn new(left: usize) -> Self {
+            Self { left, taken: Rc::default(), address: "127.0.0.1:1".parse().unwrap() }
+        }
+    }
+
+    impl Conn for Peer {
+        fn poll_read_with<R>(
+            &mut self,
+            _: &mut Context<'_>,
+            _: usize,
+            _: impl FnOnce(&[u8]) -> (usize, R),
+        ) -> Poll<io::Result<R>> {
+            unreachable!("a tunnel looks at nothing")
+        }
+
+        fn poll_write_with<R>(
+            &mut self,
+            _: &mut Context<'_>,
+            _: usize,
+            _: impl FnOnce(&mut [u8]) -> (usize, R),
+        ) -> Poll<io::Result<R>> {
+            unreachable!("a tunnel says nothing")
+        }
+
+        fn poll_relay(&mut self, to: &mut Self, _: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+            let moved = self.left.min(limit);
+            if moved == 0 {
+                return Poll::Pending;
+            }
+            self.left -= moved;
+            to.taken.set(to.taken.get().wrapping_add(moved));
+            Poll::Ready(Ok(moved))
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn peer_addr(&self) -> &Address {
+            &self.address
+        }
+
+        fn local_addr(&self) -> &Address {
+            &self.address
+        }
+
+        fn abort(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn a_sender_without_end_leaves_the_other_direction_its_turn() {
+        let (mut a, mut b) = (Peer::new(usize::MAX), Peer::new(1));
+        let (at_a, at_b) = (Rc::clone(&a.taken), Rc::clone(&b.taken));
+        let metered = Cell::new(Moved::default());
+        let mut relayed = pin!(tunnel(&mut a, &mut b, Duration::from_secs(1), |moved| metered.set(moved)));
+        let pending = relayed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        assert!(pending && at_a.get() == 1, "one turn is enough");
+        assert_eq!(metered.get(), Moved { forth: at_b.get() as u64, back: 1 });
+    }
+}

@@ -156,11 +156,17 @@ counters! {
     ListenerCounters {
         connection_total: Counter, "ferrogate_listener_connection", "Connections accepted by the listener";
         connection_active: Gauge, "ferrogate_listener_connection_active", "Connections of the listener open now";
+        connection_refused: Counter, "ferrogate_listener_connection_refused", "Connections of the listener that its filters turned away: their first bytes were not what they had to be, or came too late";
         request_total: Counter, "ferrogate_listener_request", "Requests received by the listener";
         request_active: Gauge, "ferrogate_listener_request_active", "Requests of the listener in progress now";
         request_failed: Counter, "ferrogate_listener_request_failed", "Requests of the listener that the gateway answered itself because of an error";
         request_reset: Counter, "ferrogate_listener_request_reset", "Requests of the listener whose answer did not reach the client whole";
         bytes_write: Counter, "ferrogate_listener_bytes_write", "Body bytes sent to clients of the listener";
+        relay_bytes_read: Counter, "ferrogate_listener_relay_bytes_read", "Bytes that clients of the listener sent through tcp_proxy";
+        relay_bytes_write: Counter, "ferrogate_listener_relay_bytes_write", "Bytes that clients of the listener got through tcp_proxy";
+        relay_failed: Counter, "ferrogate_listener_relay_failed", "Connections of the listener that tcp_proxy closed because no route took them or no host could be reached";
+        relay_broken: Counter, "ferrogate_listener_relay_broken", "Connections of the listener that tcp_proxy cut because one of their sides broke";
+        relay_idle_closed: Counter, "ferrogate_listener_relay_idle_closed", "Connections of the listener that tcp_proxy closed because nothing moved on them for idle_timeout";
         status_1xx: Counter, "ferrogate_listener_response_1xx", "Answers of the listener with a status of 100 to 199";
         status_2xx: Counter, "ferrogate_listener_response_2xx", "Answers of the listener with a status of 200 to 299";
         status_3xx: Counter, "ferrogate_listener_response_3xx", "Answers of the listener with a status of 300 to 399";
@@ -197,6 +203,8 @@ counters! {
         probe_network_failure: Counter, "healthcheck_network_failure", "Probes that failed because no connection could be opened, or it broke";
         probe_active_failure: Counter, "healthcheck_active_failure", "Probes that were answered badly, or not in time";
         request_retry_overflow: Counter, "upstream_request_retry_overflow", "Requests that were not tried again because the cluster has max_retries retries in progress";
+        relay_bytes_read: Counter, "ferrogate_upstream_relay_bytes_read", "Bytes relayed from hosts of the cluster by tcp_proxy";
+        relay_bytes_write: Counter, "ferrogate_upstream_relay_bytes_write", "Bytes relayed to hosts of the cluster by tcp_proxy";
         response_success: Counter, "upstream_response_success", "Answers with a status below 500";
         response_failed: Counter, "upstream_response_failed", "Answers with a status of 500 or more";
         request_timeout: Counter, "upstream_request_timeout", "Requests that were not answered in time";

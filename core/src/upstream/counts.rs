@@ -71,7 +71,7 @@ impl Counts {
             Outcome::Timeout => (&cluster.request_timeout, &host.request_timeout),
             Outcome::Reset => (&cluster.request_reset, &host.request_reset),
             Outcome::Unreachable => (&cluster.connection_con_fail, &host.connection_con_fail),
-            Outcome::Abandoned => return,
+            Outcome::Connected { .. } | Outcome::Abandoned => return,
         };
         cluster.inc();
         host.inc();
@@ -119,7 +119,9 @@ mod tests {
         let counts = Counts::new(Arc::default(), Arc::default());
         let answered = |status| Outcome::Answered { status, took: Duration::from_millis(1) };
         let all = [answered(499), answered(500), Outcome::Timeout, Outcome::Reset, Outcome::Unreachable];
-        all.into_iter().chain([Outcome::Abandoned]).for_each(|outcome| counts.outcome(outcome));
+        all.into_iter()
+            .chain([Outcome::Abandoned, Outcome::Connected { took: Duration::ZERO }])
+            .for_each(|outcome| counts.outcome(outcome));
         let (cluster, host) = (&counts.cluster, &counts.host);
         let of_host = [
             &host.response_success,

@@ -183,7 +183,7 @@ async fn probe<T: Transport>(reach: &Reach<T>, host: &Host, plain: bool, health:
         (_, address) => address.clone(),
     };
     let all = async {
-        let conn = reach.connect(host, &address, plain, health.timeout).await.map_err(|_| Failure::Network)?;
+        let conn = reach.connect(host, &address, plain, health.timeout, b"").await.map_err(|_| Failure::Network)?;
         match &health.probe {
             Probe::Tcp => Ok(()),
             Probe::Http(probe) => {

@@ -17,6 +17,7 @@ use crate::telemetry::metrics::UpstreamCounters;
 pub(super) fn observe(config: &Outlier, tally: &Tally, outcome: Outcome) -> bool {
     let (status, is_answer) = match outcome {
         Outcome::Answered { status, .. } => (status, true),
+        Outcome::Connected { .. } => (200, true),
         Outcome::Unreachable | Outcome::Timeout | Outcome::Reset => (0, false),
         Outcome::Abandoned => return false,
     };

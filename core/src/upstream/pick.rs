@@ -76,6 +76,12 @@ pub enum Outcome {
         /// From the request sent to the answer's head.
         took: Duration,
     },
+    /// A connection of its own could be opened in this time, which is all that is known where bytes are relayed. Reported by
+    /// [`HostPool::dial`](super::HostPool::dial) itself.
+    Connected {
+        /// To open it.
+        took: Duration,
+    },
     /// No connection to it could be had. Reported by [`HostPool::checkout`](super::HostPool::checkout) itself.
     Unreachable,
     /// It did not answer in time.

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a connection is idle here or leased to one exchange, never both; idle ones are bounded in number and age.
 
+mod dial;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
@@ -22,6 +24,7 @@ use crate::net::Transport;
 use crate::stream::client::{ClientConn, Home, Lease};
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::MaybeTls;
+pub use dial::{Dialed, Occupied};
 
 /// One host, and this worker's connections to it.
 pub struct HostPool<T: Transport> {
@@ -152,6 +155,7 @@ impl<T: Transport> HostPool<T> {
         if reach.is_counted() {
             let (status, took) = match outcome {
                 Outcome::Answered { status, took } => (status, took),
+                Outcome::Connected { took } => (200, took),
                 _ => (NO_ANSWER, std::time::Duration::ZERO),
             };
             self.host.tally().sample(status, took, reach.shared.now());
@@ -182,7 +186,7 @@ impl<T: Transport> HostPool<T> {
             }
         };
         // Boxed: it is large, and most requests find a connection.
-        match Box::pin(self.open(&reach)).await {
+        match Box::pin(self.open(&reach, b"")).await {
             Ok(conn) => {
                 std::mem::forget((place, entered));
                 self.counts.opened();
@@ -242,9 +246,9 @@ impl<T: Transport> HostPool<T> {
     }
 
     /// Opens a connection, and takes the time of it.
-    async fn open(&self, reach: &Reach<T>) -> Result<MaybeTls<T::Conn>, ConnectError> {
+    async fn open(&self, reach: &Reach<T>, preface: &[u8]) -> Result<MaybeTls<T::Conn>, ConnectError> {
         let begun = Instant::now();
-        let conn = reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout()).await?;
+        let conn = reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout(), preface).await?;
         self.counters().connect_time.note(begun.elapsed());
         Ok(conn)
     }

@@ -3,6 +3,7 @@
 //! **Invariant:** the same for every host of the cluster; what differs between hosts is in [`Host`](super::Host) and its pool.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::host_set::Hosts;
 use super::shared::ClusterShared;
 use crate::config::schema;
 use crate::config::{Address, Limits};
-use crate::net::Transport;
+use crate::net::{Conn, ROOM_BYTES_MAX, Transport};
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::{HandshakeError, MaybeTls};
 
@@ -102,7 +103,7 @@ impl<T: Transport> Reach<T> {
         self.config().idle_timeout.unwrap_or(self.limits.upstream_idle_timeout)
     }
 
-    /// Opens a connection to a host within `within`, TLS included unless it is `plain`.
+    /// Opens a connection to a host within `within`, TLS included unless it is `plain`. `preface` is sent before all else.
     ///
     /// # Errors
     /// When it can't be opened in time.
@@ -112,9 +113,11 @@ impl<T: Transport> Reach<T> {
         address: &Address,
         plain: bool,
         within: Duration,
+        preface: &[u8],
     ) -> Result<MaybeTls<T::Conn>, ConnectError> {
         let open = async {
-            let conn = self.transport.connect(address).await.map_err(ConnectError::of)?;
+            let mut conn = self.transport.connect(address).await.map_err(ConnectError::of)?;
+            send(&mut conn, preface).await.map_err(ConnectError::of)?;
             let Some(tls) = self.tls.as_ref().filter(|_| !plain) else { return Ok(MaybeTls::Plain(conn)) };
             // A name to verify: the context's own (kept by the TLS configuration itself), else the host's, else its address.
             let session = match (host.hostname(), address.inet()) {
@@ -125,6 +128,24 @@ impl<T: Transport> Reach<T> {
         };
         timeout(within, open).await.unwrap_or(Err(ConnectError::Timeout))
     }
+}
+
+/// Sends bytes; few, or none.
+async fn send<C: Conn>(conn: &mut C, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let put = |room: &mut [u8]| {
+            let n = room.len().min(bytes.len());
+            room[..n].copy_from_slice(&bytes[..n]);
+            (n, n)
+        };
+        let wish = bytes.len().min(ROOM_BYTES_MAX);
+        let n = poll_fn(|cx| conn.poll_write_with(cx, wish, put)).await?;
+        bytes = &bytes[n..];
+        if bytes.is_empty() {
+            poll_fn(|cx| conn.poll_flush(cx)).await?;
+        }
+    }
+    Ok(())
 }
 
 impl ConnectError {

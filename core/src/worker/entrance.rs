@@ -16,19 +16,20 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Present, Worker};
+use crate::codec::client_hello::begins_tls;
 use crate::codec::detect::Protocol;
 use crate::config::schema::Protocols;
 use crate::config::{Limits, schema as config};
 use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
-use crate::message::Downstream;
+use crate::message::{Downstream, next_conn_id};
 use crate::net::{Conn, ListenOptions, Listener, Transport};
 use crate::orders::ListenError;
-use crate::proxy::{Current, Generation, Proxy, Slot, is_same_entrance};
-use crate::snapshot::ListenerConfig;
+use crate::proxy::{Current, Generation, Proxy, Slot, TcpProxy, is_same_entrance};
+use crate::snapshot::{ListenerConfig, Target};
 use crate::stream::detect::detect;
-use crate::stream::server::serve;
+use crate::stream::server::serve_for;
 use crate::stream::{ConnState, Wish, http2};
-use crate::telemetry::metrics::DownstreamCounters;
+use crate::telemetry::metrics::{DownstreamCounters, ListenerCounters, WorkerCounters};
 use crate::telemetry::pulse::Work;
 use crate::tls::MaybeTls;
 
@@ -37,16 +38,24 @@ pub(super) struct Entrance<T: Transport> {
     /// Not the same for two entrances of a worker.
     pub(super) id: u32,
     worker: Rc<Worker<T>>,
-    current: Rc<Current<T>>,
+    /// Another one when its connections are to be served in another way.
+    current: RefCell<Rc<Current<T>>>,
     /// Another one when the listener has another name: it is counted under that.
-    proxy: RefCell<Proxy<T>>,
+    service: RefCell<Service<T>>,
     config: RefCell<Arc<ListenerConfig>>,
     tls: RefCell<Option<ServerTls>>,
     limits: RefCell<Rc<Limits>>,
-    filters: ConnectionFilters,
+    /// For who comes from now on.
+    filters: RefCell<Rc<ConnectionFilters>>,
     retired: Cell<bool>,
     retire: Notify,
     accepting: RefCell<Option<JoinHandle<()>>>,
+}
+
+/// What serves the connections of a listener.
+enum Service<T: Transport> {
+    Http(Proxy<T>),
+    Tcp(TcpProxy<T>),
 }
 
 /// Makes the entrances fit a generation that was put in force: those that it has too take it over, those that it lacks are retired, new
@@ -96,13 +105,13 @@ impl<T: Transport> Entrance<T> {
         let current = Rc::new(Current::new(Rc::clone(generation)));
         let entrance = Rc::new(Self {
             id: worker.next_entrance(),
-            proxy: RefCell::new(Proxy::new(Rc::clone(&current), slot, Arc::clone(&worker.counters))),
+            service: RefCell::new(Service::new(&config.target, &current, slot, &worker.counters)),
             worker: Rc::clone(worker),
-            current,
+            current: RefCell::new(current),
             config: RefCell::new(Arc::clone(config)),
             tls: RefCell::new(config.tls.as_deref().cloned()),
             limits: RefCell::new(Rc::new(listener_limits(generation.limits(), &config.config))),
-            filters: ConnectionFilters::default(),
+            filters: RefCell::new(Rc::new(ConnectionFilters::new(&config.config, generation.limits()))),
             retired: Cell::new(false),
             retire: Notify::new(),
             accepting: RefCell::default(),
@@ -115,9 +124,16 @@ impl<T: Transport> Entrance<T> {
     /// From now on as the generation has it: new connections in everything, those that are open from their next request on, but for TLS
     /// and limits.
     fn take_over(&self, generation: &Rc<Generation<T>>, slot: Slot, config: &Arc<ListenerConfig>) {
-        self.current.set(Rc::clone(generation));
-        self.proxy.replace(Proxy::new(Rc::clone(&self.current), slot, Arc::clone(&self.worker.counters)));
+        if self.service.borrow().is_for(&config.target) {
+            self.current.borrow().set(Rc::clone(generation));
+        } else {
+            // Those who are in keep the last generation that serves them, and are to go.
+            self.current.replace(Rc::new(Current::new(Rc::clone(generation))));
+            self.worker.ask_to_close(|entrance| entrance == self.id);
+        }
+        self.service.replace(Service::new(&config.target, &self.current.borrow(), slot, &self.worker.counters));
         self.tls.replace(config.tls.as_deref().cloned());
+        self.filters.replace(Rc::new(ConnectionFilters::new(&config.config, generation.limits())));
         self.limits.replace(Rc::new(listener_limits(generation.limits(), &config.config)));
         self.config.replace(Arc::clone(config));
     }
@@ -142,6 +158,28 @@ impl<T: Transport> Entrance<T> {
     pub(super) fn close(&self) {
         if let Some(accepting) = &*self.accepting.borrow() {
             accepting.abort();
+        }
+    }
+}
+
+impl<T: Transport> Service<T> {
+    fn new(target: &Target, current: &Rc<Current<T>>, slot: Slot, counters: &Arc<WorkerCounters>) -> Self {
+        let (current, counters) = (Rc::clone(current), Arc::clone(counters));
+        match target {
+            Target::Http(_) => Self::Http(Proxy::new(current, slot, counters)),
+            Target::Tcp(_) => Self::Tcp(TcpProxy::new(current, slot, counters)),
+        }
+    }
+
+    /// Whether it goes on under a generation with this target.
+    fn is_for(&self, target: &Target) -> bool {
+        matches!((self, target), (Self::Http(_), Target::Http(_)) | (Self::Tcp(_), Target::Tcp(_)))
+    }
+
+    fn listener_counters(&self) -> &Arc<ListenerCounters> {
+        match self {
+            Self::Http(proxy) => proxy.listener_counters(),
+            Self::Tcp(proxy) => proxy.listener_counters(),
         }
     }
 }
@@ -185,7 +223,7 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
         let limits = Rc::clone(&entrance.limits.borrow());
         match accepted {
             Ok(conn) => {
-                let listener = Arc::clone(entrance.proxy.borrow().listener_counters());
+                let listener = Arc::clone(entrance.service.borrow().listener_counters());
                 let (state, present) = worker.enter(&limits, (entrance.id, listener), entrance.tls.borrow().is_some());
                 if entrance.retired.get() {
                     state.ask(Wish::Close);
@@ -215,44 +253,67 @@ fn admit<T: Transport>(
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
-    let tls = entrance.tls.borrow().clone();
-    if tls.is_none() && entrance.filters.is_empty() {
-        start(entrance, MaybeTls::Plain(conn), limits, state, present);
+    let (tls, filters) = (entrance.tls.borrow().clone(), Rc::clone(&entrance.filters.borrow()));
+    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
+    let downstream = Downstream::new(next_conn_id(), peer, local, tls.is_some());
+    let inspects = tls.is_some() && entrance.config.borrow().config.inspector;
+    if tls.is_none() && filters.is_empty() {
+        start(entrance, MaybeTls::Plain(conn), downstream, limits, state, present);
         return;
     }
     // A task of its own for what comes before the first request: it is far larger than what an idle connection should hold.
     let entrance = Rc::clone(entrance);
     spawn_local(async move {
-        let (mut conn, mut present) = (conn, present);
-        if !entrance.filters.is_empty() && !screen(&mut conn, &entrance, (&limits, tls.is_some()), &mut present).await {
+        let (mut conn, mut present, mut downstream) = (conn, present, downstream);
+        if !filters.is_empty() && !screen(&mut conn, &filters, &limits, &mut downstream, &mut present).await {
+            present.listener.connection_refused.inc();
+            // Whatever it sent, nobody is to read an answer into it.
+            conn.abort();
             return;
         }
+        let in_clear = if inspects { is_in_clear(&mut conn, &limits).await } else { Some(false) };
+        let tls = match in_clear {
+            Some(in_clear) => tls.filter(|_| !in_clear),
+            None => return,
+        };
+        downstream.is_tls = tls.is_some();
         let conn = match &tls {
             None => Some(MaybeTls::Plain(conn)),
             Some(tls) => handshake(conn, tls, &entrance, &limits).await,
         };
         if let Some(conn) = conn {
-            start(&entrance, conn, limits, state, present);
+            if let Some(name) = conn.info().and_then(|info| info.sni) {
+                downstream.server_name = Some(name.into());
+            }
+            start(&entrance, conn, downstream, limits, state, present);
         }
     });
+}
+
+/// Whether a client that may speak either speaks no TLS. None: it says nothing in `head_timeout`, or is gone.
+async fn is_in_clear<C: Conn>(conn: &mut C, limits: &Limits) -> Option<bool> {
+    let look = poll_fn(|cx| conn.poll_read_with(cx, 0, |bytes| (0, (!bytes.is_empty()).then(|| !begins_tls(bytes)))));
+    timeout(limits.head_timeout, look).await.ok()?.ok()?
 }
 
 /// Shows a connection to the filters that come before the codec; says whether it may go on.
 async fn screen<T: Transport>(
     conn: &mut T::Conn,
-    entrance: &Entrance<T>,
-    (limits, is_tls): (&Limits, bool),
+    filters: &Rc<ConnectionFilters>,
+    limits: &Limits,
+    downstream: &mut Downstream,
     present: &mut Present<T>,
 ) -> bool {
-    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-    let mut downstream = Downstream { id: 0, peer, local, is_tls };
-    let first_bytes = look_at_first_bytes(conn, &entrance.filters, &mut downstream, limits.head_bytes_max);
+    let bytes_max = limits.head_bytes_max.max(limits.proxy_header_bytes_max);
+    let first_bytes = look_at_first_bytes(conn, filters, downstream, bytes_max);
     let passed = timeout(limits.head_timeout, first_bytes).await.unwrap_or(false);
-    if !passed || entrance.filters.on_connection(&downstream) == Flow::Stop {
+    if !passed || filters.on_connection(downstream) == Flow::Stop {
         return false;
     }
-    entrance.filters.on_event(&downstream, Event::Accepted);
-    present.watched = Some(Box::new((entrance.filters.clone(), downstream)));
+    if !filters.network.is_empty() {
+        filters.on_event(downstream, Event::Accepted);
+        present.watched = Some(Box::new((ConnectionFilters::clone(filters), downstream.clone())));
+    }
     true
 }
 
@@ -263,6 +324,9 @@ async fn look_at_first_bytes<C: Conn>(
     bytes_max: usize,
 ) -> bool {
     for filter in &filters.listener {
+        if !filter.wants(downstream) {
+            continue;
+        }
         let mut known = 0;
         loop {
             let look = poll_fn(|cx| {
@@ -288,42 +352,45 @@ async fn look_at_first_bytes<C: Conn>(
 fn start<T: Transport>(
     entrance: &Rc<Entrance<T>>,
     conn: MaybeTls<T::Conn>,
+    downstream: Downstream,
     limits: Rc<Limits>,
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
-    let protocols = entrance.config.borrow().config.proxy.protocols;
+    let downstream = Rc::new(downstream);
+    let proxy = match &*entrance.service.borrow() {
+        Service::Http(proxy) => proxy.clone(),
+        Service::Tcp(proxy) => return drop(spawn_local(proxy.clone().serve(conn, downstream, state, present))),
+    };
+    let protocols = entrance.config.borrow().config.proxy().map_or(Protocols::Http1, |proxy| proxy.protocols);
     let agreed = conn.info().and_then(|info| Protocol::of_alpn(info.alpn?));
     match (protocols, agreed) {
-        (Protocols::Http1, _) => start_as(Protocol::Http1, entrance, conn, limits, state, present),
-        (Protocols::Http2, _) => start_as(Protocol::Http2, entrance, conn, limits, state, present),
-        (Protocols::Both, Some(protocol)) => start_as(protocol, entrance, conn, limits, state, present),
-        (Protocols::Both, None) => {
-            let entrance = Rc::clone(entrance);
-            spawn_local(async move {
-                let (mut conn, present) = (conn, present);
-                if let Some(protocol) = detect(&mut conn, &state, &limits).await {
-                    start_as(protocol, &entrance, conn, limits, state, present);
-                }
-            });
-        }
+        (Protocols::Http1, _) => start_as(Protocol::Http1, conn, downstream, proxy, limits, state, present),
+        (Protocols::Http2, _) => start_as(Protocol::Http2, conn, downstream, proxy, limits, state, present),
+        (Protocols::Both, Some(protocol)) => start_as(protocol, conn, downstream, proxy, limits, state, present),
+        (Protocols::Both, None) => drop(spawn_local(async move {
+            let (mut conn, present) = (conn, present);
+            if let Some(protocol) = detect(&mut conn, &state, &limits).await {
+                start_as(protocol, conn, downstream, proxy, limits, state, present);
+            }
+        })),
     }
 }
 
 /// Serves a connection whose protocol is known.
 fn start_as<T: Transport>(
     protocol: Protocol,
-    entrance: &Entrance<T>,
     conn: MaybeTls<T::Conn>,
+    downstream: Rc<Downstream>,
+    proxy: Proxy<T>,
     limits: Rc<Limits>,
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
-    let (proxy, is_tls) = (entrance.proxy.borrow().clone(), matches!(conn, MaybeTls::Tls(_)));
     // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
     match protocol {
-        Protocol::Http1 => drop(spawn_local(serve(conn, is_tls, proxy, limits, state, present))),
-        Protocol::Http2 => drop(spawn_local(http2::serve(conn, is_tls, proxy, limits, state, present))),
+        Protocol::Http1 => drop(spawn_local(serve_for(conn, downstream, proxy, limits, state, present))),
+        Protocol::Http2 => drop(spawn_local(http2::serve_for(conn, downstream, proxy, limits, state, present))),
     }
 }
 
@@ -354,11 +421,11 @@ async fn handshake<T: Transport>(
 /// The limits of a listener: the general ones, and what it says itself.
 fn listener_limits(general: &Limits, listener: &config::Listener) -> Limits {
     let mut limits = general.clone();
-    if let Some(bytes) = listener.proxy.head_bytes_max {
+    if let Some(bytes) = listener.proxy().and_then(|proxy| proxy.head_bytes_max) {
         limits.head_bytes_max = bytes;
         limits.request_line_bytes_max = limits.request_line_bytes_max.min(bytes);
     }
-    if let Some(bytes) = listener.proxy.request_body_bytes_max {
+    if let Some(bytes) = listener.proxy().and_then(|proxy| proxy.request_body_bytes_max) {
         limits.request_body_bytes_max = bytes;
     }
     if let Some(timeout) = listener.idle_timeout {

@@ -144,3 +144,34 @@ pub async fn a_lost_sink_is_an_error<H: Harness>(plane: &H) {
     );
     assert!(moved.is_err(), "{moved:?} went to nobody");
 }
+
+/// Much that the sink has not taken yet, words of our own behind it, and much again: all in order. A plane may move much in another way than
+/// little.
+pub async fn words_between_much_keep_their_place<H: Harness>(plane: &H) {
+    const ROUNDS: usize = 3;
+    let mut t = through(plane).await;
+    let bytes = pattern::bytes(1 << 20);
+    let (sent, relayed, received) = tokio::join!(
+        async {
+            for _ in 0..ROUNDS {
+                send(&mut t.source, &bytes).await?;
+            }
+            std::io::Result::Ok(())
+        },
+        async {
+            for _ in 0..ROUNDS {
+                let mut left = bytes.len();
+                while left > 0 {
+                    left -= relay(&mut t.from, &mut t.to, left).await?;
+                }
+                send(&mut t.to, b"-word-").await?;
+            }
+            shutdown(&mut t.to).await
+        },
+        read_all(&mut t.sink),
+    );
+    sent.unwrap();
+    relayed.unwrap();
+    let expected = [&bytes[..], b"-word-"].concat().repeat(ROUNDS);
+    assert!(received.unwrap() == expected);
+}

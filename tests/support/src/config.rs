@@ -19,6 +19,7 @@ pub struct Config {
     clusters: String,
     router: Vec<String>,
     virtual_host: Vec<String>,
+    filter: Option<String>,
     listener_tls: Option<String>,
     protocols: String,
     listener: Vec<String>,
@@ -42,6 +43,7 @@ impl Config {
             clusters: String::new(),
             router: Vec::new(),
             virtual_host: Vec::new(),
+            filter: None,
             listener_tls: None,
             protocols: "Http1".to_owned(),
             listener: Vec::new(),
@@ -109,6 +111,19 @@ impl Config {
         self
     }
 
+    /// Serves connections by this network filter instead of `proxy`, such as `{type: tcp_proxy, config: {cluster: origins}}`.
+    #[must_use]
+    pub fn filter(mut self, filter: &str) -> Self {
+        self.filter = Some(filter.to_owned());
+        self
+    }
+
+    /// Relays connections to the hosts; `more` are further keys of the filter, such as `idle_timeout: 1s`.
+    #[must_use]
+    pub fn relay(self, more: &str) -> Self {
+        self.filter(&format!("{{type: tcp_proxy, config: {{cluster: origins, {more}}}}}"))
+    }
+
     /// Serves TLS with these pairs of certificate and key.
     #[must_use]
     pub fn tls(mut self, pairs: &[(&Path, &Path)]) -> Self {
@@ -165,6 +180,10 @@ impl Config {
         }
         let hosts: String = self.hosts.iter().map(|h| format!("        - {{address: \"{h}\"}}\n")).collect();
         let limits = if self.limits.is_empty() { String::new() } else { format!("limits:\n{}", self.limits.concat()) };
+        let http = format!(
+            "{{type: proxy, config: {{downstream_protocol: \"{}\", router_config_name: web}}}}",
+            self.protocols
+        );
         let kernel = format!("dataplane:\n  type: kernel\n  workers: {}\n", self.workers);
         format!(
             "\
@@ -184,7 +203,7 @@ servers:
         bind_port: true
 {listener}        filter_chains:
           - filters:
-              - {{type: proxy, config: {{downstream_protocol: \"{protocols}\", router_config_name: web}}}}
+              - {filter}
 {tls}cluster_manager:
   clusters:
     - name: origins
@@ -195,12 +214,12 @@ servers:
   address: {{socket_address: {{address: {admin_ip}, port_value: {admin_port}}}}}
 {limits}{dataplane}{extra}",
             listen = self.listen,
-            protocols = self.protocols,
             routes = self.routes.concat(),
             router = self.router.concat(),
             virtual_host = self.virtual_host.concat(),
             clusters = self.clusters,
             listener = self.listener.concat(),
+            filter = self.filter.as_deref().unwrap_or(&http),
             tls = self.listener_tls.as_deref().unwrap_or_default(),
             cluster = self.cluster.concat(),
             admin_ip = self.admin.ip(),

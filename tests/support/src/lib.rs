@@ -13,6 +13,7 @@ pub mod client;
 pub mod config;
 pub mod drive;
 pub mod gateway;
+pub mod haproxy;
 pub mod load;
 pub mod memory_conn;
 pub mod netns;

@@ -30,13 +30,17 @@ fn section(section: &Section) -> String {
         section.keys.iter().map(|k| property(k.name, &key(section, k))).chain(planned).collect();
     let required: Vec<String> = section.keys.iter().filter(|k| k.is_required()).map(|k| quoted(k.name)).collect();
     let mut rest = Vec::new();
-    if let Some(name) = section.by_type() {
-        let config = property("config", &reference(name));
-        rest.push(format!(
-            "      \"if\": {{\"properties\": {{\"type\": {{\"enum\": [{}]}}}}}},\n      \"then\": {{\"properties\": {{{}}}}}",
-            quoted(name),
-            config.trim_start()
-        ));
+    for key in section.keys {
+        let Kind::ByType(types) = key.kind else { continue };
+        let each = types.iter().map(|(kind, name)| {
+            let config = property(key.name, &reference(name));
+            format!(
+                "        {{\"if\": {{\"properties\": {{\"type\": {{\"enum\": [{}]}}}}}},\n         \"then\": {{\"properties\": {{{}}}}}}}",
+                quoted(kind),
+                config.trim_start()
+            )
+        });
+        rest.push(format!("      \"allOf\": [\n{}\n      ]", each.collect::<Vec<_>>().join(",\n")));
     }
     object(section.name, &properties, &required, &rest)
 }
@@ -92,9 +96,8 @@ fn kind(section: &Section, key: &Key) -> String {
         Kind::Size => format!(", \"type\": [\"string\", \"integer\"], \"pattern\": {}", quoted(SIZE)),
         Kind::Choice(words) => format!(", \"enum\": [{}]", choices(section, key, words)),
         Kind::Texts => ", \"type\": \"array\", \"items\": {\"type\": \"string\"}".into(),
-        Kind::Any => String::new(),
-        // What stands within depends on the type beside it.
-        Kind::Map(name) if section.by_type() == Some(name) => String::new(),
+        // Of the second kind what stands within depends on the type beside it.
+        Kind::Any | Kind::ByType(_) => String::new(),
         Kind::Map(name) => format!(", \"allOf\": [{}]", reference(name)),
         Kind::Maps(name) => format!(", \"type\": \"array\", \"items\": {}", reference(name)),
     }
@@ -247,6 +250,7 @@ mod tests {
             "servers: []\ndataplane: {workers: some}",
             "servers: []\nmetrics: {sinks: [{tpe: x}]}",
             "servers: [{listeners: [{address: :1, filter_chains: [{filters: [{type: proxy, config: {cluster: x}}]}]}]}]",
+            "servers: [{listeners: [{address: :1, filter_chains: [{filters: [{type: tcp_proxy, config: {via: x}}]}]}]}]",
         ] {
             assert!(check(text).is_some(), "{text}");
         }

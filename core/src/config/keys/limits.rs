@@ -39,6 +39,12 @@ pub(super) const LIMITS: &[Key] = &[
         "0",
         "Bytes of a request's body, at most (413 beyond). 0 is no limit: bodies stream and are never held whole.",
     ),
+    key(
+        "proxy_header_bytes_max",
+        Size,
+        "4KiB",
+        "Bytes of a PROXY header in binary, at most (the connection is closed beyond); one in text has 107 at most.",
+    ),
     key("chunk_line_bytes_max", Size, "4KiB", "Bytes of a chunk-size line with its extensions, at most (400 beyond)."),
     key("body_in_hand_bytes_max", Size, "16KiB", "Bytes of a body that is held in hand rather than streamed, at most."),
     key("interim_responses_max", Number, "16", "Interim (1xx) responses before the final one, at most (502 beyond)."),

@@ -8,6 +8,7 @@ mod dataplane;
 mod filters;
 mod json_schema;
 mod limits;
+mod network;
 mod page;
 mod planned;
 mod routing;
@@ -15,7 +16,7 @@ mod working;
 
 pub use json_schema::json_schema;
 pub use page::reference_page;
-pub(super) use planned::{CLUSTER_TYPES, NETWORK_FILTERS, STREAM_FILTERS, Variant};
+pub(super) use planned::{CLUSTER_TYPES, LISTENER_FILTERS, NETWORK_FILTERS, STREAM_FILTERS, Variant};
 use planned::{INNER, PLANNED};
 use working::SECTIONS;
 
@@ -53,6 +54,8 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     Texts,
     Any,
+    /// A map whose section depends on the `type` beside it: types, each with its section. That of any other type is not described.
+    ByType(&'static [(&'static str, &'static str)]),
     Map(&'static str),
     Maps(&'static str),
 }
@@ -96,14 +99,6 @@ impl Section {
 
     pub(super) fn planned(&self, name: &str) -> Option<&'static Planned> {
         PLANNED.iter().find(|p| p.section == self.name && p.name == name)
-    }
-
-    /// The section of the map under `config`, where that depends on the `type` beside it: the type of the same name has it.
-    fn by_type(&self) -> Option<&'static str> {
-        match (self.key("type")?.kind, self.key("config")?.kind) {
-            (Kind::Text, Kind::Map(name)) => Some(name),
-            _ => None,
-        }
     }
 
     /// The known key that is most like `name`, if any is like it.
@@ -168,7 +163,12 @@ mod tests {
             for (i, key) in section.keys.iter().enumerate() {
                 assert!(section.keys[..i].iter().all(|k| k.name != key.name), "{}.{} twice", section.name, key.name);
                 assert!(section.planned(key.name).is_none(), "{}.{} in both tables", section.name, key.name);
-                if let Kind::Map(name) | Kind::Maps(name) = key.kind {
+                let within = match key.kind {
+                    Kind::Map(name) | Kind::Maps(name) => vec![name],
+                    Kind::ByType(types) => types.iter().map(|(_, name)| *name).collect(),
+                    _ => Vec::new(),
+                };
+                for name in within {
                     assert!(SECTIONS.iter().any(|s| s.name == name), "no section {name}");
                 }
             }

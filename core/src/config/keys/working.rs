@@ -13,8 +13,8 @@ use super::routing::{
     METADATA_MATCH, MIRROR, PATTERN, REDIRECT, REGEX_REWRITE, RETRY_BACK_OFF, RETRY_BUDGET, RETRY_POLICY, ROUTE,
     ROUTE_ACTION, ROUTER, VARIABLE_MATCH, VIRTUAL_HOST, WEIGHTED, WEIGHTED_CLUSTER,
 };
-use super::{Key, Kind, Section, filters};
-use Kind::{Address, Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text};
+use super::{Key, Kind, Section, filters, network};
+use Kind::{Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text};
 
 pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { name, kind, default, meaning }
@@ -24,7 +24,7 @@ pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, m
 pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "file", path: "", keys: FILE },
     Section { name: "server", path: "servers[0]", keys: SERVER },
-    Section { name: "listener", path: "servers[0].listeners[]", keys: LISTENER },
+    Section { name: "listener", path: "servers[0].listeners[]", keys: network::LISTENER },
     Section { name: "access_log", path: "servers[0].listeners[].access_logs[]", keys: ACCESS_LOG },
     Section { name: "stream_filter", path: "servers[0].listeners[].stream_filters[]", keys: STREAM_FILTER },
     Section { name: "fault", path: "fault: stream_filters[].config", keys: filters::FAULT },
@@ -57,11 +57,32 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section { name: "ip_access", path: "ip_access: stream_filters[].config", keys: filters::IP_ACCESS },
     Section { name: "ip_access_rule", path: "ip_access: stream_filters[].config.ips[]", keys: filters::IP_ACCESS_RULE },
-    Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: FILTER_CHAIN },
-    Section { name: "filter", path: "servers[0].listeners[].filter_chains[0].filters[0]", keys: FILTER },
+    Section {
+        name: "listener_filter",
+        path: "servers[0].listeners[].listener_filters[]",
+        keys: network::LISTENER_FILTER,
+    },
+    Section {
+        name: "proxy_protocol",
+        path: "proxy_protocol: listener_filters[].config",
+        keys: network::PROXY_PROTOCOL,
+    },
+    Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: network::FILTER_CHAIN },
+    Section { name: "filter", path: "servers[0].listeners[].filter_chains[0].filters[0]", keys: network::FILTER },
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[0].filters[0].config", keys: PROXY },
     Section { name: "proxy_extend", path: "….filters[0].config.extend_config", keys: PROXY_EXTEND },
     Section { name: "proxy_http1", path: "….filters[0].config.extend_config.Http1", keys: PROXY_HTTP1 },
+    Section { name: "tcp_proxy", path: "tcp_proxy: filter_chains[0].filters[0].config", keys: network::TCP_PROXY },
+    Section {
+        name: "tcp_route",
+        path: "tcp_proxy: filter_chains[0].filters[0].config.routes[]",
+        keys: network::TCP_ROUTE,
+    },
+    Section {
+        name: "cidr_range",
+        path: "tcp_proxy: ….config.routes[].SourceAddrs[], DestinationAddrs[]",
+        keys: network::CIDR_RANGE,
+    },
     Section { name: "router", path: "servers[0].routers[]", keys: ROUTER },
     Section { name: "virtual_host", path: "servers[0].routers[].virtual_hosts[]", keys: VIRTUAL_HOST },
     Section { name: "route", path: "servers[0].routers[].virtual_hosts[].routers[]", keys: ROUTE },
@@ -202,40 +223,6 @@ const SERVER: &[Key] = &[
 
 const LEVELS: &[&str] = &["OFF", "FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
 
-const LISTENER: &[Key] = &[
-    key("name", Text, "the address", "Its name in logs and metrics. No two alike."),
-    key(
-        "address",
-        Address,
-        "",
-        "`IP:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:/PATH`; with `network: unix` a path. Required.",
-    ),
-    key("network", Choice(&["tcp", "unix"]), "tcp", "What kind of socket."),
-    key("bind_port", Bool, "true", "Whether it has a socket of its own. (MOSN's default is false.)"),
-    key("connection_idle_timeout", Duration, "limits.idle_timeout", "Between two requests of a connection."),
-    key("access_logs", Maps("access_log"), "", "Where a line for each request goes."),
-    key(
-        "filter_chains",
-        Maps("filter_chain"),
-        "",
-        "TLS and what happens to a connection. Exactly one chain, or none where the routes are inline.",
-    ),
-    key("stream_filters", Maps("stream_filter"), "", "What happens to each request, in this order."),
-    key(
-        "router_config_name",
-        Text,
-        "",
-        "Ferrogate's own, short for a chain with one `proxy` filter: the router to use.",
-    ),
-    key(
-        "virtual_hosts",
-        Maps("virtual_host"),
-        "",
-        "Ferrogate's own: virtual hosts inline, instead of a router by name.",
-    ),
-    key("routers", Maps("route"), "", "Ferrogate's own: routes inline, for every host, instead of a router by name."),
-];
-
 const STREAM_FILTER: &[Key] =
     &[key("type", Text, "", "Which filter. Required."), key("config", Any, "", "The filter's own configuration.")];
 
@@ -254,20 +241,6 @@ const ACCESS_LOG: &[Key] = &[
 ];
 
 const ROLLER: &str = "time=24 size=1000 age=7 keep=10 compress=off";
-
-const FILTER_CHAIN: &[Key] = &[
-    key("tls_context", Map("tls_server"), "", "TLS with one certificate."),
-    key(
-        "tls_context_set",
-        Maps("tls_server"),
-        "",
-        "TLS with several certificates, chosen by the name the client asks for (SNI).",
-    ),
-    key("filters", Maps("filter"), "", "Exactly one, of type `proxy`."),
-];
-
-const FILTER: &[Key] =
-    &[key("type", Text, "", "`proxy`. Required."), key("config", Map("proxy"), "", "The filter's own configuration.")];
 
 const PROXY: &[Key] = &[
     key(

@@ -41,14 +41,15 @@ impl Walk {
 
     fn map(&mut self, section: &str, old: &Node, new: &Node) {
         for key in keys::section(section).keys {
+            let kind = kind_of(key, old, new);
             let (old, new) = (present(key, old), present(key, new));
-            self.at(key.name, |walk| walk.key(key, old, new));
+            self.at(key.name, |walk| walk.key(key, kind, old, new));
         }
     }
 
-    fn key(&mut self, key: &Key, old: Option<&Node>, new: Option<&Node>) {
+    fn key(&mut self, key: &Key, kind: Kind, old: Option<&Node>, new: Option<&Node>) {
         let empty = empty_map();
-        match key.kind {
+        match kind {
             _ if old.is_none() && new.is_none() => {}
             Kind::Map(section) if TRANSPARENT.contains(&section) => {
                 self.map(section, old.unwrap_or(&empty), new.unwrap_or(&empty));
@@ -64,7 +65,7 @@ impl Walk {
             Kind::Maps(section) => {
                 self.list(section, old.map_or(&[], Node::elements), new.map_or(&[], Node::elements));
             }
-            Kind::Any => self.any(key.name, old.unwrap_or(&empty), new.unwrap_or(&empty)),
+            Kind::Any | Kind::ByType(_) => self.any(key.name, old.unwrap_or(&empty), new.unwrap_or(&empty)),
             kind => self.value(key, kind, old, new),
         }
     }
@@ -133,13 +134,28 @@ impl Walk {
     }
 }
 
+/// What stands under a key, where that depends on the type beside it: a section that both maps have, else a map that no table describes.
+fn kind_of(key: &Key, old: &Node, new: &Node) -> Kind {
+    let Kind::ByType(types) = key.kind else { return key.kind };
+    let section = |map: &Node| match &map.get("type")?.value {
+        Value::Text(kind) => types.iter().find(|(name, _)| name == kind).map(|(_, section)| *section),
+        _ => None,
+    };
+    match (section(old), section(new)) {
+        (Some(old), Some(new)) if old == new => Kind::Map(new),
+        _ => Kind::Any,
+    }
+}
+
 /// The value of a key, unless it is as if it were absent.
 fn present<'n>(key: &Key, map: &'n Node) -> Option<&'n Node> {
     map.get(key.name).filter(|node| match (&node.value, key.kind) {
         (Value::Null, _) => false,
         (Value::Text(text), _) => !text.is_empty(),
         // A list or a map of nothing; `admin: {}` is the one that switches something on.
-        (Value::List(_), _) | (_, Kind::Map(_) | Kind::Any) => !node.is_neutral() || key.name == "admin",
+        (Value::List(_), _) | (_, Kind::Map(_) | Kind::Any | Kind::ByType(_)) => {
+            !node.is_neutral() || key.name == "admin"
+        }
         _ => true,
     })
 }
@@ -244,6 +260,7 @@ const TRANSPARENT: &[&str] = &[
     "proxy_extend",
     "proxy_http1",
     "proxy",
+    "tcp_proxy",
 ];
 
 /// Lists whose order has no effect.

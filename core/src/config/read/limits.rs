@@ -18,6 +18,7 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
         head_bytes_max: f.size(r, "head_bytes_max", 256..=HEAD_MAX).unwrap_or(d.head_bytes_max),
         head_fields_max: f.number(r, "head_fields_max", 1..=10_000).unwrap_or(d.head_fields_max),
         request_body_bytes_max: f.size(r, "request_body_bytes_max", 0..=u64::MAX).unwrap_or(d.request_body_bytes_max),
+        proxy_header_bytes_max: f.size(r, "proxy_header_bytes_max", 107..=65_551).unwrap_or(d.proxy_header_bytes_max),
         chunk_line_bytes_max: f.size(r, "chunk_line_bytes_max", 16..=HEAD_MAX).unwrap_or(d.chunk_line_bytes_max),
         body_in_hand_bytes_max: f.size(r, "body_in_hand_bytes_max", 0..=HEAD_MAX).unwrap_or(d.body_in_hand_bytes_max),
         interim_responses_max: f.number(r, "interim_responses_max", 0..=10_000).unwrap_or(d.interim_responses_max),

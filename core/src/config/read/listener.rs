@@ -4,11 +4,13 @@
 
 use std::net::SocketAddr;
 
-use super::{access_log, filter as stream_filter, route, the_only, tls};
+use super::{access_log, filter as stream_filter, listener_filter, route, tcp_proxy, the_only, tls};
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
-use crate::config::schema::{Edits, Forwarded, Listener, Protocols, Proxy, RouterConfig, TlsConfig, VirtualHost};
+use crate::config::schema::{
+    Edits, Forwarded, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, RouterConfig, TlsConfig, VirtualHost,
+};
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
 
@@ -32,19 +34,36 @@ pub(super) fn listener(
                 }
             });
         }
-        None => chain.proxy = Some(Proxy::default()),
+        None => chain.filter = Some(NetworkFilter::Proxy(Proxy::default())),
     }
     let bind_port = fields.boolean(r, "bind_port").unwrap_or(true);
     if !bind_port {
         r.warn(node.place, "a listener with `bind_port: false` takes no connections: nothing hands it any yet", "");
     }
+    let inspector = fields.boolean(r, "inspector").unwrap_or(false);
+    let listener_filters = fields.list(r, "listener_filters", listener_filter::listener_filter);
+    if inspector && chain.tls.is_empty() {
+        r.warn(node.place, "`inspector` has no effect: the listener has no `tls_context`", "");
+    }
+    if chain.asks_names() && !listener_filters.contains(&ListenerFilter::TlsInspector) {
+        let remedy = "add `listener_filters: [{type: tls_inspector}]`";
+        r.error(node.place, "`server_names` would fit nobody: nothing looks at the names that clients ask for", remedy);
+    }
     let listener = Listener {
         bind_port,
+        inspector,
         idle_timeout: fields.duration(r, "connection_idle_timeout"),
         access_logs: fields.list(r, "access_logs", |r, node| access_log::access_log(r, node, log_roller)),
+        listener_filters,
         filters: fields.list(r, "stream_filters", stream_filter::stream_filter),
         tls: chain.tls,
-        proxy: choose_router(r, &fields, chain.proxy?, inline.as_ref()),
+        filter: match chain.filter? {
+            NetworkFilter::Proxy(proxy) => NetworkFilter::Proxy(choose_router(r, &fields, proxy, inline.as_ref())),
+            NetworkFilter::TcpProxy(tcp) => {
+                without_routes(r, &fields);
+                NetworkFilter::TcpProxy(tcp)
+            }
+        },
         origin: r.origin(node.place),
         name,
         address,
@@ -55,7 +74,17 @@ pub(super) fn listener(
 #[derive(Default)]
 struct Chain {
     tls: Vec<TlsConfig>,
-    proxy: Option<Proxy>,
+    filter: Option<NetworkFilter>,
+}
+
+impl Chain {
+    /// Whether a route goes by the name that a client asks for.
+    fn asks_names(&self) -> bool {
+        match &self.filter {
+            Some(NetworkFilter::TcpProxy(tcp)) => tcp.routes.iter().any(|route| !route.server_names.is_empty()),
+            Some(NetworkFilter::Proxy(_)) | None => false,
+        }
+    }
 }
 
 fn address(r: &mut Reader, fields: &Fields<'_>) -> Option<Address> {
@@ -106,6 +135,18 @@ fn choose_router(r: &mut Reader, fields: &Fields<'_>, mut proxy: Proxy, inline: 
     proxy
 }
 
+/// Reports what a listener says of requests although it knows of none.
+fn without_routes(r: &mut Reader, fields: &Fields<'_>) {
+    for key in ["router_config_name", "virtual_hosts", "routers", "stream_filters"] {
+        if let Some(node) = fields.get(key).filter(|node| !node.is_neutral()) {
+            let remedy = "write a `proxy` filter, or say where connections go in the `tcp_proxy` filter's `routes`";
+            r.at(key, |r| {
+                r.error(node.place, format!("`tcp_proxy` sees no requests that `{key}` could be for"), remedy)
+            });
+        }
+    }
+}
+
 /// `router_config_name` of a listener or of a proxy, and where it stands.
 fn router_name(r: &mut Reader, fields: &Fields<'_>) -> Option<(String, Origin)> {
     fields.with(r, "router_config_name", |r, node| {
@@ -127,12 +168,12 @@ fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
     if on > 0 && on < all {
         r.warn(fields.node.place, format!("{} of {all} certificates are off and not used", all - on), "");
     }
-    let mut chain = Chain { tls: one.into_iter().chain(set.into_iter().flatten()).collect(), proxy: None };
+    let mut chain = Chain { tls: one.into_iter().chain(set.into_iter().flatten()).collect(), filter: None };
     match fields.get("filters") {
         None => fields.missing(r, "filters"),
         Some(node) => r.at("filters", |r| {
             if let Some(first) = the_only(r, node, "network filter") {
-                chain.proxy = r.at("[0]", |r| filter(r, first));
+                chain.filter = r.at("[0]", |r| filter(r, first));
             }
         }),
     }
@@ -141,19 +182,24 @@ fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
 }
 
 /// The network filter.
-fn filter(r: &mut Reader, node: &Node) -> Option<Proxy> {
+fn filter(r: &mut Reader, node: &Node) -> Option<NetworkFilter> {
     if let Some(Node { value: Value::Text(kind), place }) = node.get("type")
+        && !kind.is_empty()
         && kind != "proxy"
+        && kind != "tcp_proxy"
     {
         // Its configuration has other keys, so it is not looked into.
         r.at("type", |r| r.variant(*place, "network filter", kind, NETWORK_FILTERS));
         return None;
     }
     let fields = r.map(node, "filter")?;
-    fields.required(r, "type")?;
+    let kind = fields.required(r, "type")?;
     let empty = Node { place: node.place, value: Value::Map(Vec::new()) };
     let config = fields.get("config").unwrap_or(&empty);
-    r.at("config", |r| proxy(r, config))
+    r.at("config", |r| match kind.as_str() {
+        "tcp_proxy" => tcp_proxy::tcp_proxy(r, config).map(NetworkFilter::TcpProxy),
+        _ => proxy(r, config).map(NetworkFilter::Proxy),
+    })
 }
 
 fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
@@ -241,7 +287,7 @@ fn protocols(r: &mut Reader, node: &Node) -> Option<Protocols> {
 
 /// What TLS offers is what is served: where the file says nothing, all of it; what is not served is not offered.
 fn offer(r: &mut Reader, chain: &mut Chain) {
-    let Some(proxy) = &chain.proxy else { return };
+    let Some(NetworkFilter::Proxy(proxy)) = &chain.filter else { return };
     let served: &[&str] = match proxy.protocols {
         Protocols::Http1 => &["http/1.1"],
         Protocols::Http2 => &["h2"],

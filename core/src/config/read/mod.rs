@@ -14,11 +14,13 @@ mod flow_control;
 mod health;
 mod limits;
 mod listener;
+mod listener_filter;
 mod metrics;
 mod route;
 mod route_action;
 mod route_match;
 mod server;
+mod tcp_proxy;
 mod tls;
 
 use std::path::PathBuf;

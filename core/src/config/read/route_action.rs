@@ -67,7 +67,7 @@ fn cluster(r: &mut Reader, fields: &Fields<'_>) -> Option<ClusterChoice> {
     }
 }
 
-fn weighted_cluster(r: &mut Reader, node: &Node) -> Option<WeightedCluster> {
+pub(super) fn weighted_cluster(r: &mut Reader, node: &Node) -> Option<WeightedCluster> {
     let outer = r.map(node, "weighted")?;
     if outer.get("cluster").is_none() {
         outer.missing(r, "cluster");

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::{FilterConfig, Forwarded, TlsConfig};
+use super::route_action::ClusterChoice;
+use super::{FilterConfig, Forwarded, HostPattern, IpNetwork, TlsConfig};
 use crate::config::diagnostic::Origin;
 use crate::config::log_format::LogFormat;
 use crate::config::{Address, LogRoller};
@@ -18,16 +19,20 @@ pub struct Listener {
     pub address: Address,
     /// `bind_port`: whether it has a socket of its own.
     pub bind_port: bool,
+    /// `inspector`: whether clients without TLS are served too, in clear.
+    pub inspector: bool,
     /// `connection_idle_timeout`; None: `limits.idle_timeout`.
     pub idle_timeout: Option<Duration>,
     /// `access_logs`.
     pub access_logs: Vec<AccessLog>,
+    /// `listener_filters`, in order.
+    pub listener_filters: Vec<ListenerFilter>,
     /// `stream_filters`, in order.
     pub filters: Vec<FilterConfig>,
     /// `filter_chains[0].tls_context` or `tls_context_set`, those that are on. Empty: plain text.
     pub tls: Vec<TlsConfig>,
-    /// `filter_chains[0].filters[0].config`.
-    pub proxy: Proxy,
+    /// `filter_chains[0].filters[0]`.
+    pub filter: NetworkFilter,
     /// Where it stands.
     pub origin: Origin,
 }
@@ -41,6 +46,95 @@ pub struct AccessLog {
     pub format: LogFormat,
     /// `log_roller`, else `global_log_roller`.
     pub roller: LogRoller,
+}
+
+/// One entry of `listener_filters`: what looks at the first bytes of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerFilter {
+    /// `proxy_protocol`: they say whose connection it is.
+    ProxyProtocol {
+        /// `trusted_sources`: who says so, and must; the connections of others are their own. None: everybody.
+        trusted: Option<Vec<IpNetwork>>,
+    },
+    /// `tls_inspector`: they may be those of a TLS client, which say the name that it asks for.
+    TlsInspector,
+}
+
+/// `proxy_protocol` of a [`TcpProxy`]: how the host is told whose connection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `v1`: in text.
+    V1,
+    /// `v2`: in binary.
+    V2,
+}
+
+/// The network filter: what happens to a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkFilter {
+    /// `proxy`.
+    Proxy(Proxy),
+    /// `tcp_proxy`.
+    TcpProxy(TcpProxy),
+}
+
+/// The `tcp_proxy` network filter: bytes both ways, to a host of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpProxy {
+    /// `routes`, the first that fits counts; with `cluster` one that fits all. Never empty.
+    pub routes: Vec<TcpRoute>,
+    /// `idle_timeout`; None: the listener's, else `limits.tunnel_idle_timeout`.
+    pub idle_timeout: Option<Duration>,
+    /// `max_connect_attempts`.
+    pub attempts_max: u32,
+    /// `proxy_protocol`; None: the host is not told.
+    pub proxy_header: Option<ProxyHeader>,
+}
+
+/// One entry of `routes` of a [`TcpProxy`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpRoute {
+    /// `cluster` or `weighted_clusters`; never a variable.
+    pub cluster: ClusterChoice,
+    /// `source_addrs`. Empty: everybody, also who has no IP address.
+    pub sources: Vec<IpNetwork>,
+    /// `destination_addrs`.
+    pub destinations: Vec<IpNetwork>,
+    /// `source_port`: ranges, both ends included. Empty: all.
+    pub source_ports: Vec<(u16, u16)>,
+    /// `destination_port`.
+    pub destination_ports: Vec<(u16, u16)>,
+    /// `server_names`: names and wildcards. Empty: all, also who asks for none.
+    pub server_names: Vec<HostPattern>,
+}
+
+impl TcpRoute {
+    /// For every connection.
+    #[must_use]
+    pub fn everybody(cluster: ClusterChoice) -> Self {
+        let (sources, destinations, source_ports, destination_ports, server_names) = Default::default();
+        Self { cluster, sources, destinations, source_ports, destination_ports, server_names }
+    }
+}
+
+impl Listener {
+    /// Its `proxy` filter, where it serves HTTP.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Proxy> {
+        match &self.filter {
+            NetworkFilter::Proxy(proxy) => Some(proxy),
+            NetworkFilter::TcpProxy(_) => None,
+        }
+    }
+
+    /// Its `tcp_proxy` filter, where it relays.
+    #[must_use]
+    pub fn tcp_proxy(&self) -> Option<&TcpProxy> {
+        match &self.filter {
+            NetworkFilter::Proxy(_) => None,
+            NetworkFilter::TcpProxy(tcp) => Some(tcp),
+        }
+    }
 }
 
 /// The `proxy` network filter: HTTP, routed.

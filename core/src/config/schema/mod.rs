@@ -26,7 +26,9 @@ pub use filter::{
 };
 pub use forwarded::Forwarded;
 pub use health::{Health, HttpProbe, Outlier, Probe, SuccessRate};
-pub use listener::{AccessLog, Listener, Protocols, Proxy};
+pub use listener::{
+    AccessLog, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, ProxyHeader, TcpProxy, TcpRoute,
+};
 pub use pattern::{Pattern, PatternError};
 pub use route::{
     Edits, FieldAdd, FieldMatch, Match, PathMatch, Route, RouterConfig, ValueMatch, VariableMatch, VirtualHost,

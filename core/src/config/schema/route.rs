@@ -5,7 +5,7 @@
 use super::domain::Domain;
 use super::filter::FilterConfig;
 use super::pattern::Pattern;
-use super::route_action::{ClusterChoice, MirrorPolicy, RouteAction};
+use super::route_action::{MirrorPolicy, RouteAction};
 use super::template::{Template, Variable};
 use crate::config::diagnostic::Origin;
 
@@ -148,14 +148,7 @@ impl RouterConfig {
                 RouteAction::Forward(forward) => Some(forward),
                 RouteAction::Direct { .. } | RouteAction::Redirect(_) => None,
             };
-            let named: Vec<(&str, &Origin)> = match forward.map(|f| &f.cluster) {
-                Some(ClusterChoice::Name { name, origin }) => vec![(name, origin)],
-                Some(ClusterChoice::Weighted(entries)) => {
-                    entries.iter().map(|e| (e.name.as_str(), &e.origin)).collect()
-                }
-                Some(ClusterChoice::Variable(_)) | None => Vec::new(),
-            };
-            named.into_iter().chain(mirror)
+            forward.map(|f| f.cluster.origins()).unwrap_or_default().into_iter().chain(mirror)
         })
     }
 }

@@ -209,6 +209,18 @@ impl Forward {
     }
 }
 
+impl ClusterChoice {
+    /// The clusters that it names, and where.
+    #[must_use]
+    pub fn origins(&self) -> Vec<(&str, &Origin)> {
+        match self {
+            Self::Name { name, origin } => vec![(name, origin)],
+            Self::Weighted(entries) => entries.iter().map(|e| (e.name.as_str(), &e.origin)).collect(),
+            Self::Variable(_) => Vec::new(),
+        }
+    }
+}
+
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {

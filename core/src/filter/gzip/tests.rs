@@ -30,7 +30,7 @@ fn answer(set: &FilterSet, method: &str, accept: Option<&str>, status: u16, fiel
         assert!(head.append(name, value.as_bytes()));
     }
     let here: Address = "127.0.0.1:1".parse().unwrap();
-    let downstream = Downstream { id: 1, peer: here.clone(), local: here, is_tls: false };
+    let downstream = Downstream::new(1, here.clone(), here, false);
     let mut x = Exchange::new(Request { head: Head::Http(request), body: Body::Empty }, Rc::new(downstream));
     let mut response = Response { head: Head::Http(head), body };
     for filter in &set.filters {

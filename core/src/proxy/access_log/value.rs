@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Facts;
 use crate::config::Address;
 use crate::config::log_format::Variable;
-use crate::message::{Exchange, HttpHead, ResponseFlags, Version};
+use crate::message::{Exchange, HttpHead, RELAYED, ResponseFlags};
 
 /// A value, not yet written.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +42,7 @@ pub(super) fn value<'x>(variable: &Variable, x: &'x Exchange, facts: &'x Facts, 
         Variable::Duration => Value::Span(since(x, now)),
         Variable::BytesSent => Value::Number(x.bytes_sent),
         Variable::BytesReceived => Value::Number(x.bytes_received),
-        Variable::Protocol if head.is_some_and(|h| h.version() == Version::Http2) => Value::Bytes(b"Http2"),
-        Variable::Protocol => Value::Bytes(b"Http1"),
+        Variable::Protocol => Value::Bytes(x.protocol.as_bytes()),
         Variable::ResponseCode => Value::Number(u64::from(x.status)),
         Variable::ResponseFlags if x.flags.is_empty() => Value::None,
         Variable::ResponseFlags => Value::Flags(x.flags),
@@ -56,10 +55,12 @@ pub(super) fn value<'x>(variable: &Variable, x: &'x Exchange, facts: &'x Facts, 
         Variable::UpstreamCluster => notes.map(|n| n.cluster.as_bytes()).into(),
         Variable::UpstreamTransportFailureReason => notes.map(|n| n.failure.as_bytes()).into(),
         Variable::Attempts => Value::Number(u64::from(x.attempts)),
-        Variable::RequestedServerName | Variable::Unknown(_) => Value::None,
+        Variable::RequestedServerName => x.downstream.server_name.as_ref().map(|name| name.as_bytes()).into(),
+        Variable::Unknown(_) => Value::None,
         Variable::RouteName => notes.map(|n| n.route.as_bytes()).into(),
         Variable::ListenerName => Value::Bytes(facts.name.as_bytes()),
         Variable::ListenerPort => Value::Number(u64::from(facts.port)),
+        Variable::Scheme if x.protocol == RELAYED => Value::None,
         Variable::Scheme => Value::Bytes(if x.downstream.is_tls { b"https" } else { b"http" }),
         Variable::Host => head.and_then(HttpHead::authority).into(),
         Variable::Method => head.map(HttpHead::method_bytes).into(),

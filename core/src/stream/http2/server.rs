@@ -67,7 +67,22 @@ pub fn serve<C: Conn, S: Service>(
     guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
     let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-    let downstream = Rc::new(Downstream { id: next_conn_id(), peer, local, is_tls });
+    let downstream = Rc::new(Downstream::new(next_conn_id(), peer, local, is_tls));
+    serve_for(conn, downstream, service, limits, state, guard)
+}
+
+/// The same for a connection of which more is known than its socket says.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_for<C: Conn, S: Service>(
+    conn: C,
+    downstream: Rc<Downstream>,
+    service: S,
+    limits: Rc<Limits>,
+    state: Rc<ConnState>,
+    guard: impl Sized,
+) -> impl Future<Output = io::Result<Ended<C>>> {
     let mux: SharedMux = Rc::new(RefCell::new(Mux::new(Rc::clone(&limits))));
     let charge = state.load().map(|load| {
         load.counters().downstream.h2_connection_total.inc();

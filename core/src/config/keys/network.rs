@@ -1,0 +1,154 @@
+//! The keys of listeners, and of their listener and network filters but `proxy`.
+//!
+//! **Invariant:** the default written here is the default in force.
+
+use super::Key;
+use super::Kind::{Address, Bool, ByType, Choice, Duration, Map, Maps, Number, Text, Texts};
+use super::working::key;
+
+pub(super) const LISTENER: &[Key] = &[
+    key("name", Text, "the address", "Its name in logs and metrics. No two alike."),
+    key(
+        "address",
+        Address,
+        "",
+        "`IP:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:/PATH`; with `network: unix` a path. Required.",
+    ),
+    key("network", Choice(&["tcp", "unix"]), "tcp", "What kind of socket."),
+    key("bind_port", Bool, "true", "Whether it has a socket of its own. (MOSN's default is false.)"),
+    key("connection_idle_timeout", Duration, "limits.idle_timeout", "Between two requests of a connection."),
+    key("access_logs", Maps("access_log"), "", "Where a line for each request goes."),
+    key(
+        "filter_chains",
+        Maps("filter_chain"),
+        "",
+        "TLS and what happens to a connection. Exactly one chain, or none where the routes are inline.",
+    ),
+    key(
+        "inspector",
+        Bool,
+        "false",
+        "Whether clients without TLS are served too, in clear: the first byte that a client sends decides. Needs a `tls_context`.",
+    ),
+    key(
+        "listener_filters",
+        Maps("listener_filter"),
+        "",
+        "What looks at the first bytes of a connection, in this order.",
+    ),
+    key("stream_filters", Maps("stream_filter"), "", "What happens to each request, in this order."),
+    key(
+        "router_config_name",
+        Text,
+        "",
+        "Ferrogate's own, short for a chain with one `proxy` filter: the router to use.",
+    ),
+    key(
+        "virtual_hosts",
+        Maps("virtual_host"),
+        "",
+        "Ferrogate's own: virtual hosts inline, instead of a router by name.",
+    ),
+    key("routers", Maps("route"), "", "Ferrogate's own: routes inline, for every host, instead of a router by name."),
+];
+
+pub(super) const FILTER_CHAIN: &[Key] = &[
+    key("tls_context", Map("tls_server"), "", "TLS with one certificate."),
+    key(
+        "tls_context_set",
+        Maps("tls_server"),
+        "",
+        "TLS with several certificates, chosen by the name the client asks for (SNI).",
+    ),
+    key("filters", Maps("filter"), "", "Exactly one: what happens to a connection."),
+];
+
+pub(super) const FILTER: &[Key] = &[
+    key("type", Text, "", "`proxy`: HTTP. `tcp_proxy`: bytes both ways, to a host of a cluster. Required."),
+    key("config", ByType(&[("proxy", "proxy"), ("tcp_proxy", "tcp_proxy")]), "", "The filter's own configuration."),
+];
+
+pub(super) const LISTENER_FILTER: &[Key] = &[
+    key(
+        "type",
+        Text,
+        "",
+        "`proxy_protocol`: connections say whose they are. `tls_inspector`: TLS clients say which name they ask for. Required.",
+    ),
+    key("config", ByType(&[("proxy_protocol", "proxy_protocol")]), "", "The filter's own configuration."),
+];
+
+pub(super) const PROXY_PROTOCOL: &[Key] = &[key(
+    "trusted_sources",
+    Texts,
+    "",
+    "Who sends a PROXY header, version 1 or 2, and must: `10.0.0.1`, `10.0.0.0/8`. The connections of others are their own; nothing is looked \
+     for in them. Absent: everybody must. An empty list is a mistake.",
+)];
+
+pub(super) const TCP_PROXY: &[Key] = &[
+    key("cluster", Text, "", "Where every connection goes. With it `routes` have no effect, as in MOSN."),
+    key(
+        "weighted_clusters",
+        Maps("weighted"),
+        "",
+        "Ferrogate's own, instead of `cluster`: one of these, by their weights.",
+    ),
+    key(
+        "routes",
+        Maps("tcp_route"),
+        "",
+        "Where connections go, by who comes and where to: the first that fits. A connection that none fits is closed.",
+    ),
+    key(
+        "idle_timeout",
+        Duration,
+        "connection_idle_timeout, else limits.tunnel_idle_timeout",
+        "A connection on which nothing moved for so long is closed.",
+    ),
+    key(
+        "proxy_protocol",
+        Choice(&["off", "v1", "v2"]),
+        "off",
+        "Ferrogate's own: tell the host whose connection it is, by a PROXY header before all else, TLS too. `v1` is text, `v2` binary.",
+    ),
+    key("max_connect_attempts", Number, "3", "How many hosts are tried, 1 to 100. (MOSN tries 3 in any case.)"),
+];
+
+pub(super) const TCP_ROUTE: &[Key] = &[
+    key("cluster", Text, "", "Where its connections go. Required, unless `Cluster` or `weighted_clusters` says it."),
+    key("Cluster", Text, "", "The same, as MOSN's own dumps spell it."),
+    key(
+        "weighted_clusters",
+        Maps("weighted"),
+        "",
+        "Ferrogate's own, instead of `cluster`: one of these, by their weights.",
+    ),
+    key(
+        "source_addrs",
+        Texts,
+        "",
+        "The clients: `10.0.0.1`, `10.0.0.0/8`, `2001:db8::/32`. Absent: all. (In MOSN a route without them fits nobody.)",
+    ),
+    key("SourceAddrs", Maps("cidr_range"), "", "The same, in MOSN's form."),
+    key("destination_addrs", Texts, "", "Where they connected to, in the same form. Absent: everywhere."),
+    key("DestinationAddrs", Maps("cidr_range"), "", "The same, in MOSN's form."),
+    key(
+        "server_names",
+        Texts,
+        "",
+        "The names that clients ask for in TLS (SNI): `a.example`, `*.example`. They need the listener filter `tls_inspector`. Absent: all, also \
+         who asks for none.",
+    ),
+    key("source_port", Text, "", "The clients' ports: `1024-65535,7`. Absent: all."),
+    key("SourcePort", Text, "", "The same."),
+    key("destination_port", Text, "", "The ports that they connected to, in the same form. Absent: all."),
+    key("DestinationPort", Text, "", "The same."),
+];
+
+pub(super) const CIDR_RANGE: &[Key] = &[
+    key("Address", Text, "", "An address of the network. Required, unless `address` says it."),
+    key("address", Text, "", "The same."),
+    key("Length", Number, "0", "How many bits its addresses share."),
+    key("length", Number, "0", "The same."),
+];

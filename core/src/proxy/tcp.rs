@@ -1,0 +1,245 @@
+//! The L4 proxy: from a connection to a host, and bytes both ways.
+//!
+//! **Invariant:** a relayed connection keeps its cluster's pool and its logs, never a generation: it may live for days.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::access_log::AccessLogs;
+use super::counts::Counts;
+use super::error::{Error, ErrorKind, Retry};
+use super::{Current, Generation, Slot};
+use crate::codec::proxy_protocol::{Version, encode};
+use crate::config::schema::ProxyHeader;
+use crate::message::{Body, Downstream, Exchange, Head, HttpHead, RELAYED, Request, ResponseFlags, next_conn_id};
+use crate::net::{Address, Conn, Transport};
+use crate::router::source_hash;
+use crate::stream::ConnState;
+use crate::stream::server::watched;
+use crate::stream::tunnel::{Moved, TunnelEnd, tunnel};
+use crate::telemetry::metrics::{ListenerCounters, UpstreamCounters, WorkerCounters};
+use crate::tls::MaybeTls;
+use crate::upstream::{ConnectError, Dialed, Wish};
+
+/// The `tcp_proxy` filter of one listener on one worker.
+pub struct TcpProxy<T: Transport> {
+    current: Rc<Current<T>>,
+    listener: Slot,
+    counts: Counts,
+}
+
+/// A host's side of a connection that is to be relayed.
+struct Far<T: Transport> {
+    dialed: Dialed<T>,
+    idle_timeout: Duration,
+}
+
+/// The record of one connection; its lines are written when it is dropped, whatever became of it.
+struct Record {
+    x: Exchange,
+    logs: Option<Rc<AccessLogs>>,
+}
+
+impl<T: Transport> TcpProxy<T> {
+    /// The filter of the listener in this slot.
+    ///
+    /// # Panics
+    /// When the slot is not one of the current generation.
+    #[must_use]
+    pub fn new(current: Rc<Current<T>>, listener: Slot, counters: Arc<WorkerCounters>) -> Self {
+        let counts = Counts::new(counters, current.get().counters(listener));
+        Self { current, listener, counts }
+    }
+
+    /// What its worker counts of its listener.
+    #[must_use]
+    pub fn listener_counters(&self) -> &Arc<ListenerCounters> {
+        self.counts.listener()
+    }
+
+    /// Relays one connection until both sides have ended. `guard` lives as long as it.
+    pub async fn serve(
+        self,
+        mut conn: MaybeTls<T::Conn>,
+        downstream: Rc<Downstream>,
+        state: Rc<ConnState>,
+        guard: impl Sized,
+    ) {
+        let _guard = guard;
+        // On the heap, as is the way to the host: an idle connection holds neither.
+        let mut record = Box::new(Record::new(&downstream, self.current.get().logs(self.listener)));
+        let opened = {
+            let mut open = Box::pin(self.open(&mut record.x));
+            poll_fn(|cx| watched(&state, &downstream, || open.as_mut().poll(cx))).await
+        };
+        match opened {
+            Ok(far) => {
+                let record = record.only_if_logged();
+                self.relay(conn, far, (&state, &downstream), record).await;
+            }
+            Err(error) => {
+                self.counts.listener().relay_failed.inc();
+                record.fail(&error);
+                // A reset: the client must not take it for a host that had nothing to say.
+                conn.abort();
+            }
+        }
+    }
+
+    /// Chooses a cluster and a host, and connects.
+    async fn open(&self, x: &mut Exchange) -> Result<Far<T>, Error> {
+        let generation = self.current.get();
+        let (config, routes) = generation.tcp_proxy(self.listener).ok_or_else(Error::no_route)?;
+        let downstream = Rc::clone(&x.downstream);
+        let Downstream { peer, local, .. } = &*downstream;
+        let chosen = routes.route(&downstream, || generation.draw());
+        let (cluster, metadata) = chosen.ok_or_else(Error::no_route)?;
+        let (cluster, hash) = (generation.cluster(cluster), source_hash(peer));
+        if x.wanted.route {
+            cluster.name().clone_into(&mut x.notes_mut().cluster);
+        }
+        let preface = config.proxy_header.map(|header| preface(header, peer, local)).unwrap_or_default();
+        let (mut tried, mut permit) = (Vec::new(), None);
+        loop {
+            x.attempts += 1;
+            let host = cluster.pick(&Wish { hash, metadata, tried: &tried, destination: None })?;
+            x.upstream_host = Some(Rc::clone(host.name()));
+            match host.dial(&preface).await {
+                Ok(dialed) => {
+                    note(x, &dialed);
+                    return Ok(Far { dialed, idle_timeout: idle_timeout(&generation, self.listener) });
+                }
+                Err(error) => {
+                    let error = Error::from(error);
+                    drop(permit.take());
+                    permit = Some(&error)
+                        .filter(|e| x.attempts < config.attempts_max && helps(e))
+                        .and_then(|_| cluster.retry());
+                    if permit.is_none() {
+                        tracing::warn!(cluster = %cluster.name(), host = %host.name(), %error, "a connection can't be relayed");
+                        return Err(error);
+                    }
+                    tracing::debug!(host = %host.name(), %error, "another host is tried");
+                    host.counters().request_retry.inc();
+                    tried.push(host.id());
+                }
+            }
+        }
+    }
+
+    /// Moves bytes until both sides have ended.
+    async fn relay(
+        &self,
+        mut conn: MaybeTls<T::Conn>,
+        far: Far<T>,
+        (state, downstream): (&ConnState, &Rc<Downstream>),
+        record: Option<Box<Record>>,
+    ) {
+        let Far { mut dialed, idle_timeout } = far;
+        let (listener, host) = (self.counts.listener(), Rc::clone(dialed.place.host()));
+        let meter = |moved: Moved| count(listener, host.counters(), moved);
+        let (moved, end) = {
+            let mut relayed = pin!(tunnel(&mut conn, &mut dialed.conn, idle_timeout, meter));
+            poll_fn(|cx| watched(state, downstream, || relayed.as_mut().poll(cx))).await
+        };
+        match end {
+            TunnelEnd::Closed => {}
+            TunnelEnd::Broken => listener.relay_broken.inc(),
+            TunnelEnd::Idle => listener.relay_idle_closed.inc(),
+        }
+        if let Some(mut record) = record {
+            record.end(moved, end);
+        }
+    }
+}
+
+impl<T: Transport> Clone for TcpProxy<T> {
+    fn clone(&self) -> Self {
+        Self { current: Rc::clone(&self.current), listener: self.listener, counts: self.counts.clone() }
+    }
+}
+
+impl Record {
+    fn new(downstream: &Rc<Downstream>, logs: Option<&Rc<AccessLogs>>) -> Self {
+        let request = Request { head: Head::Http(HttpHead::empty()), body: Body::Empty };
+        let mut x = Exchange::new(request, Rc::clone(downstream));
+        x.protocol = RELAYED;
+        x.wanted = logs.map(|logs| logs.wanted()).unwrap_or_default();
+        Self { x, logs: logs.map(Rc::clone) }
+    }
+
+    /// Itself, where there is a log to write it to: memory that a long connection need not hold otherwise.
+    fn only_if_logged(self: Box<Self>) -> Option<Box<Self>> {
+        self.logs.is_some().then_some(self)
+    }
+
+    fn fail(&mut self, error: &Error) {
+        self.x.flags.add(error.flags());
+        if self.x.wanted.failure {
+            self.x.notes_mut().failure = error.transport_failure();
+        }
+    }
+
+    fn end(&mut self, moved: Moved, end: TunnelEnd) {
+        (self.x.bytes_received, self.x.bytes_sent) = (moved.forth, moved.back);
+        if end == TunnelEnd::Broken {
+            self.x.flags.add(ResponseFlags::CONNECTION_TERMINATED);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(logs) = &self.logs {
+            logs.write(&self.x, Instant::now());
+        }
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").field("downstream", &self.x.downstream).finish_non_exhaustive()
+    }
+}
+
+/// The header that tells a host whose connection it is.
+fn preface(header: ProxyHeader, peer: &Address, local: &Address) -> Vec<u8> {
+    let version = match header {
+        ProxyHeader::V1 => Version::V1,
+        ProxyHeader::V2 => Version::V2,
+    };
+    encode(version, peer.inet(), local.inet())
+}
+
+/// What a log may want of the connection to the host.
+fn note<T: Transport>(x: &mut Exchange, dialed: &Dialed<T>) {
+    let now = Instant::now();
+    (x.upstream_conn, x.request_sent) = (next_conn_id(), Some(now));
+    if x.wanted.upstream_local {
+        x.notes_mut().upstream_local = Some(dialed.conn.local_addr().clone());
+    }
+}
+
+/// How long nothing may move: what the filter says, else the listener, else the limits.
+fn idle_timeout<T: Transport>(generation: &Generation<T>, listener: Slot) -> Duration {
+    let own = generation.tcp_proxy(listener).and_then(|(config, _)| config.idle_timeout);
+    own.or(generation.listener(listener).config.idle_timeout).unwrap_or(generation.limits().tunnel_idle_timeout)
+}
+
+/// Whether another host may do what this one could not. A bound that is reached is that of all hosts.
+fn helps(error: &Error) -> bool {
+    error.retry != Retry::Never && !matches!(error.kind, ErrorKind::Connect(ConnectError::Overflow(_)))
+}
+
+fn count(listener: &ListenerCounters, cluster: &UpstreamCounters, moved: Moved) {
+    listener.relay_bytes_read.add(moved.forth);
+    listener.relay_bytes_write.add(moved.back);
+    cluster.relay_bytes_write.add(moved.forth);
+    cluster.relay_bytes_read.add(moved.back);
+}
