@@ -35,7 +35,7 @@ struct Recorder {
 
 impl Filter for Recorder {
     fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
-        let known = route.map_or("-", |r| r.virtual_host.as_str());
+        let known = route.map_or("-", |r| &*r.virtual_host);
         self.seen.borrow_mut().push(format!("{at:?} {known} attempt {}", x.attempts));
         let Head::Http(head) = &mut x.request.head else { return Verdict::Continue };
         match (at, head.get("x-do")) {
