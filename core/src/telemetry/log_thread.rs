@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -44,6 +44,10 @@ pub struct LogBuffer {
     sink: Arc<LogSink>,
     queue: LogQueue,
     held: RefCell<Held>,
+    /// Memory that the thread has written out, to be used again: fresh memory for each batch costs its page faults.
+    spent: Receiver<Vec<u8>>,
+    /// The thread's end of it.
+    give_back: SyncSender<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +65,7 @@ struct Shared {
 
 #[derive(Debug)]
 enum Message {
-    Lines { sink: Arc<LogSink>, bytes: Vec<u8>, lines: u64 },
+    Lines { sink: Arc<LogSink>, held: Held, give_back: SyncSender<Vec<u8>> },
     Reopen,
     End,
 }
@@ -107,7 +111,8 @@ impl LogQueue {
     /// An empty buffer for a log.
     #[must_use]
     pub fn buffer(&self, sink: LogSink) -> Rc<LogBuffer> {
-        Rc::new(LogBuffer { sink: Arc::new(sink), queue: self.clone(), held: RefCell::default() })
+        let (give_back, spent) = sync_channel(SPENT_BUFFERS_MAX);
+        Rc::new(LogBuffer { sink: Arc::new(sink), queue: self.clone(), held: RefCell::default(), spent, give_back })
     }
 
     /// Has every file opened again: something else has moved it away.
@@ -127,15 +132,15 @@ impl LogQueue {
         self.shared.failed_writes.load(Ordering::Relaxed)
     }
 
-    fn hand_over(&self, sink: &Arc<LogSink>, held: Held, queue_bytes_max: usize) {
-        let Held { bytes, lines } = held;
-        let size = bytes.len();
+    fn hand_over(&self, buffer: &LogBuffer, held: Held, queue_bytes_max: usize) {
+        let (size, lines) = (held.bytes.len(), held.lines);
         if self.shared.queued_bytes.fetch_add(size, Ordering::Relaxed) + size > queue_bytes_max {
             self.shared.queued_bytes.fetch_sub(size, Ordering::Relaxed);
             self.shared.dropped_lines.fetch_add(lines, Ordering::Relaxed);
             return;
         }
-        if self.sender.send(Message::Lines { sink: Arc::clone(sink), bytes, lines }).is_err() {
+        let (sink, give_back) = (Arc::clone(&buffer.sink), buffer.give_back.clone());
+        if self.sender.send(Message::Lines { sink, held, give_back }).is_err() {
             self.shared.queued_bytes.fetch_sub(size, Ordering::Relaxed);
             self.shared.dropped_lines.fetch_add(lines, Ordering::Relaxed);
         }
@@ -154,12 +159,13 @@ impl LogBuffer {
     pub fn line(&self, queue_bytes_max: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let mut held = self.held.borrow_mut();
         if held.bytes.capacity() == 0 {
+            held.bytes = self.spent.try_recv().unwrap_or_default();
             held.bytes.reserve(BATCH_BYTES + LINE_BYTES);
         }
         write(&mut held.bytes);
         held.lines += 1;
         if held.bytes.len() >= BATCH_BYTES {
-            self.queue.hand_over(&self.sink, std::mem::take(&mut held), queue_bytes_max);
+            self.queue.hand_over(self, std::mem::take(&mut held), queue_bytes_max);
         }
     }
 
@@ -167,7 +173,7 @@ impl LogBuffer {
     pub fn flush(&self, queue_bytes_max: usize) {
         let mut held = self.held.borrow_mut();
         if !held.bytes.is_empty() {
-            self.queue.hand_over(&self.sink, std::mem::take(&mut held), queue_bytes_max);
+            self.queue.hand_over(self, std::mem::take(&mut held), queue_bytes_max);
         }
     }
 }
@@ -182,13 +188,18 @@ fn write_all(receiver: &Receiver<Message>, shared: &Shared) {
     let mut files = Files::default();
     loop {
         match receiver.recv_timeout(TICK) {
-            Ok(Message::Lines { sink, bytes, lines }) => {
+            Ok(Message::Lines { sink, held: Held { mut bytes, lines }, give_back }) => {
                 if let Err(error) = files.write(&sink, &bytes) {
                     files.complain(&sink, &error);
                     shared.failed_writes.fetch_add(1, Ordering::Relaxed);
                     shared.dropped_lines.fetch_add(lines, Ordering::Relaxed);
                 }
                 shared.queued_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
+                if bytes.capacity() <= SPENT_BYTES_MAX {
+                    bytes.clear();
+                    // The worker is gone, or has enough: then the memory is freed here.
+                    let _ = give_back.try_send(bytes);
+                }
             }
             Ok(Message::Reopen) => files.reopen(),
             Err(RecvTimeoutError::Timeout) => files.close_unused(),
@@ -254,6 +265,12 @@ const BATCH_BYTES: usize = 32 * 1024;
 
 /// Room for the line that fills a batch, in bytes.
 const LINE_BYTES: usize = 1024;
+
+/// Written buffers that wait to be used again, for one log of one worker at most.
+const SPENT_BUFFERS_MAX: usize = 4;
+
+/// A larger one, with a line that was very long, is freed, in bytes.
+const SPENT_BYTES_MAX: usize = 2 * BATCH_BYTES;
 
 /// How long the thread waits for lines before it looks after its files.
 const TICK: Duration = Duration::from_secs(1);
