@@ -105,6 +105,13 @@ pub struct StackConfig {
     pub seed: u64,
 }
 
+impl StackConfig {
+    /// Both rings of a flow, in bytes.
+    fn ring_bytes(&self) -> usize {
+        self.rx_ring_bytes + self.tx_ring_bytes
+    }
+}
+
 /// The stack of one lcore on one port.
 pub struct Stack {
     config: StackConfig,
@@ -119,6 +126,8 @@ pub struct Stack {
         reason = "flows go in and out of the slab, which holds them boxed so that it grows cheaply"
     )]
     pool: Vec<Box<Flow>>,
+    /// How many of these have pages behind their rings.
+    pooled_rings: usize,
     /// Flows that may have something to send.
     dirty: Vec<u32>,
     /// The dirty list of the turn before: empty, kept for its memory.
@@ -171,6 +180,7 @@ impl Stack {
             flows: Slab::with_capacity(config.flows_max.min(FLOWS_AT_START)),
             arena: Arena::new(config.rx_ring_bytes, config.tx_ring_bytes),
             pool: Vec::new(),
+            pooled_rings: 0,
             dirty: Vec::with_capacity(BURST),
             sending: Vec::with_capacity(BURST),
             scratch: vec![0; ROOM_BYTES_MAX].into(),
@@ -212,10 +222,11 @@ impl Stack {
         self.flows.len()
     }
 
-    /// The memory of rings in bytes: of those that are in use, which count whole, since that is what a peer can make them hold.
+    /// The memory of rings in bytes: of those that are in use, which count whole, since that is what a peer can make them hold. What ended flows
+    /// left for the next ones is no load, and bounded by itself.
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
-        self.arena.bytes_in_use()
+        self.arena.bytes_in_use() - self.pooled_rings * self.config.ring_bytes()
     }
 
     /// Whether it has something to do without a frame coming in: at once, or at the time answered.
@@ -263,6 +274,7 @@ impl Stack {
             return Err(DropReason::FlowsMax);
         }
         if let Some(flow) = self.pool.pop() {
+            self.pooled_rings -= usize::from(flow.has_pages());
             return Ok(flow);
         }
         let rings = self.arena.socket().map_err(|_| DropReason::RingMemory)?;
@@ -301,8 +313,8 @@ impl Stack {
         // Nobody waits for it any more, and its waker would keep a task's memory.
         flow.held_back = None;
         self.nic.counters.flows.sub(1);
-        let ring_bytes = self.config.rx_ring_bytes + self.config.tx_ring_bytes;
-        if (self.pool.len() + 1) * ring_bytes <= POOL_BYTES_MAX {
+        if (self.pool.len() + 1) * self.config.ring_bytes() <= POOL_BYTES_MAX {
+            self.pooled_rings += usize::from(flow.has_pages());
             self.pool.push(flow);
         }
     }
