@@ -15,8 +15,8 @@ use super::arena::RingSocket;
 use super::flow_clock::FlowClock;
 use super::flow_table::{FlowKey, TimeWait};
 use super::nic::Emitted;
-use super::packet::Segment;
-use super::recovery::{Sender, Step, is_after};
+use super::packet::{Options, Segment};
+use super::recovery::{Sender, is_after};
 use crate::device::Mac;
 
 /// A connection and its place in the life of one.
@@ -165,9 +165,14 @@ impl Flow {
         !socket.is_active() && !socket.is_listening() && socket.local_endpoint().is_none()
     }
 
-    /// A segment has left.
-    pub(super) fn note_emitted(&mut self, emitted: Emitted, now: Instant) {
-        self.emitted = Some(emitted);
+    /// smoltcp has built a segment. Answers whether it may leave.
+    pub(super) fn admit(&mut self, emitted: Emitted, now: Instant) -> bool {
+        if !self.sender.admit(&emitted, now) {
+            return false;
+        }
+        // What is sent again does not take the numbers back.
+        let end = self.emitted.map(|last| last.end).filter(|&last| is_after(last, emitted.end)).unwrap_or(emitted.end);
+        self.emitted = Some(Emitted { end, ..emitted });
         if is_after(emitted.acked, self.expected) {
             self.expected = emitted.acked;
         }
@@ -175,11 +180,11 @@ impl Flow {
         if emitted.acked != 0 && is_after(emitted.acked, self.acknowledged) {
             self.acknowledged = emitted.acked;
         }
-        self.sender.on_emit(&emitted, now);
+        true
     }
 
     /// A segment has come, and smoltcp has seen it; `accepted`: it changed what is queued, or the state.
-    pub(super) fn note_segment(&mut self, segment: &Segment, accepted: bool, now: Instant) -> Step {
+    pub(super) fn note_segment(&mut self, segment: &Segment, options: &Options, accepted: bool, now: Instant) {
         let in_order = !is_after(segment.seq, self.expected) && is_after(segment.end, self.expected);
         // Data in a SYN is not taken.
         let behind_syn = segment.seq.wrapping_add(1);
@@ -196,7 +201,7 @@ impl Flow {
         if let Some(waiting) = self.held_back.take() {
             waiting.wake();
         }
-        self.sender.on_segment(segment, accepted, now)
+        self.sender.on_segment(segment, options, accepted, now);
     }
 
     /// The handshake is done: from here on timeouts are those of data.

@@ -12,7 +12,6 @@ use super::flow::Fault;
 use super::flow_table::{Holder, TimeWait};
 use super::nic::Emitted;
 use super::packet::{self, Packet, Segment};
-use super::recovery::Step;
 use crate::counters::DropReason;
 use crate::frame::{Frame, FrameVec};
 
@@ -97,13 +96,15 @@ impl Stack {
             return;
         }
         let before = (state, flow.socket().send_queue());
-        let mut link = self.nic.link(segment.from, Some(&frame.bytes()[segment.ip.clone()]));
+        let packet = &frame.bytes()[segment.ip.clone()];
+        let mut link = self.nic.link(segment.from, Some(packet));
         self.iface.poll_ingress_single(flow.clock.shown(self.now), &mut link, flow.sockets());
         if let Some(emitted) = link.emitted {
-            flow.note_emitted(emitted, self.now);
+            // An acknowledgement, or an RST: these may always leave.
+            flow.admit(emitted, self.now);
         }
         let accepted = before != (flow.socket().state(), flow.socket().send_queue());
-        let step = flow.note_segment(segment, accepted, self.now);
+        flow.note_segment(segment, &packet::options(packet, segment), accepted, self.now);
         if !segment.syn && segment.end != segment.seq {
             self.note_use(id);
         }
@@ -114,9 +115,6 @@ impl Stack {
         if segment.rst && flow.socket().state() == State::Closed {
             flow.fault.get_or_insert(Fault::Reset);
             self.nic.counters.flows_reset.add(1);
-        }
-        if step == Step::Repair {
-            self.repair(id, false);
         }
         self.mark(id);
         self.settle(id);

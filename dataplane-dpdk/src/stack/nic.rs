@@ -146,6 +146,13 @@ impl Nic {
         Link { nic: self, peer, packet: None, muted: true, exhausted: false, emitted: None }
     }
 
+    /// Takes the last frame back that smoltcp sent.
+    pub(super) fn take_back(&mut self) {
+        if let Some(frame) = self.out.pop() {
+            self.spare.push(frame);
+        }
+    }
+
     fn has_room(&mut self) -> bool {
         if self.out.room() == 0 {
             self.flush();
@@ -184,6 +191,8 @@ pub(super) struct Emitted {
     pub(super) acked: u32,
     /// Its window field, as on the wire.
     pub(super) window: u16,
+    /// Nothing comes behind it: a FIN.
+    pub(super) is_last: bool,
 }
 
 impl phy::Device for Link<'_> {
@@ -296,5 +305,5 @@ fn read_back(packet: &[u8]) -> Emitted {
     let flags = u32::from(tcp[13]);
     let start = number(4);
     let end = start.wrapping_add(payload).wrapping_add(flags & 1).wrapping_add(flags >> 1 & 1);
-    Emitted { start, end, acked: number(8), window: u16::from_be_bytes([tcp[14], tcp[15]]) }
+    Emitted { start, end, acked: number(8), window: u16::from_be_bytes([tcp[14], tcp[15]]), is_last: flags & 1 != 0 }
 }

@@ -13,6 +13,7 @@ use smoltcp::wire::{
 
 use super::arp::{self, Heard};
 use super::flow_table::FlowKey;
+use super::recovery::is_after;
 use super::syn_cookie::Offer;
 use crate::counters::DropReason;
 use crate::device::Mac;
@@ -43,6 +44,8 @@ pub(super) struct Segment {
     pub(super) end: u32,
     /// Its window field, as on the wire.
     pub(super) window: u16,
+    /// Whether there are [`Options`] to be read.
+    pub(super) has_options: bool,
     /// Where the IPv4 packet is in the frame.
     pub(super) ip: Range<usize>,
 }
@@ -57,6 +60,37 @@ impl Segment {
     pub(super) fn is_bare_ack(&self) -> bool {
         self.ack && !self.rst && self.end == self.seq
     }
+}
+
+/// What the options of a TCP segment say, as far as the sending side wants to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// Of a SYN: the peer can report what arrived behind a hole.
+    pub(super) sack_permitted: bool,
+    /// Of a SYN: the longest segment that it takes, in bytes.
+    pub(super) segment_bytes_max: Option<u16>,
+    /// Sequence numbers that have arrived, from the first up to the second (RFC 2018).
+    pub(super) sack: [Option<(u32, u32)>; 3],
+}
+
+impl Options {
+    /// Whether the first of the blocks tells of bytes that arrived twice (RFC 2883, 4), where everything before `acked` has arrived.
+    pub(super) fn tells_of_duplicate(&self, acked: u32) -> bool {
+        let Some((start, end)) = self.sack[0] else { return false };
+        let within = |(from, to): (u32, u32)| !is_after(from, start) && !is_after(end, to);
+        is_after(end, start) && (!is_after(end, acked) || self.sack[1].is_some_and(within))
+    }
+}
+
+/// Reads the options of `segment`, whose IPv4 packet this is.
+pub(super) fn options(packet: &[u8], segment: &Segment) -> Options {
+    if !segment.has_options {
+        return Options::default();
+    }
+    let ip = Ipv4Packet::new_unchecked(packet);
+    // Options that can't be are none: smoltcp drops the segment.
+    let found = TcpPacket::new_unchecked(ip.payload()).options_summary().unwrap_or_default();
+    Options { sack_permitted: found.sack_permitted, segment_bytes_max: found.max_segment_size, sack: found.sack_ranges }
 }
 
 /// Finds out what `frame` is to the station `mac` with the address `ip`.
@@ -137,6 +171,7 @@ fn parse_tcp(frame: &[u8], ip: &Ipv4Packet<&[u8]>, at: Range<usize>, verify: boo
         seq,
         acked: sequence(tcp.ack_number()),
         window: tcp.window_len(),
+        has_options: tcp.header_len() > 20,
         end: seq.wrapping_add(payload).wrapping_add(u32::from(tcp.fin())).wrapping_add(u32::from(tcp.syn())),
         ip: at,
     })
