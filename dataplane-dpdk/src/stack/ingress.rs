@@ -13,6 +13,7 @@ use super::flow_table::{Holder, TimeWait};
 use super::nic::Emitted;
 use super::packet::{self, Packet, Segment};
 use crate::counters::DropReason;
+use crate::device::Mac;
 use crate::frame::{Frame, FrameVec};
 
 impl Stack {
@@ -90,6 +91,13 @@ impl Stack {
         {
             return self.challenge(segment, last);
         }
+        if state == State::SynReceived && segment.opens() && segment.seq.wrapping_add(1) == flow.expected {
+            return self.repeat_syn(id, segment.from);
+        }
+        let is_synchronized = !matches!(state, State::Closed | State::Listen | State::SynSent);
+        if segment.rst && is_synchronized && segment.seq != flow.expected {
+            return self.doubt_reset(id, segment);
+        }
         let only_fin = matches!(state, State::FinWait1 | State::Closing) && flow.socket().send_queue() == 0;
         if only_fin && segment.is_bare_ack() && segment.acked == flow.heard.sent {
             // smoltcp 0.14 would count it towards a fast retransmit, find no data to send, and never send the FIN again.
@@ -123,10 +131,36 @@ impl Stack {
     /// A SYN in the middle of a connection: a peer that forgot it, or a forger (RFC 5961, 4). smoltcp would drop it without a word, and
     /// the peer could not use its port again.
     fn challenge(&mut self, segment: &Segment, last: Emitted) {
-        if !self.challenges.take(self.config.limits.challenges_per_second_max, self.now) {
-            return self.nic.counters.drop_frame(DropReason::ChallengeRate);
+        if self.may_answer_twice() {
+            self.nic.send_ack(segment, last);
         }
-        self.nic.send_ack(segment, last);
+    }
+
+    /// Whether there may be one more answer in this second to what may be forged.
+    fn may_answer_twice(&mut self) -> bool {
+        let may = self.challenges.take(self.config.limits.challenges_per_second_max, self.now);
+        if !may {
+            self.nic.counters.drop_frame(DropReason::ChallengeRate);
+        }
+        may
+    }
+
+    /// A SYN comes again: our answer to it was lost. smoltcp would wait for its timer.
+    fn repeat_syn(&mut self, id: u32, peer: Mac) {
+        if self.may_answer_twice() && self.send_again(id, peer) {
+            self.settle(id);
+        }
+    }
+
+    /// An RST that is not at the very number that is expected. One within the window is asked about: a peer that means it sends another, to the
+    /// number (RFC 5961, 3). smoltcp would believe any within the window.
+    fn doubt_reset(&mut self, id: u32, segment: &Segment) {
+        let flow = &mut self.flows[id as usize];
+        let ahead = segment.seq.wrapping_sub(flow.expected);
+        let is_within = usize::try_from(ahead).is_ok_and(|ahead| ahead < flow.socket().recv_capacity());
+        if let Some(last) = flow.emitted.filter(|_| is_within) {
+            self.challenge(segment, last);
+        }
     }
 
     /// A segment that belongs to no flow: opens one, or is answered by RST.

@@ -37,6 +37,8 @@ mod timer_wheel;
 #[cfg(test)]
 mod handshake_tests;
 #[cfg(test)]
+mod rare_tests;
+#[cfg(test)]
 mod rings_tests;
 #[cfg(test)]
 mod smoltcp_tests;
