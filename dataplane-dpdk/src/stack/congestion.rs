@@ -96,6 +96,15 @@ impl Congestion {
         self.window = self.window.min(WINDOW_BYTES_MAX / self.segment);
     }
 
+    /// Segments have so many bytes from now on: as many bytes may be on their way as before.
+    pub(super) fn narrow(&mut self, segment_bytes: u16) {
+        let factor = self.segment / f32::from(segment_bytes.max(1));
+        self.segment /= factor;
+        (self.window, self.threshold) = (self.window * factor, self.threshold * factor);
+        (self.before, self.reno, self.epoch) = (self.before * factor, self.reno * factor, None);
+        self.round = Round::default();
+    }
+
     /// A segment was lost.
     pub(super) fn on_loss(&mut self) {
         self.reduce();

@@ -108,14 +108,14 @@ impl Stack {
         let flow = &mut self.flows[id as usize];
         let shown = flow.clock.shown(self.now);
         for sent in 0.. {
-            if self.iface.poll_at(shown, flow.sockets()).is_none_or(|at| at > shown) {
+            if self.ifaces.of(flow.path).poll_at(shown, flow.sockets()).is_none_or(|at| at > shown) {
                 break;
             }
             if sent == SEGMENTS_PER_TURN_MAX {
                 return Some(true);
             }
             let mut link = self.nic.link(mac, None);
-            let result = self.iface.poll_egress(shown, &mut link, flow.sockets());
+            let result = self.ifaces.of(flow.path).poll_egress(shown, &mut link, flow.sockets());
             let (exhausted, emitted) = (link.exhausted, link.emitted);
             if exhausted {
                 return None;
@@ -220,7 +220,7 @@ impl Stack {
         // TIME-WAIT itself asks for a time far ahead: a near one is an acknowledgement that waits.
         let shown = flow.clock.shown(self.now);
         let soon = shown + flow.clock.stretched(ACK_DELAY);
-        let unsent = self.iface.poll_at(shown, flow.sockets()).is_some_and(|at| at <= soon);
+        let unsent = self.ifaces.of(flow.path).poll_at(shown, flow.sockets()).is_some_and(|at| at <= soon);
         if unsent || !flow.mapped {
             return;
         }
@@ -249,7 +249,7 @@ impl Stack {
     fn arm(&mut self, id: u32) {
         let Some(flow) = self.flows.get_mut(id as usize).filter(|f| f.mapped) else { return };
         let clock = flow.clock;
-        let timer = self.iface.poll_at(clock.shown(self.now), flow.sockets()).map(|at| clock.ours(at));
+        let timer = self.ifaces.of(flow.path).poll_at(clock.shown(self.now), flow.sockets()).map(|at| clock.ours(at));
         let mut deadline = timer.into_iter().chain(flow.sender.deadline()).min();
         if flow.stage == Stage::Orphan {
             deadline = deadline.into_iter().chain([flow.given_up_at]).min();

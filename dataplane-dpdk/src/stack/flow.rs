@@ -48,6 +48,8 @@ pub(super) struct Flow {
     /// The clock that the socket is shown.
     pub(super) clock: FlowClock,
     pub(super) sender: Sender,
+    /// Which of the interfaces is as narrow as its path; 0: the port's.
+    pub(super) path: u8,
     /// Waits for room that the window of [`sender`](Self::sender) holds back.
     pub(super) held_back: Option<Waker>,
 }
@@ -98,6 +100,7 @@ impl Flow {
             used_at: Instant::ZERO,
             clock: FlowClock::steady(),
             sender: Sender::new(0, false),
+            path: 0,
             held_back: None,
         }
     }
@@ -221,7 +224,7 @@ impl Flow {
     fn renew(&mut self, key: FlowKey, peer_mac: Option<Mac>, sender: Sender) {
         (self.key, self.stage, self.peer_mac) = (key, Stage::Orphan, peer_mac);
         (self.mapped, self.fault, self.given_up_at) = (false, None, NEVER);
-        (self.heard, self.emitted) = (TimeWait::default(), None);
+        (self.heard, self.emitted, self.path) = (TimeWait::default(), None, 0);
         (self.expected, self.reached, self.acknowledged) = (0, 0, 0);
         (self.clock, self.sender, self.held_back) = (FlowClock::steady(), sender, None);
         let socket = self.socket();

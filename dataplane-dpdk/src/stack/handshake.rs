@@ -119,7 +119,7 @@ impl Stack {
         // Its SYN-ACK has left long ago.
         let flow = &mut self.flows[id as usize];
         let mut link = self.nic.muted_link(segment.from);
-        self.iface.poll_egress(flow.clock.shown(self.now), &mut link, flow.sockets());
+        self.ifaces.of(flow.path).poll_egress(flow.clock.shown(self.now), &mut link, flow.sockets());
         if let Some(emitted) = link.emitted {
             // As if it had been sent twice: nobody knows when it left, so its answer measures no round trip (Karn).
             flow.admit(emitted, self.now);

@@ -38,6 +38,7 @@ impl Stack {
     fn receive(&mut self, mut frame: Frame) {
         match packet::parse(&frame, self.nic.mac, self.config.address) {
             Ok(Packet::Tcp(segment)) => self.receive_segment(&mut frame, &segment),
+            Ok(Packet::TooBig(told)) => self.receive_too_big(told),
             Ok(Packet::Arp(heard)) => self.receive_arp(heard),
             Ok(Packet::Echo(_)) if !self.echoes.take(self.config.limits.echoes_per_second_max, self.now) => {
                 self.nic.counters.drop_frame(DropReason::EchoRate);
@@ -106,7 +107,7 @@ impl Stack {
         let before = (state, flow.socket().send_queue());
         let packet = &frame.bytes()[segment.ip.clone()];
         let mut link = self.nic.link(segment.from, Some(packet));
-        self.iface.poll_ingress_single(flow.clock.shown(self.now), &mut link, flow.sockets());
+        self.ifaces.of(flow.path).poll_ingress_single(flow.clock.shown(self.now), &mut link, flow.sockets());
         if let Some(emitted) = link.emitted {
             // An acknowledgement, or an RST: these may always leave.
             flow.admit(emitted, self.now);
@@ -189,6 +190,6 @@ impl Stack {
             return self.nic.counters.drop_frame(DropReason::ResetRate);
         }
         let mut link = self.nic.link(segment.from, Some(&frame.bytes()[segment.ip.clone()]));
-        self.iface.poll_ingress_single(self.now, &mut link, &mut self.strays);
+        self.ifaces.of(0).poll_ingress_single(self.now, &mut link, &mut self.strays);
     }
 }

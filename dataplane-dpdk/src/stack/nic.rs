@@ -138,12 +138,13 @@ impl Nic {
 
     /// smoltcp's view: `packet` is what it receives (nothing for egress), and what it sends goes to `peer`.
     pub(super) fn link<'a>(&'a mut self, peer: Mac, packet: Option<&'a [u8]>) -> Link<'a> {
-        Link { nic: self, peer, packet, muted: false, exhausted: false, emitted: None }
+        let mtu = self.mtu;
+        Link { nic: self, mtu, peer, packet, muted: false, exhausted: false, emitted: None }
     }
 
     /// The same, of a port that sends nothing: what smoltcp sends has left already.
     pub(super) fn muted_link(&mut self, peer: Mac) -> Link<'_> {
-        Link { nic: self, peer, packet: None, muted: true, exhausted: false, emitted: None }
+        Link { muted: true, ..self.link(peer, None) }
     }
 
     /// Takes the last frame back that smoltcp sent.
@@ -171,6 +172,8 @@ impl Nic {
 /// The device that smoltcp drives: for one packet in, or for one flow's packets out.
 pub(super) struct Link<'a> {
     nic: &'a mut Nic,
+    /// What smoltcp is told of the port's MTU, in bytes. It asks when an interface is made.
+    pub(super) mtu: usize,
     peer: Mac,
     packet: Option<&'a [u8]>,
     muted: bool,
@@ -222,7 +225,7 @@ impl phy::Device for Link<'_> {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        capabilities(self.nic.mtu, self.nic.tx_checksum)
+        capabilities(self.mtu, self.nic.tx_checksum)
     }
 }
 

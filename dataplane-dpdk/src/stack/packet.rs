@@ -13,6 +13,7 @@ use smoltcp::wire::{
 
 use super::arp::{self, Heard};
 use super::flow_table::FlowKey;
+use super::path_mtu::TooBig;
 use super::recovery::is_after;
 use super::syn_cookie::Offer;
 use crate::counters::DropReason;
@@ -28,6 +29,8 @@ pub(super) enum Packet {
     Echo(Range<usize>),
     /// A TCP segment.
     Tcp(Segment),
+    /// A packet of ours was too long for its path.
+    TooBig(TooBig),
 }
 
 /// What the flow table and TIME-WAIT need of a TCP segment.
@@ -140,14 +143,34 @@ fn parse_ipv4(frame: &Frame, ip: Ipv4Addr) -> Result<Packet, DropReason> {
         IpProtocol::Tcp => parse_tcp(bytes, &packet, range, verify).map(Packet::Tcp),
         IpProtocol::Icmp => {
             let icmp = Icmpv4Packet::new_checked(packet.payload()).map_err(|_| DropReason::Malformed)?;
-            if icmp.msg_type() != Icmpv4Message::EchoRequest {
-                return Err(DropReason::Protocol);
-            }
             // A port checks TCP and IPv4 for us, never ICMP.
-            if icmp.verify_checksum() { Ok(Packet::Echo(range)) } else { Err(DropReason::Checksum) }
+            if !icmp.verify_checksum() {
+                return Err(DropReason::Checksum);
+            }
+            match icmp.msg_type() {
+                Icmpv4Message::EchoRequest => Ok(Packet::Echo(range)),
+                Icmpv4Message::DstUnreachable if icmp.msg_code() == FRAGMENTATION_NEEDED => {
+                    parse_too_big(packet.payload(), ip).map(Packet::TooBig).ok_or(DropReason::Malformed)
+                }
+                _ => Err(DropReason::Protocol),
+            }
         }
         _ => Err(DropReason::Protocol),
     }
+}
+
+/// Reads whose packet a router complains of in `icmp` (RFC 792, and 1191 for the MTU): one of `ip`'s, that was TCP.
+fn parse_too_big(icmp: &[u8], ip: Ipv4Addr) -> Option<TooBig> {
+    let (head, quoted) = icmp.split_first_chunk::<8>()?;
+    let header = quoted.get(..20)?;
+    let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+    let (local, peer) = (address(12), address(16));
+    let tcp = quoted.get(usize::from(header[0] & 15) * 4..)?.first_chunk::<8>()?;
+    let [a, b, c, d, s, e, q, n] = *tcp;
+    let key = FlowKey { peer, local, peer_port: u16::from_be_bytes([c, d]), local_port: u16::from_be_bytes([a, b]) };
+    let is_ours = header[0] >> 4 == 4 && header[9] == u8::from(IpProtocol::Tcp) && local == ip;
+    let mtu = u16::from_be_bytes([head[6], head[7]]);
+    is_ours.then_some(TooBig { key, seq: u32::from_be_bytes([s, e, q, n]), mtu })
 }
 
 fn parse_tcp(frame: &[u8], ip: &Ipv4Packet<&[u8]>, at: Range<usize>, verify: bool) -> Result<Segment, DropReason> {
@@ -257,6 +280,8 @@ fn is_host(ip: Ipv4Addr) -> bool {
     !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast() && !ip.is_loopback()
 }
 
+/// The code of an ICMP message that a packet was too long.
+const FRAGMENTATION_NEEDED: u8 = 4;
 /// Bytes of an Ethernet header.
 pub(super) const ETHERNET_BYTES: usize = 14;
 /// EtherType of IPv4.

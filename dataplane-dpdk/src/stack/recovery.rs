@@ -204,6 +204,23 @@ impl Sender {
         }
     }
 
+    /// Whether the handshake is done.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Fresh | Phase::Opening)
+    }
+
+    /// The path takes segments of so many bytes only: what is on its way has not arrived, though it was not too much.
+    pub(super) fn narrow(&mut self, segment_bytes: u16, now: Instant) {
+        self.segment_bytes = self.segment_bytes.min(segment_bytes);
+        if let Some(congestion) = &mut self.congestion {
+            congestion.narrow(self.segment_bytes);
+        }
+        let (acked, sent) = (self.acked, self.sent);
+        self.losses.get_or_insert_with(|| Losses::new(acked)).board.mark_all_lost(sent, false);
+        (self.is_probing, self.probed, self.timed, self.phase) = (false, None, None, Phase::Resend(sent));
+        self.await_answer(now);
+    }
+
     /// A segment of the peer, after smoltcp has seen it. `accepted`: it changed what is queued, or the state; an acknowledgement of new bytes
     /// that did not was not the peer's.
     pub(super) fn on_segment(&mut self, segment: &Segment, options: &Options, accepted: bool, now: Instant) {

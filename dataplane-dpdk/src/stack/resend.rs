@@ -27,7 +27,7 @@ impl Stack {
         let mut waits = WAITS_MAX;
         let went = loop {
             let flow = &mut self.flows[id as usize];
-            let at = self.iface.poll_at(shown, flow.sockets());
+            let at = self.ifaces.of(flow.path).poll_at(shown, flow.sockets());
             let ahead = at.is_none_or(|at| at > shown);
             if ahead && waits == 0 {
                 break true;
@@ -52,7 +52,7 @@ impl Stack {
     fn build(&mut self, id: u32, mac: Mac, shown: Instant) -> Built {
         let flow = &mut self.flows[id as usize];
         let mut link = self.nic.link(mac, None);
-        self.iface.poll_egress(shown, &mut link, flow.sockets());
+        self.ifaces.of(flow.path).poll_egress(shown, &mut link, flow.sockets());
         let (exhausted, emitted) = (link.exhausted, link.emitted);
         let Some(emitted) = emitted else {
             return if exhausted { Built::Exhausted } else { Built::Nothing };
@@ -77,7 +77,7 @@ impl Stack {
         for window in [window - 1, window, window, window, window] {
             let packet = packet::bare_ack(&flow.key, flow.expected, acked, window);
             let mut link = self.nic.link(mac, Some(&packet));
-            self.iface.poll_ingress_single(shown, &mut link, flow.sockets());
+            self.ifaces.of(flow.path).poll_ingress_single(shown, &mut link, flow.sockets());
         }
     }
 }
