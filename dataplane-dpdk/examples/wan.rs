@@ -14,15 +14,15 @@ use std::time::Duration;
 
 use common::{address, config, hosts_with, read, simulate, write_all};
 use dataplane_dpdk::StackConfig;
-use dataplane_dpdk::queue::wire::WireOptions;
+use dataplane_dpdk::queue::wire::{WireCutter, WireOptions};
 use ferrogate_core::net::{ListenOptions, Listener, Transport};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 fn main() {
     let seeds = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(200);
-    println!("| bytes | round trip, ms | loss, % | mean, ms | p50 | p99 | segments repaired, each |");
-    println!("|---:|---:|---:|---:|---:|---:|---:|");
+    println!("| bytes | round trip, ms | loss, % | mean, ms | p50 | p99 | sent again, each | frames, each |");
+    println!("|---:|---:|---:|---:|---:|---:|---:|---:|");
     for bytes in [10 << 10, 100 << 10, 1 << 20] {
         for round_trip_ms in [1, 20, 80] {
             for loss in [0.0, 0.001, 0.01] {
@@ -33,21 +33,26 @@ fn main() {
 }
 
 fn row(bytes: usize, round_trip_ms: u64, loss: f64, seeds: u64) {
-    let (mut times, mut repaired) = (Vec::new(), 0);
+    let (mut times, mut repaired, mut frames) = (Vec::new(), 0, 0);
     for seed in 0..seeds {
-        let (time, times_repaired) = transfer(bytes, Duration::from_millis(round_trip_ms), loss, seed);
+        let (time, sent_again, sent) = transfer(bytes, Duration::from_millis(round_trip_ms), loss, seed);
         times.push(time.as_secs_f64() * 1e3);
-        repaired += times_repaired;
+        repaired += sent_again;
+        frames += sent;
     }
     times.sort_by(f64::total_cmp);
     let mean = times.iter().sum::<f64>() / times.len() as f64;
     let at = |percent: usize| times[(times.len() - 1) * percent / 100];
-    let (p50, p99, each) = (at(50), at(99), repaired as f64 / seeds as f64);
-    println!("| {bytes} | {round_trip_ms} | {:.1} | {mean:.1} | {p50:.1} | {p99:.1} | {each:.2} |", loss * 100.0);
+    let (p50, p99, each) = (at(50), at(99), |n: u64| n as f64 / seeds as f64);
+    let (repaired, frames) = (each(repaired), each(frames));
+    println!(
+        "| {bytes} | {round_trip_ms} | {:.1} | {mean:.1} | {p50:.1} | {p99:.1} | {repaired:.2} | {frames:.1} |",
+        loss * 100.0
+    );
 }
 
-/// One answer of so many bytes: how long it takes, and how often the sender repaired a segment.
-fn transfer(bytes: usize, round_trip: Duration, loss: f64, seed: u64) -> (Duration, u64) {
+/// One answer of so many bytes: how long it takes, how many segments were sent again, and how many frames were sent.
+fn transfer(bytes: usize, round_trip: Duration, loss: f64, seed: u64) -> (Duration, u64, u64) {
     simulate(async move {
         let options = WireOptions { latency: round_trip / 2, loss, ..WireOptions::default() };
         let wide = |n| StackConfig { rx_ring_bytes: RING_BYTES, tx_ring_bytes: RING_BYTES, ..config(n) };
@@ -70,7 +75,8 @@ fn transfer(bytes: usize, round_trip: Duration, loss: f64, seed: u64) -> (Durati
         while left > 0 {
             left -= read(&mut conn).await.expect("an answer").len();
         }
-        (begun.elapsed(), server.counters.segments_repaired.get())
+        let frames = server.cutter.as_ref().map_or(0, WireCutter::sent);
+        (begun.elapsed(), server.counters.segments_repaired.get(), frames)
     })
 }
 

@@ -146,8 +146,7 @@ struct Direction {
 impl Direction {
     fn new(seed: u64, options: WireOptions) -> Self {
         let frames = BTreeMap::new();
-        // Zero would stay zero.
-        Self { options, frames, sent: 0, busy_until: None, random: seed | 1, waker: None }
+        Self { options, frames, sent: 0, busy_until: None, random: scrambled(seed), waker: None }
     }
 
     fn send(&mut self, now: Instant, frame: &Frame) {
@@ -200,6 +199,15 @@ impl Direction {
     }
 }
 
+/// Spreads a seed over all bits (splitmix64), so that those of 1, 2 and 3 begin differently too.
+fn scrambled(seed: u64) -> u64 {
+    let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    // Zero would stay zero.
+    (x ^ (x >> 31)) | 1
+}
+
 /// Room of a frame: the largest MTU that a test wants, and Ethernet.
 const FRAME_BYTES: usize = 9018;
 
@@ -233,6 +241,11 @@ mod tests {
         assert_eq!(a, b, "the same seed");
         assert_ne!(a, sent(2, &lossy, 200), "another seed");
         assert!((120..190).contains(&a.len()), "about a fifth is lost, not {} of 200", 200 - a.len());
+        let first: usize = (0..1000).map(|seed| 2 - sent(seed, &lossy, 2).len()).sum();
+        assert!(
+            (340..460).contains(&first),
+            "the first draws of neighbouring seeds: a fifth, too, not {first} of 2000"
+        );
         let twice = WireOptions { duplicate: 1.0, ..WireOptions::default() };
         assert_eq!(sent(1, &twice, 2), [0, 0, 1, 1]);
         let late = WireOptions { reorder: 0.5, ..WireOptions::default() };

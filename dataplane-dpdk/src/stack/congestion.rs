@@ -54,8 +54,6 @@ pub(super) struct Acked {
     pub(super) sent: u32,
     /// The round trip that it measures.
     pub(super) round_trip: Option<Duration>,
-    /// The smoothed round trip.
-    pub(super) smoothed: Duration,
     /// The shortest round trip of the flow.
     pub(super) shortest: Duration,
     pub(super) now: Instant,
@@ -93,9 +91,18 @@ impl Congestion {
                 self.window = (self.window + bytes).min(self.threshold.max(self.window));
             }
         } else if used + REACHED_SEGMENTS >= self.window {
-            self.grow(bytes, acked.smoothed, acked.now);
+            self.grow(bytes, acked.shortest, acked.now);
         }
         self.window = self.window.min(WINDOW_BYTES_MAX / self.segment);
+    }
+
+    /// Segments have so many bytes from now on: as many bytes may be on their way as before.
+    pub(super) fn narrow(&mut self, segment_bytes: u16) {
+        let factor = self.segment / f32::from(segment_bytes.max(1));
+        self.segment /= factor;
+        (self.window, self.threshold) = (self.window * factor, self.threshold * factor);
+        (self.before, self.reno, self.epoch) = (self.before * factor, self.reno * factor, None);
+        self.round = Round::default();
     }
 
     /// A segment was lost.
@@ -125,17 +132,17 @@ impl Congestion {
     }
 
     /// RFC 9438, 4.2 to 4.5.
-    fn grow(&mut self, bytes: f32, smoothed: Duration, now: Instant) {
+    fn grow(&mut self, bytes: f32, round_trip: Duration, now: Instant) {
         let (begun, to_before) = *self.epoch.get_or_insert_with(|| {
             self.before = self.before.max(self.window);
             self.reno = self.window;
             (now, ((self.before - self.window) / C).cbrt())
         });
-        let elapsed = Duration::from(now - begun) + smoothed;
+        let elapsed = Duration::from(now - begun) + round_trip;
         let beyond = elapsed.as_secs_f32() - to_before;
         let cubic = (C * beyond * beyond * beyond + self.before).clamp(self.window, self.window * 1.5);
-        let alpha = if self.reno < self.before { RENO_ALPHA } else { 1.0 };
-        self.reno += alpha * bytes / self.window;
+        // Not faster where the old window is reached, though the RFC allows it: Linux does not either, and has to share with us.
+        self.reno += RENO_ALPHA * bytes / self.window;
         let step = (cubic - self.window) * bytes / self.window;
         self.window = (self.window + step).max(self.reno);
     }
@@ -201,7 +208,6 @@ mod tests {
                 up_to: acked,
                 sent: end,
                 round_trip: (left == bytes).then_some(round_trip),
-                smoothed: round_trip,
                 shortest: Duration::from_millis(20),
                 now: *now,
             });
@@ -259,7 +265,6 @@ mod tests {
             up_to: 0,
             sent: 100,
             round_trip: None,
-            smoothed: Duration::from_millis(1),
             shortest: Duration::from_millis(1),
             now: Instant::ZERO,
         };

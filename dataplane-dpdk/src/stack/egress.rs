@@ -10,7 +10,6 @@ use smoltcp::time::Instant;
 use super::Stack;
 use super::arp::Neighbour;
 use super::flow::{ACK_DELAY, Fault, Stage};
-use super::packet;
 use crate::device::Mac;
 
 impl Stack {
@@ -90,34 +89,13 @@ impl Stack {
             return true;
         };
         self.flows[id as usize].peer_mac = Some(mac);
-        if self.flows[id as usize].sender.take_probe(self.now) {
-            self.repair(id, true);
-        }
         let flow = &mut self.flows[id as usize];
-        let shown = flow.clock.shown(self.now);
-        let mut more = false;
-        for sent in 0.. {
-            let due = self.iface.poll_at(shown, flow.sockets()).is_some_and(|at| at <= shown);
-            if !due {
-                break;
-            }
-            if sent == SEGMENTS_PER_TURN_MAX {
-                more = true;
-                break;
-            }
-            let mut link = self.nic.link(mac, None);
-            let result = self.iface.poll_egress(shown, &mut link, flow.sockets());
-            if link.exhausted {
-                return false;
-            }
-            if let Some(emitted) = link.emitted {
-                flow.note_emitted(emitted, self.now);
-            }
-            if result == PollResult::None {
-                break;
-            }
+        flow.sender.on_time(self.now);
+        if flow.sender.wants_again() && !self.send_again(id, mac) {
+            return false;
         }
-        flow.dirty = false;
+        let Some(more) = self.send_due(id, mac) else { return false };
+        self.flows[id as usize].dirty = false;
         if more {
             self.mark(id);
         }
@@ -125,21 +103,31 @@ impl Stack {
         true
     }
 
-    /// Has smoltcp send the first unacknowledged segment again, as if its peer had asked for it: it is shown the last acknowledgement three
-    /// times more. `anew`: it may have counted such ones already, or have sent it again; a window that moves and moves back has it count anew.
-    pub(super) fn repair(&mut self, id: u32, anew: bool) {
+    /// Sends what smoltcp has to send for a flow. Answers whether there is more than a turn's share; None: the port takes no more.
+    fn send_due(&mut self, id: u32, mac: Mac) -> Option<bool> {
         let flow = &mut self.flows[id as usize];
-        let (acked, window) = flow.sender.last_heard();
-        let Some(mac) = flow.peer_mac.filter(|_| window > 0 && flow.socket().send_queue() > 0) else { return };
         let shown = flow.clock.shown(self.now);
-        let windows = [window - 1, window, window, window, window];
-        for window in &windows[if anew { 0 } else { 2 }..] {
-            let packet = packet::bare_ack(&flow.key, flow.expected, acked, *window);
-            let mut link = self.nic.link(mac, Some(&packet));
-            self.iface.poll_ingress_single(shown, &mut link, flow.sockets());
+        for sent in 0.. {
+            if self.ifaces.of(flow.path).poll_at(shown, flow.sockets()).is_none_or(|at| at > shown) {
+                break;
+            }
+            if sent == SEGMENTS_PER_TURN_MAX {
+                return Some(true);
+            }
+            let mut link = self.nic.link(mac, None);
+            let result = self.ifaces.of(flow.path).poll_egress(shown, &mut link, flow.sockets());
+            let (exhausted, emitted) = (link.exhausted, link.emitted);
+            if exhausted {
+                return None;
+            }
+            if emitted.is_some_and(|emitted| !flow.admit(emitted, self.now)) {
+                self.nic.take_back();
+            }
+            if result == PollResult::None {
+                break;
+            }
         }
-        flow.sender.expect();
-        self.nic.counters.segments_repaired.add(1);
+        Some(false)
     }
 
     /// The Ethernet address of the next hop, if it is known. Otherwise the flow is told later.
@@ -232,7 +220,7 @@ impl Stack {
         // TIME-WAIT itself asks for a time far ahead: a near one is an acknowledgement that waits.
         let shown = flow.clock.shown(self.now);
         let soon = shown + flow.clock.stretched(ACK_DELAY);
-        let unsent = self.iface.poll_at(shown, flow.sockets()).is_some_and(|at| at <= soon);
+        let unsent = self.ifaces.of(flow.path).poll_at(shown, flow.sockets()).is_some_and(|at| at <= soon);
         if unsent || !flow.mapped {
             return;
         }
@@ -261,8 +249,8 @@ impl Stack {
     fn arm(&mut self, id: u32) {
         let Some(flow) = self.flows.get_mut(id as usize).filter(|f| f.mapped) else { return };
         let clock = flow.clock;
-        let timer = self.iface.poll_at(clock.shown(self.now), flow.sockets()).map(|at| clock.ours(at));
-        let mut deadline = timer.into_iter().chain(flow.sender.probe_at()).min();
+        let timer = self.ifaces.of(flow.path).poll_at(clock.shown(self.now), flow.sockets()).map(|at| clock.ours(at));
+        let mut deadline = timer.into_iter().chain(flow.sender.deadline()).min();
         if flow.stage == Stage::Orphan {
             deadline = deadline.into_iter().chain([flow.given_up_at]).min();
         }

@@ -15,8 +15,8 @@ use super::arena::RingSocket;
 use super::flow_clock::FlowClock;
 use super::flow_table::{FlowKey, TimeWait};
 use super::nic::Emitted;
-use super::packet::Segment;
-use super::recovery::{Sender, Step, is_after};
+use super::packet::{Options, Segment};
+use super::recovery::{Sender, is_after};
 use crate::device::Mac;
 
 /// A connection and its place in the life of one.
@@ -48,6 +48,8 @@ pub(super) struct Flow {
     /// The clock that the socket is shown.
     pub(super) clock: FlowClock,
     pub(super) sender: Sender,
+    /// Which of the interfaces is as narrow as its path; 0: the port's.
+    pub(super) path: u8,
     /// Waits for room that the window of [`sender`](Self::sender) holds back.
     pub(super) held_back: Option<Waker>,
 }
@@ -98,6 +100,7 @@ impl Flow {
             used_at: Instant::ZERO,
             clock: FlowClock::steady(),
             sender: Sender::new(0, false),
+            path: 0,
             held_back: None,
         }
     }
@@ -165,9 +168,14 @@ impl Flow {
         !socket.is_active() && !socket.is_listening() && socket.local_endpoint().is_none()
     }
 
-    /// A segment has left.
-    pub(super) fn note_emitted(&mut self, emitted: Emitted, now: Instant) {
-        self.emitted = Some(emitted);
+    /// smoltcp has built a segment. Answers whether it may leave.
+    pub(super) fn admit(&mut self, emitted: Emitted, now: Instant) -> bool {
+        if !self.sender.admit(&emitted, now) {
+            return false;
+        }
+        // What is sent again does not take the numbers back.
+        let end = self.emitted.map(|last| last.end).filter(|&last| is_after(last, emitted.end)).unwrap_or(emitted.end);
+        self.emitted = Some(Emitted { end, ..emitted });
         if is_after(emitted.acked, self.expected) {
             self.expected = emitted.acked;
         }
@@ -175,11 +183,11 @@ impl Flow {
         if emitted.acked != 0 && is_after(emitted.acked, self.acknowledged) {
             self.acknowledged = emitted.acked;
         }
-        self.sender.on_emit(&emitted, now);
+        true
     }
 
     /// A segment has come, and smoltcp has seen it; `accepted`: it changed what is queued, or the state.
-    pub(super) fn note_segment(&mut self, segment: &Segment, accepted: bool, now: Instant) -> Step {
+    pub(super) fn note_segment(&mut self, segment: &Segment, options: &Options, accepted: bool, now: Instant) {
         let in_order = !is_after(segment.seq, self.expected) && is_after(segment.end, self.expected);
         // Data in a SYN is not taken.
         let behind_syn = segment.seq.wrapping_add(1);
@@ -196,7 +204,7 @@ impl Flow {
         if let Some(waiting) = self.held_back.take() {
             waiting.wake();
         }
-        self.sender.on_segment(segment, accepted, now)
+        self.sender.on_segment(segment, options, accepted, now);
     }
 
     /// The handshake is done: from here on timeouts are those of data.
@@ -216,7 +224,7 @@ impl Flow {
     fn renew(&mut self, key: FlowKey, peer_mac: Option<Mac>, sender: Sender) {
         (self.key, self.stage, self.peer_mac) = (key, Stage::Orphan, peer_mac);
         (self.mapped, self.fault, self.given_up_at) = (false, None, NEVER);
-        (self.heard, self.emitted) = (TimeWait::default(), None);
+        (self.heard, self.emitted, self.path) = (TimeWait::default(), None, 0);
         (self.expected, self.reached, self.acknowledged) = (0, 0, 0);
         (self.clock, self.sender, self.held_back) = (FlowClock::steady(), sender, None);
         let socket = self.socket();

@@ -56,7 +56,7 @@ impl Stack {
         let mut link = self.nic.link(segment.from, Some(packet));
         iface.poll_ingress_single(flow.clock.shown(self.now), &mut link, flow.sockets());
         let is_taken = flow.socket().state() == State::SynReceived;
-        flow.note_segment(segment, is_taken, self.now);
+        flow.note_segment(segment, &packet::options(packet, segment), is_taken, self.now);
     }
 
     fn answer_with_cookie(&mut self, frame: &mut Frame, segment: &Segment) {
@@ -112,18 +112,18 @@ impl Stack {
 
         let number = segment.seq.wrapping_sub(1);
         let (bytes, len) = packet::syn(&segment.key, number, offer);
-        let syn =
-            Segment { syn: true, ack: false, seq: number, end: segment.seq, acked: 0, ip: 0..len, ..segment.clone() };
+        let (syn, ack, has_options) = (true, false, true);
+        let numbers = Segment { seq: number, end: segment.seq, acked: 0, ..segment.clone() };
+        let syn = Segment { syn, ack, has_options, ip: 0..len, ..numbers };
         self.show_syn(id, &syn, &bytes[..len], segment.acked.wrapping_sub(1));
         // Its SYN-ACK has left long ago.
         let flow = &mut self.flows[id as usize];
         let mut link = self.nic.muted_link(segment.from);
-        self.iface.poll_egress(flow.clock.shown(self.now), &mut link, flow.sockets());
+        self.ifaces.of(flow.path).poll_egress(flow.clock.shown(self.now), &mut link, flow.sockets());
         if let Some(emitted) = link.emitted {
-            flow.note_emitted(emitted, self.now);
             // As if it had been sent twice: nobody knows when it left, so its answer measures no round trip (Karn).
-            flow.sender.expect();
-            flow.note_emitted(emitted, self.now);
+            flow.admit(emitted, self.now);
+            flow.admit(emitted, self.now);
         }
         self.deliver(id, frame, segment);
     }
@@ -139,6 +139,9 @@ impl Stack {
         if segment.rst || segment.end == segment.seq {
             return self.nic.counters.drop_frame(DropReason::TimeWait);
         }
-        self.nic.send_ack(segment, Emitted { start: old.sent, end: old.sent, acked: old.expected, window: 0 });
+        self.nic.send_ack(
+            segment,
+            Emitted { start: old.sent, end: old.sent, acked: old.expected, window: 0, is_last: false },
+        );
     }
 }

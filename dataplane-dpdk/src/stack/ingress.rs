@@ -12,8 +12,8 @@ use super::flow::Fault;
 use super::flow_table::{Holder, TimeWait};
 use super::nic::Emitted;
 use super::packet::{self, Packet, Segment};
-use super::recovery::Step;
 use crate::counters::DropReason;
+use crate::device::Mac;
 use crate::frame::{Frame, FrameVec};
 
 impl Stack {
@@ -38,6 +38,7 @@ impl Stack {
     fn receive(&mut self, mut frame: Frame) {
         match packet::parse(&frame, self.nic.mac, self.config.address) {
             Ok(Packet::Tcp(segment)) => self.receive_segment(&mut frame, &segment),
+            Ok(Packet::TooBig(told)) => self.receive_too_big(told),
             Ok(Packet::Arp(heard)) => self.receive_arp(heard),
             Ok(Packet::Echo(_)) if !self.echoes.take(self.config.limits.echoes_per_second_max, self.now) => {
                 self.nic.counters.drop_frame(DropReason::EchoRate);
@@ -91,19 +92,28 @@ impl Stack {
         {
             return self.challenge(segment, last);
         }
+        if state == State::SynReceived && segment.opens() && segment.seq.wrapping_add(1) == flow.expected {
+            return self.repeat_syn(id, segment.from);
+        }
+        let is_synchronized = !matches!(state, State::Closed | State::Listen | State::SynSent);
+        if segment.rst && is_synchronized && segment.seq != flow.expected {
+            return self.doubt_reset(id, segment);
+        }
         let only_fin = matches!(state, State::FinWait1 | State::Closing) && flow.socket().send_queue() == 0;
         if only_fin && segment.is_bare_ack() && segment.acked == flow.heard.sent {
             // smoltcp 0.14 would count it towards a fast retransmit, find no data to send, and never send the FIN again.
             return;
         }
         let before = (state, flow.socket().send_queue());
-        let mut link = self.nic.link(segment.from, Some(&frame.bytes()[segment.ip.clone()]));
-        self.iface.poll_ingress_single(flow.clock.shown(self.now), &mut link, flow.sockets());
+        let packet = &frame.bytes()[segment.ip.clone()];
+        let mut link = self.nic.link(segment.from, Some(packet));
+        self.ifaces.of(flow.path).poll_ingress_single(flow.clock.shown(self.now), &mut link, flow.sockets());
         if let Some(emitted) = link.emitted {
-            flow.note_emitted(emitted, self.now);
+            // An acknowledgement, or an RST: these may always leave.
+            flow.admit(emitted, self.now);
         }
         let accepted = before != (flow.socket().state(), flow.socket().send_queue());
-        let step = flow.note_segment(segment, accepted, self.now);
+        flow.note_segment(segment, &packet::options(packet, segment), accepted, self.now);
         if !segment.syn && segment.end != segment.seq {
             self.note_use(id);
         }
@@ -115,9 +125,6 @@ impl Stack {
             flow.fault.get_or_insert(Fault::Reset);
             self.nic.counters.flows_reset.add(1);
         }
-        if step == Step::Repair {
-            self.repair(id, false);
-        }
         self.mark(id);
         self.settle(id);
     }
@@ -125,10 +132,36 @@ impl Stack {
     /// A SYN in the middle of a connection: a peer that forgot it, or a forger (RFC 5961, 4). smoltcp would drop it without a word, and
     /// the peer could not use its port again.
     fn challenge(&mut self, segment: &Segment, last: Emitted) {
-        if !self.challenges.take(self.config.limits.challenges_per_second_max, self.now) {
-            return self.nic.counters.drop_frame(DropReason::ChallengeRate);
+        if self.may_answer_twice() {
+            self.nic.send_ack(segment, last);
         }
-        self.nic.send_ack(segment, last);
+    }
+
+    /// Whether there may be one more answer in this second to what may be forged.
+    fn may_answer_twice(&mut self) -> bool {
+        let may = self.challenges.take(self.config.limits.challenges_per_second_max, self.now);
+        if !may {
+            self.nic.counters.drop_frame(DropReason::ChallengeRate);
+        }
+        may
+    }
+
+    /// A SYN comes again: our answer to it was lost. smoltcp would wait for its timer.
+    fn repeat_syn(&mut self, id: u32, peer: Mac) {
+        if self.may_answer_twice() && self.send_again(id, peer) {
+            self.settle(id);
+        }
+    }
+
+    /// An RST that is not at the very number that is expected. One within the window is asked about: a peer that means it sends another, to the
+    /// number (RFC 5961, 3). smoltcp would believe any within the window.
+    fn doubt_reset(&mut self, id: u32, segment: &Segment) {
+        let flow = &mut self.flows[id as usize];
+        let ahead = segment.seq.wrapping_sub(flow.expected);
+        let is_within = usize::try_from(ahead).is_ok_and(|ahead| ahead < flow.socket().recv_capacity());
+        if let Some(last) = flow.emitted.filter(|_| is_within) {
+            self.challenge(segment, last);
+        }
     }
 
     /// A segment that belongs to no flow: opens one, or is answered by RST.
@@ -157,6 +190,6 @@ impl Stack {
             return self.nic.counters.drop_frame(DropReason::ResetRate);
         }
         let mut link = self.nic.link(segment.from, Some(&frame.bytes()[segment.ip.clone()]));
-        self.iface.poll_ingress_single(self.now, &mut link, &mut self.strays);
+        self.ifaces.of(0).poll_ingress_single(self.now, &mut link, &mut self.strays);
     }
 }

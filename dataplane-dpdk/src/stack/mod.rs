@@ -24,15 +24,21 @@ mod isn;
 mod listen;
 mod nic;
 mod packet;
+mod path_mtu;
 mod rate;
 mod recovery;
+mod resend;
 mod rings;
+mod round_trip;
+mod scoreboard;
 mod sockets;
 mod syn_cookie;
 mod timer_wheel;
 
 #[cfg(test)]
 mod handshake_tests;
+#[cfg(test)]
+mod rare_tests;
 #[cfg(test)]
 mod rings_tests;
 #[cfg(test)]
@@ -50,9 +56,9 @@ use ferrogate_core::config::dataplane::CongestionControl;
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::ROOM_BYTES_MAX;
 use slab::Slab;
-use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::iface::SocketSet;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Cidr};
+use smoltcp::wire::Ipv4Cidr;
 
 use self::arena::Arena;
 use self::arp::ArpTable;
@@ -61,6 +67,7 @@ use self::flow_table::{FlowKey, FlowTable};
 use self::half_open::HalfOpen;
 use self::listen::Listeners;
 use self::nic::Nic;
+use self::path_mtu::Interfaces;
 use self::rate::Rate;
 use self::recovery::Sender;
 pub(crate) use self::sockets::{FlowId, Incoming, copy};
@@ -116,7 +123,7 @@ impl StackConfig {
 pub struct Stack {
     config: StackConfig,
     nic: Nic,
-    iface: Interface,
+    ifaces: Interfaces,
     table: FlowTable,
     flows: Slab<Box<Flow>>,
     arena: Arena,
@@ -166,16 +173,10 @@ impl Stack {
     #[must_use]
     pub fn new(queue: Box<dyn PacketQueue>, config: StackConfig, counters: Arc<LcoreCounters>, now: Instant) -> Self {
         let mut nic = Nic::new(queue, config.mac, config.mtu, config.tx_checksum, counters);
-        let mut settings = Config::new(HardwareAddress::Ip);
-        settings.random_seed = config.seed;
-        let mut iface = Interface::new(settings, &mut nic.link(Mac::BROADCAST, None), now);
-        iface.update_ip_addrs(|addresses| {
-            let ours = IpCidr::new(config.address.into(), config.prefix_len);
-            addresses.push(ours).expect("an interface holds more than one address");
-        });
+        let ifaces = Interfaces::new(&mut nic, &config, now);
         Self {
             nic,
-            iface,
+            ifaces,
             table: FlowTable::new(config.flows_max.min(FLOWS_AT_START)),
             flows: Slab::with_capacity(config.flows_max.min(FLOWS_AT_START)),
             arena: Arena::new(config.rx_ring_bytes, config.tx_ring_bytes),

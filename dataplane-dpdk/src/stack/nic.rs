@@ -138,12 +138,20 @@ impl Nic {
 
     /// smoltcp's view: `packet` is what it receives (nothing for egress), and what it sends goes to `peer`.
     pub(super) fn link<'a>(&'a mut self, peer: Mac, packet: Option<&'a [u8]>) -> Link<'a> {
-        Link { nic: self, peer, packet, muted: false, exhausted: false, emitted: None }
+        let mtu = self.mtu;
+        Link { nic: self, mtu, peer, packet, muted: false, exhausted: false, emitted: None }
     }
 
     /// The same, of a port that sends nothing: what smoltcp sends has left already.
     pub(super) fn muted_link(&mut self, peer: Mac) -> Link<'_> {
-        Link { nic: self, peer, packet: None, muted: true, exhausted: false, emitted: None }
+        Link { muted: true, ..self.link(peer, None) }
+    }
+
+    /// Takes the last frame back that smoltcp sent.
+    pub(super) fn take_back(&mut self) {
+        if let Some(frame) = self.out.pop() {
+            self.spare.push(frame);
+        }
     }
 
     fn has_room(&mut self) -> bool {
@@ -164,6 +172,8 @@ impl Nic {
 /// The device that smoltcp drives: for one packet in, or for one flow's packets out.
 pub(super) struct Link<'a> {
     nic: &'a mut Nic,
+    /// What smoltcp is told of the port's MTU, in bytes. It asks when an interface is made.
+    pub(super) mtu: usize,
     peer: Mac,
     packet: Option<&'a [u8]>,
     muted: bool,
@@ -184,6 +194,8 @@ pub(super) struct Emitted {
     pub(super) acked: u32,
     /// Its window field, as on the wire.
     pub(super) window: u16,
+    /// Nothing comes behind it: a FIN.
+    pub(super) is_last: bool,
 }
 
 impl phy::Device for Link<'_> {
@@ -213,7 +225,7 @@ impl phy::Device for Link<'_> {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        capabilities(self.nic.mtu, self.nic.tx_checksum)
+        capabilities(self.mtu, self.nic.tx_checksum)
     }
 }
 
@@ -296,5 +308,5 @@ fn read_back(packet: &[u8]) -> Emitted {
     let flags = u32::from(tcp[13]);
     let start = number(4);
     let end = start.wrapping_add(payload).wrapping_add(flags & 1).wrapping_add(flags >> 1 & 1);
-    Emitted { start, end, acked: number(8), window: u16::from_be_bytes([tcp[14], tcp[15]]) }
+    Emitted { start, end, acked: number(8), window: u16::from_be_bytes([tcp[14], tcp[15]]), is_last: flags & 1 != 0 }
 }

@@ -13,6 +13,8 @@ use smoltcp::wire::{
 
 use super::arp::{self, Heard};
 use super::flow_table::FlowKey;
+use super::path_mtu::TooBig;
+use super::recovery::is_after;
 use super::syn_cookie::Offer;
 use crate::counters::DropReason;
 use crate::device::Mac;
@@ -27,6 +29,8 @@ pub(super) enum Packet {
     Echo(Range<usize>),
     /// A TCP segment.
     Tcp(Segment),
+    /// A packet of ours was too long for its path.
+    TooBig(TooBig),
 }
 
 /// What the flow table and TIME-WAIT need of a TCP segment.
@@ -43,6 +47,8 @@ pub(super) struct Segment {
     pub(super) end: u32,
     /// Its window field, as on the wire.
     pub(super) window: u16,
+    /// Whether there are [`Options`] to be read.
+    pub(super) has_options: bool,
     /// Where the IPv4 packet is in the frame.
     pub(super) ip: Range<usize>,
 }
@@ -57,6 +63,37 @@ impl Segment {
     pub(super) fn is_bare_ack(&self) -> bool {
         self.ack && !self.rst && self.end == self.seq
     }
+}
+
+/// What the options of a TCP segment say, as far as the sending side wants to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// Of a SYN: the peer can report what arrived behind a hole.
+    pub(super) sack_permitted: bool,
+    /// Of a SYN: the longest segment that it takes, in bytes.
+    pub(super) segment_bytes_max: Option<u16>,
+    /// Sequence numbers that have arrived, from the first up to the second (RFC 2018).
+    pub(super) sack: [Option<(u32, u32)>; 3],
+}
+
+impl Options {
+    /// Whether the first of the blocks tells of bytes that arrived twice (RFC 2883, 4), where everything before `acked` has arrived.
+    pub(super) fn tells_of_duplicate(&self, acked: u32) -> bool {
+        let Some((start, end)) = self.sack[0] else { return false };
+        let within = |(from, to): (u32, u32)| !is_after(from, start) && !is_after(end, to);
+        is_after(end, start) && (!is_after(end, acked) || self.sack[1].is_some_and(within))
+    }
+}
+
+/// Reads the options of `segment`, whose IPv4 packet this is.
+pub(super) fn options(packet: &[u8], segment: &Segment) -> Options {
+    if !segment.has_options {
+        return Options::default();
+    }
+    let ip = Ipv4Packet::new_unchecked(packet);
+    // Options that can't be are none: smoltcp drops the segment.
+    let found = TcpPacket::new_unchecked(ip.payload()).options_summary().unwrap_or_default();
+    Options { sack_permitted: found.sack_permitted, segment_bytes_max: found.max_segment_size, sack: found.sack_ranges }
 }
 
 /// Finds out what `frame` is to the station `mac` with the address `ip`.
@@ -106,14 +143,34 @@ fn parse_ipv4(frame: &Frame, ip: Ipv4Addr) -> Result<Packet, DropReason> {
         IpProtocol::Tcp => parse_tcp(bytes, &packet, range, verify).map(Packet::Tcp),
         IpProtocol::Icmp => {
             let icmp = Icmpv4Packet::new_checked(packet.payload()).map_err(|_| DropReason::Malformed)?;
-            if icmp.msg_type() != Icmpv4Message::EchoRequest {
-                return Err(DropReason::Protocol);
-            }
             // A port checks TCP and IPv4 for us, never ICMP.
-            if icmp.verify_checksum() { Ok(Packet::Echo(range)) } else { Err(DropReason::Checksum) }
+            if !icmp.verify_checksum() {
+                return Err(DropReason::Checksum);
+            }
+            match icmp.msg_type() {
+                Icmpv4Message::EchoRequest => Ok(Packet::Echo(range)),
+                Icmpv4Message::DstUnreachable if icmp.msg_code() == FRAGMENTATION_NEEDED => {
+                    parse_too_big(packet.payload(), ip).map(Packet::TooBig).ok_or(DropReason::Malformed)
+                }
+                _ => Err(DropReason::Protocol),
+            }
         }
         _ => Err(DropReason::Protocol),
     }
+}
+
+/// Reads whose packet a router complains of in `icmp` (RFC 792, and 1191 for the MTU): one of `ip`'s, that was TCP.
+fn parse_too_big(icmp: &[u8], ip: Ipv4Addr) -> Option<TooBig> {
+    let (head, quoted) = icmp.split_first_chunk::<8>()?;
+    let header = quoted.get(..20)?;
+    let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+    let (local, peer) = (address(12), address(16));
+    let tcp = quoted.get(usize::from(header[0] & 15) * 4..)?.first_chunk::<8>()?;
+    let [a, b, c, d, s, e, q, n] = *tcp;
+    let key = FlowKey { peer, local, peer_port: u16::from_be_bytes([c, d]), local_port: u16::from_be_bytes([a, b]) };
+    let is_ours = header[0] >> 4 == 4 && header[9] == u8::from(IpProtocol::Tcp) && local == ip;
+    let mtu = u16::from_be_bytes([head[6], head[7]]);
+    is_ours.then_some(TooBig { key, seq: u32::from_be_bytes([s, e, q, n]), mtu })
 }
 
 fn parse_tcp(frame: &[u8], ip: &Ipv4Packet<&[u8]>, at: Range<usize>, verify: bool) -> Result<Segment, DropReason> {
@@ -137,6 +194,7 @@ fn parse_tcp(frame: &[u8], ip: &Ipv4Packet<&[u8]>, at: Range<usize>, verify: boo
         seq,
         acked: sequence(tcp.ack_number()),
         window: tcp.window_len(),
+        has_options: tcp.header_len() > 20,
         end: seq.wrapping_add(payload).wrapping_add(u32::from(tcp.fin())).wrapping_add(u32::from(tcp.syn())),
         ip: at,
     })
@@ -222,6 +280,8 @@ fn is_host(ip: Ipv4Addr) -> bool {
     !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast() && !ip.is_loopback()
 }
 
+/// The code of an ICMP message that a packet was too long.
+const FRAGMENTATION_NEEDED: u8 = 4;
 /// Bytes of an Ethernet header.
 pub(super) const ETHERNET_BYTES: usize = 14;
 /// EtherType of IPv4.

@@ -110,6 +110,13 @@ impl Bench {
         sent.first().map(|f| read(f))
     }
 
+    /// The next connection to accept.
+    pub(super) fn accept(&mut self, listener: u32) -> FlowId {
+        let accepted = self.stack.poll_accept(listener, &Context::from_waker(Waker::noop()));
+        let Poll::Ready(flow) = accepted else { panic!("a connection to accept") };
+        flow
+    }
+
     pub(super) fn drops(&self, reason: DropReason) -> u64 {
         self.stack.counters().drops(reason)
     }
@@ -131,6 +138,7 @@ pub(super) struct Sent {
     pub(super) seq: i32,
     pub(super) acked: Option<i32>,
     pub(super) payload: Vec<u8>,
+    pub(super) window: u16,
 }
 
 /// A segment from the peer's `port` to our port 80.
@@ -179,7 +187,13 @@ pub(super) fn read(frame: &[u8]) -> Sent {
     let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
     let repr = TcpRepr::parse(&tcp, &OURS.into(), &PEER.into(), &ChecksumCapabilities::default()).unwrap();
     let acked = repr.ack_number.map(|n| n.0);
-    Sent { control: repr.control, seq: repr.seq_number.0, acked, payload: repr.payload.to_vec() }
+    Sent {
+        control: repr.control,
+        seq: repr.seq_number.0,
+        acked,
+        payload: repr.payload.to_vec(),
+        window: repr.window_len,
+    }
 }
 
 #[test]
@@ -221,8 +235,8 @@ fn a_syn_in_the_middle_of_a_connection_is_challenged() {
     bench.stack.bind(80, 10).unwrap();
     let (peer, ours) = bench.establish(1000);
     let challenge = bench.answer(tcp(1000, TcpControl::Syn, 999_999, None)).expect("a challenge");
-    let expected = Sent { control: TcpControl::None, seq: ours, acked: Some(peer), payload: vec![] };
-    assert_eq!(challenge, expected, "RFC 5961, 4.2");
+    let numbers = (challenge.control, challenge.seq, challenge.acked, challenge.payload);
+    assert_eq!(numbers, (TcpControl::None, ours, Some(peer), vec![]), "RFC 5961, 4.2");
     // The peer that forgot the connection resets it, and can use its port again.
     assert_eq!(bench.answer(tcp(1000, TcpControl::Rst, peer, None)), None);
     bench.establish(1000);
