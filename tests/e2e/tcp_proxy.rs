@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use test_support::certs::Pair;
 use test_support::nginx::Nginx;
@@ -29,6 +29,7 @@ on_both_planes! {
     a_relay_outlives_a_reload,
     a_drain_waits_for_relays,
     tls_is_taken_off,
+    faults_come_on_purpose,
 }
 
 /// A server of one connection at a time, each served by `serve`.
@@ -66,8 +67,11 @@ fn bytes_pass_as_they_are(plane: Plane) {
     client.send(odd.as_bytes()).unwrap();
     assert_eq!(client.answer_to("GET").text(), odd);
     assert_eq!(origin.conns(), 1);
-    let (read, written) = (listener(&stage, "relay_bytes_read_total"), listener(&stage, "relay_bytes_write_total"));
-    assert!(read > odd.len() as f64 && written > read, "{read} {written}");
+    // An answer is counted when its turn is over, which may be after it was read here.
+    let counted = || (listener(&stage, "relay_bytes_read_total"), listener(&stage, "relay_bytes_write_total"));
+    wait_until("both answers are counted", || counted().1 > counted().0);
+    let (read, written) = counted();
+    assert!(read > odd.len() as f64, "{read} {written}");
     let cluster = |name: &str| stage.gateway.metric(name, "cluster=\"origins\"");
     assert!((cluster("ferrogate_upstream_relay_bytes_write_total") - read).abs() < 0.1);
     assert!((cluster("ferrogate_upstream_relay_bytes_read_total") - written).abs() < 0.1);
@@ -281,6 +285,31 @@ fn tls_is_taken_off(plane: Plane) {
     fs::write(&file, pattern::bytes(3_000_000)).unwrap();
     let upload = format!("@{}", file.display());
     assert_eq!(curl("/sink", &["--data-binary", &upload, "-H", "Expect:"]).as_deref(), Ok("bytes=3000000 intact=true"));
+}
+
+fn faults_come_on_purpose(plane: Plane) {
+    let origin = Origin::start("one");
+    for serving in ["{type: tcp_proxy, config: {cluster: origins}}", "{type: proxy, config: {router_config_name: web}}"]
+    {
+        let config = |fault: &str| {
+            let both = format!("{{type: fault_inject, config: {{{fault}}}}}\n              - {serving}");
+            Config::proxy_to(&[origin.address()]).filter(&both)
+        };
+        let Some(stage) = plane.start(config("delay_percent: 100, delay_duration: 300ms")) else { return };
+        let begun = Instant::now();
+        let mut client = stage.client();
+        assert_eq!(client.get("/").text(), "one");
+        assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+        let delayed = |stage: &Stage| listener(stage, "connection_delayed_total");
+        assert_eq!((client.get("/").text(), delayed(&stage).round()), ("one".into(), 1.0), "a connection waits once");
+        let Some(stage) = plane.start(config("abort_percent: 100")) else { return };
+        assert!(is_refused(&stage));
+        assert!((listener(&stage, "connection_aborted_total") - 1.0).abs() < 0.1);
+        let Some(stage) = plane.start(config("delay_percent: 0, delay_duration: 60s, abort_percent: 0")) else {
+            return;
+        };
+        assert_eq!(stage.client().get("/").text(), "one");
+    }
 }
 
 #[test]

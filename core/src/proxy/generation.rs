@@ -215,7 +215,7 @@ impl<T: Transport> Generation<T> {
     }
 
     /// A random number.
-    pub(super) fn draw(&self) -> u64 {
+    pub(crate) fn draw(&self) -> u64 {
         self.dice.draw()
     }
 

@@ -157,6 +157,8 @@ counters! {
         connection_total: Counter, "ferrogate_listener_connection", "Connections accepted by the listener";
         connection_active: Gauge, "ferrogate_listener_connection_active", "Connections of the listener open now";
         connection_refused: Counter, "ferrogate_listener_connection_refused", "Connections of the listener that its filters turned away: their first bytes were not what they had to be, or came too late";
+        fault_delayed: Counter, "ferrogate_listener_connection_delayed", "Connections of the listener that fault_inject made wait";
+        fault_aborted: Counter, "ferrogate_listener_connection_aborted", "Connections of the listener that fault_inject reset";
         request_total: Counter, "ferrogate_listener_request", "Requests received by the listener";
         request_active: Gauge, "ferrogate_listener_request_active", "Requests of the listener in progress now";
         request_failed: Counter, "ferrogate_listener_request_failed", "Requests of the listener that the gateway answered itself because of an error";

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{Present, Worker};
 use crate::codec::client_hello::begins_tls;
 use crate::codec::detect::Protocol;
-use crate::config::schema::Protocols;
+use crate::config::schema::{ConnFault, Protocols};
 use crate::config::{Limits, schema as config};
 use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
 use crate::message::{Downstream, next_conn_id};
@@ -257,7 +257,8 @@ fn admit<T: Transport>(
     let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
     let downstream = Downstream::new(next_conn_id(), peer, local, tls.is_some());
     let inspects = tls.is_some() && entrance.config.borrow().config.inspector;
-    if tls.is_none() && filters.is_empty() {
+    let fault = entrance.config.borrow().config.fault;
+    if tls.is_none() && filters.is_empty() && fault.is_none() {
         start(entrance, MaybeTls::Plain(conn), downstream, limits, state, present);
         return;
     }
@@ -268,6 +269,12 @@ fn admit<T: Transport>(
         if !filters.is_empty() && !screen(&mut conn, &filters, &limits, &mut downstream, &mut present).await {
             present.listener.connection_refused.inc();
             // Whatever it sent, nobody is to read an answer into it.
+            conn.abort();
+            return;
+        }
+        if let Some(fault) = fault
+            && !passes(&fault, &entrance, &present).await
+        {
             conn.abort();
             return;
         }
@@ -288,6 +295,21 @@ fn admit<T: Transport>(
             start(&entrance, conn, downstream, limits, state, present);
         }
     });
+}
+
+/// Makes a connection wait, if chance will have it; says whether it may go on.
+async fn passes<T: Transport>(fault: &ConnFault, entrance: &Entrance<T>, present: &Present<T>) -> bool {
+    let generation = entrance.current.borrow().get();
+    let hits = |percent: u8| percent > 0 && generation.draw() % 100 < u64::from(percent);
+    let (waits, fails) = (hits(fault.delay_percent), hits(fault.abort_percent));
+    // It may wait for longer than the generation is in force.
+    drop(generation);
+    if waits {
+        present.listener.fault_delayed.inc();
+        sleep(fault.delay).await;
+    }
+    present.listener.fault_aborted.add(u64::from(fails));
+    !fails
 }
 
 /// Whether a client that may speak either speaks no TLS. None: it says nothing in `head_timeout`, or is gone.

@@ -60,12 +60,27 @@ pub(super) const FILTER_CHAIN: &[Key] = &[
         "",
         "TLS with several certificates, chosen by the name the client asks for (SNI).",
     ),
-    key("filters", Maps("filter"), "", "Exactly one: what happens to a connection."),
+    key(
+        "filters",
+        Maps("filter"),
+        "",
+        "What happens to a connection: one `proxy` or `tcp_proxy`, and before it a `fault_inject` if one is wanted.",
+    ),
 ];
 
 pub(super) const FILTER: &[Key] = &[
-    key("type", Text, "", "`proxy`: HTTP. `tcp_proxy`: bytes both ways, to a host of a cluster. Required."),
-    key("config", ByType(&[("proxy", "proxy"), ("tcp_proxy", "tcp_proxy")]), "", "The filter's own configuration."),
+    key(
+        "type",
+        Text,
+        "",
+        "`proxy`: HTTP. `tcp_proxy`: bytes both ways, to a host of a cluster. `fault_inject`: connections wait, or fail, on purpose. Required.",
+    ),
+    key(
+        "config",
+        ByType(&[("proxy", "proxy"), ("tcp_proxy", "tcp_proxy"), ("fault_inject", "fault_inject")]),
+        "",
+        "The filter's own configuration.",
+    ),
 ];
 
 pub(super) const LISTENER_FILTER: &[Key] = &[
@@ -85,6 +100,17 @@ pub(super) const PROXY_PROTOCOL: &[Key] = &[key(
     "Who sends a PROXY header, version 1 or 2, and must: `10.0.0.1`, `10.0.0.0/8`. The connections of others are their own; nothing is looked \
      for in them. Absent: everybody must. An empty list is a mistake.",
 )];
+
+pub(super) const FAULT_INJECT: &[Key] = &[
+    key("delay_percent", Number, "0", "How many of a hundred connections wait before anything is done for them."),
+    key("delay_duration", Duration, "", "How long they wait. Required where `delay_percent` says that some do."),
+    key(
+        "abort_percent",
+        Number,
+        "0",
+        "Ferrogate's own: how many of a hundred connections are reset, after they have waited.",
+    ),
+];
 
 pub(super) const TCP_PROXY: &[Key] = &[
     key("cluster", Text, "", "Where every connection goes. With it `routes` have no effect, as in MOSN."),

@@ -212,7 +212,6 @@ pub(crate) const NETWORK_FILTERS: &[Variant] = &[
     variant("udp_proxy", Error, "datagrams would not be relayed"),
     variant("grpc", Error, "the service would not be served"),
     variant("tunnel", Error, "agents could not connect"),
-    variant("fault_inject", Error, "connections would not be delayed"),
     variant("connection_manager", Error, "write the router under `servers[0].routers`, and its name in the `proxy` filter"),
 ];
 

@@ -68,10 +68,15 @@ pub(crate) const SECTIONS: &[Section] = &[
         keys: network::PROXY_PROTOCOL,
     },
     Section { name: "filter_chain", path: "servers[0].listeners[].filter_chains[0]", keys: network::FILTER_CHAIN },
-    Section { name: "filter", path: "servers[0].listeners[].filter_chains[0].filters[0]", keys: network::FILTER },
+    Section { name: "filter", path: "servers[0].listeners[].filter_chains[0].filters[]", keys: network::FILTER },
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[0].filters[0].config", keys: PROXY },
     Section { name: "proxy_extend", path: "….filters[0].config.extend_config", keys: PROXY_EXTEND },
     Section { name: "proxy_http1", path: "….filters[0].config.extend_config.Http1", keys: PROXY_HTTP1 },
+    Section {
+        name: "fault_inject",
+        path: "fault_inject: filter_chains[0].filters[].config",
+        keys: network::FAULT_INJECT,
+    },
     Section { name: "tcp_proxy", path: "tcp_proxy: filter_chains[0].filters[0].config", keys: network::TCP_PROXY },
     Section {
         name: "tcp_route",

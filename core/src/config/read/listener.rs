@@ -9,7 +9,8 @@ use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
-    Edits, Forwarded, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, RouterConfig, TlsConfig, VirtualHost,
+    ConnFault, Edits, Forwarded, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, RouterConfig, TlsConfig,
+    VirtualHost,
 };
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
@@ -57,6 +58,7 @@ pub(super) fn listener(
         listener_filters,
         filters: fields.list(r, "stream_filters", stream_filter::stream_filter),
         tls: chain.tls,
+        fault: chain.fault,
         filter: match chain.filter? {
             NetworkFilter::Proxy(proxy) => NetworkFilter::Proxy(choose_router(r, &fields, proxy, inline.as_ref())),
             NetworkFilter::TcpProxy(tcp) => {
@@ -74,6 +76,7 @@ pub(super) fn listener(
 #[derive(Default)]
 struct Chain {
     tls: Vec<TlsConfig>,
+    fault: Option<ConnFault>,
     filter: Option<NetworkFilter>,
 }
 
@@ -168,17 +171,48 @@ fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
     if on > 0 && on < all {
         r.warn(fields.node.place, format!("{} of {all} certificates are off and not used", all - on), "");
     }
-    let mut chain = Chain { tls: one.into_iter().chain(set.into_iter().flatten()).collect(), filter: None };
+    let mut chain = Chain { tls: one.into_iter().chain(set.into_iter().flatten()).collect(), ..Chain::default() };
     match fields.get("filters") {
         None => fields.missing(r, "filters"),
-        Some(node) => r.at("filters", |r| {
-            if let Some(first) = the_only(r, node, "network filter") {
-                chain.filter = r.at("[0]", |r| filter(r, first));
-            }
-        }),
+        Some(node) => r.at("filters", |r| network_filters(r, node, &mut chain)),
     }
     offer(r, &mut chain);
     Some(chain)
+}
+
+/// What happens to a connection: a fault first, if there is one, and then what serves it.
+fn network_filters(r: &mut Reader, node: &Node, chain: &mut Chain) {
+    let is_fault =
+        |node: &Node| matches!(node.get("type"), Some(Node { value: Value::Text(kind), .. }) if kind == "fault_inject");
+    let (first, serving) = match &node.value {
+        Value::List(list) if list.first().is_some_and(is_fault) => (list.first(), list.get(1..).unwrap_or_default()),
+        Value::List(list) => (None, &list[..]),
+        _ => return r.wrong_type(node, "a list"),
+    };
+    if let Some(first) = first {
+        chain.fault = r.at("[0]", |r| conn_fault(r, first));
+    }
+    let index = usize::from(first.is_some());
+    match serving {
+        [] => r.error(node.place, "no network filter", "write exactly one"),
+        [one] => chain.filter = r.at(&format!("[{index}]"), |r| filter(r, one)),
+        [_, second, ..] => r.error(second.place, "more than one network filter", "keep exactly one"),
+    }
+}
+
+/// `fault_inject`.
+fn conn_fault(r: &mut Reader, node: &Node) -> Option<ConnFault> {
+    let fields = r.map(node, "filter")?;
+    fields.with(r, "config", |r, node| {
+        let fields = r.map(node, "fault_inject")?;
+        let percent = |r: &mut Reader, key: &str| fields.number(r, key, 0..=100).unwrap_or(0);
+        let (delay_percent, abort_percent) = (percent(r, "delay_percent"), percent(r, "abort_percent"));
+        let delay = fields.duration_or_none(r, "delay_duration");
+        if delay_percent > 0 && fields.get("delay_duration").is_none() {
+            fields.missing(r, "delay_duration");
+        }
+        Some(ConnFault { delay: delay.unwrap_or_default(), delay_percent, abort_percent })
+    })
 }
 
 /// The network filter.

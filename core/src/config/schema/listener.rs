@@ -31,7 +31,9 @@ pub struct Listener {
     pub filters: Vec<FilterConfig>,
     /// `filter_chains[0].tls_context` or `tls_context_set`, those that are on. Empty: plain text.
     pub tls: Vec<TlsConfig>,
-    /// `filter_chains[0].filters[0]`.
+    /// `fault_inject` among `filter_chains[0].filters`.
+    pub fault: Option<ConnFault>,
+    /// The last of `filter_chains[0].filters`.
     pub filter: NetworkFilter,
     /// Where it stands.
     pub origin: Origin,
@@ -58,6 +60,17 @@ pub enum ListenerFilter {
     },
     /// `tls_inspector`: they may be those of a TLS client, which say the name that it asks for.
     TlsInspector,
+}
+
+/// The `fault_inject` network filter: connections that wait, or fail, on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnFault {
+    /// `delay_duration`.
+    pub delay: Duration,
+    /// `delay_percent`: of a hundred connections.
+    pub delay_percent: u8,
+    /// `abort_percent`: of a hundred connections.
+    pub abort_percent: u8,
 }
 
 /// `proxy_protocol` of a [`TcpProxy`]: how the host is told whose connection it is.

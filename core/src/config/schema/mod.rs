@@ -27,7 +27,7 @@ pub use filter::{
 pub use forwarded::Forwarded;
 pub use health::{Health, HttpProbe, Outlier, Probe, SuccessRate};
 pub use listener::{
-    AccessLog, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, ProxyHeader, TcpProxy, TcpRoute,
+    AccessLog, ConnFault, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, ProxyHeader, TcpProxy, TcpRoute,
 };
 pub use pattern::{Pattern, PatternError};
 pub use route::{
