@@ -14,6 +14,7 @@ on_both_planes! {
     nghttp_asks_for_many_at_once,
     h2load_gets_every_answer,
     both_protocols_on_one_port,
+    floods_end_their_own_connection_only,
 }
 
 fn start(plane: Plane, config: Config, protocols: &str) -> Option<Stage> {
@@ -118,6 +119,41 @@ fn both_protocols_on_one_port(plane: Plane) {
     let mut garbage = stage.client();
     garbage.send(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n").unwrap();
     assert_eq!(garbage.answer_to("GET").status, 505);
+}
+
+/// Each attack is sent whole by a client of its own: it is cut off and counted, and the next client gets its answer.
+fn floods_end_their_own_connection_only(plane: Plane) {
+    let origin = Origin::start("one");
+    let Some(stage) = start(plane, Config::proxy_to(&[origin.address()]), "Http2") else { return };
+    let get = |stream: u32| frame(1, 5, stream, b"\x82\x86\x84\x41\x01a");
+    let reset = |stream: u32| frame(3, 0, stream, &[0, 0, 0, 8]);
+    let odd = |n: u32| 2 * n + 1;
+    let attacks: [(&str, Vec<u8>); 6] = [
+        ("reset", (0..2000).flat_map(|n| [get(odd(n)), reset(odd(n))].concat()).collect()),
+        // A window of nothing makes us reset the stream.
+        ("reset", (0..2000).flat_map(|n| [get(odd(n)), frame(8, 0, odd(n), &[0; 4])].concat()).collect()),
+        ("control", frame(6, 0, 0, b"12345678").repeat(4000)),
+        ("control", frame(4, 0, 0, &[]).repeat(4000)),
+        ("empty_data", [frame(1, 4, 1, b"\x83\x86\x84\x41\x01a"), frame(0, 0, 1, b"").repeat(4000)].concat()),
+        ("continuation", [frame(1, 1, 1, b"\x82\x86\x84\x41\x01a"), frame(9, 0, 1, b"").repeat(4000)].concat()),
+    ];
+    for (limit, attack) in attacks {
+        let metric = format!("ferrogate_h2_{limit}_flood_total");
+        let before = stage.gateway.metric(&metric, "");
+        let mut client = stage.client();
+        // The gateway may close before it is all sent.
+        let _ = client.send(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[]), &attack].concat());
+        wait_until("the attack is counted", || stage.gateway.metric(&metric, "") > before);
+        drop(client);
+        let after = curl(&stage, &["--http2-prior-knowledge", &stage.url("/")]);
+        assert_eq!(after.as_deref(), Ok("one"), "{limit}");
+    }
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 #[test]

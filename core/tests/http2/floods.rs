@@ -185,3 +185,18 @@ fn silence() {
         assert_eq!(heard.last(), Some(&Heard::GoAway(0, ErrorCode::SettingsTimeout)));
     });
 }
+
+/// A client whose heads always come in parts is not slow: each head has its own time.
+#[test]
+fn heads_in_parts_each_have_their_time() {
+    run(async {
+        let mut peer = Peer::new(Limits { head_timeout: Duration::from_secs(3), ..Limits::default() }).await;
+        let begin = |n: u32| frame(1, 1, 2 * n + 1, &block("GET", "/", &[]));
+        peer.send(&begin(0)).await;
+        for n in 0..10 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            peer.send(&[frame(9, 4, 2 * n + 1, b""), begin(n + 1)].concat()).await;
+            assert_eq!(peer.answer(2 * n + 1).await.0, "200", "the head {n}");
+        }
+    });
+}

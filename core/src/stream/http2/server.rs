@@ -36,6 +36,8 @@ struct Server<C, S> {
     unflushed: bool,
     requests: u64,
     head_timer: Timer,
+    /// The last stream when it was started: the next head has a time of its own.
+    timed_after: u32,
     settings_timer: Timer,
     leave_timer: Timer,
     charge: Option<Charge>,
@@ -96,6 +98,7 @@ pub fn serve_for<C: Conn, S: Service>(
         unflushed: false,
         requests: 0,
         head_timer: Timer::new(),
+        timed_after: 0,
         settings_timer: Timer::new(),
         leave_timer: Timer::new(),
         charge,
@@ -230,6 +233,10 @@ impl<C: Conn, S: Service> Server<C, S> {
         let is_deaf = !mux.is_hearing() && mux.out.is_empty();
         if mux.store.len() == 0 && (is_deaf || mux.leaving == Leaving::Said) {
             return Poll::Ready(End::Done);
+        }
+        if self.timed_after != mux.last_stream() {
+            self.timed_after = mux.last_stream();
+            self.head_timer.release();
         }
         if watch(&mut self.head_timer, mux.is_in_head(), self.limits.head_timeout, cx) {
             return Poll::Ready(End::HeadTimeout);
