@@ -122,7 +122,7 @@ impl Source {
     /// Whether it is a library's or the binary's own code: no test, bench, example or build script.
     pub fn is_product(&self) -> bool {
         let inside = self.path.strip_prefix(self.package()).unwrap_or(&self.path).trim_start_matches('/');
-        inside.starts_with("src/") && self.package() != "tests/support"
+        inside.starts_with("src/") && !self.package().starts_with("tests/support")
     }
 
     /// Whether it is a module of a library.
@@ -172,6 +172,7 @@ const PACKAGES: &[&str] = &[
     "dataplane-dpdk/sys",
     "dataplane-dpdk",
     "dataplane-kernel",
+    "tests/support/card",
     "tests/support",
     "tests/fuzz",
     "tls-offload",

@@ -87,12 +87,15 @@ pub(crate) fn load_certified_key(
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, ConfigError> {
     let chain = identity.certificates.certificates()?;
-    let key = identity.key.key()?;
+    if let Some(accelerator) = identity.key.accelerator() {
+        return Err(ConfigError::NeedsOpenSsl { name: accelerator.0.name().into() });
+    }
+    let key = identity.key.pem().key()?;
     CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: identity.key.place() }
+            ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: identity.key.pem().place() }
         }
-        error => ConfigError::BadKey { place: identity.key.place(), cause: Cause::new(error) },
+        error => ConfigError::BadKey { place: identity.key.pem().place(), cause: Cause::new(error) },
     })
 }
 

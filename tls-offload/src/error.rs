@@ -246,6 +246,48 @@ pub enum ConfigError {
     NoSystemRoots,
     /// OpenSSL was asked for, and this binary is built without it.
     NotBuilt,
+    /// An accelerator can't be opened.
+    NoAccelerator {
+        /// Its name.
+        name: Box<str>,
+        /// Why.
+        cause: Cause,
+    },
+    /// A key can't be given to an accelerator.
+    NotAccelerated {
+        /// The accelerator's name.
+        name: Box<str>,
+        /// The key's place.
+        key: Place,
+        /// Why.
+        cause: Cause,
+    },
+    /// A key is bound to an accelerator, and the backend is rustls.
+    NeedsOpenSsl {
+        /// The accelerator's name.
+        name: Box<str>,
+    },
+    /// The keys of one listener are bound to two accelerators.
+    TwoAccelerators {
+        /// Their names.
+        names: [Box<str>; 2],
+    },
+    /// A handshake to prove an accelerator failed.
+    ProofFailed {
+        /// The accelerator's name.
+        name: Box<str>,
+        /// The key's place.
+        key: Place,
+        /// Why.
+        cause: Box<TlsError>,
+    },
+    /// A handshake to prove an accelerator came to its end without it.
+    NotOffloaded {
+        /// The accelerator's name.
+        name: Box<str>,
+        /// The key's place.
+        key: Place,
+    },
     /// The backend refused it.
     Backend(Cause),
 }
@@ -298,6 +340,27 @@ impl fmt::Display for ConfigError {
             ),
             Self::NotBuilt => f.write_str(
                 "this binary is built without OpenSSL: set tls_backend.backend to rustls or auto, or build with `--features openssl`",
+            ),
+            Self::NoAccelerator { name, cause } => write!(
+                f,
+                "the accelerator {name} can't be opened: {cause}: check its provider and module with `openssl list -providers -provider NAME`"
+            ),
+            Self::NotAccelerated { name, key, cause } => {
+                write!(f, "the key in {key} can't be given to the accelerator {name}: {cause}: does it do keys of this kind?")
+            }
+            Self::NeedsOpenSsl { name } => write!(
+                f,
+                "a key for the accelerator {name} needs OpenSSL: set tls_backend.backend to auto or openssl, or take the key from the accelerator"
+            ),
+            Self::TwoAccelerators { names: [one, two] } => {
+                write!(f, "one listener's keys are bound to the accelerators {one} and {two}: bind them to one")
+            }
+            Self::ProofFailed { name, key, cause } => {
+                write!(f, "a handshake with the key in {key} and the accelerator {name} failed: {cause}")
+            }
+            Self::NotOffloaded { name, key } => write!(
+                f,
+                "a handshake with the key in {key} never paused for the accelerator {name}, so software computed it: is the card there, and does it do keys of this kind?"
             ),
             Self::Backend(c) => write!(f, "the TLS configuration is refused: {c}"),
         }

@@ -12,6 +12,7 @@
 
 #![deny(unsafe_code)]
 
+mod accelerator;
 mod certificates;
 mod client;
 mod error;
@@ -26,12 +27,13 @@ mod self_signed;
 mod server;
 mod session;
 
+pub use accelerator::{Accelerator, AcceleratorCounts, AcceleratorOptions, Notify};
 pub use client::{ClientOptions, ClientTls, Roots};
 pub use error::{Cause, ConfigError, Place, SessionError, TlsError};
-pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession};
+pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, turn};
 pub use options::{Alpn, Backend, Version, Versions};
 pub use pem::Pem;
 pub use rustls::RustlsSession;
 pub use self_signed::{SelfSignedError, self_signed};
-pub use server::{Identity, ServerOptions, ServerTls};
+pub use server::{Identity, Key, ServerOptions, ServerTls};
 pub use session::{PLAIN_ROOM_BYTES_MIN, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES_MAX, Session, SessionInfo, Step};

@@ -7,10 +7,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BufMut;
 use rustls_pki_types::ServerName;
 
+use crate::accelerator::{AcceleratorCounts, AcceleratorOptions};
 use crate::client::ClientOptions;
 use crate::error::{ConfigError, TlsError};
 use crate::server::ServerOptions;
@@ -30,6 +32,37 @@ impl fmt::Display for OpenSslError {
 }
 
 impl std::error::Error for OpenSslError {}
+
+/// Nothing to do for an accelerator.
+#[must_use]
+pub fn turn() -> Option<Duration> {
+    None
+}
+
+/// Nobody waits in the graveyard.
+#[must_use]
+pub fn buried() -> usize {
+    0
+}
+
+/// An open accelerator.
+#[derive(Debug)]
+pub(crate) struct Accelerator(Infallible);
+
+impl Accelerator {
+    /// Always [`ConfigError::NotBuilt`].
+    pub(crate) fn open(_options: AcceleratorOptions) -> Result<Arc<Self>, ConfigError> {
+        Err(ConfigError::NotBuilt)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self.0 {}
+    }
+
+    pub(crate) fn counts(&self) -> AcceleratorCounts {
+        match self.0 {}
+    }
+}
 
 /// A server's TLS.
 #[derive(Debug)]
@@ -69,7 +102,7 @@ pub struct OpenSslSession(Infallible, PhantomData<*mut ()>);
 impl OpenSslSession {
     pub(crate) fn handshake(
         &mut self,
-        _cx: &mut Context<'_>,
+        _cx: &Context<'_>,
         _wire_in: &mut &[u8],
         _out: &mut impl BufMut,
     ) -> Poll<Result<Step, TlsError>> {

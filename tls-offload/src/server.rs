@@ -9,6 +9,7 @@ use ::rustls::ServerConfig;
 use ::rustls::crypto::aws_lc_rs;
 use ::rustls::server::NoServerSessionStorage;
 
+use crate::accelerator::Accelerator;
 use crate::certificates::{self, CertificateTable};
 use crate::error::{Cause, ConfigError};
 use crate::openssl;
@@ -23,7 +24,44 @@ pub struct Identity {
     /// The chain, the server's own certificate first.
     pub certificates: Pem,
     /// The private key of the first certificate.
-    pub key: Pem,
+    pub key: Key,
+}
+
+/// Where a private key is, and who computes with it.
+#[derive(Clone, Debug)]
+pub enum Key {
+    /// In PEM, for software.
+    Pem(Pem),
+    /// In PEM, given to an accelerator when it is loaded.
+    Accelerated(Pem, Accelerator),
+}
+
+impl Key {
+    pub(crate) fn pem(&self) -> &Pem {
+        match self {
+            Self::Pem(pem) | Self::Accelerated(pem, _) => pem,
+        }
+    }
+
+    pub(crate) fn accelerator(&self) -> Option<&Accelerator> {
+        match self {
+            Self::Pem(_) => None,
+            Self::Accelerated(_, accelerator) => Some(accelerator),
+        }
+    }
+}
+
+impl From<Pem> for Key {
+    fn from(pem: Pem) -> Self {
+        Self::Pem(pem)
+    }
+}
+
+impl From<&str> for Key {
+    /// As [`Pem`]'s.
+    fn from(value: &str) -> Self {
+        Self::Pem(value.into())
+    }
 }
 
 /// What a server's TLS is made from.
@@ -66,6 +104,9 @@ impl ServerTls {
     /// What is wrong, where, and what to do about it.
     pub fn new(options: ServerOptions) -> Result<Self, ConfigError> {
         Ok(Self(match options.backend {
+            Backend::Auto if options.identities.iter().any(|i| i.key.accelerator().is_some()) => {
+                Made::OpenSsl(openssl::Server::new(options)?)
+            }
             Backend::Auto | Backend::Rustls => Made::Rustls(Arc::new(rustls_config(options)?)),
             Backend::OpenSsl => Made::OpenSsl(openssl::Server::new(options)?),
         }))

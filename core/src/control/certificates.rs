@@ -107,7 +107,7 @@ fn identity(context: &TlsConfig) -> Result<Identity, Fault> {
             remedy: "name a certificate file and its key file, or set status to false".into(),
         });
     };
-    Ok(Identity { certificates: pem(certificates), key: pem(key) })
+    Ok(Identity { certificates: pem(certificates), key: pem(key).into() })
 }
 
 fn backend(context: &TlsConfig) -> Backend {

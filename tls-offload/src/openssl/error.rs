@@ -26,6 +26,15 @@ impl OpenSslError {
         error
     }
 
+    /// Takes the oldest error: the one where it began, for what goes through many hands.
+    pub(super) fn take_first() -> Self {
+        // SAFETY: reads the calling thread's own queue.
+        let code = unsafe { ffi::ERR_peek_error() };
+        let error = Self { code, text: describe(code) };
+        clear();
+        error
+    }
+
     pub(super) fn with_text(text: impl Into<Box<str>>) -> Self {
         Self { code: 0, text: text.into() }
     }

@@ -20,7 +20,9 @@ opaque!(
     BIO_METHOD,
     EVP_PKEY,
     OPENSSL_STACK,
+    EVP_PKEY_CTX,
     OSSL_LIB_CTX,
+    OSSL_PROVIDER,
     SSL,
     SSL_CIPHER,
     SSL_CTX,
@@ -31,6 +33,16 @@ opaque!(
     X509_STORE_CTX,
     X509_VERIFY_PARAM,
 );
+
+/// A named value, in a list that ends in a null key.
+#[repr(C)]
+pub(super) struct OSSL_PARAM {
+    key: *const c_char,
+    data_type: c_uint,
+    data: *mut c_void,
+    data_size: usize,
+    return_size: usize,
+}
 
 pub(super) type VerifyCallback = unsafe extern "C" fn(c_int, *mut X509_STORE_CTX) -> c_int;
 pub(super) type AlpnSelect =
@@ -137,6 +149,7 @@ unsafe extern "C" {
 // libcrypto: errors, stacks, BIO.
 unsafe extern "C" {
     pub(super) fn ERR_clear_error();
+    pub(super) fn ERR_peek_error() -> c_ulong;
     pub(super) fn ERR_peek_last_error() -> c_ulong;
     pub(super) fn ERR_error_string_n(code: c_ulong, text: *mut c_char, len: usize);
     pub(super) fn ERR_reason_error_string(code: c_ulong) -> *const c_char;
@@ -199,19 +212,60 @@ unsafe extern "C" {
     pub(super) fn EVP_PKEY_free(key: *mut EVP_PKEY);
 }
 
+// libssl and libcrypto: jobs, library contexts, providers.
+unsafe extern "C" {
+    pub(super) fn SSL_set_async_callback(
+        ssl: *mut SSL,
+        callback: unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int,
+    ) -> c_int;
+    pub(super) fn SSL_set_async_callback_arg(ssl: *mut SSL, arg: *mut c_void) -> c_int;
+    pub(super) fn SSL_get_async_status(ssl: *mut SSL, status: *mut c_int) -> c_int;
+    pub(super) fn OSSL_LIB_CTX_new() -> *mut OSSL_LIB_CTX;
+    pub(super) fn OSSL_LIB_CTX_free(context: *mut OSSL_LIB_CTX);
+    pub(super) fn OSSL_LIB_CTX_load_config(context: *mut OSSL_LIB_CTX, file: *const c_char) -> c_int;
+    pub(super) fn OSSL_PROVIDER_load(context: *mut OSSL_LIB_CTX, name: *const c_char) -> *mut OSSL_PROVIDER;
+    pub(super) fn OSSL_PROVIDER_get_params(provider: *const OSSL_PROVIDER, params: *mut OSSL_PARAM) -> c_int;
+    pub(super) fn OSSL_PARAM_construct_int(key: *const c_char, value: *mut c_int) -> OSSL_PARAM;
+    pub(super) fn OSSL_PARAM_construct_end() -> OSSL_PARAM;
+    pub(super) fn OSSL_PARAM_free(params: *mut OSSL_PARAM);
+    pub(super) fn EVP_PKEY_get0_type_name(key: *const EVP_PKEY) -> *const c_char;
+    pub(super) fn EVP_PKEY_todata(key: *const EVP_PKEY, selection: c_int, params: *mut *mut OSSL_PARAM) -> c_int;
+    pub(super) fn EVP_PKEY_CTX_new_from_name(
+        libctx: *mut OSSL_LIB_CTX,
+        name: *const c_char,
+        propq: *const c_char,
+    ) -> *mut EVP_PKEY_CTX;
+    pub(super) fn EVP_PKEY_CTX_free(maker: *mut EVP_PKEY_CTX);
+    pub(super) fn EVP_PKEY_fromdata_init(maker: *mut EVP_PKEY_CTX) -> c_int;
+    pub(super) fn EVP_PKEY_fromdata(
+        maker: *mut EVP_PKEY_CTX,
+        key: *mut *mut EVP_PKEY,
+        selection: c_int,
+        params: *mut OSSL_PARAM,
+    ) -> c_int;
+}
+
 pub(super) const SSL_ERROR_WANT_READ: c_int = 2;
 pub(super) const SSL_ERROR_ZERO_RETURN: c_int = 6;
+
+pub(super) const SSL_ERROR_WANT_ASYNC: c_int = 9;
+pub(super) const SSL_ERROR_WANT_ASYNC_JOB: c_int = 10;
 
 pub(super) const SSL_CTRL_MODE: c_int = 33;
 pub(super) const SSL_CTRL_SET_SESS_CACHE_MODE: c_int = 44;
 pub(super) const SSL_CTRL_SET_TLSEXT_SERVERNAME_CB: c_int = 53;
 pub(super) const SSL_CTRL_SET_TLSEXT_HOSTNAME: c_int = 55;
+pub(super) const SSL_CTRL_CLEAR_MODE: c_int = 78;
 pub(super) const SSL_CTRL_SET_MIN_PROTO_VERSION: c_int = 123;
 pub(super) const SSL_CTRL_SET_MAX_PROTO_VERSION: c_int = 124;
 
 pub(super) const SSL_MODE_ENABLE_PARTIAL_WRITE: c_long = 0x1;
 pub(super) const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER: c_long = 0x2;
 pub(super) const SSL_MODE_RELEASE_BUFFERS: c_long = 0x10;
+pub(super) const SSL_MODE_ASYNC: c_long = 0x100;
+pub(super) const ASYNC_STATUS_EAGAIN: c_int = 3;
+/// Private, public and all parameters.
+pub(super) const EVP_PKEY_KEYPAIR: c_int = 0x87;
 
 pub(super) const SSL_OP_NO_TICKET: u64 = 1 << 14;
 pub(super) const SSL_OP_NO_RENEGOTIATION: u64 = 1 << 30;

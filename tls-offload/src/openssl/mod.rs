@@ -3,6 +3,9 @@
 //! ```text
 //! server, client   configurations: certificates, roots, tickets
 //! session          a session over lent bytes
+//! accelerator      a provider in a library context of its own
+//! job              operations in an accelerator, and the graveyard
+//! proof            that a key's operations pause
 //! bio              where libssl reads and writes
 //! own, error       owners of what libcrypto hands out; its error queue
 //! ffi              declarations
@@ -12,16 +15,21 @@
 
 #![allow(unsafe_code, reason = "libssl is C; what is called, and why it is sound, is said at each block")]
 
+mod accelerator;
 mod bio;
 mod client;
 mod error;
 mod ffi;
+mod job;
 mod own;
+mod proof;
 mod server;
 mod session;
 
+pub(crate) use accelerator::Accelerator;
 pub(crate) use client::Client;
 pub use error::OpenSslError;
+pub use job::{buried, turn};
 pub(crate) use server::Server;
 pub use session::OpenSslSession;
 

@@ -7,6 +7,7 @@ use std::ptr::{self, NonNull};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::accelerator::Accelerator;
 use super::error::{OpenSslError, clear};
 use super::ffi;
 use crate::options::{Version, Versions};
@@ -53,6 +54,9 @@ owner!(/// A session that can be resumed.
     Resumable, ffi::SSL_SESSION, ffi::SSL_SESSION_free);
 owner!(/// What sessions are made from.
     Config, ffi::SSL_CTX, ffi::SSL_CTX_free);
+
+owner!(/// A library context: algorithms and providers apart from the process's own.
+    LibCtx, ffi::OSSL_LIB_CTX, ffi::OSSL_LIB_CTX_free);
 
 // SAFETY: reference counts and caches of an X509 are atomic or locked inside libcrypto.
 unsafe impl Send for Certificate {}
@@ -126,6 +130,42 @@ impl PrivateKey {
         // SAFETY: as above.
         unsafe { Self::from_raw(key) }.ok_or_else(OpenSslError::take)
     }
+
+    /// The same key as one of the provider that `binding` names in `context`.
+    pub(super) fn moved_to(&self, context: &LibCtx, binding: &CStr) -> Result<Self, OpenSslError> {
+        clear();
+        let (mut params, mut key) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: the key is alive; what is made on the way is freed at its end, and the key that comes back is ours.
+        unsafe {
+            if ffi::EVP_PKEY_todata(self.as_ptr(), ffi::EVP_PKEY_KEYPAIR, &raw mut params) != 1 {
+                return Err(OpenSslError::take());
+            }
+            let kind = ffi::EVP_PKEY_get0_type_name(self.as_ptr());
+            let maker = ffi::EVP_PKEY_CTX_new_from_name(context.as_ptr(), kind, binding.as_ptr());
+            let made = !maker.is_null()
+                && ffi::EVP_PKEY_fromdata_init(maker) == 1
+                && ffi::EVP_PKEY_fromdata(maker, &raw mut key, ffi::EVP_PKEY_KEYPAIR, params) == 1;
+            let result = if made { Self::from_raw(key) } else { None }.ok_or_else(OpenSslError::take);
+            ffi::EVP_PKEY_CTX_free(maker);
+            ffi::OSSL_PARAM_free(params);
+            result
+        }
+    }
+}
+
+impl LibCtx {
+    pub(super) fn new() -> Self {
+        // SAFETY: what is made is ours.
+        unsafe { Self::from_raw(ffi::OSSL_LIB_CTX_new()) }.expect("fails only for want of memory")
+    }
+
+    /// Loads OpenSSL's own algorithms, which are not there by themselves beside another provider.
+    pub(super) fn load_default(&self) -> Result<(), OpenSslError> {
+        clear();
+        // SAFETY: the context is ours; it unloads the provider when it is freed.
+        let default = unsafe { ffi::OSSL_PROVIDER_load(self.as_ptr(), c"default".as_ptr()) };
+        if default.is_null() { Err(OpenSslError::take()) } else { Ok(()) }
+    }
 }
 
 impl Resumable {
@@ -153,10 +193,12 @@ impl Chain {
 
 impl Config {
     /// What both sides have in common: versions, suites with authenticated encryption and forward secrecy only, no renegotiation.
-    pub(super) fn new(versions: Versions) -> Result<Self, OpenSslError> {
+    pub(super) fn new(versions: Versions, of: Option<&Accelerator>) -> Result<Self, OpenSslError> {
         clear();
-        // SAFETY: the default library context and no property query; the configuration that comes back is ours.
-        let config = unsafe { Self::from_raw(ffi::SSL_CTX_new_ex(ptr::null_mut(), ptr::null(), ffi::TLS_method())) };
+        let context = of.map_or(ptr::null_mut(), |a| a.context().as_ptr());
+        let query = of.map_or(ptr::null(), |a| a.properties().as_ptr());
+        // SAFETY: both live as long as the accelerator, which the sessions hold; the configuration that comes back is ours.
+        let config = unsafe { Self::from_raw(ffi::SSL_CTX_new_ex(context, query, ffi::TLS_method())) };
         let config = config.ok_or_else(OpenSslError::take)?;
         let number = |version| match version {
             Version::Tls12 => c_long::from(ffi::TLS1_2_VERSION),

@@ -7,9 +7,11 @@ use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 
+use super::accelerator::Accelerator;
 use super::error::OpenSslError;
 use super::ffi;
 use super::own::{Certificate, Chain, Config, PrivateKey};
+use super::proof;
 use super::session::OpenSslSession;
 use crate::certificates::CertificateTable;
 use crate::error::{Cause, ConfigError};
@@ -19,16 +21,28 @@ use crate::server::{Identity, ServerOptions};
 pub(crate) struct Server {
     config: Config,
     table: CertificateTable<Installed>,
+    accelerator: Option<Arc<Accelerator>>,
     /// Application protocols as they go over the wire: each behind its length.
     alpn: Box<[u8]>,
 }
 
 impl Server {
     pub(crate) fn new(options: ServerOptions) -> Result<Arc<Self>, ConfigError> {
+        for identity in &options.identities {
+            if let Some(accelerator) = identity.key.accelerator() {
+                let only = ServerOptions { identities: vec![identity.clone()], ..options.clone() };
+                proof::prove(&Self::unproven(only)?, &accelerator.0, identity)?;
+            }
+        }
+        Self::unproven(options)
+    }
+
+    fn unproven(options: ServerOptions) -> Result<Arc<Self>, ConfigError> {
         let table = CertificateTable::load(&options.identities, Installed::load)?;
+        let accelerator = the_accelerator(&options.identities)?;
         let backend = |error| ConfigError::Backend(Cause::openssl(error));
-        let config = Config::new(options.versions).map_err(backend)?;
-        let server = Arc::new(Self { config, table, alpn: options.alpn.into_wire() });
+        let config = Config::new(options.versions, accelerator.as_deref()).map_err(backend)?;
+        let server = Arc::new(Self { config, table, accelerator, alpn: options.alpn.into_wire() });
         server.set_up(options.tickets).map_err(backend)?;
         Ok(server)
     }
@@ -39,6 +53,10 @@ impl Server {
 
     pub(super) fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(super) fn accelerator(&self) -> Option<&Arc<Accelerator>> {
+        self.accelerator.as_ref()
     }
 
     fn set_up(&self, tickets: bool) -> Result<(), OpenSslError> {
@@ -106,16 +124,20 @@ impl Installed {
             let bad = |_| ConfigError::BadCertificate { place: identity.certificates.place(), number: index + 1 };
             certificates.push(Certificate::from_der(der).map_err(bad)?);
         }
-        let der = identity.key.key()?;
-        let bad = |error| ConfigError::BadKey { place: identity.key.place(), cause: Cause::openssl(error) };
-        let key = PrivateKey::from_der(&der).map_err(bad)?;
+        let place = || identity.key.pem().place();
+        let der = identity.key.pem().key()?;
+        let bad = |error| ConfigError::BadKey { place: place(), cause: Cause::openssl(error) };
+        let mut key = PrivateKey::from_der(&der).map_err(bad)?;
         let others = certificates.split_off(1);
         let certificate = certificates.remove(0);
         if !certificate.is_of(&key) {
-            return Err(ConfigError::KeyMismatch {
-                certificate: identity.certificates.place(),
-                key: identity.key.place(),
-            });
+            return Err(ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: place() });
+        }
+        if let Some(accelerator) = identity.key.accelerator() {
+            let name = || accelerator.0.name().into();
+            let failed =
+                |error| ConfigError::NotAccelerated { name: name(), key: place(), cause: Cause::openssl(error) };
+            key = accelerator.0.bind(&key).map_err(failed)?;
         }
         Ok(Self { certificate, schemes: key.schemes(), key, chain: Chain::of(&others), _chain_certificates: others })
     }
@@ -145,6 +167,16 @@ impl Installed {
         let (certificate, key, chain) = (self.certificate.as_ptr(), self.key.as_ptr(), self.chain.as_ptr());
         // SAFETY: the configuration is alive; it takes references of its own.
         unsafe { ffi::SSL_CTX_use_cert_and_key(config, certificate, key, chain, 1) == 1 }
+    }
+}
+
+/// The one accelerator of all keys that have one.
+fn the_accelerator(identities: &[Identity]) -> Result<Option<Arc<Accelerator>>, ConfigError> {
+    let mut all = identities.iter().filter_map(|i| i.key.accelerator()).map(|a| &a.0);
+    let Some(first) = all.next() else { return Ok(None) };
+    match all.find(|other| !Arc::ptr_eq(first, other)) {
+        Some(other) => Err(ConfigError::TwoAccelerators { names: [first.name().into(), other.name().into()] }),
+        None => Ok(Some(Arc::clone(first))),
     }
 }
 

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BufMut};
 
@@ -17,6 +17,7 @@ use super::bio::Wire;
 use super::client::{Client, Tickets};
 use super::error::{OpenSslError, clear, constant};
 use super::ffi;
+use super::job::{self, Job};
 use super::own::{Config, Resumable};
 use super::server::Server;
 use crate::error::{Cause, TlsError};
@@ -39,9 +40,13 @@ pub struct OpenSslSession {
 
 impl OpenSslSession {
     pub(super) fn server(server: Arc<Server>) -> Self {
-        let ssl = Ssl::new(server.config(), Of::Server(Arc::clone(&server)));
+        let mut ssl = Ssl::new(server.config(), Of::Server(Arc::clone(&server)));
         // SAFETY: the SSL is new.
         unsafe { ffi::SSL_set_accept_state(ssl.as_ptr()) };
+        if let Some(accelerator) = server.accelerator().filter(|a| a.is_asynchronous()) {
+            // SAFETY: the SSL is new, and has the job.
+            ssl.job = Some(unsafe { Job::new(Arc::clone(accelerator), ssl.as_ptr()) });
+        }
         Self::new(ssl, true, None)
     }
 
@@ -67,13 +72,27 @@ impl OpenSslSession {
 
     pub(crate) fn handshake(
         &mut self,
-        _cx: &mut Context<'_>,
+        cx: &Context<'_>,
         wire_in: &mut &[u8],
         out: &mut impl BufMut,
     ) -> Poll<Result<Step, TlsError>> {
-        let step = self.advance_handshake(wire_in);
+        let is_under_way = matches!(self.state, State::Fresh | State::Handshake);
+        let waits = is_under_way && self.ssl.job.as_mut().is_some_and(|job| job.must_wait(cx));
+        let step = if waits { Ok(None) } else { self.advance_handshake(wire_in) };
+        if let (false, Some(job)) = (waits, &mut self.ssl.job) {
+            job.pass_on();
+        }
         self.drain(out);
-        Poll::Ready(step)
+        match step {
+            Ok(None) => Poll::Pending,
+            Ok(Some(step)) => Poll::Ready(Ok(step)),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Times that the handshake paused for an accelerator.
+    pub(super) fn pauses(&self) -> u32 {
+        self.ssl.job.as_ref().map_or(0, Job::pauses)
     }
 
     pub(crate) fn open(&mut self, wire_in: &mut &[u8], plain: &mut impl BufMut) -> Result<Step, TlsError> {
@@ -191,19 +210,24 @@ impl OpenSslSession {
         }
     }
 
-    fn advance_handshake(&mut self, wire_in: &mut &[u8]) -> Result<Step, TlsError> {
+    /// None: it waits for an accelerator.
+    fn advance_handshake(&mut self, wire_in: &mut &[u8]) -> Result<Option<Step>, TlsError> {
         match self.state {
             State::Fresh => {
                 self.state = State::Handshake;
                 self.shake(&[])?;
             }
+            State::Handshake if self.ssl.is_paused() => self.shake(&[])?,
             State::Handshake => {}
-            State::Open | State::PeerClosed => return Ok(Step::Done),
+            State::Open | State::PeerClosed => return Ok(Some(Step::Done)),
             State::Dead => return Err(TlsError::NotReady),
         }
         while self.state == State::Handshake {
+            if self.ssl.is_paused() {
+                return Ok(None);
+            }
             match frame(wire_in) {
-                Frame::Incomplete => return Ok(Step::NeedsWire),
+                Frame::Incomplete => return Ok(Some(Step::NeedsWire)),
                 Frame::Whole(len) => self.shake(take(wire_in, len))?,
                 Frame::Bad => {
                     // For the alert that libssl makes of it.
@@ -213,24 +237,22 @@ impl OpenSslSession {
                 }
             }
         }
-        Ok(Step::Done)
+        Ok(Some(Step::Done))
     }
 
-    /// Takes the handshake on with one record.
+    /// Takes the handshake on with one record, or with the end of an operation.
     fn shake(&mut self, record: &[u8]) -> Result<(), TlsError> {
-        let call = self.ssl.lend(record, &mut []);
-        // SAFETY: the SSL is alive; what it reads and writes was lent.
-        let outcome = call.run(|ssl| unsafe { ffi::SSL_do_handshake(ssl) });
-        drop(call);
+        let outcome = self.ssl.shake(record);
         if self.is_server && self.sni.is_none() {
             self.sni = self.ssl.asked_name();
         }
         match outcome {
             Outcome::Done => {
                 self.state = State::Open;
+                self.ssl.end_job();
                 self.keep_renewed_ticket();
             }
-            Outcome::WantsWire => {}
+            Outcome::WantsWire | Outcome::Paused => {}
             Outcome::Closed | Outcome::Failed(_) => return Err(self.die(outcome)),
         }
         self.check_queue()
@@ -311,7 +333,7 @@ impl OpenSslSession {
         match outcome {
             Outcome::Failed(error) => error,
             Outcome::Closed => TlsError::Alert(Cause::openssl(OpenSslError::with_text("close notify"))),
-            Outcome::Done | Outcome::WantsWire => TlsError::NotReady,
+            Outcome::Done | Outcome::WantsWire | Outcome::Paused => TlsError::NotReady,
         }
     }
 
@@ -335,6 +357,9 @@ impl Drop for OpenSslSession {
     fn drop(&mut self) {
         if matches!(self.state, State::Open | State::PeerClosed) {
             self.ssl.keep_resumable();
+        }
+        if let Some(job) = self.ssl.job.as_ref().filter(|job| job.is_paused()) {
+            job.cancelled();
         }
     }
 }
@@ -366,13 +391,15 @@ impl TicketPlace {
     }
 }
 
-/// Everything that must be there while libssl can call back: the SSL, its wire, and what it was made from.
-struct Ssl {
+/// Everything that must be there while libssl can call back: the SSL, its wire, its job, and what it was made from.
+pub(super) struct Ssl {
     ssl: NonNull<ffi::SSL>,
     wire: NonNull<Wire>,
     place: Option<NonNull<TicketPlace>>,
+    /// With an accelerated key.
+    job: Option<Job>,
     /// Last: dropped after the SSL was freed.
-    _of: Of,
+    of: Option<Of>,
 }
 
 /// What a session was made from; callbacks look into it.
@@ -390,7 +417,7 @@ impl Ssl {
         let (bio, wire) = Wire::new_bio();
         // SAFETY: the SSL takes the one reference to the BIO, for both directions.
         unsafe { ffi::SSL_set_bio(ssl.as_ptr(), bio.as_ptr(), bio.as_ptr()) };
-        Self { ssl, wire, place: None, _of: of }
+        Self { ssl, wire, place: None, job: None, of: Some(of) }
     }
 
     fn as_ptr(&self) -> *mut ffi::SSL {
@@ -402,6 +429,43 @@ impl Ssl {
         self.place = Some(place);
         // SAFETY: the SSL is alive; `drop` gives the place back after it.
         unsafe { ffi::SSL_set_ex_data(self.as_ptr(), APP_DATA, place.as_ptr().cast()) };
+    }
+
+    /// Whether an operation of it is in an accelerator, or was refused by one.
+    fn is_paused(&self) -> bool {
+        self.job.as_ref().is_some_and(Job::is_paused)
+    }
+
+    /// One call of the handshake, which may begin or go on with a job.
+    fn shake(&mut self, record: &[u8]) -> Outcome {
+        // SAFETY: the SSL is alive; what it reads and writes was lent.
+        let outcome = self.lend(record, &mut []).run(|ssl| unsafe { ffi::SSL_do_handshake(ssl) });
+        let ssl = self.as_ptr();
+        match (&mut self.job, &outcome) {
+            (Some(job), Outcome::Paused) => job.paused(ssl),
+            (Some(job), _) => job.resumed(),
+            (None, _) => {}
+        }
+        outcome
+    }
+
+    /// After the handshake: records are the processor's.
+    fn end_job(&self) {
+        if let Some(job) = &self.job {
+            job.finished();
+            // SAFETY: the SSL is alive, and no job of it has paused.
+            unsafe { ffi::SSL_ctrl(self.as_ptr(), ffi::SSL_CTRL_CLEAR_MODE, ffi::SSL_MODE_ASYNC, ptr::null_mut()) };
+        }
+    }
+
+    /// Goes on with the operation of a handshake that nobody waits for; None when it has ended, and all is freed.
+    pub(super) fn drive_to_end(mut self) -> Option<Self> {
+        let nobody = Context::from_waker(Waker::noop());
+        let job = self.job.as_mut().filter(|job| job.is_paused())?;
+        if job.must_wait(&nobody) || matches!(self.shake(&[]), Outcome::Paused) {
+            return Some(self);
+        }
+        None
     }
 
     fn wire(&self) -> &Wire {
@@ -458,6 +522,10 @@ impl Ssl {
 
 impl Drop for Ssl {
     fn drop(&mut self) {
+        if self.is_paused() {
+            let (place, job, of) = (self.place.take(), self.job.take(), self.of.take());
+            return job::bury(Self { ssl: self.ssl, wire: self.wire, place, job, of });
+        }
         // SAFETY: ours, and freed once; with it go the BIO and the wire.
         unsafe { ffi::SSL_free(self.as_ptr()) };
         if let Some(place) = self.place.take() {
@@ -485,6 +553,11 @@ impl Call<'_> {
         match unsafe { ffi::SSL_get_error(ssl, ret) } {
             ffi::SSL_ERROR_WANT_READ => Outcome::WantsWire,
             ffi::SSL_ERROR_ZERO_RETURN => Outcome::Closed,
+            ffi::SSL_ERROR_WANT_ASYNC => Outcome::Paused,
+            ffi::SSL_ERROR_WANT_ASYNC_JOB => {
+                let cause = OpenSslError::with_text("no memory for a job of the accelerator");
+                Outcome::Failed(TlsError::Local(Cause::openssl(cause)))
+            }
             _ => Outcome::Failed(self.ssl.failure()),
         }
     }
@@ -506,6 +579,8 @@ enum Outcome {
     Done,
     /// It needs another record.
     WantsWire,
+    /// An accelerator computes.
+    Paused,
     /// The peer said `close_notify`.
     Closed,
     Failed(TlsError),

@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use handshake::Stream;
 use tls_offload::{
-    Alpn, Backend, ClientOptions, ClientTls, Identity, Pem, Roots, ServerOptions, ServerTls, Version, Versions,
-    self_signed,
+    Alpn, Backend, ClientOptions, ClientTls, Identity, Roots, ServerOptions, ServerTls, Version, Versions, self_signed,
 };
 
 /// Makes the tests of a backend.
@@ -54,7 +53,7 @@ impl Certificate {
     }
 
     fn server(&self, versions: Versions) -> ServerTls {
-        let identity = Identity { certificates: self.pem.as_str().into(), key: Pem::from(self.path("a.key").as_str()) };
+        let identity = Identity { certificates: self.pem.as_str().into(), key: self.path("a.key").as_str().into() };
         let mut options = ServerOptions::new(vec![identity]);
         options.alpn = Alpn::from_list("http/1.1").unwrap();
         options.versions = versions;

@@ -1,0 +1,148 @@
+//! The card itself: slots that each hold one operation for a time, a ring of bounded size in front of them, faults on order.
+//!
+//! The time is pretended; the operation is really computed, by the card's own thread, when its time is over.
+//!
+//! **Invariant:** an operation that was taken ends exactly once, with its result or a fault, whatever its owner does meanwhile.
+
+#![allow(clippy::disallowed_types, reason = "a thread of its own beside the program under test, on the real clock")]
+
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a card is asked to do: computes, then tells its owner.
+pub(crate) struct Operation {
+    /// False where the card is to fail.
+    pub(crate) compute: Box<dyn FnOnce(bool) + Send>,
+    pub(crate) tell: Box<dyn FnOnce() + Send>,
+}
+
+/// How a card behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Behaviour {
+    /// Operations at the same time.
+    pub(crate) slots: usize,
+    /// How long one takes.
+    pub(crate) latency: Duration,
+    /// Operations in the card, at most; more are refused.
+    pub(crate) ring: usize,
+    /// Every so manieth operation fails; 0: none.
+    pub(crate) fail_every: usize,
+    /// What is done waits for [`Card::poll`].
+    pub(crate) polled: bool,
+}
+
+/// A card.
+pub(crate) struct Card {
+    behaviour: Behaviour,
+    state: Mutex<State>,
+    arrived: Condvar,
+    in_flight: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    /// When each slot is free again.
+    slots: VecDeque<Instant>,
+    waiting: BinaryHeap<Timed>,
+    done: Vec<Box<dyn FnOnce() + Send>>,
+    taken: usize,
+}
+
+/// An operation and when it is done. The heap's greatest is the earliest.
+struct Timed(Instant, bool, Operation);
+
+impl PartialEq for Timed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Timed {}
+
+impl PartialOrd for Timed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.0.cmp(&self.0)
+    }
+}
+
+impl Card {
+    /// Plugs a card in, for the life of the process: an operation may be in it when everybody else has gone.
+    pub(crate) fn plug_in(behaviour: Behaviour) -> &'static Self {
+        let card: &'static Self = Box::leak(Box::new(Self {
+            behaviour,
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            in_flight: AtomicUsize::new(0),
+        }));
+        drop(std::thread::Builder::new().name("card".into()).spawn(|| card.work()));
+        card
+    }
+
+    /// Takes an operation; gives it back when the ring is full.
+    pub(crate) fn submit(&self, operation: Operation) -> Result<(), Operation> {
+        let mut state = self.state();
+        if self.in_flight.load(Ordering::Relaxed) >= self.behaviour.ring {
+            return Err(operation);
+        }
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let free = if state.slots.len() < self.behaviour.slots { now } else { state.slots.pop_front().unwrap_or(now) };
+        let end = free.max(now) + self.behaviour.latency;
+        state.slots.push_back(end);
+        state.taken += 1;
+        let good = self.behaviour.fail_every == 0 || !state.taken.is_multiple_of(self.behaviour.fail_every);
+        state.waiting.push(Timed(end, good, operation));
+        drop(state);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Tells the owners of what is done; says how many.
+    pub(crate) fn poll(&self) -> usize {
+        let done = std::mem::take(&mut self.state().done);
+        let count = done.len();
+        done.into_iter().for_each(|tell| tell());
+        count
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut state = self.state();
+        loop {
+            let now = Instant::now();
+            match state.waiting.peek().map(|first| first.0) {
+                None => state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(end) if end > now => {
+                    state = self.arrived.wait_timeout(state, end - now).unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Some(_) => {
+                    let Some(Timed(_, good, operation)) = state.waiting.pop() else { continue };
+                    drop(state);
+                    (operation.compute)(good);
+                    self.in_flight.fetch_sub(1, Ordering::Relaxed);
+                    if self.behaviour.polled {
+                        self.state().done.push(operation.tell);
+                    } else {
+                        (operation.tell)();
+                    }
+                    state = self.state();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! A pretended accelerator, for tests: an OpenSSL provider whose signatures take a card's time. It shows concurrency, cancelling and faults; it
+//! says nothing about a card's speed.
+//!
+//! It needs no library at build time: what it calls is libcrypto's, which whoever loads it has.
+//!
+//! **Invariant:** a test tool, never part of the product.
+
+mod card;
+mod ffi;
+mod keys;
+mod provider;
+mod signature;

@@ -1,0 +1,220 @@
+//! An accelerator: a provider in a library context of its own.
+//!
+//! **Invariant:** the process's default context never sees the provider, so that it can't capture unrelated work; what is loaded stays loaded as
+//! long as a key, a session or a cancelled operation of it is there.
+
+use std::ffi::{CString, c_int};
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::error::{OpenSslError, clear};
+use super::ffi;
+use super::own::{LibCtx, PrivateKey};
+use crate::accelerator::{AcceleratorCounts, AcceleratorOptions, Notify};
+use crate::error::{Cause, ConfigError};
+
+/// An open accelerator.
+pub(crate) struct Accelerator {
+    name: Box<str>,
+    /// Of the library context, which unloads it.
+    provider: NonNull<ffi::OSSL_PROVIDER>,
+    context: LibCtx,
+    /// The query that names the provider.
+    binding: CString,
+    /// The query for everything else.
+    properties: CString,
+    asynchronous: bool,
+    notify: Notify,
+    poll_interval: Duration,
+    in_flight_max: u32,
+    /// Its place in each worker's table.
+    pub(super) index: usize,
+    pub(super) count: Counts,
+}
+
+// SAFETY: a library context and a provider may be used by every thread; they lock themselves.
+unsafe impl Send for Accelerator {}
+// SAFETY: as above.
+unsafe impl Sync for Accelerator {}
+
+/// What is counted, by every worker.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) handshakes: AtomicU64,
+    pub(super) offloaded: AtomicU64,
+    pub(super) in_flight: AtomicU64,
+    pub(super) waits: AtomicU64,
+    pub(super) cancelled: AtomicU64,
+}
+
+impl Accelerator {
+    pub(crate) fn open(options: AcceleratorOptions) -> Result<Arc<Self>, ConfigError> {
+        static OPENED: AtomicUsize = AtomicUsize::new(0);
+        let name = options.name.clone();
+        let failed = |error| ConfigError::NoAccelerator { name: name.clone(), cause: Cause::openssl(error) };
+        let text =
+            |text: &str| CString::new(text).map_err(|_| failed(OpenSslError::with_text("a text with a 0 in it")));
+        let context = LibCtx::new();
+        context.load_default().map_err(failed)?;
+        let provider = load(&context, &options).map_err(failed)?;
+        Ok(Arc::new(Self {
+            provider,
+            context,
+            binding: text(&format!("provider={}", options.provider))?,
+            properties: text(if options.properties.is_empty() { SOFTWARE } else { &options.properties })?,
+            asynchronous: options.asynchronous,
+            notify: options.notify,
+            poll_interval: options.poll_interval,
+            in_flight_max: options.in_flight_max.max(1),
+            index: OPENED.fetch_add(1, Ordering::Relaxed),
+            count: Counts::default(),
+            name: options.name,
+        }))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn counts(&self) -> AcceleratorCounts {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        AcceleratorCounts {
+            handshakes: of(&self.count.handshakes),
+            offloaded: of(&self.count.offloaded),
+            in_flight: of(&self.count.in_flight),
+            waits: of(&self.count.waits),
+            cancelled: of(&self.count.cancelled),
+        }
+    }
+
+    pub(super) fn is_asynchronous(&self) -> bool {
+        self.asynchronous
+    }
+
+    pub(super) fn in_flight_max(&self) -> u32 {
+        self.in_flight_max
+    }
+
+    pub(super) fn poll_interval(&self) -> Option<Duration> {
+        (self.notify == Notify::Poll).then_some(self.poll_interval)
+    }
+
+    pub(super) fn context(&self) -> &LibCtx {
+        &self.context
+    }
+
+    pub(super) fn properties(&self) -> &CString {
+        &self.properties
+    }
+
+    /// A software key as one of the provider's.
+    pub(super) fn bind(&self, key: &PrivateKey) -> Result<PrivateKey, OpenSslError> {
+        key.moved_to(&self.context, &self.binding)
+    }
+
+    /// Lets the provider tell of what it has finished.
+    pub(super) fn poll(&self) {
+        let mut finished: c_int = 0;
+        // SAFETY: the provider is loaded; the list ends in a null key, and the number has room for what is asked.
+        unsafe {
+            let number = ptr::from_mut(&mut finished);
+            let mut params = [ffi::OSSL_PARAM_construct_int(c"poll".as_ptr(), number), ffi::OSSL_PARAM_construct_end()];
+            ffi::OSSL_PROVIDER_get_params(self.provider.as_ptr(), params.as_mut_ptr());
+        }
+    }
+}
+
+impl fmt::Debug for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accelerator").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Loads the provider with its parameters, which OpenSSL 3.0 takes from a configuration file only: it is given one of two lines and more.
+fn load(context: &LibCtx, options: &AcceleratorOptions) -> Result<NonNull<ffi::OSSL_PROVIDER>, OpenSslError> {
+    let file =
+        ConfigFile::write(options).map_err(|e| OpenSslError::with_text(format!("no file for its parameters: {e}")))?;
+    let id = CString::new(&*options.provider).map_err(|_| OpenSslError::with_text("a name with a 0 in it"))?;
+    clear();
+    // SAFETY: the context is ours and nobody else's yet; the texts end in 0.
+    let provider = unsafe {
+        if ffi::OSSL_LIB_CTX_load_config(context.as_ptr(), file.path.as_ptr()) != 1 {
+            return Err(OpenSslError::take_first());
+        }
+        NonNull::new(ffi::OSSL_PROVIDER_load(context.as_ptr(), id.as_ptr()))
+    };
+    provider.ok_or_else(OpenSslError::take_first)
+}
+
+/// A configuration of OpenSSL's on its way into a library context. Removed when dropped: there may be a PIN in it.
+struct ConfigFile {
+    path: CString,
+}
+
+impl ConfigFile {
+    fn write(options: &AcceleratorOptions) -> std::io::Result<Self> {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+
+        static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ferrogate-provider-{}-{number}.cnf", std::process::id()));
+        let mut text = format!(
+            "openssl_conf = init\n[init]\nproviders = providers\n[providers]\n{} = this\n[this]\nactivate = 1\n",
+            quoted(&options.provider)
+        );
+        if let Some(module) = &options.module {
+            text.push_str(&format!("module = {}\n", quoted(&module.to_string_lossy())));
+        }
+        for (key, value) in &options.parameters {
+            text.push_str(&format!("{} = {}\n", quoted(key), quoted(value)));
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let in_c = CString::new(path.to_string_lossy().as_bytes()).map_err(std::io::Error::other)?;
+        let written = Self { path: in_c };
+        file.write_all(text.as_bytes())?;
+        Ok(written)
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.path.to_string_lossy().as_ref());
+    }
+}
+
+/// As a value in a configuration of OpenSSL's: what it would read as more than a letter gets a backslash, and a line ends at its end.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    for letter in text.chars().filter(|c| !c.is_control()) {
+        if "\\$#'\"`;".contains(letter) {
+            quoted.push('\\');
+        }
+        quoted.push(letter);
+    }
+    quoted
+}
+
+/// Everything but what a key of the provider's does is OpenSSL's own. Without the query a provider that has keys for EC would be taken for the curves
+/// of the key exchange too, or have them left out.
+const SOFTWARE: &str = "?provider=default";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_as_they_are() {
+        assert_eq!(quoted("pkcs11:pin=a$b#c\n[x]"), "pkcs11:pin=a\\$b\\#c[x]");
+    }
+
+    #[test]
+    fn a_provider_that_is_not_there_is_named_with_the_reason() {
+        let error = Accelerator::open(AcceleratorOptions::new("card0", "no-such-provider")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("card0") && text.contains("could not load"), "{text}");
+    }
+}

@@ -1,0 +1,296 @@
+//! Operations in an accelerator: who waits for which, and what becomes of those that nobody waits for any more.
+//!
+//! A handshake that needs its key runs as an ASYNC_JOB, which pauses while the accelerator computes. A job belongs to the thread that started it
+//! (R1), so everything here but [`WakeCell`] is the worker's own.
+//!
+//! **Invariant:** an SSL with a paused job is never freed: it goes to the graveyard until the accelerator has let go of it (R4). No job is resumed
+//! before it was told to be done, and nothing spins while it waits.
+
+#![allow(
+    clippy::disallowed_types,
+    reason = "an accelerator's own thread meets the worker here, for the time of a move"
+)]
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use super::accelerator::Accelerator;
+use super::ffi;
+use super::session::Ssl;
+
+/// Where the accelerator says that an operation is done. It may be told before the job has paused (R6).
+#[derive(Debug, Default)]
+pub(super) struct WakeCell(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    done: bool,
+    waker: Option<Waker>,
+}
+
+impl WakeCell {
+    /// Says that it is done. Does not touch the cell any more once the owner can see it.
+    fn tell(&self) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.done = true;
+        let waker = told.waker.take();
+        drop(told);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes the news. From now on `waker` is woken by the next.
+    fn take(&self, waker: &Waker) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.waker = Some(waker.clone());
+        std::mem::take(&mut told.done)
+    }
+}
+
+/// What an SSL with an accelerated key has beside it.
+pub(super) struct Job {
+    accelerator: Arc<Accelerator>,
+    cell: Arc<WakeCell>,
+    at: At,
+    /// It was let in from the queue, and has not used its place yet.
+    is_let_in: bool,
+    /// Times that it paused for the accelerator.
+    pauses: u32,
+}
+
+/// Where the operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// Nowhere: libssl computes, or waits for the peer.
+    Home,
+    /// In the accelerator; the job has paused.
+    Card,
+    /// The accelerator took no more: the job has paused and tries again when another operation ends.
+    Refused,
+    /// No job yet: as many as may be are in the accelerator.
+    Queue,
+}
+
+impl Job {
+    /// Makes an SSL's handshake run as a job.
+    ///
+    /// # Safety
+    /// `ssl` is new; it is freed before the job is dropped.
+    pub(super) unsafe fn new(accelerator: Arc<Accelerator>, ssl: *mut ffi::SSL) -> Self {
+        let cell = Arc::new(WakeCell::default());
+        // SAFETY: the caller says that the SSL is new; the cell lives as long as the job.
+        unsafe {
+            ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_MODE, ffi::SSL_MODE_ASYNC, std::ptr::null_mut());
+            ffi::SSL_set_async_callback(ssl, on_done);
+            ffi::SSL_set_async_callback_arg(ssl, Arc::as_ptr(&cell).cast_mut().cast());
+        }
+        Self { accelerator, cell, at: At::Home, is_let_in: false, pauses: 0 }
+    }
+
+    /// Whether the handshake must wait. Then `cx` is woken when it need not any more.
+    pub(super) fn must_wait(&mut self, cx: &Context<'_>) -> bool {
+        match self.at {
+            At::Card | At::Refused => !self.cell.take(cx.waker()),
+            At::Home => {
+                self.cell.take(cx.waker());
+                self.queue_if_full()
+            }
+            At::Queue => {
+                self.is_let_in |= self.cell.take(cx.waker());
+                !self.is_let_in || self.queue_if_full()
+            }
+        }
+    }
+
+    /// Whether there is a paused job to go on with.
+    pub(super) fn is_paused(&self) -> bool {
+        matches!(self.at, At::Card | At::Refused)
+    }
+
+    /// libssl says that the job has paused.
+    pub(super) fn paused(&mut self, ssl: *mut ffi::SSL) {
+        let mut status = 0;
+        // SAFETY: the SSL is alive and has run as a job.
+        let refused =
+            unsafe { ffi::SSL_get_async_status(ssl, &raw mut status) } == 1 && status == ffi::ASYNC_STATUS_EAGAIN;
+        self.leave();
+        if refused {
+            self.at = At::Refused;
+            self.accelerator.count.waits.fetch_add(1, Relaxed);
+            self.wait_for_another();
+        } else {
+            self.at = At::Card;
+            self.is_let_in = false;
+            self.pauses += 1;
+            self.accelerator.count.in_flight.fetch_add(1, Relaxed);
+            with_load(&self.accelerator, |load| load.in_flight += 1);
+        }
+    }
+
+    /// libssl came back without a pause.
+    pub(super) fn resumed(&mut self) {
+        self.leave();
+    }
+
+    /// Lets another in where this one was let in and had no use for it.
+    pub(super) fn pass_on(&mut self) {
+        if std::mem::take(&mut self.is_let_in) {
+            self.let_next_in(|_| ());
+        }
+    }
+
+    fn let_next_in(&self, f: impl FnOnce(&mut Load)) {
+        let next = with_load(&self.accelerator, |load| {
+            f(load);
+            load.queue.pop_front()
+        });
+        if let Some(next) = next {
+            next.tell();
+        }
+    }
+
+    /// The handshake is over.
+    pub(super) fn finished(&self) {
+        self.accelerator.count.handshakes.fetch_add(1, Relaxed);
+        if self.pauses > 0 {
+            self.accelerator.count.offloaded.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn pauses(&self) -> u32 {
+        self.pauses
+    }
+
+    fn queue_if_full(&mut self) -> bool {
+        let is_full = with_load(&self.accelerator, |load| load.in_flight >= self.accelerator.in_flight_max());
+        if is_full {
+            (self.at, self.is_let_in) = (At::Queue, false);
+            self.accelerator.count.waits.fetch_add(1, Relaxed);
+            self.wait_for_another();
+        } else {
+            self.at = At::Home;
+        }
+        is_full
+    }
+
+    /// To be told when an operation of this worker ends. With none in the accelerator it is full of other workers': the next turn tries again.
+    fn wait_for_another(&self) {
+        let queued = with_load(&self.accelerator, |load| {
+            if load.in_flight > 0 {
+                load.queue.push_back(Arc::clone(&self.cell));
+            }
+            load.in_flight > 0
+        });
+        if !queued {
+            RETRIES.with_borrow_mut(|retries| retries.push(Arc::clone(&self.cell)));
+        }
+    }
+
+    /// Takes the operation out of the accelerator's account, and lets the next one in.
+    fn leave(&mut self) {
+        if self.at == At::Card {
+            self.accelerator.count.in_flight.fetch_sub(1, Relaxed);
+            self.let_next_in(|load| load.in_flight -= 1);
+        }
+        self.at = At::Home;
+    }
+
+    /// The SSL is dropped while its job has paused.
+    pub(super) fn cancelled(&self) {
+        self.accelerator.count.cancelled.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.leave();
+        let queued = with_load(&self.accelerator, |load| {
+            let before = load.queue.len();
+            load.queue.retain(|cell| !Arc::ptr_eq(cell, &self.cell));
+            before > load.queue.len()
+        });
+        // Told but not gone on with: whoever is next has the place.
+        self.is_let_in |= !queued && self.cell.take(Waker::noop());
+        self.pass_on();
+    }
+}
+
+/// One worker's share of an accelerator.
+#[derive(Default)]
+struct Load {
+    accelerator: Option<Arc<Accelerator>>,
+    in_flight: u32,
+    queue: VecDeque<Arc<WakeCell>>,
+}
+
+thread_local! {
+    static LOADS: RefCell<Vec<Load>> = const { RefCell::new(Vec::new()) };
+    static RETRIES: RefCell<Vec<Arc<WakeCell>>> = const { RefCell::new(Vec::new()) };
+    static GRAVEYARD: RefCell<Vec<Ssl>> = const { RefCell::new(Vec::new()) };
+}
+
+fn with_load<R>(accelerator: &Arc<Accelerator>, f: impl FnOnce(&mut Load) -> R) -> R {
+    LOADS.with_borrow_mut(|loads| {
+        if loads.len() <= accelerator.index {
+            loads.resize_with(accelerator.index + 1, Load::default);
+        }
+        let load = &mut loads[accelerator.index];
+        load.accelerator.get_or_insert_with(|| Arc::clone(accelerator));
+        let result = f(load);
+        if load.in_flight == 0 && load.queue.is_empty() {
+            load.accelerator = None;
+        }
+        result
+    })
+}
+
+/// Puts an SSL with a paused job where it stays until the accelerator has let go.
+pub(super) fn bury(ssl: Ssl) {
+    // When the thread ends there is no graveyard any more: what is still in the accelerator stays in memory, for it may call back.
+    let ssl = ManuallyDrop::new(ssl);
+    let _ = GRAVEYARD.try_with(|graveyard| graveyard.borrow_mut().push(ManuallyDrop::into_inner(ssl)));
+}
+
+/// Does a worker's part for its accelerators: polls those that want it, tries again what they refused, frees what they have let go of. Says how long
+/// to wait before the next time; None: not before another operation has begun.
+pub fn turn() -> Option<Duration> {
+    let polled: Vec<_> = LOADS.with_borrow(|loads| {
+        let busy = loads.iter().filter(|load| load.in_flight > 0);
+        busy.filter_map(|load| load.accelerator.clone()).filter(|a| a.poll_interval().is_some()).collect()
+    });
+    polled.iter().for_each(|accelerator| accelerator.poll());
+    let retries = RETRIES.take();
+    retries.iter().for_each(|cell| cell.tell());
+    // Taken out: to go on with one may bury another.
+    let buried = GRAVEYARD.take();
+    let still: Vec<_> = buried.into_iter().filter_map(Ssl::drive_to_end).collect();
+    let is_haunted = !still.is_empty();
+    GRAVEYARD.with_borrow_mut(|graveyard| graveyard.extend(still));
+    let wished = polled.iter().filter_map(|a| a.poll_interval()).min();
+    let waiting = (is_haunted || !retries.is_empty()).then_some(GRAVEYARD_INTERVAL);
+    wished.into_iter().chain(waiting).min()
+}
+
+/// SSLs of this thread that wait in the graveyard.
+#[must_use]
+pub fn buried() -> usize {
+    GRAVEYARD.with_borrow(Vec::len)
+}
+
+/// # Safety
+/// Called by libssl with the argument that was set: the cell of a job that is not dropped.
+unsafe extern "C" fn on_done(_ssl: *mut ffi::SSL, cell: *mut c_void) -> c_int {
+    // SAFETY: the job holds the cell, and lives in its SSL, which lives until this was called.
+    unsafe { &*cell.cast::<WakeCell>() }.tell();
+    1
+}
+
+/// Between two looks at the graveyard.
+const GRAVEYARD_INTERVAL: Duration = Duration::from_millis(1);

@@ -1,0 +1,72 @@
+//! The proof of an accelerator: a handshake in memory with a key that it has, which must pause.
+//!
+//! An accelerator that is there, takes keys and computes nothing is the usual failure: OpenSSL signs in software then, and says nothing.
+//!
+//! **Invariant:** runs where configurations are made, never on a worker: it blocks, for a bounded time.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::accelerator::Accelerator;
+use super::client::Client;
+use super::error::OpenSslError;
+use super::job;
+use super::server::Server;
+use super::session::OpenSslSession;
+use crate::client::{ClientOptions, Roots};
+use crate::error::{Cause, ConfigError, TlsError};
+use crate::server::Identity;
+use crate::session::Step;
+
+/// Proves that a handshake of `server`, which has this identity only, pauses for the accelerator.
+///
+/// # Errors
+/// It does not, or fails.
+pub(super) fn prove(server: &Arc<Server>, accelerator: &Accelerator, identity: &Identity) -> Result<(), ConfigError> {
+    let (name, key) = (|| accelerator.name().into(), || identity.key.pem().place());
+    let client = Client::new(ClientOptions { roots: Roots::Insecure, ..ClientOptions::default() })?;
+    let local = |error| ConfigError::Backend(Cause::openssl(error));
+    let asked = rustls_pki_types::ServerName::try_from("proof.invalid").expect("is a name");
+    let mut client = client.session(&asked).map_err(local)?;
+    let mut server = server.session();
+    match shake(&mut client, &mut server) {
+        Err(error) => Err(ConfigError::ProofFailed { name: name(), key: key(), cause: Box::new(error) }),
+        Ok(()) if accelerator.is_asynchronous() && server.pauses() == 0 => {
+            Err(ConfigError::NotOffloaded { name: name(), key: key() })
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn shake(client: &mut OpenSslSession, server: &mut OpenSslSession) -> Result<(), TlsError> {
+    let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS_MAX {
+        let client_done = step(client, &mut to_client, &mut to_server)?;
+        let server_done = step(server, &mut to_server, &mut to_client)?;
+        if client_done == Some(true) && server_done == Some(true) {
+            return Ok(());
+        }
+        if server_done.is_none() {
+            job::turn();
+            std::thread::sleep(ROUND);
+        }
+    }
+    Err(TlsError::Local(Cause::openssl(OpenSslError::with_text("the accelerator does not answer"))))
+}
+
+/// Whether the handshake is complete; None: it waits for the accelerator.
+fn step(session: &mut OpenSslSession, from: &mut Vec<u8>, to: &mut Vec<u8>) -> Result<Option<bool>, TlsError> {
+    let mut rest = &from[..];
+    let result = session.handshake(&Context::from_waker(Waker::noop()), &mut rest, to);
+    let used = from.len() - rest.len();
+    from.drain(..used);
+    match result {
+        Poll::Pending => Ok(None),
+        Poll::Ready(step) => Ok(Some(step? == Step::Done)),
+    }
+}
+
+/// Between two looks at an accelerator that computes, and how many: five seconds in all.
+const ROUND: Duration = Duration::from_micros(500);
+const ROUNDS_MAX: usize = 10_000;

@@ -1,0 +1,237 @@
+//! Handshakes whose keys are in a card: many at once on one thread, cancelled, refused, failed; against the simulator in `tests/support/card`.
+//!
+//! **Invariant:** one thread, as a worker is; what the card does in time is waited for, never assumed.
+
+#[path = "accelerator/card.rs"]
+mod card;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
+use tls_offload::{
+    Accelerator, AcceleratorOptions, Backend, ClientOptions, ClientTls, Identity, Key, Notify, Roots, ServerOptions,
+    ServerTls, Session, Step, TlsError, Version, Versions, buried, turn,
+};
+
+/// A handshake in memory, and whether somebody woke it.
+struct Shake {
+    client: Session,
+    server: Session,
+    to_client: Vec<u8>,
+    to_server: Vec<u8>,
+    woken: Arc<Woken>,
+    result: Option<Result<(), TlsError>>,
+}
+
+#[derive(Default)]
+struct Woken {
+    is_woken: AtomicBool,
+    wakes: AtomicUsize,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.is_woken.store(true, Ordering::SeqCst);
+        self.wakes.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Shake {
+    fn new(server: &ServerTls, client: &ClientTls) -> Self {
+        let woken = Arc::new(Woken::default());
+        woken.is_woken.store(true, Ordering::SeqCst);
+        let (to_client, to_server) = (Vec::new(), Vec::new());
+        let client = client.session("a.example").unwrap();
+        Self { client, server: server.session(), to_client, to_server, woken, result: None }
+    }
+
+    /// Goes as far as it can without the card.
+    fn go_on(&mut self) {
+        if self.result.is_some() || !self.woken.is_woken.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        let waker = Waker::from(Arc::clone(&self.woken));
+        for _ in 0..8 {
+            let client = step(&mut self.client, &waker, &mut self.to_client, &mut self.to_server);
+            let server = step(&mut self.server, &waker, &mut self.to_server, &mut self.to_client);
+            match (client, server) {
+                (Poll::Ready(Ok(Step::Done)), Poll::Ready(Ok(Step::Done))) => self.result = Some(Ok(())),
+                (_, Poll::Ready(Err(error))) => self.result = Some(Err(error)),
+                (Poll::Ready(Err(error)), _) => panic!("the client: {error}"),
+                (_, Poll::Pending) => return,
+                _ => continue,
+            }
+            return;
+        }
+        panic!("the handshake stands still");
+    }
+}
+
+fn step(session: &mut Session, waker: &Waker, from: &mut Vec<u8>, to: &mut Vec<u8>) -> Poll<Result<Step, TlsError>> {
+    let mut rest = &from[..];
+    let step = session.handshake(&mut Context::from_waker(waker), &mut rest, to);
+    let used = from.len() - rest.len();
+    from.drain(..used);
+    step
+}
+
+/// A certificate with its key in a card, and clients that trust it.
+struct Setup {
+    server: ServerTls,
+    client: ClientTls,
+    card: Accelerator,
+}
+
+fn set_up(rsa: bool, version: Version, options: AcceleratorOptions) -> Setup {
+    let key = if rsa {
+        KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap()
+    } else {
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
+    };
+    let certificate = CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&key).unwrap().pem();
+    let card = Accelerator::open(options).unwrap();
+    let key = Key::Accelerated(key.serialize_pem().as_str().into(), card.clone());
+    let identity = Identity { certificates: certificate.as_str().into(), key };
+    let mut options = ServerOptions::new(vec![identity]);
+    options.versions = Versions::only(version);
+    let server = ServerTls::new(options).unwrap();
+    let roots = Roots::Pem(certificate.as_str().into());
+    let client = ClientTls::new(ClientOptions { roots, ..ClientOptions::default() }).unwrap();
+    Setup { server, client, card }
+}
+
+/// Drives handshakes to their end; says how many operations of theirs were in the card at once.
+fn drive(setup: &Setup, shakes: &mut [Shake]) -> u64 {
+    let mut most = 0;
+    for _ in 0..200_000 {
+        shakes.iter_mut().for_each(Shake::go_on);
+        most = most.max(setup.card.counts().in_flight);
+        if shakes.iter().all(|s| s.result.is_some()) {
+            return most;
+        }
+        let wait = turn().unwrap_or(Duration::from_micros(100));
+        std::thread::sleep(wait);
+    }
+    panic!("the handshakes do not end");
+}
+
+fn shakes(setup: &Setup, count: usize) -> Vec<Shake> {
+    (0..count).map(|_| Shake::new(&setup.server, &setup.client)).collect()
+}
+
+#[test]
+fn one_thread_has_every_handshake_in_the_card_at_once() {
+    for completion in ["callback", "poll"] {
+        for (rsa, version) in
+            [(false, Version::Tls13), (false, Version::Tls12), (true, Version::Tls13), (true, Version::Tls12)]
+        {
+            let mut options = card::options(&[("latency_us", "100000"), ("completion", completion)]);
+            options.notify = if completion == "poll" { Notify::Poll } else { Notify::Callback };
+            let setup = set_up(rsa, version, options);
+            let mut all = shakes(&setup, 40);
+            assert_eq!(drive(&setup, &mut all), 40, "{completion} {version} rsa: {rsa}");
+            assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
+            let counts = setup.card.counts();
+            // And the one of the proof.
+            assert_eq!((counts.handshakes, counts.offloaded, counts.in_flight), (41, 41, 0));
+        }
+    }
+}
+
+#[test]
+fn no_more_than_may_be_are_in_the_card_and_nobody_spins() {
+    let mut options = card::options(&[("latency_us", "3000")]);
+    options.in_flight_max = 8;
+    let setup = set_up(false, Version::Tls13, options);
+    let mut all = shakes(&setup, 64);
+    assert_eq!(drive(&setup, &mut all), 8);
+    assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
+    let wakes: usize = all.iter().map(|s| s.woken.wakes.load(Ordering::SeqCst)).sum();
+    assert!(wakes <= 3 * 64, "woken {wakes} times for 64 handshakes");
+    assert!(setup.card.counts().waits >= 56);
+}
+
+#[test]
+fn what_a_full_ring_refuses_is_tried_again() {
+    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "3000"), ("ring", "4")]));
+    let mut all = shakes(&setup, 64);
+    // What the card has done is ours until we look, so a few more than its ring has.
+    assert!(drive(&setup, &mut all) < 32);
+    assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
+    assert!(setup.card.counts().waits > 0);
+    let wakes: usize = all.iter().map(|s| s.woken.wakes.load(Ordering::SeqCst)).sum();
+    assert!(wakes <= 64 * 64, "woken {wakes} times");
+}
+
+#[test]
+fn handshakes_given_up_in_the_card_stay_in_the_graveyard_until_it_lets_go() {
+    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "50000")]));
+    for round in 1..=3 {
+        let mut all = shakes(&setup, 50);
+        all.iter_mut().for_each(Shake::go_on);
+        assert_eq!(setup.card.counts().in_flight, 50);
+        drop(all);
+        assert_eq!((buried(), setup.card.counts().cancelled), (50, 50 * round));
+        while buried() > 0 {
+            std::thread::sleep(turn().unwrap_or_default());
+        }
+        assert_eq!(setup.card.counts().in_flight, 0);
+    }
+    // The card serves as before.
+    let mut all = shakes(&setup, 10);
+    drive(&setup, &mut all);
+    assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
+}
+
+#[test]
+fn a_thread_may_end_with_operations_in_the_card() {
+    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "50000")]));
+    let (server, client) = (setup.server.clone(), setup.client.clone());
+    std::thread::spawn(move || {
+        let mut all: Vec<_> = (0..20).map(|_| Shake::new(&server, &client)).collect();
+        all.iter_mut().for_each(Shake::go_on);
+    })
+    .join()
+    .unwrap();
+    // Longer than the card takes: its calls for the 20 come while another thread uses it.
+    for _ in 0..3 {
+        let mut all = shakes(&setup, 10);
+        drive(&setup, &mut all);
+        assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
+    }
+}
+
+#[test]
+fn a_fault_of_the_card_fails_its_handshake_and_no_other() {
+    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "1000"), ("fail_every", "10")]));
+    let mut all = shakes(&setup, 50);
+    drive(&setup, &mut all);
+    let failed: Vec<_> = all.iter().filter_map(|s| s.result.as_ref()?.as_ref().err()).collect();
+    assert_eq!(failed.len(), 5);
+    assert!(failed.iter().all(|e| matches!(e, TlsError::Local(_))), "{failed:?}");
+}
+
+#[test]
+fn an_accelerator_that_does_not_compute_is_told_of_at_the_start() {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&key).unwrap().pem();
+    let bound = |options: AcceleratorOptions, backend| {
+        let key = Key::Accelerated(key.serialize_pem().as_str().into(), Accelerator::open(options).unwrap());
+        let identity = Identity { certificates: certificate.as_str().into(), key };
+        let mut options = ServerOptions::new(vec![identity]);
+        options.backend = backend;
+        ServerTls::new(options).unwrap_err().to_string()
+    };
+    // OpenSSL's own software, posing as a card.
+    let text = bound(AcceleratorOptions::new("soft", "default"), Backend::Auto);
+    assert!(text.contains("never paused for the accelerator soft"), "{text}");
+    let text = bound(AcceleratorOptions::new("old", "legacy"), Backend::OpenSsl);
+    assert!(text.contains("can't be given to the accelerator old"), "{text}");
+    let text = bound(card::options(&[]), Backend::Rustls);
+    assert!(text.contains("needs OpenSSL: set tls_backend.backend"), "{text}");
+    let text = bound(card::options(&[("fail_every", "1")]), Backend::Auto);
+    assert!(text.contains("and the accelerator card0 failed: TLS failed on our side"), "{text}");
+}
