@@ -1,6 +1,6 @@
 //! HTTP/2: many exchanges on one connection, a stream each.
 //!
-//! The connection's task reads and writes; each exchange has a task of its own. What they share is a [`Mux`](mux::Mux), a machine without
+//! The connection's task reads and writes; each exchange has a task of its own. What they share is a `Mux`, a machine without
 //! I/O: the one shows it bytes and writes what it says, the others take bodies from it and give it answers. A task that waits for
 //! something is woken by the machine.
 //!
