@@ -161,3 +161,17 @@ fn an_ended_flow_leaves_its_pages_to_the_next_one() {
     pass(&mut bench, 6);
     assert_eq!(bench.stack.ring_bytes(), 0);
 }
+
+#[test]
+fn an_idle_flow_is_made_of_little() {
+    let parts = [
+        ("the flow", size_of::<super::flow::Flow>(), 512),
+        ("smoltcp's socket", size_of::<smoltcp::iface::SocketStorage<'static>>(), 704),
+        ("whoever holds it", size_of::<crate::FlowConn>(), 192),
+        ("its place in the table", size_of::<(super::FlowKey, super::flow_table::Holder)>(), 24),
+    ];
+    for (part, bytes, most) in parts {
+        println!("{bytes:4} bytes: {part}");
+        assert!(bytes <= most, "{part}: {bytes} bytes, {most} at most");
+    }
+}
