@@ -20,8 +20,8 @@ use rustls_pki_types::ServerName;
 use crate::certificates::take_asked_name;
 use crate::error::TlsError;
 use crate::options::Version;
-use crate::record::{FRAGMENT_BYTES_MAX, Frame, HEADER_BYTES, PlainRoom, TINY_RECORD_BYTES, frame, take};
-use crate::session::{RECORD_OVERHEAD_BYTES_MAX, SessionInfo, Step};
+use crate::record::{Frame, HEADER_BYTES, PlainRoom, frame, payload_len, take};
+use crate::session::{SessionInfo, Step};
 
 /// A rustls session.
 pub struct RustlsSession {
@@ -100,11 +100,8 @@ impl RustlsSession {
             let before = room.len();
             self.drain(&mut room);
             written += before - room.len();
-            let payload_max = room.len().saturating_sub(RECORD_OVERHEAD_BYTES_MAX).min(FRAGMENT_BYTES_MAX);
-            let len = plain.len().min(payload_max);
-            // The end of a nearly full room is left empty rather than filled with a tiny record.
-            let tiny = len < plain.len() && len < TINY_RECORD_BYTES && written > 0;
-            if len == 0 || tiny || self.has_output() {
+            let len = payload_len(plain.len(), room.len(), written);
+            if len == 0 || self.has_output() {
                 return Ok(written);
             }
             let mut record = Record { plain: &plain[..len], out: &mut out[written..], result: None };

@@ -22,8 +22,8 @@ use super::own::{Config, Resumable};
 use super::server::Server;
 use crate::error::{Cause, TlsError};
 use crate::options::Version;
-use crate::record::{FRAGMENT_BYTES_MAX, Frame, HEADER_BYTES, PlainRoom, TINY_RECORD_BYTES, frame, take};
-use crate::session::{RECORD_OVERHEAD_BYTES_MAX, SessionInfo, Step};
+use crate::record::{Frame, HEADER_BYTES, PlainRoom, frame, payload_len, take};
+use crate::session::{SessionInfo, Step};
 
 /// An OpenSSL session. It stays on the thread that made it.
 pub struct OpenSslSession {
@@ -133,11 +133,8 @@ impl OpenSslSession {
             let before = room.len();
             self.drain(&mut room);
             written += before - room.len();
-            let payload_max = room.len().saturating_sub(RECORD_OVERHEAD_BYTES_MAX).min(FRAGMENT_BYTES_MAX);
-            let len = plain.len().min(payload_max);
-            // The end of a nearly full room is left empty rather than filled with a tiny record.
-            let tiny = len < plain.len() && len < TINY_RECORD_BYTES && written > 0;
-            if len == 0 || tiny || self.has_output() {
+            let len = payload_len(plain.len(), room.len(), written);
+            if len == 0 || self.has_output() {
                 return Ok(written);
             }
             self.renew_key()?;
