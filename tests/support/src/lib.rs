@@ -11,6 +11,7 @@
 pub mod certs;
 pub mod client;
 pub mod config;
+pub mod corpus;
 pub mod drive;
 pub mod gateway;
 pub mod haproxy;
