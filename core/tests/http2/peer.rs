@@ -10,9 +10,10 @@ use ferrogate_core::codec::Codec;
 use ferrogate_core::codec::http2::hpack::{Decoder, Fields};
 use ferrogate_core::codec::http2::{ErrorCode, Frame, FrameCodec, PREFACE, Settings};
 use ferrogate_core::config::Limits;
+use ferrogate_core::message::{Downstream, next_conn_id};
 use ferrogate_core::net::Conn;
 use ferrogate_core::stream::ConnState;
-use ferrogate_core::stream::http2::serve;
+use ferrogate_core::stream::http2::serve_for;
 use test_support::memory_conn::{MemoryConn, pair};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
@@ -75,7 +76,9 @@ impl Peer {
     pub fn silent(limits: Limits) -> Self {
         let (conn, server) = pair(1 << 20);
         let (service, state) = (Paths::default(), Rc::new(ConnState::default()));
-        let served = serve(server, false, service.clone(), Rc::new(limits), Rc::clone(&state), ());
+        let (peer, local) = (server.peer_addr().clone(), server.local_addr().clone());
+        let downstream = Rc::new(Downstream::new(next_conn_id(), peer, local, false));
+        let served = serve_for(server, downstream, service.clone(), Rc::new(limits), Rc::clone(&state), ());
         spawn_local(served);
         let (unread, heard) = (Vec::new(), VecDeque::new());
         Self { conn, unread, decoder: Decoder::new(4096), heard, service, state }

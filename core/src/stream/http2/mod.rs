@@ -19,7 +19,7 @@ mod server;
 mod state;
 mod store;
 
-pub use server::{serve, serve_for};
+pub use server::serve_for;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -17,7 +17,7 @@ use super::floods::Flood;
 use super::mux::{Leaving, Lost, Mux};
 use crate::codec::http2::ErrorCode;
 use crate::config::Limits;
-use crate::message::{Downstream, next_conn_id};
+use crate::message::Downstream;
 use crate::net::{Conn, ROOM_BYTES_MAX};
 use crate::stream::linger::Linger;
 use crate::stream::load::Charge;
@@ -60,23 +60,6 @@ enum End {
 ///
 /// # Errors
 /// When the connection breaks; its peer sees no more of us then.
-pub fn serve<C: Conn, S: Service>(
-    conn: C,
-    is_tls: bool,
-    service: S,
-    limits: Rc<Limits>,
-    state: Rc<ConnState>,
-    guard: impl Sized,
-) -> impl Future<Output = io::Result<Ended<C>>> {
-    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-    let downstream = Rc::new(Downstream::new(next_conn_id(), peer, local, is_tls));
-    serve_for(conn, downstream, service, limits, state, guard)
-}
-
-/// The same for a connection of which more is known than its socket says.
-///
-/// # Errors
-/// As [`serve`].
 pub fn serve_for<C: Conn, S: Service>(
     conn: C,
     downstream: Rc<Downstream>,
