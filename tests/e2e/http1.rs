@@ -8,6 +8,7 @@ use crate::stage::{Plane, on_both_planes};
 on_both_planes! {
     a_request_is_answered,
     connections_are_kept_on_both_sides,
+    a_close_takes_nothing_of_the_answer,
     pipelined_requests_are_answered_in_order,
     a_request_may_come_byte_by_byte,
     heads_pass_unchanged,
@@ -47,6 +48,23 @@ fn connections_are_kept_on_both_sides(plane: Plane) {
     assert!(!origin_saw_close, "the client's close is the client's own");
     assert_eq!(stage.client().get("/").status, 200);
     assert_eq!(origin.conns(), 1, "another client's request goes over the same connection");
+}
+
+/// The client says that it sends no more, and may even do so.
+fn a_close_takes_nothing_of_the_answer(plane: Plane) {
+    let origin = Origin::start("one");
+    let Some(stage) = plane.front_of(&origin) else { return };
+    for behind in ["", "GET /never HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        for bytes in [0, 100, 4 << 20] {
+            let mut client = stage.client();
+            let request = format!("GET /big?bytes={bytes} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{behind}");
+            client.send(request.as_bytes()).unwrap();
+            let answer = client.answer_to("GET");
+            assert_eq!((answer.status, answer.body.len()), (200, bytes), "{behind:?}");
+            assert!(client.is_closed());
+        }
+    }
+    assert!(!origin.received().iter().any(|r| r.head.start.contains("/never")));
 }
 
 fn pipelined_requests_are_answered_in_order(plane: Plane) {

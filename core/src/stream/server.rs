@@ -118,7 +118,7 @@ async fn serve_all<C: Conn, S: Service>(
             After::Stay if state.wish() == Wish::Stay => {}
             After::Stay if state.wish() == Wish::Handover => return Ok(hand_over(io)),
             After::Stay if requests > 0 => return Ok(linger(&io).await),
-            After::Stay | After::Ended => return Ok(finish(&io).await),
+            After::Stay | After::Ended => return Ok(finish(&io, downstream.is_tls).await),
             After::Close => return Ok(linger(&io).await),
             After::Tunnel(peer) => {
                 Box::pin(run_tunnel(io, peer)).await;
@@ -181,6 +181,8 @@ struct Arrived {
     options: ConnectionOptions,
     /// The whole body, if it came with the head.
     in_hand: Option<Bytes>,
+    /// The client has said that no other follows (RFC 9112, 9.6), or speaks HTTP/1.0.
+    is_last: bool,
 }
 
 enum Incoming {
@@ -213,6 +215,11 @@ impl<C> ServerIo<C> {
         if self.upload.ended.is_none() && self.decoder.is_body_done() {
             self.upload.ended = Some(Instant::now());
         }
+    }
+
+    /// Whether the request was read to its end, and nothing was seen behind it.
+    fn is_read_up(&self) -> bool {
+        self.known == 0 && self.decoder.is_body_done()
     }
 }
 
@@ -310,7 +317,8 @@ fn decode(decoder: &mut RequestDecoder, bytes: &[u8], known: usize, in_hand_max:
             let taken = in_hand.unwrap_or(0);
             decoder.advance_body(taken as u64);
             let in_hand = in_hand.map(|n| Bytes::copy_from_slice(&rest[..n]));
-            (used + taken, Look::Request(Arrived { head, length, options, in_hand }))
+            let is_last = !options.keep_alive;
+            (used + taken, Look::Request(Arrived { head, length, options, in_hand, is_last }))
         }
         Ok(Some((_, used))) => (used, Look::More(0)),
         Ok(None) => (0, Look::More(bytes.len())),
@@ -324,7 +332,7 @@ async fn exchange<C: Conn, S: Service>(
     service: &S,
     downstream: &Rc<Downstream>,
     state: &ConnState,
-    Arrived { head, length, options, in_hand }: Arrived,
+    Arrived { head, length, options, in_hand, is_last }: Arrived,
 ) -> After {
     let body = match (length, in_hand) {
         (BodyLength::None, _) => Body::Empty,
@@ -367,6 +375,8 @@ async fn exchange<C: Conn, S: Service>(
     }
     match reply.into_outcome() {
         Outcome::KeepAlive => drain(io).await,
+        // Nothing is under way that a reset could answer before the client has read what we sent.
+        Outcome::Close if is_last && !downstream.is_tls && io.borrow().is_read_up() => After::Ended,
         Outcome::Close => After::Close,
         Outcome::Broken | Outcome::Unanswered => After::Cut,
         Outcome::Tunnel(peer) => After::Tunnel(peer),
@@ -441,12 +451,13 @@ async fn refuse<C: Conn, S: Service>(
     After::Close
 }
 
-/// Ends a connection that has nothing in flight.
-async fn finish<C: Conn>(io: &SharedIo<C>) -> Ended<C> {
+/// Ends a connection that has nothing in flight. It is dropped then, which ends our direction too; TLS has something to say before.
+async fn finish<C: Conn>(io: &SharedIo<C>, is_tls: bool) -> Ended<C> {
     start_linger(io);
     poll_fn(|cx| {
         let mut io = io.borrow_mut();
-        if io.conn.poll_shutdown(cx).is_ready() { Poll::Ready(()) } else { io.timer.poll_expired(cx) }
+        let sent = if is_tls { io.conn.poll_shutdown(cx) } else { io.conn.poll_flush(cx) };
+        if sent.is_ready() { Poll::Ready(()) } else { io.timer.poll_expired(cx) }
     })
     .await;
     Ended::Closed
