@@ -3,6 +3,7 @@
 //! **Invariant:** plain data; it does nothing by itself, and it lives until the last byte of the answer.
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Exchange {
     pub flags: ResponseFlags,
     /// The upstream connection it went on; 0: none.
     pub upstream_conn: u64,
+    /// The address that connection is from, where a log has asked for it.
+    pub upstream_local: Option<Rc<str>>,
     /// What a log has asked for that is gone by the time its line is written.
     pub wanted: Wanted,
     /// That, as far as it is known.
@@ -98,8 +101,6 @@ pub struct Notes {
     pub route: String,
     /// The name of the cluster.
     pub cluster: String,
-    /// The address that the upstream connection is from.
-    pub upstream_local: Option<Address>,
     /// Those of the response that was sent.
     pub response_fields: Vec<NotedField>,
     /// Why no connection to a host could be opened.
@@ -171,13 +172,41 @@ pub struct Downstream {
     pub is_tls: bool,
     /// The name that the client asked for in TLS, in lower case, where somebody looked.
     pub server_name: Option<Box<str>>,
+    /// `peer` and `local` as text, once a log has asked for them: most connections carry many requests.
+    texts: OnceCell<Box<Texts>>,
+}
+
+#[derive(Clone, Debug)]
+struct Texts {
+    peer: Box<str>,
+    local: Box<str>,
 }
 
 impl Downstream {
     /// What a socket says of it.
     #[must_use]
     pub fn new(id: u64, peer: Address, local: Address, is_tls: bool) -> Self {
-        Self { id, peer, local, is_tls, server_name: None }
+        Self { id, peer, local, is_tls, server_name: None, texts: OnceCell::new() }
+    }
+
+    /// The client, as text; empty for one that has no name.
+    #[must_use]
+    pub fn peer_text(&self) -> &str {
+        &self.texts().peer
+    }
+
+    /// Where it connected, as text.
+    #[must_use]
+    pub fn local_text(&self) -> &str {
+        &self.texts().local
+    }
+
+    fn texts(&self) -> &Texts {
+        let text = |address: &Address| match address {
+            Address::Unix(path) if path.as_os_str().is_empty() => Box::default(),
+            named => named.to_string().into(),
+        };
+        self.texts.get_or_init(|| Box::new(Texts { peer: text(&self.peer), local: text(&self.local) }))
     }
 }
 
@@ -215,6 +244,7 @@ impl Exchange {
             response_received: None,
             flags: ResponseFlags::default(),
             upstream_conn: 0,
+            upstream_local: None,
             wanted: Wanted::default(),
             notes: None,
             metadata: None,

@@ -318,7 +318,10 @@ impl HttpHead {
     /// The first value of the field `name`, whatever its case.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.fields().find(|(_, n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, _, v)| v)
+        let Parts { raw, fields, .. } = &*self.0;
+        let has_length = |f: &&Field| f.name.len as usize == name.len();
+        let mut alike = fields.iter().filter(has_length);
+        alike.find(|f| f.name.of(raw).eq_ignore_ascii_case(name.as_bytes())).map(|f| f.value.of(raw))
     }
 
     /// The first value of a field that the codec has recognised.

@@ -125,7 +125,7 @@ impl<T: Transport> Proxy<T> {
         x.upstream_host = Some(Rc::clone(host.name()));
         x.upstream_conn = lease.id();
         if x.wanted.upstream_local {
-            x.notes_mut().upstream_local = lease.local_addr().cloned();
+            x.upstream_local = lease.local_text();
         }
         host.count_request();
         let active = host.active();

@@ -222,7 +222,7 @@ fn note<T: Transport>(x: &mut Exchange, dialed: &Dialed<T>) {
     let now = Instant::now();
     (x.upstream_conn, x.request_sent) = (next_conn_id(), Some(now));
     if x.wanted.upstream_local {
-        x.notes_mut().upstream_local = Some(dialed.conn.local_addr().clone());
+        x.upstream_local = Some(dialed.conn.local_addr().to_string().into());
     }
 }
 

@@ -3,6 +3,7 @@
 //! **Invariant:** a connection goes back to its pool only when the request was sent whole, the answer was read to its exact end, and not
 //! one byte came behind it.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -25,7 +26,7 @@ use crate::codec::http1::{
 };
 use crate::config::Limits;
 use crate::message::{Body, BodyError, BodyLength, Head, HttpHead, Method, Request, Response, next_conn_id};
-use crate::net::{Address, Conn, Detached};
+use crate::net::{Conn, Detached};
 
 /// An upstream connection that carries one exchange at a time.
 pub struct ClientConn<C> {
@@ -37,6 +38,8 @@ pub struct ClientConn<C> {
     pub(super) limits: Rc<Limits>,
     exchanges: u64,
     opened: Instant,
+    /// The address it is from, once a log has asked for it.
+    local_text: OnceCell<Rc<str>>,
 }
 
 /// A connection on its way to another worker.
@@ -135,6 +138,7 @@ impl<C: Conn> ClientConn<C> {
             known: 0,
             limits,
             exchanges: 0,
+            local_text: OnceCell::new(),
             opened: Instant::now(),
         }
     }
@@ -222,10 +226,11 @@ impl<C> Drop for Lease<C> {
 }
 
 impl<C: Conn> Lease<C> {
-    /// The address that its connection is from.
+    /// The address that its connection is from, as text.
     #[must_use]
-    pub fn local_addr(&self) -> Option<&Address> {
-        self.conn.as_ref().map(|conn| conn.conn.local_addr())
+    pub fn local_text(&self) -> Option<Rc<str>> {
+        let conn = self.conn.as_ref()?;
+        Some(Rc::clone(conn.local_text.get_or_init(|| conn.conn.local_addr().to_string().into())))
     }
 
     /// Takes the connection out for a tunnel. It counts as open until what comes with it is dropped.

@@ -2,14 +2,12 @@
 //!
 //! **Invariant:** in text, what a peer chose is printable ASCII without a quotation mark; in JSON, every line is one valid object.
 
-use std::io::Write;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Facts;
 use super::value::{Value, value};
-use crate::config::Address;
 use crate::config::log_format::{LogFormat, Piece, Variable};
 use crate::message::Exchange;
 use crate::telemetry::local_clock::LocalClock;
@@ -22,6 +20,8 @@ pub(super) struct Line(Vec<Part>);
 enum Part {
     /// As it stands.
     Raw(Box<[u8]>),
+    /// The same: what stands between most values.
+    Byte(u8),
     /// A value in text.
     Text(Variable),
     /// A value within a JSON string.
@@ -49,13 +49,14 @@ impl Line {
                 parts.push(Part::Raw((*b"}").into()));
             }
         }
-        Self(parts)
+        Self(parts.into_iter().map(Part::in_short).collect())
     }
 
     /// Writes the line, without its end.
     pub(super) fn write(&self, out: &mut Vec<u8>, x: &Exchange, facts: &Facts, now: Instant, clock: &mut LocalClock) {
         for part in &self.0 {
             match part {
+                Part::Byte(byte) => out.push(*byte),
                 Part::Raw(text) => out.extend_from_slice(text),
                 Part::Text(variable) => put_text(out, value(variable, x, facts, now), now, clock),
                 Part::InString(variable) => {
@@ -65,6 +66,15 @@ impl Line {
                 }
                 Part::Json(variable) => put_json(out, value(variable, x, facts, now), now, clock),
             }
+        }
+    }
+}
+
+impl Part {
+    fn in_short(self) -> Self {
+        match self {
+            Self::Raw(text) if text.len() == 1 => Self::Byte(text[0]),
+            other => other,
         }
     }
 }
@@ -105,7 +115,6 @@ fn put_plain(out: &mut Vec<u8>, value: Value<'_>, now: Instant, clock: &mut Loca
         Value::Bytes(bytes) => out.extend_from_slice(cut(bytes)),
         Value::Moment(moment) => clock.write(moment, now, out),
         Value::Span(span) => put_span(out, span),
-        Value::Address(address) => put_address(out, address),
         Value::Flags(flags) => {
             for (index, name) in flags.names().enumerate() {
                 if index > 0 {
@@ -124,15 +133,10 @@ fn put_json(out: &mut Vec<u8>, value: Value<'_>, now: Instant, clock: &mut Local
         // Seconds, as in the metrics.
         Value::Span(span) => put_seconds(out, span),
         Value::Bytes(bytes) => put_string(out, cut(bytes)),
-        other => {
+        // Written here: there is nothing to escape.
+        other @ (Value::Moment(_) | Value::Flags(_)) => {
             out.push(b'"');
-            let start = out.len();
             put_plain(out, other, now, clock);
-            // Only a path of a unix socket can need it.
-            if out[start..].iter().any(|b| !is_plain(*b)) {
-                let text = out.split_off(start);
-                put_escaped_json(out, &text);
-            }
             out.push(b'"');
         }
     }
@@ -217,25 +221,32 @@ fn put_fraction(out: &mut Vec<u8>, value: u64, digits: usize) {
 /// As Go prints a duration: `1.5ms`, `2m0.25s`.
 fn put_span(out: &mut Vec<u8>, span: Duration) {
     let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    let (unit, digits, name): (u64, usize, &[u8]) = match nanos {
-        0 => return out.extend_from_slice(b"0s"),
-        1..1_000 => (1, 0, b"ns"),
-        1_000..1_000_000 => (1_000, 3, "µs".as_bytes()),
-        1_000_000..1_000_000_000 => (1_000_000, 6, b"ms"),
-        _ => (1_000_000_000, 9, b"s"),
-    };
-    let mut whole = nanos / unit;
-    if whole >= 60 && digits == 9 {
-        if whole >= 3600 {
-            put_number(out, whole / 3600);
-            out.push(b'h');
-        }
-        put_number(out, whole / 60 % 60);
-        out.push(b'm');
-        whole %= 60;
+    // Each unit as a constant: a division by one that is known only here takes as long as the rest of it.
+    match nanos {
+        0 => out.extend_from_slice(b"0s"),
+        1..1_000 => put_units(out, nanos, 0, 0, b"ns"),
+        1_000..1_000_000 => put_units(out, nanos / 1_000, nanos % 1_000, 3, "µs".as_bytes()),
+        1_000_000..1_000_000_000 => put_units(out, nanos / 1_000_000, nanos % 1_000_000, 6, b"ms"),
+        _ => put_long_span(out, nanos / 1_000_000_000, nanos % 1_000_000_000),
     }
+}
+
+/// One of a second and more.
+fn put_long_span(out: &mut Vec<u8>, seconds: u64, nanos: u64) {
+    if seconds >= 3600 {
+        put_number(out, seconds / 3600);
+        out.push(b'h');
+    }
+    if seconds >= 60 {
+        put_number(out, seconds / 60 % 60);
+        out.push(b'm');
+    }
+    put_units(out, if seconds >= 60 { seconds % 60 } else { seconds }, nanos, 9, b"s");
+}
+
+/// A number with so many digits behind the point, but for the zeros at its end.
+fn put_units(out: &mut Vec<u8>, whole: u64, fraction: u64, digits: usize, unit: &[u8]) {
     put_number(out, whole);
-    let fraction = nanos % unit;
     if fraction > 0 {
         out.push(b'.');
         put_fraction(out, fraction, digits);
@@ -243,25 +254,7 @@ fn put_span(out: &mut Vec<u8>, span: Duration) {
             out.pop();
         }
     }
-    out.extend_from_slice(name);
-}
-
-fn put_address(out: &mut Vec<u8>, address: &Address) {
-    match address {
-        Address::Inet(std::net::SocketAddr::V4(v4)) => {
-            for (index, octet) in v4.ip().octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                put_number(out, u64::from(octet));
-            }
-            out.push(b':');
-            put_number(out, u64::from(v4.port()));
-        }
-        Address::Unix(path) if path.as_os_str().is_empty() => out.push(b'-'),
-        // A vector takes what is written.
-        other => drop(write!(out, "{other}")),
-    }
+    out.extend_from_slice(unit);
 }
 
 const ZEROS: &[u8; 9] = b"000000000";
@@ -311,15 +304,6 @@ mod tests {
                 all
             });
             assert_eq!(read, meant);
-        }
-    }
-
-    #[test]
-    fn addresses_are_printed_as_everywhere() {
-        for text in ["127.0.0.1:80", "[::1]:8080", "255.1.20.3:65535"] {
-            let mut out = Vec::new();
-            put_address(&mut out, &text.parse().unwrap());
-            assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Facts;
-use crate::config::Address;
 use crate::config::log_format::Variable;
 use crate::message::{Exchange, HttpHead, RELAYED, ResponseFlags};
 
@@ -21,7 +20,6 @@ pub(super) enum Value<'x> {
     Bytes(&'x [u8]),
     Moment(Instant),
     Span(Duration),
-    Address(&'x Address),
     Flags(ResponseFlags),
 }
 
@@ -46,11 +44,9 @@ pub(super) fn value<'x>(variable: &Variable, x: &'x Exchange, facts: &'x Facts, 
         Variable::ResponseCode => Value::Number(u64::from(x.status)),
         Variable::ResponseFlags if x.flags.is_empty() => Value::None,
         Variable::ResponseFlags => Value::Flags(x.flags),
-        Variable::UpstreamLocalAddress => {
-            notes.and_then(|n| n.upstream_local.as_ref()).map_or(Value::None, Value::Address)
-        }
-        Variable::DownstreamLocalAddress => Value::Address(&x.downstream.local),
-        Variable::DownstreamRemoteAddress => Value::Address(&x.downstream.peer),
+        Variable::UpstreamLocalAddress => x.upstream_local.as_ref().map(|text| text.as_bytes()).into(),
+        Variable::DownstreamLocalAddress => Some(x.downstream.local_text().as_bytes()).into(),
+        Variable::DownstreamRemoteAddress => Some(x.downstream.peer_text().as_bytes()).into(),
         Variable::UpstreamHost => x.upstream_host.as_ref().map(|h| h.as_bytes()).into(),
         Variable::UpstreamCluster => notes.map(|n| n.cluster.as_bytes()).into(),
         Variable::UpstreamTransportFailureReason => notes.map(|n| n.failure.as_bytes()).into(),
@@ -80,6 +76,7 @@ pub(super) fn value<'x>(variable: &Variable, x: &'x Exchange, facts: &'x Facts, 
 }
 
 impl<'x> From<Option<&'x [u8]>> for Value<'x> {
+    #[inline]
     fn from(bytes: Option<&'x [u8]>) -> Self {
         bytes.filter(|b| !b.is_empty()).map_or(Self::None, Self::Bytes)
     }
