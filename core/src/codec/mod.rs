@@ -7,6 +7,8 @@ pub mod detect;
 pub mod http1;
 pub mod http2;
 pub mod proxy_protocol;
+#[doc(hidden)]
+pub mod selfcheck;
 
 use bytes::BufMut;
 
