@@ -28,6 +28,8 @@ pub(crate) enum Verb {
     Reload(Running),
     /// Have the running gateway finish what runs, and end.
     Stop(Running),
+    /// Look whether this host is ready for the DPDK plane, and say how to make it so.
+    Doctor(Doctor),
     /// Run a small origin server, to have something to send requests to.
     Origin(Origin),
 }
@@ -52,6 +54,14 @@ pub(crate) struct Running {
     /// The configuration file that it runs by.
     #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+/// Arguments of `doctor`.
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// The configuration file whose ports are looked at; without one, the host by itself.
+    #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// Arguments of `check`.

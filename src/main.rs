@@ -8,19 +8,16 @@ mod cli;
 mod plane;
 mod start;
 
-use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use dataplane_kernel::{KernelTransport, Wish};
-use ferrogate_core::control::pid_file;
+use ferrogate_core::config::dataplane::Dataplane;
 use ferrogate_core::control::process::terminated;
 use ferrogate_core::control::review;
 use ferrogate_core::net::Address;
 use ferrogate_core::origin::Origin;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::time::Instant;
 
 use cli::{Cli, Verb};
 
@@ -29,8 +26,9 @@ fn main() -> ExitCode {
         Verb::Start(args) => start::start(&args),
         Verb::Check(args) => exit(review::check(&args.config, args.strict)),
         Verb::Plan(args) => plan(&args),
-        Verb::Reload(args) => tell(&args.config, Wish::Reload),
-        Verb::Stop(args) => tell(&args.config, Wish::Drain),
+        Verb::Reload(args) => told(&dataplane_kernel::tell(&args.config, Wish::Reload)),
+        Verb::Stop(args) => told(&dataplane_kernel::tell(&args.config, Wish::Drain)),
+        Verb::Doctor(args) => doctor(&args),
         Verb::Origin(args) => origin(&args),
     }
 }
@@ -49,23 +47,13 @@ fn plan(args: &cli::Plan) -> ExitCode {
     plan.map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
 }
 
-/// Sends the gateway that runs by this file a signal; waits for its end where that is what it was told.
-fn tell(path: &Path, wish: Wish) -> ExitCode {
-    let running = match pid_file::of_config(path) {
-        Ok(id) => id,
-        Err(e) => return fail(&e),
+fn doctor(args: &cli::Doctor) -> ExitCode {
+    let dataplane = match args.config.as_deref().map(review::Review::of) {
+        None => Dataplane::default(),
+        Some(review::Review { good: Some((config, _)), .. }) => config.dataplane,
+        Some(bad) => return exit(bad.print(false)),
     };
-    if let Err(e) = dataplane_kernel::send(running.id, wish) {
-        return fail(&format!("process {} can't be told: {e}", running.id));
-    }
-    let deadline = Instant::now() + running.graceful_timeout + STOP_SLACK;
-    while wish == Wish::Drain && dataplane_kernel::is_running(running.id) {
-        if Instant::now() > deadline {
-            return fail(&format!("process {} has not ended yet", running.id));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    ExitCode::SUCCESS
+    exit(dataplane_dpdk::ops::doctor::print(&dataplane, &mut std::io::stdout()).unwrap_or(false))
 }
 
 fn origin(args: &cli::Origin) -> ExitCode {
@@ -90,11 +78,13 @@ fn origin(args: &cli::Origin) -> ExitCode {
     })
 }
 
+/// The exit code of a verb that speaks to a running gateway.
+fn told(told: &Result<(), String>) -> ExitCode {
+    told.as_ref().map_or_else(|e| fail(e), |()| ExitCode::SUCCESS)
+}
+
 /// Says why there is no going on.
 fn fail(reason: &str) -> ExitCode {
     eprintln!("ferrogate: {reason}");
     ExitCode::FAILURE
 }
-
-/// How much longer than its `graceful_timeout` a process is given to end.
-const STOP_SLACK: Duration = Duration::from_secs(10);

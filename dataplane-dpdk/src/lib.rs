@@ -20,6 +20,7 @@ mod counters;
 mod device;
 mod error;
 mod frame;
+pub mod ops;
 mod poller;
 #[cfg_attr(not(feature = "dpdk"), path = "port_absent.rs")]
 pub mod port;

@@ -9,6 +9,9 @@ use crate::device::{PortError, PortInfo, PortOptions, PortStats};
 use crate::frame::{Checksum, FrameVec};
 use crate::queue::PacketQueue;
 
+/// Whether this binary has DPDK in it.
+pub const IS_BUILT: bool = false;
+
 /// The packet buffer of a port.
 #[derive(Debug)]
 pub enum Mbuf {}

@@ -44,12 +44,21 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
     parse_cpus(field(&status, "Cpus_allowed_list:").unwrap_or_default())
 }
 
+/// The full address of a PCI device, which may be named without its domain.
+pub(crate) fn pci_address(device: &Device) -> String {
+    let domain = if device.name().matches(':').count() == 1 { "0000:" } else { "" };
+    format!("{domain}{}", device.name())
+}
+
+/// The capabilities that the device's driver needs, where it needs any.
+pub(crate) fn needs_of(device: &Device) -> Option<&'static [Capability]> {
+    NEEDS.iter().find(|n| device.is_vdev(n.driver)).map(|n| n.capabilities)
+}
+
 fn check_device(device: &Device) -> Result<(), StartError> {
     let name = || device.as_str().to_owned();
     if device.is_pci() {
-        let full = if device.name().matches(':').count() == 1 { "0000:" } else { "" };
-        let path = format!("/sys/bus/pci/devices/{full}{}", device.name());
-        if !Path::new(&path).exists() {
+        if !Path::new("/sys/bus/pci/devices").join(pci_address(device)).exists() {
             return Err(StartError::NoDevice { device: name(), errno: libc::ENODEV });
         }
         return Ok(());
@@ -73,11 +82,11 @@ struct Needs {
 }
 
 /// A capability: its number in `linux/capability.h`, and its name.
-type Capability = (u32, &'static str);
+pub(crate) type Capability = (u32, &'static str);
 
 const NET_ADMIN: Capability = (12, "CAP_NET_ADMIN");
 const NET_RAW: Capability = (13, "CAP_NET_RAW");
-const IPC_LOCK: Capability = (14, "CAP_IPC_LOCK");
+pub(crate) const IPC_LOCK: Capability = (14, "CAP_IPC_LOCK");
 const SYS_ADMIN: Capability = (21, "CAP_SYS_ADMIN");
 
 const NEEDS: &[Needs] = &[
@@ -110,7 +119,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Reads a list such as `0-3,8`.
-fn parse_cpus(list: &str) -> Vec<usize> {
+pub(crate) fn parse_cpus(list: &str) -> Vec<usize> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.trim().parse::<usize>().ok()?..=last.trim().parse::<usize>().ok()?)

@@ -22,7 +22,7 @@ pub use conn::KernelConn;
 pub use memory::memory_bytes;
 pub use rlimit::open_files_max;
 pub use run::{Running, available_cores, run};
-pub use signal::{Wish, is_running, send};
+pub use signal::{Wish, tell};
 pub use socket::probe;
 pub use sockets::Sockets;
 pub use transport::{KernelListener, KernelTransport};

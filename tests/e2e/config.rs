@@ -181,3 +181,19 @@ fn plan_lists_exactly_what_a_reload_would_change() {
     let (good, told) = ferrogate(&["plan", "-c", &path("new.yaml")]);
     assert!(!good && told.contains("can't be asked"), "nothing runs at its admin address: {told}");
 }
+
+/// A port that can't be opened here: the doctor says so before anybody tries, and how to mend it.
+#[test]
+fn the_doctor_names_what_keeps_a_port_from_opening() {
+    let folder = TempDir::new();
+    let text = "servers: [{listeners: [{address: \"127.0.0.1:1\", routers: [{direct_response: {status: 200}}]}]}]\n\
+                dataplane: {type: dpdk, dpdk: {ports: [{device: \"net_af_packet0,iface=nosuch\", address: 10.0.0.1/24}]}}\n";
+    let file = folder.write("gateway.yaml", text);
+    let output = Command::new(binary()).arg("doctor").arg("-c").arg(file).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("PROBLEM  port net_af_packet0,iface=nosuch: there is no interface nosuch"), "{said}");
+    assert!(said.contains("ip link show; one of: "), "{said}");
+    let alone = Command::new(binary()).arg("doctor").env_remove("MOSN_CONFIG").output().expect("it runs");
+    assert!(String::from_utf8_lossy(&alone.stdout).contains("cores: "), "{alone:?}");
+}

@@ -22,6 +22,9 @@ use crate::device::{Mac, PortError, PortInfo, PortOptions, PortStats};
 use crate::frame::{BURST, Frame, FrameVec};
 use crate::queue::PacketQueue;
 
+/// Whether this binary has DPDK in it.
+pub const IS_BUILT: bool = true;
+
 const _: () = assert!(BURST == sys::BURST);
 
 /// An open port. It closes when this and all its queues are gone.

@@ -1,0 +1,91 @@
+//! Cards: bound to a driver that DPDK can use, behind an IOMMU, on the node of the cores that poll them.
+//!
+//! **Invariant:** never proposes to unbind a card without saying that its kernel interface goes away.
+
+use super::Findings;
+use super::host::Host;
+use crate::device::Device;
+use crate::preflight::{parse_cpus, pci_address};
+
+pub(super) fn look(host: &Host, device: &Device, found: &mut Findings) {
+    let address = pci_address(device);
+    let (subject, folder) = (format!("port {address}"), folder(&address));
+    if !host.exists(&folder) {
+        return found.problem(&subject, "there is no such card", "lspci -D | grep -i ether");
+    }
+    driver(host, &address, found);
+    node(host, &address, found);
+}
+
+/// The cards of this host, for a file that names no port yet.
+pub(super) fn list(host: &Host, found: &mut Findings) {
+    let cards = host.names(DEVICES).into_iter().filter(|address| {
+        let class = host.text(&format!("{}/class", folder(address)));
+        class.is_some_and(|class| class.starts_with(ETHERNET_CLASS))
+    });
+    for address in cards {
+        let driver = host.link_name(&format!("{}/driver", folder(&address))).unwrap_or_else(|| "no driver".to_owned());
+        let interfaces = host.names(&format!("{}/net", folder(&address))).join(", ");
+        let says = if interfaces.is_empty() { driver } else { format!("{driver}, {interfaces}") };
+        found.hint(
+            &format!("card {address}"),
+            says,
+            format!("dataplane.dpdk.ports: [{{device: \"{address}\", address: ...}}]"),
+        );
+    }
+}
+
+fn driver(host: &Host, address: &str, found: &mut Findings) {
+    let (subject, folder) = (format!("port {address}"), folder(address));
+    let bind = format!("modprobe vfio-pci; dpdk-devbind.py -b vfio-pci {address}");
+    let Some(driver) = host.link_name(&format!("{folder}/driver")) else {
+        return found.problem(&subject, "no driver has it", bind);
+    };
+    let interfaces = host.names(&format!("{folder}/net")).join(", ");
+    match driver.as_str() {
+        "vfio-pci" if host.exists(&format!("{folder}/iommu_group")) => {
+            found.good(&subject, "vfio-pci, behind an IOMMU")
+        }
+        "vfio-pci" => found.warning(
+            &subject,
+            "vfio-pci without an IOMMU: the card can write anywhere in memory",
+            "intel_iommu=on iommu=pt (AMD: iommu=pt) on the kernel's command line",
+        ),
+        "uio_pci_generic" | "igb_uio" => {
+            found.warning(&subject, format!("{driver}: no IOMMU stands between the card and memory"), bind);
+        }
+        // The kernel keeps its interface, and DPDK goes beside it.
+        "mlx4_core" | "mlx5_core" | "mana" => {
+            found.good(&subject, format!("{driver}, shared with the kernel's {interfaces}"))
+        }
+        other => found.problem(
+            &subject,
+            format!("the kernel's driver {other} has it; bound to DPDK, its interface ({interfaces}) goes away"),
+            bind,
+        ),
+    }
+}
+
+fn node(host: &Host, address: &str, found: &mut Findings) {
+    // Below zero: the machine has one node, or does not tell.
+    let Some(node @ 0..) = host.number::<i32>(&format!("{}/numa_node", folder(address))) else { return };
+    let Some(cores) = host.text(&format!("sys/devices/system/node/node{node}/cpulist")) else { return };
+    let allowed = parse_cpus(&host.field("proc/self/status", "Cpus_allowed_list:").unwrap_or_default());
+    if !parse_cpus(&cores).iter().any(|cpu| allowed.contains(cpu)) {
+        let says = format!("it sits on node {node}, and this process may use none of its cores ({cores})");
+        found.warning(
+            &format!("port {address}"),
+            says,
+            format!("AllowedCPUs={cores} in the unit, or taskset -c {cores}"),
+        );
+    }
+}
+
+fn folder(address: &str) -> String {
+    format!("{DEVICES}/{address}")
+}
+
+const DEVICES: &str = "sys/bus/pci/devices";
+
+/// Network controllers, Ethernet.
+const ETHERNET_CLASS: &str = "0x0200";
