@@ -17,7 +17,7 @@ help:
 	@echo 'make run PLANE=dpdk   the same over a DPDK port on a veth pair (root)'
 	@echo 'make test             everything that CI runs'
 	@echo 'make check            formatting and lints only'
-	@echo 'make bench            Ferrogate beside nginx and HAProxy, about 30 minutes (root); make bench QUICK=1 under two'
+	@echo 'make bench            Ferrogate beside nginx and HAProxy, about 32 minutes (root); make bench QUICK=1 under two'
 	@echo 'make profile SCENARIO=h1-keepalive   a flame graph of the gateway under a scenario'
 	@echo 'make microbench       the parts that every request passes, each by itself'
 

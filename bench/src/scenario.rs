@@ -23,8 +23,8 @@ pub struct Scenario {
     pub traffic: Traffic,
     /// The client's side.
     pub front: Front,
-    /// Whether the proxy relays bytes and sees no requests.
-    pub relay: bool,
+    /// What client and proxy speak.
+    pub protocol: Protocol,
     /// Whether the origin speaks TLS.
     pub origin_tls: bool,
     /// Who takes part.
@@ -52,10 +52,24 @@ pub enum Traffic {
     Idle,
 }
 
-/// What the proxy speaks with clients.
+/// What client and proxy speak. Origins speak HTTP/1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, a request at a time on each connection.
+    Http1,
+    /// HTTP/2, so many requests at a time on each connection.
+    Http2 {
+        /// Streams of a connection.
+        streams: u32,
+    },
+    /// The proxy relays bytes and sees no requests.
+    Relay,
+}
+
+/// How the connections of clients are secured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Front {
-    /// HTTP/1.1 in clear.
+    /// Not at all.
     Clear,
     /// TLS 1.3 with an ECDSA P-256 certificate.
     Ecdsa(Resume),
@@ -137,7 +151,7 @@ const PLAIN: Scenario = Scenario {
     requests_per_connection: 0,
     traffic: Traffic::Plain,
     front: Front::Clear,
-    relay: false,
+    protocol: Protocol::Http1,
     origin_tls: false,
     wires: Wires::All,
     fixed_part: 0.6,
@@ -162,6 +176,9 @@ const IDLE: Scenario = Scenario {
     rounds_part: 0.45,
     ..PLAIN
 };
+
+/// As many requests at a time as `goodput` has at its most, on connections as browsers and sidecars have them.
+const H2: Scenario = Scenario { connections: 16, protocol: Protocol::Http2 { streams: 32 }, ..PLAIN };
 
 const ABSENT: Scenario = Scenario { levels: &[], ..PLAIN };
 
@@ -251,12 +268,16 @@ const SCENARIOS: &[Scenario] = &[
         rounds_part: 0.4,
         ..IDLE
     },
-    Scenario { name: "h2-clear", shows: "HTTP/2 in clear", absent: Some("HTTP/2 is not served yet"), ..ABSENT },
-    Scenario { name: "h2-tls", shows: "HTTP/2 over TLS", absent: Some("HTTP/2 is not served yet"), ..ABSENT },
+    Scenario {
+        name: "h2-clear",
+        shows: "HTTP/2 in clear, short requests, 32 at a time on each of 16 connections",
+        ..H2
+    },
+    Scenario { name: "h2-tls", shows: "the same over TLS 1.3", front: Front::Ecdsa(Resume::Always), ..H2 },
     Scenario {
         name: "tcp-proxy",
         shows: "connections that are relayed, short requests and answers on 64 of them: what a turn of bytes costs by itself",
-        relay: true,
+        protocol: Protocol::Relay,
         ..PLAIN
     },
     Scenario {
@@ -264,7 +285,7 @@ const SCENARIOS: &[Scenario] = &[
         shows: "the same with answers of 1 MiB on 16 connections: what a byte costs",
         connections: 16,
         traffic: Traffic::Body(1 << 20),
-        relay: true,
+        protocol: Protocol::Relay,
         ..PLAIN
     },
     Scenario { name: "bolt", shows: "SOFA Bolt calls", absent: Some("the protocol is not served yet"), ..ABSENT },

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ferrogate_bench::backend::{self, Backend, Programs};
-use ferrogate_bench::results::{Level, Results};
+use ferrogate_bench::results::{Cell, Level, Results};
 use ferrogate_bench::run::place::{Place, PlaceOptions};
 use ferrogate_bench::scenario;
 use test_support::process::Process;
@@ -43,8 +43,17 @@ fn every_configuration_passes_its_proxys_check() {
     for (name, backend) in backend::all(&programs) {
         let Ok(backend) = backend else { continue };
         // One of each kind; the others write the same files.
-        for scenario in ["h1-keepalive", "h1-real", "h1-body-1m", "tls-full-rsa2048", "tls-to-origin", "idle-tls-100k"]
-        {
+        for scenario in [
+            "h1-keepalive",
+            "h1-real",
+            "h1-body-1m",
+            "tls-full-rsa2048",
+            "tls-to-origin",
+            "idle-tls-100k",
+            "h2-clear",
+            "h2-tls",
+            "tcp-proxy",
+        ] {
             let scenario = scenario::named(&[scenario.to_owned()]).expect("they exist")[0];
             check(&place, &backend, scenario);
         }
@@ -75,7 +84,7 @@ fn a_small_run_gives_results_and_a_report() {
         "--wire",
         "loopback",
         "--scenario",
-        "h1-keepalive,bolt",
+        "h1-keepalive,h2-clear,h2-tls,bolt",
         "--backend",
         "ferrogate-kernel,nginx",
         "--rounds",
@@ -92,16 +101,18 @@ fn a_small_run_gives_results_and_a_report() {
     assert!(run.status.success(), "{}", said(&run));
 
     let results = Results::read(Path::new(out)).expect("our own format");
-    let cells = |backend: &str, level: Level| {
-        let fits = |c: &&ferrogate_bench::results::Cell| c.backend == backend && c.level == level;
-        results.cells.iter().filter(fits).collect::<Vec<_>>()
-    };
-    for level in [Level::Saturation, Level::Fixed] {
-        let cells = cells("ferrogate-kernel", level);
-        assert_eq!(cells.len(), 2, "{}", said(&run));
-        for cell in cells {
-            assert!(cell.load.requests > 0 && cell.load.errors_total() == 0, "{cell:?}");
-            assert!(cell.usage.cpu_ns > 0 && cell.usage.rss_bytes > 0, "{cell:?}");
+    let has_nginx = !results.absent.iter().any(|a| a.backend == "nginx");
+    for scenario in ["h1-keepalive", "h2-clear", "h2-tls"] {
+        for backend in ["ferrogate-kernel", "nginx"].into_iter().take(if has_nginx { 2 } else { 1 }) {
+            for level in [Level::Saturation, Level::Fixed] {
+                let fits = |c: &&Cell| c.scenario == scenario && c.backend == backend && c.level == level;
+                let cells: Vec<_> = results.cells.iter().filter(fits).collect();
+                assert_eq!(cells.len(), 2, "{scenario} {backend}: {}", said(&run));
+                for cell in cells {
+                    assert!(cell.load.requests > 0 && cell.load.errors_total() == 0, "{cell:?}");
+                    assert!(cell.usage.cpu_ns > 0 && cell.usage.rss_bytes > 0, "{cell:?}");
+                }
+            }
         }
     }
     assert!(results.absent.iter().any(|a| a.scenario == "bolt"));

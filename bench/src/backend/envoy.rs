@@ -13,7 +13,7 @@ pub fn config(site: &Site<'_>) -> String {
     let mut manager = json!({
         "@type": of("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "web",
-        "codec_type": "HTTP1",
+        "codec_type": if site.http2() { "HTTP2" } else { "HTTP1" },
         "generate_request_id": false,
         "route_config": {"virtual_hosts": virtual_hosts(site)},
         "common_http_protocol_options": {"idle_timeout": "3600s"},
@@ -26,7 +26,7 @@ pub fn config(site: &Site<'_>) -> String {
         let typed = json!({"@type": of("envoy.extensions.access_loggers.file.v3.FileAccessLog"), "path": path});
         manager["access_log"] = json!([{"name": "envoy.access_loggers.file", "typed_config": typed}]);
     }
-    let mut chain = if site.relay {
+    let mut chain = if site.relay() {
         let relay = json!({
             "@type": of("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"),
             "stat_prefix": "relay",
@@ -41,7 +41,11 @@ pub fn config(site: &Site<'_>) -> String {
             json!({"certificate_chain": {"filename": pair.certificate}, "private_key": {"filename": pair.key}});
         chain["transport_socket"] = tls(
             "DownstreamTlsContext",
-            json!({"tls_params": tls_13(), "tls_certificates": [certificate]}),
+            json!({
+                "tls_params": tls_13(),
+                "tls_certificates": [certificate],
+                "alpn_protocols": [if site.http2() { "h2" } else { "http/1.1" }],
+            }),
             Value::Null,
         );
     }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use crate::backend::{CLUSTERS, ROUTES, Site, VIRTUAL_HOSTS, cluster_of, host_name, route_prefix};
+use crate::scenario::Protocol;
 use crate::stage::certs::{Pair, SERVER_NAME};
 
 /// One worker.
@@ -56,7 +57,11 @@ fn listener(text: &mut String, site: &Site<'_>, listen: SocketAddr) {
               - {filter}
 {tls}",
         port = listen.port(),
-        filter = if site.relay { RELAY } else { HTTP },
+        filter = match site.protocol {
+            Protocol::Http1 => HTTP,
+            Protocol::Http2 { .. } => HTTP2,
+            Protocol::Relay => RELAY,
+        },
         log = site.access_log.as_ref().map_or_else(String::new, log),
         tls = site.tls.map_or_else(String::new, tls),
     )
@@ -135,6 +140,8 @@ fn dataplane(text: &mut String, site: &Site<'_>) {
 }
 
 const HTTP: &str = "{type: proxy, config: {downstream_protocol: Http1, router_config_name: web}}";
+
+const HTTP2: &str = "{type: proxy, config: {downstream_protocol: Http2, router_config_name: web}}";
 
 const RELAY: &str = "{type: tcp_proxy, config: {cluster: app0}}";
 

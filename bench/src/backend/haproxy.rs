@@ -29,15 +29,20 @@ pub fn config(site: &Site<'_>) -> String {
   timeout server 3600s
 {http}  option splice-auto
 {log}frontend web
-  bind {listen} backlog 65535{tls}
+  bind {listen} backlog 65535{tls}{h2}
   maxconn {conns}
 ",
         conns = site.connections + 512,
-        mode = if site.relay { "tcp" } else { "http" },
-        http = if site.relay { "" } else { HTTP },
+        mode = if site.relay() { "tcp" } else { "http" },
+        http = if site.relay() { "" } else { HTTP },
         // Splicing moves a pipe at a time, 64 KiB by itself; with these a large answer costs it a third.
         buffers = if site.large_bodies { "  tune.bufsize 65536\n  tune.pipesize 1048576\n" } else { "" },
         listen = site.listen,
+        h2 = match (site.http2(), site.tls) {
+            (false, _) => "",
+            (true, None) => " proto h2",
+            (true, Some(_)) => " alpn h2",
+        },
     );
     if site.access_log.is_some() {
         writeln!(text, "  use_backend %[base,map_beg({},app0)]", map_path(site).display()).expect("a string takes it");
@@ -46,7 +51,7 @@ pub fn config(site: &Site<'_>) -> String {
     let origin_tls = site.origin_ca.map_or_else(String::new, |ca| {
         format!(" ssl ca-file {} sni str({SERVER_NAME}) verifyhost {SERVER_NAME} ssl-min-ver TLSv1.3", ca.display())
     });
-    let pool = if site.relay { "" } else { " pool-max-conn -1 pool-purge-delay 3600s" };
+    let pool = if site.relay() { "" } else { " pool-max-conn -1 pool-purge-delay 3600s" };
     for cluster in 0..CLUSTERS {
         writeln!(text, "backend app{cluster}\n  server origin {}{origin_tls}{pool}", site.origin)
             .expect("a string takes it");

@@ -19,7 +19,7 @@ use clap::ValueEnum;
 
 use crate::error::BenchError;
 use crate::machine::version_of;
-use crate::scenario::{Scenario, Wires};
+use crate::scenario::{Protocol, Scenario, Wires};
 use crate::stage::Folder;
 use crate::stage::certs::Pair;
 use crate::stage::network::Lane;
@@ -88,13 +88,25 @@ pub struct Site<'a> {
     pub hugepages: bool,
     /// Connections that have to fit.
     pub connections: u64,
-    /// Whether connections are relayed, not requests.
-    pub relay: bool,
+    /// What clients speak.
+    pub protocol: Protocol,
     /// Whether answers are large: who has buffers of a fixed size gets larger ones.
     pub large_bodies: bool,
 }
 
 impl Site<'_> {
+    /// Whether connections are relayed, not requests.
+    #[must_use]
+    pub fn relay(&self) -> bool {
+        self.protocol == Protocol::Relay
+    }
+
+    /// Whether clients speak HTTP/2.
+    #[must_use]
+    pub fn http2(&self) -> bool {
+        matches!(self.protocol, Protocol::Http2 { .. })
+    }
+
     /// Where clients connect to, in turn: a client on our own stack has 32,768 port numbers for each of them.
     #[must_use]
     pub fn listeners(&self) -> Vec<SocketAddr> {
@@ -190,7 +202,8 @@ impl Backend {
     #[must_use]
     pub fn plays(&self, scenario: &Scenario) -> bool {
         // Debian's nginx relays with a module of its own package.
-        if scenario.relay && self.kind == Kind::Nginx && !Path::new(nginx::STREAM_MODULE).exists() {
+        if scenario.protocol == Protocol::Relay && self.kind == Kind::Nginx && !Path::new(nginx::STREAM_MODULE).exists()
+        {
             return false;
         }
         match scenario.wires {

@@ -10,12 +10,13 @@ use crate::stage::certs::SERVER_NAME;
 /// One processor.
 #[must_use]
 pub fn config(site: &Site<'_>) -> String {
+    let downstream = if site.http2() { "Http2" } else { "Http1" };
     let proxy = json!({
         "type": "proxy",
-        "config": {"downstream_protocol": "Http1", "upstream_protocol": "Http1", "router_config_name": "web"},
+        "config": {"downstream_protocol": downstream, "upstream_protocol": "Http1", "router_config_name": "web"},
     });
     let relay = json!({"type": "tcp_proxy", "config": {"cluster": "app0", "idle_timeout": "1h"}});
-    let mut chain = json!({"filters": [if site.relay { relay } else { proxy }]});
+    let mut chain = json!({"filters": [if site.relay() { relay } else { proxy }]});
     if let Some(pair) = site.tls {
         chain["tls_context"] =
             json!({"status": true, "cert_chain": pair.certificate, "private_key": pair.key, "min_version": "TLSv1_3"});

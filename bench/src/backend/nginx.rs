@@ -10,7 +10,7 @@ use crate::stage::certs::SERVER_NAME;
 /// One process that is master and worker in one; what serves a request is the same code as with a worker of its own.
 #[must_use]
 pub fn config(site: &Site<'_>) -> String {
-    if site.relay {
+    if site.relay() {
         return relay(site);
     }
     let log = site
@@ -104,6 +104,7 @@ fn servers(text: &mut String, site: &Site<'_>) {
         );
         (" ssl", lines)
     });
+    let flag = format!("{flag}{}", if site.http2() { " http2" } else { "" });
     let all = format!("    location / {{ proxy_pass {scheme}://app0; }}\n");
     writeln!(text, "  server {{\n    listen {}{flag} backlog=65535 default_server; {pair}\n{all}  }}", site.listen)
         .expect("a string takes it");

@@ -28,6 +28,9 @@ pub struct LoadArgs {
     /// Requests on one connection before it is closed; 0: no limit, 1: a new connection for each.
     #[arg(long, default_value_t = 0)]
     pub requests_per_connection: u32,
+    /// Requests under way at a time on each connection, with --mode http2.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=MAX_STREAMS))]
+    pub streams: u32,
     /// Path asked for, with --shape plain.
     #[arg(long, default_value = "/")]
     pub path: String,
@@ -96,12 +99,24 @@ pub struct MemifArgs {
 }
 
 impl LoadArgs {
+    /// Which flag asks for what HTTP/2 requests here can't be: all are alike, without a body, on connections that stay.
+    pub(crate) fn unfit_for_http2(&self) -> Option<&'static str> {
+        let flags = [
+            (self.shape != Shape::Plain, "--shape"),
+            (self.body_bytes > 0, "--body-bytes"),
+            (self.requests_per_connection > 0, "--requests-per-connection"),
+            (!self.source.is_empty(), "--source"),
+        ];
+        flags.into_iter().find_map(|(given, name)| given.then_some(name))
+    }
+
     /// Whether each connection that stays open carries a request before the load begins: until the other side has accepted it and answered once, it is
     /// not one of those that the load is to be spread over.
     pub(crate) fn opens_with_a_request(&self) -> bool {
         match self.mode {
             Mode::Idle => !self.path.is_empty(),
             Mode::Http => self.rate.is_some() && self.requests_per_connection != 1,
+            Mode::Http2 => true,
             Mode::Tcp => false,
         }
     }
@@ -141,11 +156,16 @@ pub enum TlsVersion {
 pub enum Mode {
     /// HTTP/1.1 requests.
     Http,
+    /// HTTP/2 requests, --streams of them at a time on each connection; over TLS by ALPN, in the clear by prior knowledge.
+    Http2,
     /// Nothing, after one request each; with --path '' not even that.
     Idle,
     /// --body-bytes (64 by default) which the other side sends back.
     Tcp,
 }
+
+/// As many as a server can be expected to allow, several times over.
+const MAX_STREAMS: i64 = 10_000;
 
 fn positive(text: &str) -> Result<f64, String> {
     let number: Result<f64, _> = text.parse();

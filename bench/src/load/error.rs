@@ -19,6 +19,8 @@ pub enum LoadError {
     NoSuite(String),
     /// The server's name can't be one.
     Name(String),
+    /// The flag has no meaning with `--mode http2`.
+    NotWithHttp2(&'static str),
     /// The address of the DPDK port is none.
     Network(String),
     /// The DPDK plane does not start.
@@ -37,6 +39,7 @@ impl fmt::Display for LoadError {
             Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::NoSuite(name) => write!(f, "no cipher suite {name} with these flags"),
             Self::Name(name) => write!(f, "{name:?} is no server name"),
+            Self::NotWithHttp2(flag) => write!(f, "{flag} can't be had with --mode http2"),
             Self::Network(text) => write!(f, "{text:?} is no IPv4 address with a prefix length"),
             Self::Plane(error) => write!(f, "{error}"),
             Self::Worker => write!(f, "the worker of the DPDK plane ended early"),

@@ -11,6 +11,7 @@ mod record;
 mod requests;
 mod response;
 mod result;
+mod session;
 mod slot;
 mod spare;
 mod tls;
@@ -28,10 +29,16 @@ pub(crate) use tls::certificates;
 /// # Errors
 /// When the load can't begin. What goes wrong afterwards is counted in the result.
 pub fn run(args: &LoadArgs) -> Result<(), LoadError> {
-    if let Some(socket) = &args.memif.memif {
-        return polled::run(args, socket);
+    if args.mode == Mode::Http2
+        && let Some(flag) = args.unfit_for_http2()
+    {
+        return Err(LoadError::NotWithHttp2(flag));
     }
-    say_result(&kernel::run(args)?);
+    match &args.memif.memif {
+        Some(socket) => return polled::run(args, socket),
+        None if args.mode == Mode::Http2 => say_result(&polled::run_over_kernel(args)?),
+        None => say_result(&kernel::run(args)?),
+    }
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use rustls::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::args::{LoadArgs, Resume, TlsVersion};
+use super::args::{LoadArgs, Mode, Resume, TlsVersion};
 use super::error::LoadError;
 
 /// Makes the sessions of a load.
@@ -47,7 +47,7 @@ impl Client {
         };
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
         let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![if args.mode == Mode::Http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         config.resumption = match args.resume {
             Resume::Never => Resumption::disabled(),
             Resume::Always => Resumption::store(Arc::new(Sessions::default())),

@@ -11,7 +11,7 @@ use crate::error::BenchError;
 use crate::results::{Cell, Level, Load, Usage};
 use crate::run::place::{Place, Proxy};
 use crate::run::sample;
-use crate::scenario::{Front, Resume, Scenario, Traffic};
+use crate::scenario::{Front, Protocol, Resume, Scenario, Traffic};
 use crate::stage::Speaker;
 use crate::stage::certs::SERVER_NAME;
 
@@ -106,6 +106,9 @@ fn load_command(place: &Place, scenario: &Scenario, proxy: &Proxy, window: Windo
         Traffic::Idle => {
             command.args(["--mode", "idle"]);
         }
+    }
+    if let Protocol::Http2 { streams } = scenario.protocol {
+        command.args(["--mode", "http2", "--streams", &streams.to_string()]);
     }
     if let Front::Ecdsa(resume) | Front::Rsa(resume) = scenario.front {
         let resume = if resume == Resume::Always { "always" } else { "never" };

@@ -203,7 +203,7 @@ impl Place {
             port: self.device(backend, memif.as_deref()).map(|device| (device, listen)),
             hugepages: self.hugepages.is_some(),
             connections: scenario.connections.max(scenario.overload_connections),
-            relay: scenario.relay,
+            protocol: scenario.protocol,
             large_bodies: matches!(scenario.traffic, Traffic::Body(_)),
         };
         Ok((site, memif))

@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ferrogate_core::net::{Address, Transport};
-use rustls::HandshakeKind;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
@@ -17,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::super::args::{LoadArgs, Mode};
 use super::super::response::{Outcome, Reader};
 use super::super::slot::Fault;
-use super::super::tls::Client;
+use super::open::{Established, OPENING_MAX, REST, open};
 use super::shared::{Shared, Station};
 use super::stream::{Stream, cut_short};
 use crate::wire::clock::{Nanos, seconds};
@@ -58,9 +57,6 @@ struct Link<T: Transport> {
     reader: Reader,
     _counted: Established,
 }
-
-/// Counts as an established connection as long as it lives.
-struct Established(Rc<Shared>);
 
 impl<T: Transport> Task<T> {
     async fn run(mut self, opening: Rc<Semaphore>) {
@@ -132,7 +128,7 @@ impl<T: Transport> Task<T> {
         self.shared.free.borrow_mut().push_back(self.i);
         poll_fn(|cx| {
             station.keep(cx.waker());
-            station.intended.take().map_or(Poll::Pending, Poll::Ready)
+            station.due.borrow_mut().pop_front().map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -171,30 +167,8 @@ impl<T: Transport> Task<T> {
 
     /// Opens a connection, its handshake included.
     async fn connect(&self) -> io::Result<Link<T>> {
-        let shared = &self.shared;
-        let to = Address::Inet(shared.args.to[self.i % shared.args.to.len()]);
-        let limit = Duration::from_nanos(shared.timeout);
-        let opened = timeout(limit, async {
-            let conn = self.transport.connect(&to).await?;
-            let session = shared.tls.as_ref().map(Client::session).transpose().map_err(io::Error::other)?;
-            let mut stream = Stream::new(conn, session);
-            poll_fn(|cx| stream.poll_flush(cx)).await?;
-            while !stream.is_ready() {
-                if poll_fn(|cx| stream.poll_receive(cx, |_| {})).await? == 0 {
-                    return Err(cut_short());
-                }
-            }
-            Ok(stream)
-        });
-        let stream = opened.await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))?;
-        let counts = &mut shared.record.borrow_mut().counts;
-        counts.conns_opened += 1;
-        match stream.handshake() {
-            None => {}
-            Some(HandshakeKind::Resumed) => counts.handshakes_resumed += 1,
-            Some(_) => counts.handshakes_full += 1,
-        }
-        Ok(Link { stream, served: 0, reader: Reader::default(), _counted: Established::new(shared) })
+        let (stream, counted) = open(&self.transport, &self.shared, self.i).await?;
+        Ok(Link { stream, served: 0, reader: Reader::default(), _counted: counted })
     }
 }
 
@@ -225,7 +199,7 @@ impl<T: Transport> Link<T> {
             let mut last = shared.last_head.borrow_mut();
             let Self { stream, reader, .. } = self;
             let Poll::Ready(count) = stream.poll_receive(cx, |bytes| reader.feed(bytes, &mut last))? else {
-                return late(shared, &shared.stations[i]);
+                return shared.stations[i].late(shared.now.get());
             };
             shared.record.borrow_mut().counts.bytes_in += count as u64;
             let outcome = if count == 0 { reader.close() } else { reader.outcome() };
@@ -243,7 +217,7 @@ impl<T: Transport> Link<T> {
         station.keep(cx.waker());
         loop {
             let Poll::Ready(count) = self.stream.poll_receive(cx, |_| {})? else {
-                return late(shared, station);
+                return station.late(shared.now.get());
             };
             if count == 0 {
                 return Poll::Ready(Ok(()));
@@ -252,30 +226,5 @@ impl<T: Transport> Link<T> {
     }
 }
 
-impl Established {
-    fn new(shared: &Rc<Shared>) -> Self {
-        shared.established.set(shared.established.get() + 1);
-        Self(Rc::clone(shared))
-    }
-}
-
-impl Drop for Established {
-    fn drop(&mut self) {
-        self.0.established.set(self.0.established.get() - 1);
-    }
-}
-
-/// Pending, or the error of a request whose time is over.
-fn late<R>(shared: &Shared, station: &Station) -> Poll<io::Result<R>> {
-    match station.deadline.get() {
-        Some(deadline) if deadline <= shared.now.get() => Poll::Ready(Err(ErrorKind::TimedOut.into())),
-        _ => Poll::Pending,
-    }
-}
-
-/// Connections that are being opened at a time.
-const OPENING_MAX: usize = 256;
 /// How long one attempt to reach the server takes at most.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long a connection's task rests after a failure.
-const REST: Duration = Duration::from_millis(10);

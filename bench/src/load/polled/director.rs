@@ -1,11 +1,18 @@
 //! The task that watches the clock of a polled load: phases, the schedule, deadlines.
 //!
-//! **Invariant:** it runs once a turn and does a clock's read and two comparisons when nothing is due.
+//! **Invariant:** on a polled lcore it runs once a turn and does a clock's read and two comparisons when nothing is due; over kernel sockets
+//! it sleeps until something is.
 
 use std::future::poll_fn;
+use std::io;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
@@ -36,6 +43,28 @@ pub(super) async fn run(shared: &Rc<Shared>) -> LoadResult {
     result.await.expect("the director ends with a result")
 }
 
+/// The same over kernel sockets, where who polls takes the time of the origin beside it.
+///
+/// # Errors
+/// When the system has no timer to give.
+pub(super) async fn run_by_timer(shared: &Rc<Shared>) -> io::Result<LoadResult> {
+    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK).map_err(io::Error::from)?;
+    // tokio's own timer has steps of a millisecond: requests would leave in bursts. What it knows as a pipe is read like one.
+    let expired = Receiver::from_owned_fd_unchecked(timer.as_fd().try_clone_to_owned()?)?;
+    let mut swept = 0;
+    loop {
+        let now = shared.clock.now();
+        if shared.turn(now, &mut swept) {
+            return Ok(shared.finish());
+        }
+        let wait = Duration::from_nanos(shared.next_turn(swept).saturating_sub(now).max(1));
+        timer.set(Expiration::OneShot(TimeSpec::from_duration(wait)), TimerSetTimeFlags::empty())?;
+        expired.readable().await?;
+        // How often it has expired does not matter.
+        let _ = expired.try_read(&mut [0; 8]);
+    }
+}
+
 impl Shared {
     /// One look at the clock; true when the window has closed.
     fn turn(&self, now: Nanos, swept: &mut Nanos) -> bool {
@@ -57,6 +86,22 @@ impl Shared {
         false
     }
 
+    /// When the next turn has something to do: a phase's end, a sweep, or a request for which there is room.
+    fn next_turn(&self, swept: Nanos) -> Nanos {
+        let until = self.window.borrow().deadline().min(swept + SWEEP_NANOS);
+        match &*self.pace.borrow() {
+            Some(pace) if !self.free.borrow().is_empty() => until.min(pace.next()),
+            _ => until,
+        }
+    }
+
+    /// There is room again: hands out what had to wait for it.
+    pub(super) fn catch_up(&self, now: Nanos) {
+        if self.pace.borrow().as_ref().is_some_and(|pace| pace.next() <= now) {
+            self.dispatch(now);
+        }
+    }
+
     /// Hands out what is due.
     fn dispatch(&self, now: Nanos) {
         let Some(rate) = self.args.rate else { return };
@@ -70,7 +115,7 @@ impl Shared {
             };
             let Some(intended) = pace.take(now) else { break };
             free.pop_front();
-            self.stations[i].intended.set(Some(intended));
+            self.stations[i].due.borrow_mut().push_back(intended);
             self.stations[i].wake();
         }
     }

@@ -6,6 +6,8 @@
 
 mod client;
 mod director;
+mod multiplexed;
+mod open;
 mod origin;
 mod shared;
 mod stream;
@@ -15,10 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use dataplane_dpdk::{DpdkTransport, NoKernel};
+use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::dataplane::{Dpdk, Idle, IdleMode, Port};
 use ferrogate_core::net::{Address, Transport};
+use tokio::runtime::{Builder, LocalOptions};
 
-use super::args::{LoadArgs, MemifArgs};
+use super::args::{LoadArgs, MemifArgs, Mode};
 use super::error::LoadError;
 use super::result::LoadResult;
 use super::spare::Meter;
@@ -55,13 +59,26 @@ pub(super) fn run(args: &LoadArgs, socket: &Path) -> Result<(), LoadError> {
     running.join().map_err(|_| LoadError::Worker)
 }
 
+/// Runs a load of HTTP/2 over kernel sockets: the same tasks, woken by readiness.
+pub(super) fn run_over_kernel(args: &LoadArgs) -> Result<LoadResult, LoadError> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
+        let shared = Shared::new(args.clone(), Meter::Kernel)?;
+        multiplexed::start(&KernelTransport::new(), &shared);
+        Ok(director::run_by_timer(&shared).await?)
+    })
+}
+
 /// Origin and clients over one transport, until the window has closed.
 async fn load<T: Transport>(transport: T, args: LoadArgs, meter: Meter) -> Result<LoadResult, LoadError> {
     let at = Address::Inet((Ipv4Addr::UNSPECIFIED, args.memif.origin_port).into());
     origin::start(&transport, &at).await?;
     client::probe(&transport, &args).await;
     let shared = Shared::new(args, meter)?;
-    client::start(&transport, &shared);
+    match shared.args.mode {
+        Mode::Http2 => multiplexed::start(&transport, &shared),
+        Mode::Http | Mode::Idle | Mode::Tcp => client::start(&transport, &shared),
+    }
     Ok(director::run(&shared).await)
 }
 
@@ -99,10 +116,8 @@ const FLOWS_BESIDE: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-    use tokio::runtime::{Builder, LocalOptions};
-
     use super::*;
+    use clap::Parser;
 
     #[derive(Parser)]
     struct Line {
@@ -117,7 +132,7 @@ mod tests {
         let args = Line::try_parse_from(line.split_whitespace()).expect("flags that exist").load;
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).expect("a runtime");
-        let transport = dataplane_kernel::KernelTransport::new();
+        let transport = KernelTransport::new();
         runtime.block_on(load(transport, args, Meter::Kernel)).expect("a load that can begin")
     }
 

@@ -4,8 +4,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use super::super::args::LoadArgs;
 use super::super::error::LoadError;
@@ -33,7 +34,7 @@ pub(super) struct Shared {
     pub(super) pace: RefCell<Option<Pace>>,
     pub(super) tls: Option<Client>,
     pub(super) stations: Box<[Station]>,
-    /// Stations of a load with a rate that have no request, longest free first.
+    /// Stations of a load with a rate that can take a request, longest free first; one that can take several stands here as often.
     pub(super) free: RefCell<VecDeque<usize>>,
     /// First connections under way or to come.
     pub(super) unopened: Cell<usize>,
@@ -46,8 +47,8 @@ pub(super) struct Shared {
 /// What others tell a connection's task.
 #[derive(Default)]
 pub(super) struct Station {
-    /// The intended time of a request that waits to be sent.
-    pub(super) intended: Cell<Option<Nanos>>,
+    /// The intended times of requests that wait to be sent.
+    pub(super) due: RefCell<VecDeque<Nanos>>,
     /// When its request is given up.
     pub(super) deadline: Cell<Option<Nanos>>,
     waker: RefCell<Option<Waker>>,
@@ -78,7 +79,7 @@ impl Shared {
     }
 
     /// Counts a fault.
-    pub(super) fn fault(&self, fault: Fault, error: &std::io::Error) {
+    pub(super) fn fault(&self, fault: Fault, error: &io::Error) {
         if self.is_over.get() {
             return;
         }
@@ -88,6 +89,14 @@ impl Shared {
 }
 
 impl Station {
+    /// Pending, or the error of a request whose time is over.
+    pub(super) fn late<R>(&self, now: Nanos) -> Poll<io::Result<R>> {
+        match self.deadline.get() {
+            Some(deadline) if deadline <= now => Poll::Ready(Err(ErrorKind::TimedOut.into())),
+            _ => Poll::Pending,
+        }
+    }
+
     /// Remembers whom to wake. A task's waker stays the same.
     pub(super) fn keep(&self, waker: &Waker) {
         let mut kept = self.waker.borrow_mut();
