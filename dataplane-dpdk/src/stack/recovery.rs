@@ -12,6 +12,11 @@
 //! **Invariant:** new bytes always leave; bytes that were sent before leave again only if they count as lost, or as a probe. A flow without
 //! a hole has no memory of holes.
 
+mod repair;
+mod silence;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use smoltcp::time::Instant;
@@ -52,7 +57,7 @@ pub(super) struct Sender {
     has_sack: bool,
     /// A FIN has left: an acknowledgement can't wait for more.
     has_ended: bool,
-    /// How often losses were seen where there was disorder only: 0 to [`DISORDER_STEPS_MAX`].
+    /// How often losses were seen where there was disorder only; [`repair`] has the bound.
     disorder: u8,
     /// When the last new bytes left.
     last_sent: Instant,
@@ -295,92 +300,6 @@ impl Sender {
         news
     }
 
-    /// What has to count as lost by now. `filled`: a probe was what was missing.
-    fn see_losses(&mut self, is_new: bool, filled: bool, now: Instant) {
-        let segment = u32::from(self.segment_bytes);
-        let (acked, probed) = (self.acked, self.probed);
-        if !self.has_sack && self.next_is_lost(is_new, filled) {
-            self.losses.get_or_insert_with(|| Losses::new(acked)).board.mark_first_lost(acked, segment);
-        }
-        let patience = self.round_trip.disorder(self.disorder.max(1));
-        let late = self.round_trip.shortest() + patience;
-        let Some(losses) = &mut self.losses else { return };
-        if self.disorder == 0 {
-            losses.board.mark_overtaken(segment);
-        }
-        let Some(top) = losses.board.top() else { return };
-        if probed == Some(top) {
-            // Everything else left long before the probe did.
-            losses.board.mark_lost(top);
-        }
-        losses.look_at = losses.board.mark_lost_again(now, late);
-        losses.sure = losses.sure.or(Some((now + patience.into(), top))).filter(|_| losses.board.is_unsure());
-    }
-
-    /// Whether the first segment is lost, of a peer that does not report what arrives behind it (RFC 5681 and 6582).
-    fn next_is_lost(&self, is_new: bool, filled: bool) -> bool {
-        match self.phase {
-            Phase::Open => self.duplicates >= DUPLICATES || (filled && self.in_flight() > 0),
-            Phase::Repair(until) => is_new && is_after(until, self.acked),
-            _ => false,
-        }
-    }
-
-    /// From one phase to the next, by what is lost and acknowledged.
-    fn move_on(&mut self, is_new: bool) {
-        let (acked, sent) = (self.acked, self.sent);
-        if let Phase::Repair(until) | Phase::Resend(until) = self.phase
-            && is_new
-            && !is_after(until, acked)
-        {
-            self.phase = Phase::Open;
-            if let Some(undo) = self.losses.as_mut().and_then(|losses| losses.undo.as_mut()) {
-                undo.until = sent;
-            }
-        }
-        if self.phase == Phase::Open && self.missing() > 0 {
-            self.begin_repair();
-        }
-        let is_past = |undo: &Undo| is_after(acked, undo.until);
-        let is_spent = |l: &Losses| l.board.is_spent(acked) && l.undo.as_ref().is_none_or(is_past);
-        if self.phase == Phase::Open && self.losses.as_ref().is_some_and(|losses| is_spent(losses)) {
-            self.losses = None;
-        }
-    }
-
-    fn begin_repair(&mut self) {
-        self.phase = Phase::Repair(self.sent);
-        (self.timed, self.probed) = (None, None);
-        let on_the_way = self.on_the_way();
-        let Some(losses) = &mut self.losses else { return };
-        (losses.arrived, losses.left, losses.window) = (0, 0, on_the_way);
-        if let Some(congestion) = &mut self.congestion {
-            losses.undo = Some(Undo { congestion: *congestion, again: 0, until: self.sent });
-            losses.begun_with = congestion.bytes();
-            congestion.on_loss();
-        }
-    }
-
-    /// The window of a repair: it comes down to what the congestion window has become as fast as segments arrive (RFC 6937).
-    fn pace(&mut self, arrived: u32, is_new: bool, was_on_the_way: usize) {
-        let (Phase::Repair(_), Some(congestion)) = (self.phase, &self.congestion) else { return };
-        let (target, segment) = (congestion.bytes(), usize::from(self.segment_bytes));
-        let arrived = bytes_of(arrived).max(if self.has_sack || is_new { 0 } else { segment });
-        let on_the_way = self.on_the_way();
-        let Some(losses) = &mut self.losses else { return };
-        losses.arrived += arrived;
-        let may_leave = if on_the_way > target {
-            (losses.arrived * target).div_ceil(losses.begun_with.max(1)).saturating_sub(losses.left)
-        } else {
-            let is_better = is_new && on_the_way <= was_on_the_way;
-            let owed = losses.arrived.saturating_sub(losses.left).max(arrived) + if is_better { segment } else { 0 };
-            owed.min(target - on_the_way)
-        };
-        // What begins a repair leaves in any case, and so does the next hole of a peer that tells of one at a time.
-        let at_least = if losses.left == 0 || (is_new && !self.has_sack) { segment } else { 0 };
-        losses.window = on_the_way + may_leave.max(at_least);
-    }
-
     fn grow(&mut self, arrived: u32, in_flight: u32, round_trip: Option<Duration>, now: Instant) {
         if matches!(self.phase, Phase::Repair(_)) {
             return;
@@ -396,37 +315,6 @@ impl Sender {
         };
         if let Some(congestion) = &mut self.congestion {
             congestion.on_ack(&acked);
-        }
-    }
-
-    /// A probe that filled a hole counts as a loss, once it is clear that no second copy arrived (RFC 8985, 7.4). Answers whether it may have.
-    fn judge_probe(&mut self, acked: u32, was_needless: bool) -> bool {
-        let Some(probed) = self.probed.filter(|&probed| !is_after(probed, acked)) else { return false };
-        if was_needless {
-            self.probed = None;
-            return false;
-        }
-        if is_after(acked, probed) {
-            self.probed = None;
-            if self.phase == Phase::Open
-                && let Some(congestion) = &mut self.congestion
-            {
-                congestion.on_loss();
-            }
-        }
-        true
-    }
-
-    /// A segment arrived twice. When all that was sent again did, nothing was lost: the path has changed the order.
-    fn on_duplicate(&mut self) {
-        let Some(losses) = &mut self.losses else { return };
-        let Some(undo) = &mut losses.undo else { return };
-        undo.again = undo.again.saturating_sub(1);
-        if undo.again == 0 && !matches!(self.phase, Phase::Resend(_)) {
-            self.congestion = Some(undo.congestion);
-            losses.undo = None;
-            self.phase = Phase::Open;
-            self.disorder = (self.disorder + 1).min(DISORDER_STEPS_MAX);
         }
     }
 
@@ -461,68 +349,6 @@ impl Sender {
         self.losses.as_ref().map_or(0, |losses| losses.board.missing(self.acked))
     }
 
-    /// When there is something to be done if nothing is heard. None: nothing is on its way.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let losses = self.losses.as_deref();
-        let sure_at = losses.and_then(|losses| losses.sure).map(|(at, _)| at);
-        [sure_at, losses.and_then(|losses| losses.look_at), self.answer_at].into_iter().flatten().min()
-    }
-
-    /// Does what is due.
-    pub(super) fn on_time(&mut self, now: Instant) {
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let late = self.round_trip.shortest() + self.round_trip.disorder(self.disorder.max(1));
-        if let Some(losses) = &mut self.losses
-            && is_due(losses.sure.map(|(at, _)| at).into_iter().chain(losses.look_at).min())
-        {
-            if let Some((_, to)) = losses.sure.take_if(|(at, _)| *at <= now) {
-                losses.board.mark_lost(to);
-            }
-            losses.look_at = losses.board.mark_lost_again(now, late);
-            let was_on_the_way = self.on_the_way();
-            self.move_on(false);
-            self.pace(0, false, was_on_the_way);
-        }
-        if is_due(self.answer_at) {
-            self.on_silence(now);
-        }
-    }
-
-    /// Nothing was heard for too long.
-    fn on_silence(&mut self, now: Instant) {
-        let (acked, sent) = (self.acked, self.sent);
-        if acked == sent {
-            // Nobody will tell of a segment that arrived twice any more.
-            (self.losses, self.answer_at) = (None, None);
-            return;
-        }
-        if self.tries >= PROBES_MAX || !self.round_trip.is_known() {
-            self.on_timeout();
-        } else if let (Phase::Repair(_) | Phase::Resend(_), Some(losses)) = (self.phase, &mut self.losses) {
-            losses.board.mark_first_lost(acked, u32::from(self.segment_bytes));
-            losses.window = losses.window.max(bytes_of(sent.wrapping_sub(acked)));
-        } else {
-            self.is_probing = true;
-        }
-        self.tries = self.tries.saturating_add(1);
-        self.await_answer(now);
-    }
-
-    /// RFC 5681, 3.1: everything is lost.
-    fn on_timeout(&mut self) {
-        let forget = self.tries > PROBES_MAX;
-        let (acked, sent) = (self.acked, self.sent);
-        self.losses.get_or_insert_with(|| Losses::new(acked)).board.mark_all_lost(sent, forget);
-        (self.is_probing, self.probed, self.timed, self.duplicates) = (false, None, None, 0);
-        self.tries = self.tries.max(PROBES_MAX);
-        if let Some(congestion) = &mut self.congestion
-            && !matches!(self.phase, Phase::Resend(_))
-        {
-            congestion.on_timeout();
-        }
-        self.phase = Phase::Resend(sent);
-    }
-
     /// What a bare acknowledgement of the peer says that it has sent already: its number and its window.
     pub(super) fn last_heard(&self) -> (u32, u16) {
         (self.acked, self.peer_window)
@@ -535,32 +361,6 @@ impl Sender {
 
     fn in_flight(&self) -> u32 {
         self.sent.wrapping_sub(self.acked)
-    }
-
-    /// New bytes after a silence.
-    fn wake_up(&mut self, now: Instant) {
-        let timeout = self.round_trip.timeout(0);
-        if let Some(congestion) = &mut self.congestion
-            && self.last_sent != Instant::ZERO
-            && Duration::from(now - self.last_sent) > timeout
-        {
-            congestion.on_idle();
-        }
-    }
-
-    /// Sets the time at which silence has lasted too long.
-    fn await_answer(&mut self, now: Instant) {
-        if self.phase == Phase::Opening || (self.in_flight() == 0 && self.losses.is_none()) {
-            self.answer_at = None;
-            return;
-        }
-        let wait = if self.tries < PROBES_MAX && self.round_trip.is_known() {
-            let alone = !self.has_ended && self.in_flight() <= u32::from(self.segment_bytes);
-            self.round_trip.probe(self.tries, alone)
-        } else {
-            self.round_trip.timeout(self.tries.saturating_sub(PROBES_MAX))
-        };
-        self.answer_at = Some(now + wait.into());
     }
 }
 
@@ -580,286 +380,6 @@ fn bytes_of(bytes: u32) -> usize {
     usize::try_from(bytes).expect("a 64-bit machine")
 }
 
-/// Duplicate acknowledgements that mean a loss (RFC 5681, 3.2).
-const DUPLICATES: u16 = 3;
 /// What a peer takes that does not say (RFC 9293, 3.7.1), and the least that smoltcp believes.
 const SEGMENT_BYTES_DEFAULT: u16 = 536;
 const SEGMENT_BYTES_MIN: u16 = 48;
-/// Tail probes in a row; then the timeout has its turn.
-const PROBES_MAX: u8 = 2;
-/// After so many mistakes a whole round trip of disorder is waited for.
-const DISORDER_STEPS_MAX: u8 = 4;
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-    use crate::device::Mac;
-    use crate::stack::flow_table::FlowKey;
-
-    const SIZE: u32 = 1000;
-    const NONE: [u32; 0] = [];
-
-    fn ms(ms: i64) -> Instant {
-        Instant::from_millis(1000 + ms)
-    }
-
-    /// A sender with a peer that has SACK or not, that has measured 20 ms, and has sent `segments` segments from 1000 on at `ms(0)`.
-    fn sender(has_sack: bool, segments: u32) -> Sender {
-        let mut sender = Sender::new(1000, true);
-        sender.note_options(&Options { sack_permitted: has_sack, segment_bytes_max: Some(1460), ..Options::default() });
-        assert!(sender.admit(&segment_of(0), ms(-20)));
-        hear(&mut sender, 1, &[], 0);
-        (1..=segments).for_each(|n| assert!(sender.admit(&segment_of(n), ms(0))));
-        sender
-    }
-
-    fn segment_of(n: u32) -> Emitted {
-        Emitted { start: n * SIZE, end: (n + 1) * SIZE, acked: 0, window: 0, is_last: false }
-    }
-
-    /// The peer has everything before segment `n`.
-    fn ack(n: u32) -> Segment {
-        let ip = Ipv4Addr::LOCALHOST;
-        let key = FlowKey { peer: ip, local: ip, peer_port: 1, local_port: 2 };
-        let (syn, ack, rst, has_options) = (false, true, false, true);
-        Segment {
-            key,
-            from: Mac([0; 6]),
-            syn,
-            ack,
-            rst,
-            seq: 7,
-            acked: n * SIZE,
-            end: 7,
-            window: 100,
-            has_options,
-            ip: 0..0,
-        }
-    }
-
-    /// The peer has everything before segment `n`, and the segments of `sack`.
-    fn hear(sender: &mut Sender, n: u32, sack: &[(u32, u32)], at: i64) {
-        let mut options = Options::default();
-        for (block, (start, end)) in options.sack.iter_mut().zip(sack) {
-            *block = Some((start * SIZE, end * SIZE));
-        }
-        sender.on_segment(&ack(n), &options, true, ms(at));
-    }
-
-    /// The segments that leave again when smoltcp goes over all of them.
-    fn go_over(sender: &mut Sender, at: i64) -> Vec<u32> {
-        let Span { start, end } = sender.outstanding();
-        let again =
-            (start / SIZE..end / SIZE).filter(|&n| sender.wants_again() && sender.admit(&segment_of(n), ms(at)));
-        again.collect()
-    }
-
-    fn window(sender: &Sender) -> usize {
-        sender.congestion.as_ref().unwrap().bytes() / 1000
-    }
-
-    #[test]
-    fn several_holes_of_one_window_are_filled_in_one_round_trip() {
-        let mut sender = sender(true, 10);
-        hear(&mut sender, 1, &[(2, 3)], 20);
-        hear(&mut sender, 1, &[(2, 4)], 20);
-        assert_eq!((go_over(&mut sender, 20), sender.phase), (vec![], Phase::Open), "two segments may have overtaken");
-        hear(&mut sender, 1, &[(2, 5)], 20);
-        assert_eq!((sender.phase, window(&sender)), (Phase::Repair(11 * SIZE), 7));
-        assert_eq!((go_over(&mut sender, 20), go_over(&mut sender, 20)), (vec![1], vec![]), "once");
-        hear(&mut sender, 1, &[(6, 8), (2, 5)], 21);
-        hear(&mut sender, 1, &[(6, 9), (2, 5)], 21);
-        assert_eq!(go_over(&mut sender, 21), [5]);
-        assert_eq!(window(&sender), 7, "two holes of one window are one loss");
-        hear(&mut sender, 5, &[(6, 11)], 40);
-        assert_eq!(go_over(&mut sender, 40), NONE);
-        hear(&mut sender, 11, &[], 41);
-        assert_eq!((sender.phase, window(&sender)), (Phase::Open, 7));
-    }
-
-    #[test]
-    fn one_segment_behind_a_hole_is_enough_after_a_quarter_of_a_round_trip() {
-        let mut sender = sender(true, 3);
-        hear(&mut sender, 2, &[(3, 4)], 20);
-        assert_eq!(sender.deadline(), Some(ms(25)));
-        sender.on_time(ms(24));
-        assert_eq!(go_over(&mut sender, 24), NONE);
-        sender.on_time(ms(25));
-        assert_eq!((go_over(&mut sender, 25), window(&sender)), (vec![2], 7));
-    }
-
-    #[test]
-    fn what_was_lost_twice_is_seen_by_what_left_later() {
-        let mut sender = sender(true, 10);
-        hear(&mut sender, 1, &[(2, 11)], 20);
-        assert_eq!(go_over(&mut sender, 20), [1]);
-        (11..13).for_each(|n| assert!(sender.admit(&segment_of(n), ms(21))));
-        hear(&mut sender, 1, &[(2, 12)], 41);
-        assert_eq!(go_over(&mut sender, 41), NONE, "it may be on its way");
-        assert_eq!(sender.deadline(), Some(ms(45)));
-        sender.on_time(ms(45));
-        assert_eq!((go_over(&mut sender, 45), window(&sender)), (vec![1], 7));
-    }
-
-    #[test]
-    fn the_window_comes_down_as_segments_arrive() {
-        let mut sender = sender(true, 10);
-        hear(&mut sender, 1, &[(2, 5)], 20);
-        assert_eq!(go_over(&mut sender, 20), [1]);
-        assert_eq!(sender.room(10_000), 0);
-        let mut left = 0;
-        for arrived in 6..=11 {
-            hear(&mut sender, 1, &[(2, arrived)], 21);
-            if sender.room(10_000 + left * 1000) >= 1000 {
-                left += 1;
-                assert!(sender.admit(&segment_of(10 + u32::try_from(left).unwrap()), ms(21)));
-            }
-        }
-        assert!((4..=6).contains(&left), "about seven of ten, one of them again, not {left}");
-    }
-
-    #[test]
-    fn without_sack_three_duplicates_are_a_loss_and_a_partial_acknowledgement_is_the_next() {
-        let mut sender = sender(false, 10);
-        hear(&mut sender, 1, &[], 20);
-        hear(&mut sender, 1, &[], 20);
-        assert_eq!(go_over(&mut sender, 20), NONE);
-        hear(&mut sender, 1, &[], 20);
-        assert_eq!((go_over(&mut sender, 20), sender.phase, window(&sender)), (vec![1], Phase::Repair(11 * SIZE), 7));
-        hear(&mut sender, 5, &[], 40);
-        assert_eq!((go_over(&mut sender, 40), window(&sender)), (vec![5], 7));
-        hear(&mut sender, 11, &[], 60);
-        assert_eq!((sender.phase, go_over(&mut sender, 60)), (Phase::Open, vec![]));
-    }
-
-    #[test]
-    fn silence_is_probed_twice_and_then_everything_is_lost() {
-        let mut sender = sender(true, 5);
-        let first = sender.deadline().unwrap();
-        assert!((ms(30)..ms(70)).contains(&first), "{first}");
-        sender.on_time(first - smoltcp::time::Duration::from_millis(1));
-        assert!(!sender.wants_again());
-        sender.on_time(first);
-        assert_eq!(go_over(&mut sender, first.total_millis() - 1000), [5], "the last one tells most");
-        let second = sender.deadline().unwrap();
-        assert!(second - first > first - ms(0), "later each time");
-        sender.on_time(second);
-        assert_eq!(go_over(&mut sender, second.total_millis() - 1000), [5]);
-        let timeout = sender.deadline().unwrap();
-        assert!(timeout - second >= smoltcp::time::Duration::from_millis(220) && window(&sender) == 10);
-        sender.on_time(timeout);
-        let at = timeout.total_millis() - 1000;
-        assert_eq!((go_over(&mut sender, at), sender.phase, window(&sender)), (vec![1, 2], Phase::Resend(6 * SIZE), 2));
-        hear(&mut sender, 3, &[], at + 20);
-        assert_eq!(go_over(&mut sender, at + 20), [3, 4, 5]);
-        hear(&mut sender, 6, &[], at + 40);
-        assert_eq!((sender.phase, sender.room(0) >= 3000), (Phase::Open, true));
-    }
-
-    #[test]
-    fn a_lone_segment_gives_the_peer_time_to_delay_its_acknowledgement_but_not_the_last() {
-        for (is_last, expected) in [(false, ms(82)), (true, ms(42))] {
-            let mut sender = sender(true, 0);
-            assert!(sender.admit(&Emitted { is_last, ..segment_of(1) }, ms(0)));
-            assert_eq!(sender.deadline(), Some(expected));
-        }
-    }
-
-    #[test]
-    fn a_probe_shows_the_holes_before_it() {
-        let mut sender = sender(true, 5);
-        let at = sender.deadline().unwrap();
-        sender.on_time(at);
-        assert_eq!(go_over(&mut sender, 50), [5]);
-        hear(&mut sender, 2, &[(5, 6)], 70);
-        assert_eq!((go_over(&mut sender, 70), window(&sender)), (vec![2, 3, 4], 7));
-    }
-
-    #[test]
-    fn a_probe_that_was_the_repair_counts_as_a_loss_and_a_needless_one_does_not() {
-        for second_copy in [false, true] {
-            let mut sender = sender(true, 5);
-            let at = sender.deadline().unwrap();
-            sender.on_time(at);
-            assert_eq!(go_over(&mut sender, 50), [5]);
-            hear(&mut sender, 6, &[], 70);
-            let before = window(&sender);
-            if second_copy {
-                hear(&mut sender, 6, &[(5, 6)], 71);
-            }
-            assert!(sender.admit(&segment_of(6), ms(72)));
-            hear(&mut sender, 7, &[], 92);
-            assert_eq!(window(&sender) >= before, second_copy, "{before} {}", window(&sender));
-        }
-    }
-
-    #[test]
-    fn disorder_that_was_taken_for_a_loss_is_forgiven_and_remembered() {
-        let mut sender = sender(true, 10);
-        hear(&mut sender, 1, &[(2, 5)], 20);
-        assert_eq!((go_over(&mut sender, 20), window(&sender)), (vec![1], 7));
-        hear(&mut sender, 5, &[], 21);
-        hear(&mut sender, 6, &[(1, 2)], 40);
-        assert_eq!((sender.phase, window(&sender) >= 10), (Phase::Open, true));
-        hear(&mut sender, 6, &[(7, 10)], 41);
-        assert_eq!(go_over(&mut sender, 41), NONE, "this time it is waited for");
-        sender.on_time(ms(46));
-        assert_eq!(go_over(&mut sender, 46), [6]);
-    }
-
-    #[test]
-    fn what_a_peer_may_not_say_changes_nothing() {
-        let mut sender = sender(true, 5);
-        let other = |change: fn(&mut Segment)| {
-            let mut segment = ack(1);
-            change(&mut segment);
-            segment
-        };
-        let with =
-            |blocks: [(u32, u32); 2]| Options { sack: [Some(blocks[0]), Some(blocks[1]), None], ..Options::default() };
-        let cases: [(Segment, Options); 5] = [
-            (ack(50), Options::default()),
-            (ack(0), with([(2000, 6000), (2000, 6000)])),
-            (ack(1), with([(9000, 12_000), (5000, 2000)])),
-            (other(|s| s.rst = true), with([(2000, 6000), (2000, 6000)])),
-            (other(|s| s.ack = false), with([(2000, 6000), (2000, 6000)])),
-        ];
-        for (segment, options) in cases {
-            sender.on_segment(&segment, &options, false, ms(20));
-            assert!(
-                sender.losses.is_none() && sender.acked == SIZE && go_over(&mut sender, 20).is_empty(),
-                "{segment:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn without_congestion_control_there_is_room_and_losses_are_repaired_all_the_same() {
-        let mut sender = Sender { congestion: None, ..sender(true, 10) };
-        assert_eq!(sender.room(1 << 20), usize::MAX);
-        hear(&mut sender, 1, &[(3, 4), (5, 6), (7, 11)], 20);
-        assert_eq!(go_over(&mut sender, 20), [1, 2, 4, 6]);
-    }
-
-    #[test]
-    fn a_flow_that_is_done_remembers_no_hole() {
-        let mut sender = sender(true, 10);
-        hear(&mut sender, 1, &[(2, 11)], 20);
-        assert_eq!(go_over(&mut sender, 20), [1]);
-        hear(&mut sender, 11, &[], 40);
-        sender.on_time(sender.deadline().unwrap());
-        assert!(sender.losses.is_none() && sender.deadline().is_none());
-        assert!(size_of::<Sender>() <= 232, "{}", size_of::<Sender>());
-    }
-
-    #[test]
-    fn the_segments_are_as_long_as_the_peer_takes_them() {
-        for (theirs, expected) in [(Some(536), 536), (Some(9000), 1000), (None, 536), (Some(0), 536), (Some(1), 48)] {
-            let mut sender = Sender::new(1000, true);
-            sender.note_options(&Options { segment_bytes_max: theirs, ..Options::default() });
-            assert_eq!((sender.segment_bytes, sender.room(0)), (expected, 10 * usize::from(expected)));
-        }
-    }
-}
