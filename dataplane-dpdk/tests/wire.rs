@@ -3,7 +3,8 @@
 mod common;
 
 use std::io::ErrorKind;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use common::*;
@@ -12,7 +13,7 @@ use dataplane_dpdk::queue::wire::{self, WireOptions, WireQueue};
 use dataplane_dpdk::{DropReason, Frame, FrameVec, StackConfig};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 const HERE: &str = "10.0.0.1:80";
 
@@ -243,6 +244,71 @@ impl PacketQueue for Stutter {
 
     fn poll_rx(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.poll_rx(cx)
+    }
+}
+
+#[test]
+fn a_core_that_is_busy_elsewhere_now_and_then_does_not_end_slow_start() {
+    let took = |stalls| {
+        simulate(async move {
+            let latency = Duration::from_millis(10);
+            let (left, right) = wire::pair(21, &WireOptions { latency, ..WireOptions::default() });
+            let wide = |n| StackConfig { rx_ring_bytes: 2 << 20, tx_ring_bytes: 2 << 20, ..config(n) };
+            let (a, b) = (host(Busy::new(left, stalls), wide(1)), host(right, wide(2)));
+            let mut listener = a.transport.listen(&address(HERE), &ListenOptions::default()).await.unwrap();
+            let data = noise(1 << 20, 21);
+            let sent = data.clone();
+            let start = Instant::now();
+            spawn_local(async move { write_all(&mut listener.accept().await.unwrap(), &sent).await });
+            let mut conn = b.transport.connect(&address(HERE)).await.unwrap();
+            assert!(read_all(&mut conn).await.unwrap() == data);
+            start.elapsed()
+        })
+    };
+    let (free, busy) = (took(None), took(Some(6)));
+    assert!(busy < free + free / 4, "{busy:?} instead of {free:?}");
+}
+
+/// The port of a core that is taken away for five milliseconds after so many bursts.
+struct Busy {
+    wire: WireQueue,
+    every: Option<u32>,
+    bursts: u32,
+    away: Pin<Box<Sleep>>,
+}
+
+impl Busy {
+    fn new(wire: WireQueue, every: Option<u32>) -> Self {
+        Self { wire, every, bursts: 0, away: Box::pin(sleep(Duration::ZERO)) }
+    }
+}
+
+impl PacketQueue for Busy {
+    fn rx_burst(&mut self, into: &mut FrameVec) {
+        if self.away.deadline() > Instant::now() {
+            return;
+        }
+        self.wire.rx_burst(into);
+        self.bursts += u32::from(!into.is_empty());
+        if self.every.is_some_and(|every| self.bursts >= every) {
+            self.bursts = 0;
+            self.away.as_mut().reset(Instant::now() + Duration::from_millis(5));
+        }
+    }
+
+    fn tx_burst(&mut self, from: &mut FrameVec) {
+        self.wire.tx_burst(from);
+    }
+
+    fn alloc_burst(&mut self, into: &mut FrameVec) {
+        self.wire.alloc_burst(into);
+    }
+
+    fn poll_rx(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.away.deadline() > Instant::now() {
+            ready!(self.away.as_mut().poll(cx));
+        }
+        self.wire.poll_rx(cx)
     }
 }
 

@@ -13,6 +13,7 @@
 mod arena;
 mod arp;
 mod congestion;
+mod departures;
 mod egress;
 mod flow;
 mod flow_clock;

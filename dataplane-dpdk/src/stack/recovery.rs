@@ -22,6 +22,7 @@ use std::time::Duration;
 use smoltcp::time::Instant;
 
 use super::congestion::{Acked, Congestion};
+use super::departures::Departures;
 use super::nic::Emitted;
 use super::packet::{Options, Segment};
 use super::round_trip::RoundTrip;
@@ -43,8 +44,9 @@ pub(super) struct Sender {
     phase: Phase,
     losses: Option<Box<Losses>>,
     round_trip: RoundTrip,
-    /// The segment that is timed: its end, and when it left.
-    timed: Option<(u32, Instant)>,
+    departures: Departures,
+    /// An acknowledgement beyond this is of another round trip than the one that was counted last.
+    counted_to: u32,
     /// When silence has lasted too long.
     answer_at: Option<Instant>,
     /// Probes and timeouts since the last sign of progress.
@@ -117,7 +119,8 @@ impl Sender {
             phase: Phase::Fresh,
             losses: None,
             round_trip: RoundTrip::default(),
-            timed: None,
+            departures: Departures::new(),
+            counted_to: 0,
             answer_at: None,
             tries: 0,
             is_probing: false,
@@ -147,12 +150,12 @@ impl Sender {
         }
         if self.phase == Phase::Opening || self.in_flight() == 0 {
             // A SYN, or a byte that keeps alive. Karn: what was sent twice measures nothing.
-            self.timed = None;
+            self.departures.forget();
             return true;
         }
         let again = self.admit_again(emitted, now);
         if again {
-            self.timed = None;
+            self.departures.forget();
             self.await_answer(now);
         }
         again
@@ -165,8 +168,8 @@ impl Sender {
         if let Some(losses) = &mut self.losses {
             losses.left += bytes_of(emitted.end.wrapping_sub(self.sent));
         }
+        self.departures.note(Span { start: self.sent, end: emitted.end }, now);
         (self.sent, self.last_sent, self.has_ended) = (emitted.end, now, emitted.is_last);
-        self.timed.get_or_insert((emitted.end, now));
         self.await_answer(now);
     }
 
@@ -222,7 +225,8 @@ impl Sender {
         }
         let (acked, sent) = (self.acked, self.sent);
         self.losses.get_or_insert_with(|| Losses::new(acked)).board.mark_all_lost(sent, false);
-        (self.is_probing, self.probed, self.timed, self.phase) = (false, None, None, Phase::Resend(sent));
+        (self.is_probing, self.probed, self.phase) = (false, None, Phase::Resend(sent));
+        self.departures.forget();
         self.await_answer(now);
     }
 
@@ -269,10 +273,9 @@ impl Sender {
     /// New bytes are acknowledged. Answers how many were not known to have arrived, and the round trip that it measures.
     fn advance(&mut self, up_to: u32, now: Instant) -> (u32, Option<Duration>) {
         let bytes = up_to.wrapping_sub(self.acked);
-        let measured = self.timed.filter(|(end, _)| !is_after(*end, up_to)).map(|(_, at)| (now - at).into());
+        let measured = self.departures.measure(up_to, now);
         if let Some(round_trip) = measured {
-            self.round_trip.measure(round_trip);
-            self.timed = None;
+            self.note_round_trip(up_to, round_trip);
         }
         if self.phase == Phase::Opening {
             self.phase = Phase::Open;
@@ -285,6 +288,16 @@ impl Sender {
         let shortest = self.round_trip.shortest();
         let arrived = self.losses.as_mut().map(|losses| losses.board.advance(up_to, bytes, now, shortest));
         (arrived.unwrap_or(bytes), measured)
+    }
+
+    /// All of them count for the shortest, and one of each round trip for the average and the variation (RFC 6298, 4).
+    fn note_round_trip(&mut self, up_to: u32, round_trip: Duration) {
+        if is_after(up_to, self.counted_to) || !self.round_trip.is_known() {
+            self.counted_to = self.sent;
+            self.round_trip.measure(round_trip);
+        } else {
+            self.round_trip.note(round_trip);
+        }
     }
 
     /// What the peer says has arrived behind a hole. Answers how many bytes of it are news.

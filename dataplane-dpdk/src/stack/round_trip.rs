@@ -22,6 +22,11 @@ impl RoundTrip {
                 self.smoothed = (self.smoothed * 7 + round_trip) / 8;
             }
         }
+        self.note(round_trip);
+    }
+
+    /// One that counts for the shortest only.
+    pub(super) fn note(&mut self, round_trip: Duration) {
         self.shortest = Some(self.shortest.map_or(round_trip, |s| s.min(round_trip)));
     }
 

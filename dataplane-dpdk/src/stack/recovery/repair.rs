@@ -62,7 +62,8 @@ impl Sender {
 
     fn begin_repair(&mut self) {
         self.phase = Phase::Repair(self.sent);
-        (self.timed, self.probed) = (None, None);
+        self.departures.forget();
+        self.probed = None;
         let on_the_way = self.on_the_way();
         let Some(losses) = &mut self.losses else { return };
         (losses.arrived, losses.left, losses.window) = (0, 0, on_the_way);

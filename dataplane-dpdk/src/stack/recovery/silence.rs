@@ -61,7 +61,8 @@ impl Sender {
         let forget = self.tries > PROBES_MAX;
         let (acked, sent) = (self.acked, self.sent);
         self.losses.get_or_insert_with(|| Losses::new(acked)).board.mark_all_lost(sent, forget);
-        (self.is_probing, self.probed, self.timed, self.duplicates) = (false, None, None, 0);
+        (self.is_probing, self.probed, self.duplicates) = (false, None, 0);
+        self.departures.forget();
         self.tries = self.tries.max(PROBES_MAX);
         if let Some(congestion) = &mut self.congestion
             && !matches!(self.phase, Phase::Resend(_))
