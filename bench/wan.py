@@ -9,8 +9,10 @@ Needs root, and target/release/{ferrogate,ferrogate-bench} built with DPDK (make
 each with one end of a veth pair; between the other ends this program is the wire: it holds every frame for half a round trip and loses some
 of TCP's, in both directions. What is lost of a connection is drawn from the seed and the number of the connection: the n-th frame of the k-th
 connection has the same fate whoever sends it. The gateway is Ferrogate, once over kernel sockets (CUBIC) and once over net_af_packet, in front of the
-same origin on its own loopback. A sample is a new connection; its time is from the request's first byte to the answer's last. Many are
-under way at a time where the path is long: the wire has no bottleneck (but for --share), so they don't meet. Everything that was made goes away at the end.
+same origin on its own loopback. They share a core, which they would not elsewhere: so the origin comes first on it (SCHED_FIFO), or a gateway
+that polls would be measured by how long Linux lets the origin wait. A sample is a new connection; its time is from the request's first byte to
+the answer's last. Many are under way at a time where the path is long: the wire has no bottleneck (but for --share), so they don't meet.
+Everything that was made goes away at the end.
 """
 
 import argparse
@@ -259,7 +261,7 @@ class Served:
             file.write(config(plane, self.ip))
         self.log = open(os.path.join(folder, f"{name}.log"), "w+", encoding="utf-8")
         inside = lambda core: ["ip", "netns", "exec", name, "taskset", "-c", core]
-        origin = [binaries + "/ferrogate-bench", "origin", "--listen"]
+        origin = ["chrt", "--fifo", "1", binaries + "/ferrogate-bench", "origin", "--listen"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         if plane == "origin":
             self.children = [subprocess.Popen(inside("1") + origin + [f"{self.ip}:{PORT}"], **quiet)]
