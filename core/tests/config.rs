@@ -281,6 +281,18 @@ fn each_kind_of_mistake_is_told_in_its_words() {
         ),
         (
             "file",
+            "dataplane: {dpdk: {ack_delay: 501ms}}",
+            "error: dataplane.dpdk.ack_delay: an acknowledgement may wait for 500ms at most (RFC 9293, 3.8.6.3) (write 40ms or less)",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {segment_bytes_max: 100, keepalive_probes_max: 0, keepalive_interval: 0s}}",
+            "error: dataplane.dpdk.segment_bytes_max: 100 is not between 536 and 9176
+error: dataplane.dpdk.keepalive_probes_max: 0 is not between 1 and 255
+error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is expected",
+        ),
+        (
+            "file",
             "dataplane: {dpdk: {rx_ring_bytes: 5000}}",
             "error: dataplane.dpdk.rx_ring_bytes: 5000 is no power of two (write 64KiB, 128KiB, ...)",
         ),
@@ -611,7 +623,8 @@ fn values_reach_the_data() {
         "limits: {idle_timeout: 1m30s, head_bytes_max: 32KiB}
 admin: {}
 tls_backend: {backend: rustls}
-dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: net_tap0, address: 10.0.0.2/8, mtu: 9000}], eal_args: [-v]}}",
+dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: net_tap0, address: 10.0.0.2/8, mtu: 9000}], eal_args: [-v],
+  segment_bytes_max: 1200, ack_delay: 0s, nagle: true, keepalive_idle: 2m, keepalive_interval: 20s, keepalive_probes_max: 3}}",
     );
     let (config, found) = Config::parse(&text, "t").unwrap();
     assert!(found.is_empty(), "{}", show(&found));
@@ -621,4 +634,8 @@ dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: ne
     assert_eq!((plane.workers, plane.dpdk.eal_args.len()), (Some(3), 1));
     let port = &plane.dpdk.ports[0];
     assert_eq!((port.prefix_len, port.mtu, port.gateway), (8, 9000, None));
+    let tcp = plane.dpdk.flow_limits;
+    assert_eq!((tcp.segment_bytes_max, tcp.ack_delay.as_millis(), tcp.nagle), (1200, 0, true));
+    let silence = (tcp.keepalive_idle.as_secs(), tcp.keepalive_interval.as_secs(), tcp.keepalive_probes_max);
+    assert_eq!(silence, (120, 20, 3));
 }

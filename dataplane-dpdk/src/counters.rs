@@ -61,6 +61,8 @@ pub struct LcoreCounters {
     pub flows_reset: Counter,
     /// Connections that ended because the peer fell silent.
     pub flows_timed_out: Counter,
+    /// Questions to silent peers whether they are still there.
+    pub keepalives_sent: Counter,
     /// Times that a segment was had sent again before a timeout: at a partial acknowledgement, or after a silence.
     pub segments_repaired: Counter,
     /// The memory of rings that are in use, in bytes; a ring counts whole.

@@ -106,4 +106,10 @@ const LCORE_NUMBERS: &[LcoreNumber] = &[
         c.syn_cookies_accepted.get()
     }),
     ("ferrogate_dpdk_lcore_flows_reset", "Flows that ended by a reset", true, |c| c.flows_reset.get()),
+    ("ferrogate_dpdk_lcore_flows_timed_out", "Flows that ended because the peer fell silent", true, |c| {
+        c.flows_timed_out.get()
+    }),
+    ("ferrogate_dpdk_lcore_keepalives_sent", "Questions to silent peers whether they are still there", true, |c| {
+        c.keepalives_sent.get()
+    }),
 ];

@@ -11,6 +11,7 @@ use common::*;
 use dataplane_dpdk::queue::PacketQueue;
 use dataplane_dpdk::queue::wire::{self, WireOptions, WireQueue};
 use dataplane_dpdk::{DropReason, Frame, FrameVec, StackConfig};
+use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep, sleep};
@@ -60,8 +61,11 @@ fn bulk_data_arrives_whole_over_a_bad_wire() {
                 late_by: Duration::from_millis(3),
                 ..WireOptions::default()
             };
-            let server = StackConfig { syn_backlog_max: if seed < 20 { 10 } else { 0 }, ..config(1) };
-            let (a, b) = hosts_with(seed, &options, server, config(2));
+            // With each way to acknowledge, and to wait with short segments.
+            let ack_delay = Duration::from_millis([2, 0, 40][usize::try_from(seed).unwrap() % 3]);
+            let limits = FlowLimits { ack_delay, nagle: seed % 2 == 1, ..FlowLimits::default() };
+            let server = StackConfig { syn_backlog_max: if seed < 20 { 10 } else { 0 }, limits, ..config(1) };
+            let (a, b) = hosts_with(seed, &options, server, StackConfig { limits, ..config(2) });
             let mut listener = a.transport.listen(&address(HERE), &ListenOptions::default()).await.unwrap();
             spawn_local(async move {
                 let mut conn = listener.accept().await.unwrap();

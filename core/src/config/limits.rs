@@ -124,6 +124,18 @@ pub struct FlowLimits {
     pub echoes_per_second_max: u32,
     /// ACKs a second in answer to a SYN in the middle of a connection (RFC 5961, 7).
     pub challenges_per_second_max: u32,
+    /// Bytes of a segment, at most, in either direction; the port's MTU and the peer bound it besides.
+    pub segment_bytes_max: u16,
+    /// An acknowledgement waits so long for data to travel with, or for a second segment (RFC 9293, 3.8.6.3). Zero: it does not wait.
+    pub ack_delay: Duration,
+    /// Whether a short segment waits until everything before it is acknowledged (RFC 9293, 3.7.4).
+    pub nagle: bool,
+    /// After so long a silence a peer is asked whether it is still there (RFC 9293, 3.8.4). Zero: it is not asked.
+    pub keepalive_idle: Duration,
+    /// Between two questions.
+    pub keepalive_interval: Duration,
+    /// Questions without an answer; then the connection ends.
+    pub keepalive_probes_max: u8,
 }
 
 impl Default for FlowLimits {
@@ -135,6 +147,13 @@ impl Default for FlowLimits {
             resets_per_second_max: 10_000,
             echoes_per_second_max: 10_000,
             challenges_per_second_max: 100,
+            segment_bytes_max: 9176,
+            // Short, because a peer with Nagle's algorithm may be waiting for it.
+            ack_delay: Duration::from_millis(2),
+            nagle: false,
+            keepalive_idle: Duration::ZERO,
+            keepalive_interval: Duration::from_secs(15),
+            keepalive_probes_max: 4,
         }
     }
 }

@@ -9,7 +9,7 @@ use smoltcp::time::Instant;
 
 use super::Stack;
 use super::arp::Neighbour;
-use super::flow::{ACK_DELAY, Fault, Stage};
+use super::flow::{Fault, Stage};
 use crate::device::Mac;
 
 impl Stack {
@@ -89,9 +89,11 @@ impl Stack {
             return true;
         };
         self.flows[id as usize].peer_mac = Some(mac);
+        self.ask_if_silent(id, mac);
         let flow = &mut self.flows[id as usize];
         flow.sender.on_time(self.now);
-        if flow.sender.wants_again() && !self.send_again(id, mac) {
+        // One that was aborted has an RST to send, and nothing else.
+        if flow.fault.is_none() && flow.sender.wants_again() && !self.send_again(id, mac) {
             return false;
         }
         let Some(more) = self.send_due(id, mac) else { return false };
@@ -171,7 +173,7 @@ impl Stack {
             State::TimeWait => self.settle_time_wait(id),
             State::SynSent | State::SynReceived | State::Closed => {}
             _ => {
-                flow.hurry(self.now);
+                flow.hurry(self.now, &self.config.limits);
                 match stage {
                     Stage::Opening(listener) => self.offer(id, listener),
                     Stage::Orphan => self.settle_orphan(id),
@@ -219,7 +221,7 @@ impl Stack {
         let flow = &mut self.flows[id as usize];
         // TIME-WAIT itself asks for a time far ahead: a near one is an acknowledgement that waits.
         let shown = flow.clock.shown(self.now);
-        let soon = shown + flow.clock.stretched(ACK_DELAY);
+        let soon = shown + flow.clock.stretched(self.config.limits.ack_delay.into());
         let unsent = self.ifaces.of(flow.path).poll_at(shown, flow.sockets()).is_some_and(|at| at <= soon);
         if unsent || !flow.mapped {
             return;
@@ -250,7 +252,8 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(id as usize).filter(|f| f.mapped) else { return };
         let clock = flow.clock;
         let timer = self.ifaces.of(flow.path).poll_at(clock.shown(self.now), flow.sockets()).map(|at| clock.ours(at));
-        let mut deadline = timer.into_iter().chain(flow.sender.deadline()).min();
+        let asks_at = flow.asks_at(&self.config.limits);
+        let mut deadline = timer.into_iter().chain(flow.sender.deadline()).chain(asks_at).min();
         if flow.stage == Stage::Orphan {
             deadline = deadline.into_iter().chain([flow.given_up_at]).min();
         }

@@ -6,6 +6,7 @@
 use std::net::SocketAddrV4;
 use std::task::Waker;
 
+use ferrogate_core::config::limits::FlowLimits;
 use smoltcp::iface::{Interface, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, ConnectError, ListenError, Socket};
 use smoltcp::time::{Duration, Instant};
@@ -45,6 +46,9 @@ pub(super) struct Flow {
     acknowledged: u32,
     /// When its rings were last written or read.
     used_at: Instant,
+    /// When its peer last said something, and how often it was asked since whether it is still there.
+    heard_at: Instant,
+    pub(super) asked: u8,
     /// The clock that the socket is shown.
     pub(super) clock: FlowClock,
     pub(super) sender: Sender,
@@ -98,6 +102,8 @@ impl Flow {
             reached: 0,
             acknowledged: 0,
             used_at: Instant::ZERO,
+            heard_at: Instant::ZERO,
+            asked: 0,
             clock: FlowClock::steady(),
             sender: Sender::new(0, false),
             path: 0,
@@ -106,15 +112,27 @@ impl Flow {
     }
 
     /// Makes it a fresh flow that takes the SYN of `key`.
-    pub(super) fn listen(&mut self, key: FlowKey, peer_mac: Mac, sender: Sender) -> Result<(), ListenError> {
-        self.renew(key, Some(peer_mac), sender);
+    pub(super) fn listen(
+        &mut self,
+        key: FlowKey,
+        peer_mac: Mac,
+        sender: Sender,
+        limits: &FlowLimits,
+    ) -> Result<(), ListenError> {
+        self.renew(key, Some(peer_mac), sender, limits);
         let local = IpListenEndpoint { addr: Some(IpAddress::Ipv4(key.local)), port: key.local_port };
         self.socket().listen(local)
     }
 
     /// Makes it a fresh flow that opens `key`.
-    pub(super) fn connect(&mut self, key: FlowKey, iface: &mut Interface, sender: Sender) -> Result<(), ConnectError> {
-        self.renew(key, None, sender);
+    pub(super) fn connect(
+        &mut self,
+        key: FlowKey,
+        iface: &mut Interface,
+        sender: Sender,
+        limits: &FlowLimits,
+    ) -> Result<(), ConnectError> {
+        self.renew(key, None, sender, limits);
         let peer = IpEndpoint::new(IpAddress::Ipv4(key.peer), key.peer_port);
         let local = IpEndpoint::new(IpAddress::Ipv4(key.local), key.local_port);
         self.socket().connect(iface.context(), peer, local)
@@ -188,6 +206,7 @@ impl Flow {
 
     /// A segment has come, and smoltcp has seen it; `accepted`: it changed what is queued, or the state.
     pub(super) fn note_segment(&mut self, segment: &Segment, options: &Options, accepted: bool, now: Instant) {
+        (self.heard_at, self.asked) = (now, 0);
         let in_order = !is_after(segment.seq, self.expected) && is_after(segment.end, self.expected);
         // Data in a SYN is not taken.
         let behind_syn = segment.seq.wrapping_add(1);
@@ -208,11 +227,22 @@ impl Flow {
     }
 
     /// The handshake is done: from here on timeouts are those of data.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    pub(super) fn hurry(&mut self, now: Instant, limits: &FlowLimits) {
         if self.clock.hurry(now) {
-            let ack_delay = self.clock.stretched(ACK_DELAY);
-            self.socket().set_ack_delay(Some(ack_delay));
+            self.set_ack_delay(limits);
         }
+    }
+
+    fn set_ack_delay(&mut self, limits: &FlowLimits) {
+        let ack_delay = self.clock.stretched(limits.ack_delay.into());
+        self.socket().set_ack_delay((ack_delay > Duration::ZERO).then_some(ack_delay));
+    }
+
+    /// When its peer is asked next whether it is still there. None: it is not.
+    pub(super) fn asks_at(&self, limits: &FlowLimits) -> Option<Instant> {
+        let is_asked = self.stage == Stage::Owned && self.fault.is_none() && !limits.keepalive_idle.is_zero();
+        let silence = limits.keepalive_idle + limits.keepalive_interval * u32::from(self.asked);
+        is_asked.then(|| self.heard_at + silence.into())
     }
 
     /// Gives the peer so long to show a sign of life; None: for ever.
@@ -221,7 +251,7 @@ impl Flow {
         self.socket().set_timeout(timeout);
     }
 
-    fn renew(&mut self, key: FlowKey, peer_mac: Option<Mac>, sender: Sender) {
+    fn renew(&mut self, key: FlowKey, peer_mac: Option<Mac>, sender: Sender, limits: &FlowLimits) {
         (self.key, self.stage, self.peer_mac) = (key, Stage::Orphan, peer_mac);
         (self.mapped, self.fault, self.given_up_at) = (false, None, NEVER);
         (self.heard, self.emitted, self.path) = (TimeWait::default(), None, 0);
@@ -232,17 +262,15 @@ impl Flow {
         socket.abort();
         socket.set_congestion_control(CongestionControl::None);
         socket.set_tsval_generator(None);
-        socket.set_nagle_enabled(false);
-        socket.set_ack_delay(Some(ACK_DELAY));
+        socket.set_nagle_enabled(limits.nagle);
         socket.set_keep_alive(None);
         socket.set_hop_limit(None);
         socket.set_timeout(Some(HANDSHAKE_TIMEOUT));
+        self.set_ack_delay(limits);
     }
 }
 
 /// Later than any clock.
 const NEVER: Instant = Instant::from_micros_const(i64::MAX);
-/// An acknowledgement waits so long for an answer to travel with. Short, because a peer with Nagle's algorithm may be waiting for it.
-pub(super) const ACK_DELAY: Duration = Duration::from_millis(2);
 /// A handshake that hears nothing for so long is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -40,7 +40,8 @@ impl Stack {
             Ok(flow) => flow,
             Err(reason) => return self.nic.counters.drop_frame(reason),
         };
-        flow.listen(segment.key, segment.from, self.sender()).expect("the socket is closed, and the port is not 0");
+        let listening = flow.listen(segment.key, segment.from, self.sender(), &self.config.limits);
+        listening.expect("the socket is closed, and the port is not 0");
         let id = self.map(flow);
         self.set_stage(id, Stage::Opening(listener));
         let number = isn::initial(self.config.seed, &segment.key, self.now);
@@ -71,7 +72,7 @@ impl Stack {
         // smoltcp's for such a ring.
         let scale = (usize::BITS - rx_ring_bytes.leading_zeros()).saturating_sub(16);
         let ours = Offer {
-            segment_bytes: self.config.mtu.saturating_sub(IP_TCP_BYTES),
+            segment_bytes: self.config.segment_packet_bytes().saturating_sub(IP_TCP_BYTES),
             window_scale: offer.window_scale.map(|_| scale.to_le_bytes()[0]),
             sack: offer.sack,
         };
@@ -105,7 +106,8 @@ impl Stack {
             Ok(flow) => flow,
             Err(reason) => return self.nic.counters.drop_frame(reason),
         };
-        flow.listen(segment.key, segment.from, self.sender()).expect("the socket is closed, and the port is not 0");
+        let listening = flow.listen(segment.key, segment.from, self.sender(), &self.config.limits);
+        listening.expect("the socket is closed, and the port is not 0");
         let id = self.map(flow);
         self.set_stage(id, Stage::Opening(listener));
         self.nic.counters.syn_cookies_accepted.add(1);
@@ -140,7 +142,8 @@ impl Stack {
             return self.nic.counters.drop_frame(DropReason::TimeWait);
         }
         self.nic.send_ack(
-            segment,
+            &segment.key,
+            segment.from,
             Emitted { start: old.sent, end: old.sent, acked: old.expected, window: 0, is_last: false },
         );
     }

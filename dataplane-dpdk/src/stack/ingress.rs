@@ -133,7 +133,7 @@ impl Stack {
     /// the peer could not use its port again.
     fn challenge(&mut self, segment: &Segment, last: Emitted) {
         if self.may_answer_twice() {
-            self.nic.send_ack(segment, last);
+            self.nic.send_ack(&segment.key, segment.from, last);
         }
     }
 

@@ -22,6 +22,7 @@ mod half_open;
 mod handshake;
 mod ingress;
 mod isn;
+mod keepalive;
 mod listen;
 mod nic;
 mod packet;
@@ -42,6 +43,8 @@ mod handshake_tests;
 mod rare_tests;
 #[cfg(test)]
 mod rings_tests;
+#[cfg(test)]
+mod settings_tests;
 #[cfg(test)]
 mod smoltcp_tests;
 #[cfg(test)]
@@ -114,6 +117,11 @@ pub struct StackConfig {
 }
 
 impl StackConfig {
+    /// Bytes of an IP packet with a segment in it, at most, in either direction.
+    fn segment_packet_bytes(&self) -> u16 {
+        self.mtu.min(self.limits.segment_bytes_max.saturating_add(IP_TCP_BYTES))
+    }
+
     /// Both rings of a flow, in bytes.
     fn ring_bytes(&self) -> usize {
         self.rx_ring_bytes + self.tx_ring_bytes
@@ -265,7 +273,7 @@ impl Stack {
     /// The sending side of a new flow.
     fn sender(&self) -> Sender {
         Sender::new(
-            self.config.mtu.saturating_sub(IP_TCP_BYTES),
+            self.config.segment_packet_bytes().saturating_sub(IP_TCP_BYTES),
             self.config.congestion_control == CongestionControl::Cubic,
         )
     }

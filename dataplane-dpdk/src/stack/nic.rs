@@ -15,7 +15,8 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
 use super::arp;
-use super::packet::{ETHER_ARP, ETHER_IPV4, ETHERNET_BYTES, Segment};
+use super::flow_table::FlowKey;
+use super::packet::{ETHER_ARP, ETHER_IPV4, ETHERNET_BYTES};
 use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
 use crate::frame::{BURST, Frame, FrameVec};
@@ -107,12 +108,12 @@ impl Nic {
         self.send(frame);
     }
 
-    /// Answers `segment` with a bare ACK that says `what`.
-    pub(super) fn send_ack(&mut self, segment: &Segment, what: Emitted) {
-        let (peer, local) = (IpAddress::Ipv4(segment.key.peer), IpAddress::Ipv4(segment.key.local));
+    /// Sends the peer of `key`, by way of `to`, a bare ACK that says `what`.
+    pub(super) fn send_ack(&mut self, key: &FlowKey, to: Mac, what: Emitted) {
+        let (peer, local) = (IpAddress::Ipv4(key.peer), IpAddress::Ipv4(key.local));
         let tcp = TcpRepr {
-            src_port: segment.key.local_port,
-            dst_port: segment.key.peer_port,
+            src_port: key.local_port,
+            dst_port: key.peer_port,
             control: TcpControl::None,
             seq_number: TcpSeqNumber(what.end.cast_signed()),
             ack_number: Some(TcpSeqNumber(what.acked.cast_signed())),
@@ -126,7 +127,7 @@ impl Nic {
         };
         let ip = IpRepr::new(local, peer, IpProtocol::Tcp, tcp.buffer_len(), 64);
         let caps = capabilities(self.mtu, self.tx_checksum).checksum;
-        let mut link = self.link(segment.from, None);
+        let mut link = self.link(to, None);
         let Some(token) = phy::Device::transmit(&mut link, Instant::ZERO) else {
             return self.counters.drop_frame(DropReason::TxFull);
         };

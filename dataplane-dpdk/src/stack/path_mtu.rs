@@ -30,15 +30,16 @@ pub(super) struct TooBig {
 
 /// smoltcp's interfaces: the port as it is, and for narrow paths.
 pub(super) struct Interfaces {
-    /// By falling MTU, the port's own first.
+    /// By falling MTU; the first is the port's own, or what `segment_bytes_max` leaves of it.
     all: Vec<(u16, Interface)>,
 }
 
 impl Interfaces {
     /// For a port.
     pub(super) fn new(nic: &mut Nic, config: &StackConfig, now: Instant) -> Self {
-        let narrow = SIZES.into_iter().filter(|&size| size < config.mtu);
-        let all = std::iter::once(config.mtu).chain(narrow).map(|mtu| (mtu, interface(nic, config, mtu, now)));
+        let widest = config.segment_packet_bytes();
+        let narrow = SIZES.into_iter().filter(|&size| size < widest);
+        let all = std::iter::once(widest).chain(narrow).map(|mtu| (mtu, interface(nic, config, mtu, now)));
         Self { all: all.collect() }
     }
 

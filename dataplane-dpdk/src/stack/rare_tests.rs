@@ -22,7 +22,7 @@ fn connected(window_scale: Option<u8>) -> (Bench, i32, i32, FlowId) {
 
 impl Bench {
     /// Lets time pass until something is sent, ten minutes at most. Answers it, and after how many milliseconds.
-    fn wait(&mut self) -> (Vec<Sent>, u64) {
+    pub(super) fn wait(&mut self) -> (Vec<Sent>, u64) {
         for ms in 0..600_000 {
             let sent = self.turn();
             if !sent.is_empty() {

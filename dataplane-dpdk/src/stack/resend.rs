@@ -23,6 +23,8 @@ impl Stack {
         // What ends a silent connection is not to see a time that has not come.
         let timeout = flow.socket().timeout();
         flow.socket().set_timeout(None);
+        // Nor is a short segment to wait that has left before.
+        flow.socket().set_nagle_enabled(false);
         let all = flow.sender.outstanding();
         let mut waits = WAITS_MAX;
         let went = loop {
@@ -44,7 +46,9 @@ impl Stack {
                 Built::Segment(_) => {}
             }
         };
-        self.flows[id as usize].socket().set_timeout(timeout);
+        let socket = self.flows[id as usize].socket();
+        socket.set_timeout(timeout);
+        socket.set_nagle_enabled(self.config.limits.nagle);
         went
     }
 

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** one assumption for each test, and none that the stack does not rely on.
 
+use ferrogate_core::config::limits::FlowLimits;
 use smoltcp::iface::{Config, Interface, PollResult};
 use smoltcp::phy::{Device, TxToken};
 use smoltcp::socket::tcp::{CongestionControl, RecvError, State};
@@ -83,7 +84,7 @@ fn key(port: u16) -> FlowKey {
 
 fn listening(port: u16) -> Flow {
     let mut flow = Flow::new(Arena::new(4096, 8192).socket().unwrap(), key(port));
-    flow.listen(key(port), PEER_MAC, Sender::new(1460, true)).unwrap();
+    flow.listen(key(port), PEER_MAC, Sender::new(1460, true), &FlowLimits::default()).unwrap();
     flow
 }
 
@@ -223,7 +224,7 @@ fn a_flow_that_is_armed_again_forgets_its_options_and_its_peer() {
     socket.send_slice(&[9; 2000]).unwrap();
     bench.send(&mut flow).unwrap();
 
-    flow.listen(key(1001), PEER_MAC, Sender::new(1460, true)).unwrap();
+    flow.listen(key(1001), PEER_MAC, Sender::new(1460, true), &FlowLimits::default()).unwrap();
     let socket = flow.socket();
     assert_eq!((socket.congestion_control(), socket.nagle_enabled()), (CongestionControl::None, false));
     assert_eq!((socket.keep_alive(), socket.hop_limit(), socket.timestamp_enabled()), (None, None, false));
@@ -280,7 +281,7 @@ fn a_connection_begins_with_the_number_that_its_interface_was_made_for() {
         let key = FlowKey { peer: PEER, local: OURS, peer_port: 80, local_port: 1000 };
         let mut flow = Flow::new(Arena::new(4096, 4096).socket().unwrap(), key);
         let mut opener = isn::interface(number, OURS, &mut bench.nic.link(PEER_MAC, None), bench.now);
-        flow.connect(key, &mut opener, Sender::new(1460, true)).unwrap();
+        flow.connect(key, &mut opener, Sender::new(1460, true), &FlowLimits::default()).unwrap();
         let syn = bench.send(&mut flow).expect("a SYN");
         assert_eq!(syn.end, number.wrapping_add(1));
     }

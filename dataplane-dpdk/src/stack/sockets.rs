@@ -49,7 +49,8 @@ impl Stack {
         let mut flow = self.take_flow(key(port)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let number = isn::initial(self.config.seed, &key(port), self.now);
         let mut opener = isn::interface(number, local, &mut self.nic.link(Mac::BROADCAST, None), self.now);
-        flow.connect(key(port), &mut opener, self.sender()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let connecting = flow.connect(key(port), &mut opener, self.sender(), &self.config.limits);
+        connecting.map_err(|_| io::ErrorKind::InvalidInput)?;
         let id = self.map(flow);
         self.set_stage(id, Stage::Connecting);
         self.mark(id);

@@ -73,6 +73,38 @@ pub(super) const DPDK: &[Key] = &[
         "100",
         "ACKs that a worker answers a SYN in the middle of a connection with (RFC 5961).",
     ),
+    key(
+        "segment_bytes_max",
+        Number,
+        "9176",
+        "Bytes of a TCP segment without its headers, at most, in either direction: told to the peer in the handshake, and kept to. For paths whose \
+         routers drop longer packets without a word. The port's `mtu` less 40 bounds it besides.",
+    ),
+    key(
+        "ack_delay",
+        Duration,
+        "2ms",
+        "An acknowledgement waits so long for data to travel with, or for a second segment; 500ms at most. `0s`: it does not wait.",
+    ),
+    key(
+        "nagle",
+        Bool,
+        "false",
+        "A short segment waits until everything before it is acknowledged: fewer packets, later answers.",
+    ),
+    key(
+        "keepalive_idle",
+        Duration,
+        "0s",
+        "A peer that has been silent for so long is asked whether it is still there; `0s`: never.",
+    ),
+    key("keepalive_interval", Duration, "15s", "How long its answer is waited for, before it is asked again."),
+    key(
+        "keepalive_probes_max",
+        Number,
+        "4",
+        "Questions without an answer, at most: then the connection ends. 1 to 255.",
+    ),
     key("ring_idle_timeout", Duration, "5s", "A flow whose rings have been empty for so long gives their memory back."),
     key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
 ];

@@ -51,7 +51,7 @@ fn dpdk(r: &mut Reader, node: &Node) -> Option<Dpdk> {
 fn flow_limits(r: &mut Reader, fields: &Fields<'_>) -> FlowLimits {
     let d = FlowLimits::default();
     let count = 1..=u64::from(u32::MAX);
-    FlowLimits {
+    let limits = FlowLimits {
         ring_idle_timeout: fields.duration(r, "ring_idle_timeout").unwrap_or(d.ring_idle_timeout),
         syn_cookies: fields.boolean(r, "syn_cookies").unwrap_or(d.syn_cookies),
         half_open_per_source_max: fields
@@ -66,7 +66,25 @@ fn flow_limits(r: &mut Reader, fields: &Fields<'_>) -> FlowLimits {
         challenges_per_second_max: fields
             .number(r, "challenges_per_second_max", count)
             .unwrap_or(d.challenges_per_second_max),
+        segment_bytes_max: fields
+            .number(r, "segment_bytes_max", SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX)
+            .unwrap_or(d.segment_bytes_max),
+        ack_delay: fields.duration_or_none(r, "ack_delay").unwrap_or(d.ack_delay),
+        nagle: fields.boolean(r, "nagle").unwrap_or(d.nagle),
+        keepalive_idle: fields.duration_or_none(r, "keepalive_idle").unwrap_or(d.keepalive_idle),
+        keepalive_interval: fields.duration(r, "keepalive_interval").unwrap_or(d.keepalive_interval),
+        keepalive_probes_max: fields.number(r, "keepalive_probes_max", 1..=255).unwrap_or(d.keepalive_probes_max),
+    };
+    if let Some(node) = fields.get("ack_delay").filter(|_| limits.ack_delay > ACK_DELAY_MAX) {
+        r.at("ack_delay", |r| {
+            r.error(
+                node.place,
+                "an acknowledgement may wait for 500ms at most (RFC 9293, 3.8.6.3)",
+                "write 40ms or less",
+            );
+        });
     }
+    limits
 }
 
 fn port(r: &mut Reader, node: &Node) -> Option<Port> {
@@ -132,3 +150,10 @@ const RING_MIN: u64 = 4096;
 
 /// The largest ring of a flow, in bytes.
 const RING_MAX: u64 = 16 << 20;
+
+/// A segment's bytes: what everybody takes (RFC 9293, 3.7.1), and what the longest packet of a port has.
+const SEGMENT_BYTES_MIN: u64 = 536;
+const SEGMENT_BYTES_MAX: u64 = 9176;
+
+/// RFC 9293, 3.8.6.3.
+const ACK_DELAY_MAX: Duration = Duration::from_millis(500);
