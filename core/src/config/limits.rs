@@ -143,7 +143,7 @@ impl Default for FlowLimits {
         Self {
             ring_idle_timeout: Duration::from_secs(5),
             syn_cookies: true,
-            half_open_per_source_max: 128,
+            half_open_per_source_max: 1024,
             resets_per_second_max: 10_000,
             echoes_per_second_max: 10_000,
             challenges_per_second_max: 100,

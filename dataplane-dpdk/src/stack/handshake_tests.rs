@@ -241,6 +241,24 @@ fn one_source_does_not_take_the_whole_backlog() {
 }
 
 #[test]
+fn an_address_with_many_clients_behind_it_has_room_for_them_and_no_more() {
+    let mut bench = Bench::with(|c| {
+        let defaults = ferrogate_core::config::dataplane::Dpdk::default();
+        (c.syn_backlog_max, c.flows_max) = (defaults.syn_backlog_max, 10_000);
+    });
+    bench.stack.bind(80, 10).unwrap();
+    for port in 0..1_000 {
+        bench.answer(tcp(10_000 + port, TcpControl::Syn, 100, None)).expect("a SYN|ACK");
+    }
+    assert_eq!((bench.stack.flows(), bench.stack.counters().syn_cookies_sent.get()), (1_000, 0));
+    // A flood from there: it holds a quarter of the backlog, and others have the rest.
+    for port in 0..5_000 {
+        bench.answer(tcp(20_000 + port, TcpControl::Syn, 100, None)).expect("a SYN|ACK");
+    }
+    assert_eq!((bench.stack.flows(), bench.stack.counters().syn_cookies_sent.get()), (1_024, 4_976));
+}
+
+#[test]
 fn numbers_are_of_the_clock_and_the_addresses() {
     let mut bench = Bench::new();
     bench.stack.bind(80, 10).unwrap();

@@ -46,8 +46,8 @@ pub(super) const DPDK: &[Key] = &[
     key(
         "half_open_per_source_max",
         Number,
-        "128",
-        "The same for the flows of one address, so that none takes the whole backlog.",
+        "1024",
+        "The same for the flows of one address, so that none takes the whole backlog. An address may be a NAT's, with many clients behind it.",
     ),
     key(
         "syn_cookies",
