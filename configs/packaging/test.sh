@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 . configs/packaging/lib.sh
 
 usage() {
-    echo "usage: test.sh [test|check]"
+    echo "usage: test.sh [test|check|sim [SEEDS]]"
     exit 2
 }
 
@@ -26,6 +26,7 @@ main() {
             ! have cargo-deny || step "dependencies" cargo deny check
             all_steps_passed
             ;;
+        sim) FERROGATE_SIM_SEEDS=${2:-10000} cargo test --locked --test sim every_seed_holds -- --nocapture ;;
         *) usage ;;
     esac
 }

@@ -6,10 +6,13 @@
 //! FERROGATE_SIM_SEED=7 cargo test --test sim            this one, with a report
 //! FERROGATE_SIM_SEEDS=3000 cargo test --test sim        as many
 //! FERROGATE_SIM_SEEDS=5000..6000 cargo test --test sim  these
+//! FERROGATE_SIM_BUG=byte cargo test --test sim          with a bug planted, to see it found: byte, silence or leak
+//! make sim SEEDS=10000                                  as many, with what they came to
 //! ```
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod bug;
 mod client;
 mod draw;
 mod line;
@@ -25,14 +28,17 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use bug::{ALL as BUGS, Bug};
 use scene::Report;
 use tokio::time::Instant;
 
 #[test]
 fn every_seed_holds() {
+    let bug = std::env::var("FERROGATE_SIM_BUG").ok();
+    let bug = bug.map(|name| Bug::parse(&name).unwrap_or_else(|| panic!("FERROGATE_SIM_BUG={name}: one of {BUGS:?}")));
     if let Some(seed) = number("FERROGATE_SIM_SEED") {
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false).init();
-        match run(seed) {
+        match run(seed, bug) {
             Ok(report) => println!("seed {seed}: {report:?}"),
             Err(failure) => panic!("{failure}"),
         }
@@ -42,18 +48,33 @@ fn every_seed_holds() {
         Ok(text) => range(&text),
         Err(_) => 0..SEEDS,
     };
-    let (reports, failures) = run_all(seeds);
+    let (reports, failures) = run_all(seeds, bug);
     println!("{}", sum(&reports));
+    assert!(failures.is_empty(), "{} seed(s) failed:\n  {}\n", failures.len(), failures.join("\n  "));
     // A simulation in which nothing happens proves nothing.
     let seen = |what: fn(&Report) -> usize| reports.iter().filter(|r| what(r) > 0).count() * 20 > reports.len();
     assert!(seen(|r| r.tally.done) && seen(|r| r.tally.refused) && seen(|r| r.tally.broken) && seen(|r| r.faults));
-    assert!(failures.is_empty(), "{} seed(s) failed:\n  {}\n", failures.len(), failures.join("\n  "));
+}
+
+#[test]
+fn a_planted_bug_is_found_and_its_seeds_are_told() {
+    for bug in BUGS {
+        let (reports, failures) = run_all(0..PLANTED_SEEDS as u64, Some(bug));
+        println!("{bug:?}: {} of {PLANTED_SEEDS} seeds fail; the first: {:?}", failures.len(), failures.first());
+        // A bug that a seed's traffic does not reach, or that its wire excuses, shows in others.
+        assert!(
+            failures.len() >= 3 && reports.len() + failures.len() == PLANTED_SEEDS,
+            "{bug:?} is hardly found: {failures:?}"
+        );
+        let again = |failure: &String| failure.contains("again: FERROGATE_SIM_SEED=");
+        assert!(failures.iter().all(again), "{failures:?}");
+    }
 }
 
 #[test]
 fn a_seed_repeats_itself() {
     for seed in [1, 2, 3] {
-        assert_eq!(run(seed).unwrap(), run(seed).unwrap(), "seed {seed}");
+        assert_eq!(run(seed, None).unwrap(), run(seed, None).unwrap(), "seed {seed}");
     }
 }
 
@@ -64,7 +85,7 @@ enum Event {
 }
 
 /// Runs `seeds` on all cores. A seed that does not end is a failure too: then its thread is left behind.
-fn run_all(seeds: Range<u64>) -> (Vec<Report>, Vec<String>) {
+fn run_all(seeds: Range<u64>, bug: Option<Bug>) -> (Vec<Report>, Vec<String>) {
     let next = Arc::new(AtomicU64::new(seeds.start));
     let (events, incoming) = mpsc::channel();
     for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
@@ -76,7 +97,7 @@ fn run_all(seeds: Range<u64>) -> (Vec<Report>, Vec<String>) {
                     return;
                 }
                 // Nobody listens any more once a seed was given up.
-                let _ = events.send(Event::Ended(seed, Box::new(run(seed))));
+                let _ = events.send(Event::Ended(seed, Box::new(run(seed, bug))));
             }
         });
     }
@@ -104,8 +125,8 @@ fn run_all(seeds: Range<u64>) -> (Vec<Report>, Vec<String>) {
     }
 }
 
-fn run(seed: u64) -> Result<Report, String> {
-    match catch_unwind(|| scene::run(seed)) {
+fn run(seed: u64, bug: Option<Bug>) -> Result<Report, String> {
+    match catch_unwind(|| scene::run(seed, bug)) {
         Ok(result) => result.map_err(|e| failed(seed, &e)),
         Err(_) => Err(failed(seed, "it panicked: see above")),
     }
@@ -146,6 +167,8 @@ fn range(text: &str) -> Range<u64> {
 }
 
 /// The fixed set.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
+/// As many with each planted bug.
+const PLANTED_SEEDS: usize = 24;
 /// In real time: a seed takes some hundredths of a second.
 const SEED_BOUND: Duration = Duration::from_secs(120);

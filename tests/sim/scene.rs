@@ -13,6 +13,7 @@ use ferrogate_core::config::Config;
 use ferrogate_core::config::dataplane::CongestionControl;
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::control::Certificates;
+use ferrogate_core::net::Transport;
 use ferrogate_core::origin::Origin as Builtin;
 use ferrogate_core::snapshot::Snapshot;
 use ferrogate_core::telemetry::log_thread::LogQueue;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::bug::{Bug, Planted};
 use crate::client::{Client, Plan, Rules, Tally};
 use crate::draw::Draw;
 use crate::line::SimTransport;
@@ -38,12 +40,12 @@ pub struct Report {
     pub drained: bool,
 }
 
-/// Runs the simulation of `seed`. The error says what is wrong.
-pub fn run(seed: u64) -> Result<Report, String> {
+/// Runs the simulation of `seed`, with a bug or without. The error says what is wrong.
+pub fn run(seed: u64, bug: Option<Bug>) -> Result<Report, String> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        match timeout(SCENE_BOUND, Scene::new(seed).play()).await {
+        match timeout(SCENE_BOUND, Scene::new(seed, bug).play()).await {
             Ok(result) => result,
             Err(_) => Err(format!("it did not end in {SCENE_BOUND:?}")),
         }
@@ -67,6 +69,7 @@ struct Scene {
     origin: Host,
     client: Host,
     origins: Rc<Origin>,
+    bug: Option<Bug>,
 }
 
 /// The gateway's worker, and what it is told and tells.
@@ -79,7 +82,7 @@ struct Gateway {
 }
 
 impl Scene {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut draw = Draw::new(seed);
         let (near, far) = (wire_options(&mut draw), wire_options(&mut draw));
         let faulty = draw.one_of(&[0.0, 0.0, 0.05, 0.2, 0.5]);
@@ -90,7 +93,7 @@ impl Scene {
         tracing::debug!(?rules, faulty, ?drain_at, "near: {near:?}, far: {far:?}");
         let (client, here) = wire::pair(draw.next(), &near);
         let (origin, there) = wire::pair(draw.next(), &far);
-        let switch = Switch::new(vec![(mac(CLIENT), here), (mac(ORIGIN), there)]);
+        let switch = Switch::new(vec![(mac(CLIENT), here), (mac(ORIGIN), there)], Planted::new(bug));
         let ring = draw.one_of(&[4096, 16 * 1024, 64 * 1024]);
         let origins = Origin {
             ledger: Rc::new(Ledger::new()),
@@ -106,6 +109,7 @@ impl Scene {
             client: Host::new(client, stack_config(CLIENT, 16 * 1024, seed)),
             origins: Rc::new(origins),
             draw,
+            bug,
         }
     }
 
@@ -116,6 +120,7 @@ impl Scene {
         }
         self.start_builtin();
         let gateway = Gateway::start(&self.gateway).await?;
+        let _forgotten = self.forget_a_connection().await;
         let tally = self.run_clients(&gateway).await?;
         let took = start.elapsed();
         let faults = self.origins.ledger.faults.get();
@@ -127,6 +132,15 @@ impl Scene {
         }
         let frames = self.gateway.counters.rx_packets.get() + self.gateway.counters.tx_packets.get();
         Ok(Report { tally, faults, frames, took, drained: self.drain_at.is_some() })
+    }
+
+    /// What [`Bug::Leak`] leaves open to the end.
+    async fn forget_a_connection(&self) -> Option<<SimTransport as Transport>::Conn> {
+        let origin = format!("10.0.0.{ORIGIN}:{BUILTIN_PORT}").parse().expect("an address");
+        if self.bug != Some(Bug::Leak) {
+            return None;
+        }
+        self.gateway.transport.connect(&origin).await.ok()
     }
 
     /// The origin that comes with the gateway.
@@ -316,7 +330,7 @@ fn mac(host: u8) -> Mac {
 
 const GATEWAY: u8 = 1;
 const ORIGIN: u8 = 2;
-const CLIENT: u8 = 3;
+pub const CLIENT: u8 = 3;
 const ORIGIN_PORTS: [u16; 2] = [9001, 9002];
 const BUILTIN_PORT: u16 = 9003;
 

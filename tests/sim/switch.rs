@@ -6,17 +6,20 @@ use dataplane_dpdk::queue::PacketQueue;
 use dataplane_dpdk::queue::wire::WireQueue;
 use dataplane_dpdk::{BURST, Frame, FrameVec, Mac};
 
+use crate::bug::Planted;
+
 /// Wires side by side: a frame leaves on the wire of the host it is for, and on all when it is for all.
 #[derive(Debug)]
 pub struct Switch {
     ports: Vec<(Mac, WireQueue)>,
+    planted: Planted,
     burst: FrameVec,
 }
 
 impl Switch {
-    /// Each wire with the host at its far end.
-    pub fn new(ports: Vec<(Mac, WireQueue)>) -> Self {
-        Self { ports, burst: FrameVec::new(BURST) }
+    /// Each wire with the host at its far end; what the gateway sends passes the planted bug.
+    pub fn new(ports: Vec<(Mac, WireQueue)>, planted: Planted) -> Self {
+        Self { ports, planted, burst: FrameVec::new(BURST) }
     }
 }
 
@@ -31,7 +34,10 @@ impl PacketQueue for Switch {
 
     fn tx_burst(&mut self, from: &mut FrameVec) {
         let frames = from.len();
-        for frame in from.take_front(frames) {
+        for mut frame in from.take_front(frames) {
+            if !self.planted.pass(&mut frame) {
+                continue;
+            }
             let to = Mac(frame.bytes()[..6].try_into().expect("a frame has a header"));
             for (mac, wire) in self.ports.iter_mut().filter(|(mac, _)| to == *mac || to == Mac::BROADCAST) {
                 debug_assert_ne!(*mac, Mac::BROADCAST);
