@@ -281,6 +281,11 @@ fn each_kind_of_mistake_is_told_in_its_words() {
         ),
         (
             "file",
+            "dataplane: {dpdk: {idle: {sleep_us: 100, sleep_us_max: 99}}}",
+            "error: dataplane.dpdk.idle.sleep_us_max: 99 is less than `sleep_us`, 100 (write no less)",
+        ),
+        (
+            "file",
             "dataplane: {dpdk: {ack_delay: 501ms}}",
             "error: dataplane.dpdk.ack_delay: an acknowledgement may wait for 500ms at most (RFC 9293, 3.8.6.3) (write 40ms or less)",
         ),

@@ -121,40 +121,66 @@ impl<I: IdleStep> Future for Poller<I> {
     }
 }
 
-/// Rests as the configuration says: busy at first, then with pauses of the CPU, then asleep for some microseconds at a time.
+/// Rests as the configuration says: busy at first, then with pauses of the CPU, then asleep, for longer the longer nothing has come.
 #[derive(Debug)]
 pub struct PolledIdle {
     config: Idle,
     empty_turns: u32,
+    /// How long it has slept since there was something to do.
+    slept: Duration,
+}
+
+/// What is done until the next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    Pause,
+    Sleep(Duration),
 }
 
 impl PolledIdle {
     /// Rests by `config`.
     #[must_use]
     pub fn new(config: Idle) -> Self {
-        Self { config, empty_turns: 0 }
+        Self { config, empty_turns: 0, slept: Duration::ZERO }
+    }
+
+    /// After a turn that was busy or not.
+    fn rest(&mut self, busy: bool) -> Rest {
+        if busy {
+            (self.empty_turns, self.slept) = (0, Duration::ZERO);
+        }
+        let (empty, config) = (self.empty_turns, &self.config);
+        self.empty_turns = empty.saturating_add(1);
+        if config.mode == IdleMode::Busy || empty < config.busy_polls {
+            return Rest::Nothing;
+        }
+        if empty - config.busy_polls < config.pause_polls {
+            return Rest::Pause;
+        }
+        // What ends a silence waits for a small part of it only.
+        let sleep = (self.slept / SILENCE_PARTS).clamp(config.sleep, config.sleep_max.max(config.sleep));
+        self.slept = self.slept.saturating_add(sleep);
+        Rest::Sleep(sleep)
     }
 }
 
 impl IdleStep for PolledIdle {
     fn step(&mut self, cx: &mut Context<'_>, turn: &Turn<'_>) {
-        if turn.busy {
-            self.empty_turns = 0;
-        }
-        let empty = self.empty_turns;
-        self.empty_turns = empty.saturating_add(1);
-        if self.config.mode == IdleMode::Busy || empty < self.config.busy_polls {
-            cx.waker().wake_by_ref();
-        } else if empty - self.config.busy_polls < self.config.pause_polls {
-            for _ in 0..PAUSES {
-                std::hint::spin_loop();
+        match self.rest(turn.busy) {
+            Rest::Nothing => cx.waker().wake_by_ref(),
+            Rest::Pause => {
+                for _ in 0..PAUSES {
+                    std::hint::spin_loop();
+                }
+                cx.waker().wake_by_ref();
             }
-            cx.waker().wake_by_ref();
-        } else {
-            std::thread::sleep(self.config.sleep);
-            // Behind a sleep the executor looks after its timers and kernel sockets first, or these would wait for sixty sleeps.
-            let yielded = std::pin::pin!(tokio::task::yield_now()).poll(cx);
-            debug_assert!(yielded.is_pending(), "the first poll of a yield defers the wake-up");
+            Rest::Sleep(time) => {
+                std::thread::sleep(time);
+                // Behind a sleep the executor looks after its timers and kernel sockets first, or these would wait for sixty sleeps.
+                let yielded = std::pin::pin!(tokio::task::yield_now()).poll(cx);
+                debug_assert!(yielded.is_pending(), "the first poll of a yield defers the wake-up");
+            }
         }
     }
 }
@@ -194,3 +220,32 @@ const START_MICROS: i64 = 1_000_000;
 const YEAR_MICROS: u64 = 365 * 24 * 3600 * 1_000_000;
 /// `pause` instructions between two turns: about a microsecond.
 const PAUSES: u32 = 20;
+/// A sleep is such a part of the silence before it.
+const SILENCE_PARTS: u32 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rests_the_more_the_longer_nothing_comes_and_not_at_all_when_something_did() {
+        let micros = Duration::from_micros;
+        let config =
+            Idle { busy_polls: 3, pause_polls: 2, sleep: micros(50), sleep_max: micros(500), ..Idle::default() };
+        let mut idle = PolledIdle::new(config.clone());
+        for _ in 0..2 {
+            let first: Vec<_> = (0..7).map(|n| idle.rest(n == 0)).collect();
+            let asleep = Rest::Sleep(micros(50));
+            assert_eq!(first, [vec![Rest::Nothing; 3], vec![Rest::Pause; 2], vec![asleep; 2]].concat());
+            let mut slept = micros(100);
+            for _ in 0..1000 {
+                let Rest::Sleep(sleep) = idle.rest(false) else { panic!("it stays asleep") };
+                assert!(sleep <= micros(50).max(slept / 32) && sleep <= micros(500), "{sleep:?} after {slept:?}");
+                slept += sleep;
+            }
+            assert_eq!(idle.rest(false), Rest::Sleep(micros(500)));
+        }
+        let mut busy = PolledIdle::new(Idle { mode: IdleMode::Busy, ..config });
+        assert!((0..100_000).all(|_| busy.rest(false) == Rest::Nothing));
+    }
+}

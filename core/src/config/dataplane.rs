@@ -110,7 +110,8 @@ pub struct Port {
     pub mtu: u16,
 }
 
-/// `dataplane.dpdk.idle`: after `busy_polls` empty polls the worker pauses between polls; after `pause_polls` more it sleeps.
+/// `dataplane.dpdk.idle`: after `busy_polls` empty polls the worker pauses between polls; after `pause_polls` more it sleeps, the longer
+/// the longer it has been idle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idle {
     /// `mode`.
@@ -119,8 +120,10 @@ pub struct Idle {
     pub busy_polls: u32,
     /// `pause_polls`: paused polls before it starts to sleep.
     pub pause_polls: u32,
-    /// `sleep_us`: how long it sleeps, in microseconds.
+    /// `sleep_us`: how long it sleeps at first, in microseconds.
     pub sleep: Duration,
+    /// `sleep_us_max`: how long it sleeps at most, in microseconds.
+    pub sleep_max: Duration,
 }
 
 /// `dataplane.dpdk.idle.mode`.
@@ -135,7 +138,13 @@ pub enum IdleMode {
 
 impl Default for Idle {
     fn default() -> Self {
-        Self { mode: IdleMode::Adaptive, busy_polls: 2000, pause_polls: 2000, sleep: Duration::from_micros(50) }
+        Self {
+            mode: IdleMode::Adaptive,
+            busy_polls: 2000,
+            pause_polls: 2000,
+            sleep: Duration::from_micros(50),
+            sleep_max: Duration::from_micros(500),
+        }
     }
 }
 

@@ -130,5 +130,12 @@ pub(super) const DPDK_IDLE: &[Key] = &[
     ),
     key("busy_polls", Number, "2000", "Empty polls before the worker pauses between them."),
     key("pause_polls", Number, "2000", "Further empty polls before it sleeps."),
-    key("sleep_us", Number, "50", "How long it sleeps, in microseconds."),
+    key("sleep_us", Number, "50", "How long it sleeps at first, in microseconds."),
+    key(
+        "sleep_us_max",
+        Number,
+        "500",
+        "How long it sleeps at most, in microseconds: a 32nd of the time that it has slept already, between these two. What comes meanwhile waits \
+         in the port's queue.",
+    ),
 ];

@@ -122,7 +122,14 @@ fn port(r: &mut Reader, node: &Node) -> Option<Port> {
 fn idle(r: &mut Reader, node: &Node) -> Option<Idle> {
     let fields = r.map(node, "dpdk_idle")?;
     let d = Idle::default();
-    let sleep = fields.number(r, "sleep_us", 1..=1_000_000).map_or(d.sleep, Duration::from_micros);
+    let mut time = |key, default| fields.number(r, key, 1..=1_000_000).map_or(default, Duration::from_micros);
+    let sleep = time("sleep_us", d.sleep);
+    // Who sets the one to more than the other's default means both.
+    let sleep_max = time("sleep_us_max", d.sleep_max.max(sleep));
+    if let Some(node) = fields.get("sleep_us_max").filter(|_| sleep_max < sleep) {
+        let message = format!("{} is less than `sleep_us`, {}", sleep_max.as_micros(), sleep.as_micros());
+        r.at("sleep_us_max", |r| r.error(node.place, message, "write no less"));
+    }
     Some(Idle {
         mode: fields
             .choice(r, "mode", &[("adaptive", IdleMode::Adaptive), ("busy", IdleMode::Busy)])
@@ -130,6 +137,7 @@ fn idle(r: &mut Reader, node: &Node) -> Option<Idle> {
         busy_polls: fields.number(r, "busy_polls", 0..=u64::from(u32::MAX)).unwrap_or(d.busy_polls),
         pause_polls: fields.number(r, "pause_polls", 0..=u64::from(u32::MAX)).unwrap_or(d.pause_polls),
         sleep,
+        sleep_max,
     })
 }
 
