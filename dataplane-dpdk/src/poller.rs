@@ -3,7 +3,7 @@
 //! It is *spawned* and wakes itself. Then the tasks of a turn's packets run before the next turn, and the executor looks after its timers
 //! and its kernel sockets every so many turns. A root future that yields would make it look each time, at ten times the price.
 //!
-//! **Invariant:** a turn does not block, except in an idle step that was told to sleep.
+//! **Invariant:** a turn does not block, except in an idle step that was told to sleep; and who waits is woken by whatever there is to do.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -121,13 +121,16 @@ impl<I: IdleStep> Future for Poller<I> {
     }
 }
 
-/// Rests as the configuration says: busy at first, then with pauses of the CPU, then asleep, for longer the longer nothing has come.
+/// Rests as the configuration says: busy at first, then with pauses of the CPU, then asleep, for longer the longer nothing has come; and in
+/// the end it waits to be woken, where the ports can do that.
 #[derive(Debug)]
 pub struct PolledIdle {
     config: Idle,
     empty_turns: u32,
     /// How long it has slept since there was something to do.
     slept: Duration,
+    is_waiting: bool,
+    alarm: Alarm,
 }
 
 /// What is done until the next turn.
@@ -136,13 +139,15 @@ enum Rest {
     Nothing,
     Pause,
     Sleep(Duration),
+    /// To be woken; where that can't be, asleep for so long.
+    Wait(Duration),
 }
 
 impl PolledIdle {
     /// Rests by `config`.
     #[must_use]
     pub fn new(config: Idle) -> Self {
-        Self { config, empty_turns: 0, slept: Duration::ZERO }
+        Self { config, empty_turns: 0, slept: Duration::ZERO, is_waiting: false, alarm: Alarm::default() }
     }
 
     /// After a turn that was busy or not.
@@ -159,15 +164,48 @@ impl PolledIdle {
             return Rest::Pause;
         }
         // What ends a silence waits for a small part of it only.
-        let sleep = (self.slept / SILENCE_PARTS).clamp(config.sleep, config.sleep_max.max(config.sleep));
+        let longest = config.sleep_max.max(config.sleep);
+        let sleep = (self.slept / SILENCE_PARTS).clamp(config.sleep, longest);
+        if config.wait && sleep == longest {
+            return Rest::Wait(sleep);
+        }
         self.slept = self.slept.saturating_add(sleep);
         Rest::Sleep(sleep)
+    }
+
+    /// Has `cx` woken by a frame, a connection that writes, or a timer. False: there is a port that wakes nobody.
+    fn wait(&mut self, cx: &mut Context<'_>, turn: &Turn<'_>) -> bool {
+        let (mut due, mut ready) = (None, false);
+        self.is_waiting = true;
+        for stack in turn.stacks {
+            let mut stack = stack.borrow_mut();
+            let Some(rx) = stack.wait(cx) else { return false };
+            ready |= rx.is_ready();
+            due = due.into_iter().chain(stack.due()).min();
+        }
+        if ready {
+            cx.waker().wake_by_ref();
+        } else {
+            let latest = Instant::now() + WAIT_MAX;
+            self.alarm.set(due.map_or(latest, |due| turn.clock.instant(due).min(latest)), cx);
+        }
+        true
+    }
+
+    fn end_wait(&mut self, stacks: &[SharedStack]) {
+        if std::mem::take(&mut self.is_waiting) {
+            stacks.iter().for_each(|stack| stack.borrow_mut().awake());
+        }
     }
 }
 
 impl IdleStep for PolledIdle {
     fn step(&mut self, cx: &mut Context<'_>, turn: &Turn<'_>) {
-        match self.rest(turn.busy) {
+        let rest = self.rest(turn.busy);
+        if !matches!(rest, Rest::Wait(_)) {
+            self.end_wait(turn.stacks);
+        }
+        match rest {
             Rest::Nothing => cx.waker().wake_by_ref(),
             Rest::Pause => {
                 for _ in 0..PAUSES {
@@ -175,20 +213,29 @@ impl IdleStep for PolledIdle {
                 }
                 cx.waker().wake_by_ref();
             }
-            Rest::Sleep(time) => {
-                std::thread::sleep(time);
-                // Behind a sleep the executor looks after its timers and kernel sockets first, or these would wait for sixty sleeps.
-                let yielded = std::pin::pin!(tokio::task::yield_now()).poll(cx);
-                debug_assert!(yielded.is_pending(), "the first poll of a yield defers the wake-up");
+            Rest::Wait(_) if self.wait(cx, turn) => {}
+            Rest::Wait(time) => {
+                // It never will.
+                self.config.wait = false;
+                self.end_wait(turn.stacks);
+                sleep_and_yield(time, cx);
             }
+            Rest::Sleep(time) => sleep_and_yield(time, cx),
         }
     }
+}
+
+fn sleep_and_yield(time: Duration, cx: &mut Context<'_>) {
+    std::thread::sleep(time);
+    // Behind a sleep the executor looks after its timers and kernel sockets first, or these would wait for sixty sleeps.
+    let yielded = std::pin::pin!(tokio::task::yield_now()).poll(cx);
+    debug_assert!(yielded.is_pending(), "the first poll of a yield defers the wake-up");
 }
 
 /// Rests until something is due: for a simulation, where a poller that wakes itself would keep a paused clock from moving.
 #[derive(Debug, Default)]
 pub struct ClockIdle {
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl IdleStep for ClockIdle {
@@ -200,15 +247,25 @@ impl IdleStep for ClockIdle {
             ready |= stack.poll_rx(cx).is_ready();
             due = due.into_iter().chain(stack.due()).min();
         }
-        let Some(due) = due.map(|due| turn.clock.instant(due)) else {
-            if ready {
-                cx.waker().wake_by_ref();
-            }
-            return;
-        };
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        sleep.as_mut().reset(due);
-        if sleep.as_mut().poll(cx).is_ready() || ready {
+        if let Some(due) = due {
+            self.alarm.set(turn.clock.instant(due), cx);
+        }
+        if ready {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+/// A timer that is kept.
+#[derive(Debug, Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Has `cx` woken then.
+    fn set(&mut self, at: Instant, cx: &mut Context<'_>) {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        sleep.as_mut().reset(at);
+        if sleep.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
     }
@@ -222,6 +279,8 @@ const YEAR_MICROS: u64 = 365 * 24 * 3600 * 1_000_000;
 const PAUSES: u32 = 20;
 /// A sleep is such a part of the silence before it.
 const SILENCE_PARTS: u32 = 32;
+/// A wait ends after so long in any case: what ends in a stack without a timer of its own is seen to, and a driver that wakes nobody is found out.
+const WAIT_MAX: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -230,8 +289,14 @@ mod tests {
     #[test]
     fn it_rests_the_more_the_longer_nothing_comes_and_not_at_all_when_something_did() {
         let micros = Duration::from_micros;
-        let config =
-            Idle { busy_polls: 3, pause_polls: 2, sleep: micros(50), sleep_max: micros(500), ..Idle::default() };
+        let config = Idle {
+            busy_polls: 3,
+            pause_polls: 2,
+            sleep: micros(50),
+            sleep_max: micros(500),
+            wait: false,
+            ..Idle::default()
+        };
         let mut idle = PolledIdle::new(config.clone());
         for _ in 0..2 {
             let first: Vec<_> = (0..7).map(|n| idle.rest(n == 0)).collect();
@@ -245,6 +310,11 @@ mod tests {
             }
             assert_eq!(idle.rest(false), Rest::Sleep(micros(500)));
         }
+        let mut idle = PolledIdle::new(Idle { wait: true, ..config.clone() });
+        let sleeps = (0..1000).map(|_| idle.rest(false)).filter(|rest| matches!(rest, Rest::Sleep(_))).count();
+        assert!((100..200).contains(&sleeps), "{sleeps} sleeps before it waits");
+        assert_eq!(idle.rest(false), Rest::Wait(micros(500)));
+        assert_eq!(idle.rest(true), Rest::Nothing);
         let mut busy = PolledIdle::new(Idle { mode: IdleMode::Busy, ..config });
         assert!((0..100_000).all(|_| busy.rest(false) == Rest::Nothing));
     }

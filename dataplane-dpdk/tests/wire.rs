@@ -10,7 +10,8 @@ use std::time::Duration;
 use common::*;
 use dataplane_dpdk::queue::PacketQueue;
 use dataplane_dpdk::queue::wire::{self, WireOptions, WireQueue};
-use dataplane_dpdk::{DropReason, Frame, FrameVec, StackConfig};
+use dataplane_dpdk::{DropReason, Frame, FrameVec, PolledIdle, StackConfig};
+use ferrogate_core::config::dataplane::Idle;
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use tokio::task::spawn_local;
@@ -81,6 +82,49 @@ fn bulk_data_arrives_whole_over_a_bad_wire() {
             assert_eq!(a.counters.syn_cookies_accepted.get(), u64::from(seed >= 20), "seed {seed}");
         });
     }
+}
+
+#[test]
+fn a_poller_that_waits_is_woken_by_frames_timers_and_writers() {
+    let took = |waits| {
+        simulate(async move {
+            let options = WireOptions { latency: Duration::from_millis(5), loss: 0.03, ..WireOptions::default() };
+            let (left, right) = wire::pair(22, &options);
+            let [a, b] = [(left, config(1)), (right, config(2))].map(|(queue, config)| {
+                if waits { resting_host(queue, config, PolledIdle::new(soon_asleep())) } else { host(queue, config) }
+            });
+            let mut listener = a.transport.listen(&address(HERE), &ListenOptions::default()).await.unwrap();
+            spawn_local(async move {
+                let mut conn = listener.accept().await.unwrap();
+                while let Ok(part) = read(&mut conn).await {
+                    write_all(&mut conn, &part).await.unwrap();
+                }
+            });
+            let (mut conn, data) = (b.transport.connect(&address(HERE)).await.unwrap(), noise(100_000, 22));
+            let start = Instant::now();
+            for part in data.chunks(10_000) {
+                write_all(&mut conn, part).await.unwrap();
+                assert!(read_exact(&mut conn, part.len()).await.unwrap() == part);
+            }
+            let took = start.elapsed();
+            // An hour of silence, and it is still there.
+            let turns = a.counters.turns.get();
+            sleep(Duration::from_secs(3600)).await;
+            let turns = a.counters.turns.get() - turns;
+            assert!(turns < 40_000, "{turns} turns");
+            write_all(&mut conn, b"again").await.unwrap();
+            assert_eq!(read_exact(&mut conn, 5).await.unwrap(), b"again");
+            took
+        })
+    };
+    let (simulated, waiting) = (took(false), took(true));
+    assert!(waiting < simulated + Duration::from_millis(20), "{waiting:?} instead of {simulated:?}");
+}
+
+/// Waits after a few polls: on a paused clock nothing moves before.
+fn soon_asleep() -> Idle {
+    let sleep = Duration::from_micros(1);
+    Idle { busy_polls: 2, pause_polls: 2, sleep, sleep_max: sleep, ..Idle::default() }
 }
 
 #[test]

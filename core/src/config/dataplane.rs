@@ -124,6 +124,8 @@ pub struct Idle {
     pub sleep: Duration,
     /// `sleep_us_max`: how long it sleeps at most, in microseconds.
     pub sleep_max: Duration,
+    /// `wait`: whether it waits to be woken, once it would sleep for that long.
+    pub wait: bool,
 }
 
 /// `dataplane.dpdk.idle.mode`.
@@ -144,6 +146,7 @@ impl Default for Idle {
             pause_polls: 2000,
             sleep: Duration::from_micros(50),
             sleep_max: Duration::from_micros(500),
+            wait: true,
         }
     }
 }

@@ -31,6 +31,9 @@ pub struct Eal {
         reason = "taken when a port opens or closes, and by the control thread; never by a poll"
     )]
     pub(super) ports: RwLock<Vec<u16>>,
+    /// Held while a port is being opened.
+    #[allow(clippy::disallowed_types, reason = "taken when a port opens; never by a poll")]
+    pub(super) opening: RwLock<()>,
 }
 
 /// DPDK can't be initialised twice in a process, not even after its clean-up.
@@ -72,7 +75,7 @@ impl Eal {
         if ret < 0 {
             return Err(PortError::Eal { errno: -ret });
         }
-        Ok(Self { _args: args, pinned: AtomicBool::new(false), ports: RwLock::default() })
+        Ok(Self { _args: args, pinned: AtomicBool::new(false), ports: RwLock::default(), opening: RwLock::default() })
     }
 
     /// A pool with frames out stays, and EAL with it.

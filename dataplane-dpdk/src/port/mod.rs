@@ -4,6 +4,7 @@
 
 mod eal;
 mod mbuf;
+mod wakeups;
 mod xdp;
 
 use std::cell::Cell;
@@ -13,11 +14,13 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll};
 
 use dpdk_sys as sys;
 
 pub use self::eal::{Eal, LcoreThread};
 pub use self::mbuf::Mbuf;
+use self::wakeups::{Wakeups, open_descriptors};
 use crate::device::{Mac, PortError, PortInfo, PortOptions, PortStats};
 use crate::frame::{BURST, Frame, FrameVec};
 use crate::queue::PacketQueue;
@@ -42,6 +45,9 @@ impl Port {
     pub fn open(eal: &Arc<Eal>, options: &PortOptions) -> Result<(Self, Vec<Queue>), PortError> {
         let interface = options.device.argument("iface").filter(|_| options.device.is_vdev("net_af_xdp"));
         interface.map_or(Ok(()), clear_xdp)?;
+        // One at a time: what appears meanwhile is this port's.
+        let _opening = eal.opening.write().expect("nobody panics while he opens a port");
+        let before = open_descriptors();
         let core = PortCore::probe(eal, options)?;
         let info = core.info()?;
         if options.queues > info.queues_max {
@@ -60,8 +66,9 @@ impl Port {
         }
         let info = core.info()?;
         let core = Arc::new(core);
-        let queue = |id| Queue { port: Arc::clone(&core), id, _not_sync: PhantomData };
-        let queues = (0..options.queues).map(queue).collect();
+        let wakeups = Wakeups::of_queues(options.queues, &before);
+        let queue = |(id, wakeups)| Queue { wakeups, port: Arc::clone(&core), id, _not_sync: PhantomData };
+        let queues = (0..options.queues).zip(wakeups).map(queue).collect();
         Ok((Self { core, info }, queues))
     }
 
@@ -106,6 +113,8 @@ impl PortStatus {
 /// One queue pair, for one lcore: it can be sent to its thread, and is used there alone.
 #[derive(Debug)]
 pub struct Queue {
+    /// Before the port, so that it is dropped before.
+    wakeups: Wakeups,
     port: Arc<PortCore>,
     id: u16,
     _not_sync: PhantomData<Cell<()>>,
@@ -150,6 +159,14 @@ impl PacketQueue for Queue {
                 into.push(Frame::from(unsafe { Mbuf::from_raw(raw.assume_init()) }));
             }
         }
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        self.wakeups.poll(cx)
+    }
+
+    fn awake(&mut self) {
+        self.wakeups.end();
     }
 }
 

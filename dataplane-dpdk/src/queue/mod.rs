@@ -25,4 +25,13 @@ pub trait PacketQueue {
         let _ = cx;
         Poll::Ready(())
     }
+
+    /// The same for a poller that stops to poll: `cx` is woken by the next frame, until [`awake`](Self::awake). None: this queue can't do that.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        let _ = cx;
+        None
+    }
+
+    /// It is polled again.
+    fn awake(&mut self) {}
 }

@@ -111,6 +111,10 @@ impl PacketQueue for WireQueue {
         }
         sleep.as_mut().poll(cx)
     }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        Some(self.poll_rx(cx))
+    }
 }
 
 /// Changes a wire that is in use.

@@ -253,6 +253,19 @@ impl Stack {
         self.nic.poll_rx(cx)
     }
 
+    /// The same for a poller that stops to poll, until [`awake`](Self::awake). None: the port can't wake anybody.
+    pub(crate) fn wait(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        let ready = self.nic.wait(cx)?;
+        self.resting = Some(cx.waker().clone());
+        Some(ready)
+    }
+
+    /// It is polled again.
+    pub(crate) fn awake(&mut self) {
+        self.resting = None;
+        self.nic.awake();
+    }
+
     /// The flow has something to send, or may have.
     fn mark(&mut self, id: u32) {
         let flow = &mut self.flows[id as usize];

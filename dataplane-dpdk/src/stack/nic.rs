@@ -83,6 +83,16 @@ impl Nic {
         self.queue.poll_rx(cx)
     }
 
+    /// The same, of a port that can tell without being polled. None: it can't.
+    pub(super) fn wait(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        self.queue.wait(cx)
+    }
+
+    /// The port is polled again.
+    pub(super) fn awake(&mut self) {
+        self.queue.awake();
+    }
+
     /// Sends a frame that is complete, or drops it when there is no room.
     pub(super) fn send(&mut self, frame: Frame) {
         if self.has_room() {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use dataplane_dpdk::queue::PacketQueue;
 use dataplane_dpdk::queue::wire::{self, WireCutter, WireOptions};
 use dataplane_dpdk::{
-    Clock, ClockIdle, DpdkTransport, LcoreCounters, Mac, NoKernel, Poller, SharedStack, Stack, StackConfig,
+    Clock, ClockIdle, DpdkTransport, IdleStep, LcoreCounters, Mac, NoKernel, Poller, SharedStack, Stack, StackConfig,
 };
 use ferrogate_core::config::dataplane::CongestionControl;
 use ferrogate_core::config::limits::FlowLimits;
@@ -49,11 +49,16 @@ pub fn config(n: u8) -> StackConfig {
 
 /// Puts a stack on `queue` and a poller on the stack.
 pub fn host(queue: impl PacketQueue + 'static, config: StackConfig) -> Host {
+    resting_host(queue, config, ClockIdle::default())
+}
+
+/// The same with a poller that rests in its own way.
+pub fn resting_host(queue: impl PacketQueue + 'static, config: StackConfig, idle: impl IdleStep) -> Host {
     let clock = Clock::new();
     let counters = Arc::new(LcoreCounters::default());
     let stack = Stack::new(Box::new(queue), config, Arc::clone(&counters), clock.now());
     let stack: SharedStack = Rc::new(RefCell::new(stack));
-    tokio::task::spawn_local(Poller::new([Rc::clone(&stack)], clock, ClockIdle::default(), Arc::clone(&counters)));
+    tokio::task::spawn_local(Poller::new([Rc::clone(&stack)], clock, idle, Arc::clone(&counters)));
     let transport = DpdkTransport::new([Rc::clone(&stack)], NoKernel);
     Host { transport, stack, counters, cutter: None }
 }

@@ -138,4 +138,11 @@ pub(super) const DPDK_IDLE: &[Key] = &[
         "How long it sleeps at most, in microseconds: a 32nd of the time that it has slept already, between these two. What comes meanwhile waits \
          in the port's queue.",
     ),
+    key(
+        "wait",
+        Bool,
+        "true",
+        "Once it would sleep for the longest time, it waits for the next frame, timer or connection instead, where the port can wake it: \
+         net_af_packet, net_af_xdp and net_tap.",
+    ),
 ];

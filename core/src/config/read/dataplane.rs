@@ -138,6 +138,7 @@ fn idle(r: &mut Reader, node: &Node) -> Option<Idle> {
         pause_polls: fields.number(r, "pause_polls", 0..=u64::from(u32::MAX)).unwrap_or(d.pause_polls),
         sleep,
         sleep_max,
+        wait: fields.boolean(r, "wait").unwrap_or(d.wait),
     })
 }
 
