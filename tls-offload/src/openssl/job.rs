@@ -17,7 +17,7 @@ use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::accelerator::Accelerator;
@@ -130,7 +130,13 @@ impl Job {
             self.is_let_in = false;
             self.pauses += 1;
             self.accelerator.count.in_flight.fetch_add(1, Relaxed);
-            with_load(&self.accelerator, |load| load.in_flight += 1);
+            let is_first = with_load(&self.accelerator, |load| {
+                load.in_flight += 1;
+                load.in_flight == 1
+            });
+            if is_first && self.accelerator.poll_interval().is_some() {
+                tell_driver();
+            }
         }
     }
 
@@ -190,6 +196,7 @@ impl Job {
         });
         if !queued {
             RETRIES.with_borrow_mut(|retries| retries.push(Arc::clone(&self.cell)));
+            tell_driver();
         }
     }
 
@@ -230,9 +237,16 @@ struct Load {
     queue: VecDeque<Arc<WakeCell>>,
 }
 
+/// What the driver of this thread has not seen yet.
+struct News {
+    is_there: bool,
+    waker: Option<Waker>,
+}
+
 thread_local! {
     static LOADS: RefCell<Vec<Load>> = const { RefCell::new(Vec::new()) };
     static RETRIES: RefCell<Vec<Arc<WakeCell>>> = const { RefCell::new(Vec::new()) };
+    static NEWS: RefCell<News> = const { RefCell::new(News { is_there: false, waker: None }) };
     static GRAVEYARD: RefCell<Vec<Ssl>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -256,11 +270,13 @@ pub(super) fn bury(ssl: Ssl) {
     // When the thread ends there is no graveyard any more: what is still in the accelerator stays in memory, for it may call back.
     let ssl = ManuallyDrop::new(ssl);
     let _ = GRAVEYARD.try_with(|graveyard| graveyard.borrow_mut().push(ManuallyDrop::into_inner(ssl)));
+    tell_driver();
 }
 
 /// Does a worker's part for its accelerators: polls those that want it, tries again what they refused, frees what they have let go of. Says how long
 /// to wait before the next time; None: not before another operation has begun.
 pub fn turn() -> Option<Duration> {
+    NEWS.with_borrow_mut(|news| news.is_there = false);
     let polled: Vec<_> = LOADS.with_borrow(|loads| {
         let busy = loads.iter().filter(|load| load.in_flight > 0);
         busy.filter_map(|load| load.accelerator.clone()).filter(|a| a.poll_interval().is_some()).collect()
@@ -276,6 +292,31 @@ pub fn turn() -> Option<Duration> {
     let wished = polled.iter().filter_map(|a| a.poll_interval()).min();
     let waiting = (is_haunted || !retries.is_empty()).then_some(GRAVEYARD_INTERVAL);
     wished.into_iter().chain(waiting).min()
+}
+
+/// Ready when something has begun since the last [`turn`] that wants the next one sooner than that said; else the caller is woken then. One
+/// caller per thread.
+pub fn poll_news(cx: &mut Context<'_>) -> Poll<()> {
+    NEWS.with_borrow_mut(|news| {
+        if news.is_there {
+            return Poll::Ready(());
+        }
+        news.waker = Some(cx.waker().clone());
+        Poll::Pending
+    })
+}
+
+/// Wakes who waits in [`poll_news`].
+fn tell_driver() {
+    // Not there when the thread ends.
+    let waker = NEWS.try_with(|news| {
+        let mut news = news.borrow_mut();
+        news.is_there = true;
+        news.waker.take()
+    });
+    if let Ok(Some(waker)) = waker {
+        waker.wake();
+    }
 }
 
 /// SSLs of this thread that wait in the graveyard.

@@ -29,7 +29,7 @@ mod session;
 pub(crate) use accelerator::Accelerator;
 pub(crate) use client::Client;
 pub use error::OpenSslError;
-pub use job::{buried, turn};
+pub use job::{buried, poll_news, turn};
 pub(crate) use server::Server;
 pub use session::OpenSslSession;
 
