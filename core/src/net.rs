@@ -30,6 +30,11 @@ pub trait Transport: Clone + 'static {
         0
     }
 
+    /// Whether its worker never sleeps, so that what wants to be looked at again soon needs no timer.
+    fn is_polled(&self) -> bool {
+        false
+    }
+
     /// Opens a connection. The caller bounds the time: the future may be dropped at any point and leaves nothing behind.
     fn connect(&self, address: &Address) -> impl Future<Output = io::Result<Self::Conn>>;
 

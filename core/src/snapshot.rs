@@ -9,9 +9,11 @@ use std::collections::{HashMap, HashSet};
 use std::ptr;
 use std::sync::Arc;
 
-pub use tls_offload::{ClientTls, ServerTls};
+pub use tls_offload::{Accelerator, ClientTls, ServerTls};
 
-use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, NetworkFilter, RouterConfig, TlsConfig};
+use crate::config::schema::{
+    AcceleratorConfig, Cluster, ClusterId, Config, Listener, LogLevel, NetworkFilter, RouterConfig, TlsConfig,
+};
 use crate::config::{Diagnostic, Limits, Origin};
 use crate::filter::FilterSet;
 use crate::router::{Router, TcpRoutes};
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub clusters: Vec<Arc<ClusterConfig>>,
     /// The clusters by name.
     names: HashMap<Arc<str>, ClusterId>,
+    /// The accelerators that its listeners use.
+    pub accelerators: Vec<Accelerator>,
     /// The limits.
     pub limits: Arc<Limits>,
     /// The server itself.
@@ -106,6 +110,9 @@ pub trait MakeTls {
     /// # Errors
     /// What is wrong with the context.
     fn client(&mut self, context: &TlsConfig, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault>;
+
+    /// The accelerators that were opened for the listeners, of those that the file has.
+    fn accelerators(&mut self, wanted: &[Arc<AcceleratorConfig>]) -> Vec<Accelerator>;
 }
 
 /// Why a part of the configuration can't be made a part of a snapshot. A report of `check`, so in words.
@@ -144,6 +151,7 @@ impl Snapshot {
             routers,
             names: cluster_ids(&clusters).into_iter().map(|(name, id)| (name.into(), id)).collect(),
             clusters,
+            accelerators: tls.accelerators(&config.accelerators),
             limits: kept_limits.unwrap_or_else(|| Arc::new(config.limits.clone())),
             server: ServerFacts {
                 name: config.server.name.clone(),

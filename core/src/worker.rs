@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a worker shares nothing with the others but the snapshot, the stop signal and counters that it alone writes.
 
+mod accelerators;
 mod entrance;
 mod probe;
 
@@ -65,6 +66,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
     worker.probe();
     let sweeper = spawn_local(sweep(Rc::clone(&worker)));
     let probe = spawn_local(probe::probe(Rc::clone(&worker.load)));
+    let accelerators = spawn_local(accelerators::drive(Rc::clone(&worker.load), transport.is_polled()));
     let stop = worker.follow(index, &transport, &mut orders, &mut entrances).await;
     if stop == Stop::Drain {
         worker.drain(&mut orders.stop, &entrances).await;
@@ -73,6 +75,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
     }
     sweeper.abort();
     probe.abort();
+    accelerators.abort();
     Ok(())
 }
 

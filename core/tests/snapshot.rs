@@ -79,6 +79,30 @@ fn kept(before: &Snapshot, after: &Snapshot) -> [String; 3] {
 }
 
 #[test]
+fn an_accelerator_reaches_the_listener_that_names_it() {
+    let (cert, key) = tls_offload::self_signed(["localhost"]).unwrap();
+    let text = |name: &str| {
+        let tls = format!("{{status: true, cert_chain: {cert:?}, private_key: {key:?}, accelerator: {name}}}");
+        let chain = format!("filter_chains: [{{tls_context: {tls}, filters: [{{type: proxy}}]}}]");
+        let file = file(&["a"]).replacen("router_config_name: a}", &format!("router_config_name: a, {chain}}}"), 1);
+        format!(
+            "tls_backend: {{accelerators: [{{name: card0, id: no-such-provider, parameters: {{slots: \"4\"}}, notify: poll}}]}}\n{file}"
+        )
+    };
+    let good = config(&text("card0"));
+    let accelerator = good.server.listeners[0].tls[0].accelerated_by.clone().unwrap();
+    assert_eq!(accelerator.id, "no-such-provider");
+    assert_eq!(accelerator.parameters, [("slots".to_owned(), "4".to_owned())]);
+    assert_eq!((accelerator.asynchronous, accelerator.in_flight_max), (true, 1024));
+    let found = Snapshot::build(&good, None, &mut Certificates::default()).unwrap_err();
+    let words =
+        if tls_offload::OPENSSL_BUILT { "the accelerator card0 can't be opened" } else { "built without OpenSSL" };
+    assert!(found[0].to_string().contains(words), "{}", found[0]);
+    let found = Config::parse(&text("card1"), "t").unwrap_err();
+    assert!(found[0].to_string().contains("there is no accelerator `card1`"), "{}", found[0]);
+}
+
+#[test]
 fn openssl_is_taken_where_it_is_built_in() {
     let (cert, key) = tls_offload::self_signed(["localhost"]).unwrap();
     let chain = format!(

@@ -28,5 +28,6 @@ mod stage;
 mod tcp_proxy;
 mod tls;
 mod tls_inspector;
+mod tls_offload;
 mod upstream;
 mod websocket;

@@ -74,6 +74,12 @@ impl Accelerator {
         openssl::Accelerator::open(options).map(Self)
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
     /// What it has done since it was opened.
     #[must_use]
     pub fn counts(&self) -> AcceleratorCounts {

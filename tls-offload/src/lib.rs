@@ -30,7 +30,7 @@ mod session;
 pub use accelerator::{Accelerator, AcceleratorCounts, AcceleratorOptions, Notify};
 pub use client::{ClientOptions, ClientTls, Roots};
 pub use error::{Cause, ConfigError, Place, SessionError, TlsError};
-pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, turn};
+pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, poll_news, turn};
 pub use options::{Alpn, Backend, Version, Versions};
 pub use pem::Pem;
 pub use rustls::RustlsSession;

@@ -39,6 +39,11 @@ pub fn turn() -> Option<Duration> {
     None
 }
 
+/// Never: there is nothing to do.
+pub fn poll_news(_cx: &mut Context<'_>) -> Poll<()> {
+    Poll::Pending
+}
+
 /// Nobody waits in the graveyard.
 #[must_use]
 pub fn buried() -> usize {

@@ -6,11 +6,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tls_offload::{
-    Alpn, Backend, ClientOptions, ClientTls, ConfigError, Identity, Pem, Roots, ServerOptions, ServerTls, Versions,
+    Accelerator, AcceleratorOptions, Alpn, Backend, ClientOptions, ClientTls, ConfigError, Identity, Key, Notify, Pem,
+    Roots, ServerOptions, ServerTls, Versions,
 };
 
 use crate::config::Origin;
-use crate::config::schema::{self, TlsBackend, TlsConfig, TlsVersion};
+use crate::config::schema::{self, AcceleratorConfig, AcceleratorNotify, TlsBackend, TlsConfig, TlsVersion};
 use crate::snapshot::{Fault, MakeTls};
 
 /// Loads certificates from the files that the configuration names, and remembers what it made of which contents.
@@ -18,6 +19,8 @@ use crate::snapshot::{Fault, MakeTls};
 pub struct Certificates {
     servers: Vec<Made<ServerTls>>,
     clients: Vec<Made<ClientTls>>,
+    /// Those that are open, by what the file says of them.
+    accelerators: Vec<(Arc<AcceleratorConfig>, Accelerator)>,
 }
 
 /// What was made of some contexts.
@@ -30,7 +33,14 @@ struct Made<T> {
 
 impl MakeTls for Certificates {
     fn server(&mut self, contexts: &[TlsConfig], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
-        remembered(&mut self.servers, contexts, previous, || make_server(contexts))
+        let Self { servers, accelerators, .. } = self;
+        remembered(servers, contexts, previous, || make_server(contexts, accelerators))
+    }
+
+    fn accelerators(&mut self, wanted: &[Arc<AcceleratorConfig>]) -> Vec<Accelerator> {
+        // What no generation has any more is closed when its last session ends.
+        self.accelerators.retain(|(config, _)| wanted.contains(config));
+        self.accelerators.iter().map(|(_, open)| open.clone()).collect()
     }
 
     fn client(&mut self, context: &TlsConfig, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
@@ -71,11 +81,14 @@ fn digest(contexts: &[TlsConfig]) -> u64 {
     hasher.finish()
 }
 
-fn make_server(contexts: &[TlsConfig]) -> Result<ServerTls, Fault> {
+fn make_server(
+    contexts: &[TlsConfig],
+    open: &mut Vec<(Arc<AcceleratorConfig>, Accelerator)>,
+) -> Result<ServerTls, Fault> {
     let Some(first) = contexts.first() else {
         return Err(Fault { origin: Origin::default(), message: "no TLS context".into(), remedy: String::new() });
     };
-    let identities = contexts.iter().map(identity).collect::<Result<_, _>>()?;
+    let identities = contexts.iter().map(|context| identity(context, open)).collect::<Result<_, _>>()?;
     let mut options = ServerOptions::new(identities);
     options.backend = backend(first);
     options.alpn = alpn(first)?;
@@ -99,7 +112,7 @@ fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
     ClientTls::new(options).map_err(|e| fault(context, &e))
 }
 
-fn identity(context: &TlsConfig) -> Result<Identity, Fault> {
+fn identity(context: &TlsConfig, open: &mut Vec<(Arc<AcceleratorConfig>, Accelerator)>) -> Result<Identity, Fault> {
     let (Some(certificates), Some(key)) = (&context.cert_chain, &context.private_key) else {
         return Err(Fault {
             origin: context.origin.clone(),
@@ -107,7 +120,36 @@ fn identity(context: &TlsConfig) -> Result<Identity, Fault> {
             remedy: "name a certificate file and its key file, or set status to false".into(),
         });
     };
-    Ok(Identity { certificates: pem(certificates), key: pem(key).into() })
+    let key = match &context.accelerated_by {
+        None => Key::Pem(pem(key)),
+        Some(config) => Key::Accelerated(pem(key), accelerator(config, open).map_err(|e| fault(context, &e))?),
+    };
+    Ok(Identity { certificates: pem(certificates), key })
+}
+
+/// The open one, or a new one: an accelerator that did not change is the same in the next generation.
+fn accelerator(
+    config: &Arc<AcceleratorConfig>,
+    open: &mut Vec<(Arc<AcceleratorConfig>, Accelerator)>,
+) -> Result<Accelerator, ConfigError> {
+    if let Some((_, accelerator)) = open.iter().find(|(other, _)| other == config) {
+        return Ok(accelerator.clone());
+    }
+    let mut options = AcceleratorOptions::new(&config.name, &config.id);
+    options.module = config.path.clone();
+    options.properties = config.properties.as_str().into();
+    let in_boxes = |(key, value): &(String, String)| (key.as_str().into(), value.as_str().into());
+    options.parameters = config.parameters.iter().map(in_boxes).collect();
+    options.asynchronous = config.asynchronous;
+    options.notify = match config.notify {
+        AcceleratorNotify::Callback => Notify::Callback,
+        AcceleratorNotify::Poll => Notify::Poll,
+    };
+    options.poll_interval = config.poll_interval;
+    options.in_flight_max = config.in_flight_max;
+    let accelerator = Accelerator::open(options)?;
+    open.push((Arc::clone(config), accelerator.clone()));
+    Ok(accelerator)
 }
 
 fn backend(context: &TlsConfig) -> Backend {

@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Map, Value, json};
+use tls_offload::AcceleratorCounts;
 use tokio::sync::watch;
 
 use super::admin::{Number, PlaneReport};
@@ -89,6 +90,14 @@ impl Collector for Exposed {
         for state in STATES {
             let series: Vec<_> = snapshot.clusters.iter().map(|c| (label(c), (state.read)(c))).collect();
             write(&mut encoder, state.name, state.help, Kind::Gauge, &series)?;
+        }
+        for number in ACCELERATORS {
+            let series: Vec<_> = snapshot
+                .accelerators
+                .iter()
+                .map(|a| (vec![("accelerator", a.name().to_owned())], (number.read)(&a.counts())))
+                .collect();
+            write(&mut encoder, number.name, number.help, number.kind, &series)?;
         }
         write_turns(&mut encoder, &self.counters.workers)?;
         // One block per name, however the plane has ordered them: the format wants a name's series together.
@@ -229,6 +238,47 @@ const STATES: &[State] = &[
         name: "ferrogate_upstream_dns_failure",
         help: "Names that could not be looked up, or have no address; their last hosts stay",
         read: |c| c.shared.dns_failures(),
+    },
+];
+
+/// A number of an accelerator.
+struct OfAccelerator {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    read: fn(&AcceleratorCounts) -> u64,
+}
+
+const ACCELERATORS: &[OfAccelerator] = &[
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_handshakes",
+        help: "Handshakes with a key of the accelerator that came to their end",
+        kind: Kind::Counter,
+        read: |c| c.handshakes,
+    },
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_offloaded",
+        help: "Those of them that paused for it; when handshakes grow and these do not, software computes what the accelerator should",
+        kind: Kind::Counter,
+        read: |c| c.offloaded,
+    },
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_waits",
+        help: "Times that a handshake waited because in_flight_max was reached or the accelerator took no more",
+        kind: Kind::Counter,
+        read: |c| c.waits,
+    },
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_cancelled",
+        help: "Handshakes that were given up while their operation was in the accelerator",
+        kind: Kind::Counter,
+        read: |c| c.cancelled,
+    },
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_in_flight",
+        help: "Operations that are in the accelerator now",
+        kind: Kind::Gauge,
+        read: |c| c.in_flight,
     },
 ];
 

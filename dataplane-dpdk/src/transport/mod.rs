@@ -81,6 +81,10 @@ impl<K: Transport> Transport for DpdkTransport<K> {
         self.stacks.iter().map(rings).sum::<usize>() + self.kernel.held_bytes()
     }
 
+    fn is_polled(&self) -> bool {
+        true
+    }
+
     async fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<Self::Listener> {
         let Some(inet) = address.inet() else {
             let kernel = self.kernel.listen(address, options).await?;

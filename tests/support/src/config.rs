@@ -137,6 +137,14 @@ impl Config {
         self
     }
 
+    /// Adds keys to the contexts that [`tls`](Self::tls) has made, such as `accelerator: card0`.
+    #[must_use]
+    pub fn tls_context(mut self, keys: &str) -> Self {
+        self.listener_tls =
+            self.listener_tls.map(|text| text.replace("{status: true,", &format!("{{status: true, {keys},")));
+        self
+    }
+
     /// What clients may speak, as `downstream_protocol` has it.
     #[must_use]
     pub fn protocols(mut self, protocols: &str) -> Self {

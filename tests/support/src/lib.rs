@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_types, reason = "these are ordinary threads, and no worker runs here")]
 
+pub mod card;
 pub mod certs;
 pub mod client;
 pub mod config;

@@ -1,28 +1,23 @@
-//! Operations in an accelerator: who waits for which, and what becomes of those that nobody waits for any more.
+//! Operations in an accelerator: who waits for which.
 //!
 //! A handshake that needs its key runs as an ASYNC_JOB, which pauses while the accelerator computes. A job belongs to the thread that started it
 //! (R1), so everything here but [`WakeCell`] is the worker's own.
 //!
-//! **Invariant:** an SSL with a paused job is never freed: it goes to the graveyard until the accelerator has let go of it (R4). No job is resumed
-//! before it was told to be done, and nothing spins while it waits.
+//! **Invariant:** no job is resumed before it was told to be done, and nothing spins while it waits.
 
 #![allow(
     clippy::disallowed_types,
     reason = "an accelerator's own thread meets the worker here, for the time of a move"
 )]
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
-use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
-use std::time::Duration;
 
 use super::accelerator::Accelerator;
 use super::ffi;
-use super::session::Ssl;
+use super::turn::{Load, retry, tell_driver, with_load};
 
 /// Where the accelerator says that an operation is done. It may be told before the job has paused (R6).
 #[derive(Debug, Default)]
@@ -36,7 +31,7 @@ struct Told {
 
 impl WakeCell {
     /// Says that it is done. Does not touch the cell any more once the owner can see it.
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.done = true;
         let waker = told.waker.take();
@@ -130,7 +125,13 @@ impl Job {
             self.is_let_in = false;
             self.pauses += 1;
             self.accelerator.count.in_flight.fetch_add(1, Relaxed);
-            with_load(&self.accelerator, |load| load.in_flight += 1);
+            let is_first = with_load(&self.accelerator, |load| {
+                load.in_flight += 1;
+                load.in_flight == 1
+            });
+            if is_first && self.accelerator.poll_interval().is_some() {
+                tell_driver();
+            }
         }
     }
 
@@ -189,7 +190,7 @@ impl Job {
             load.in_flight > 0
         });
         if !queued {
-            RETRIES.with_borrow_mut(|retries| retries.push(Arc::clone(&self.cell)));
+            retry(Arc::clone(&self.cell));
         }
     }
 
@@ -222,68 +223,6 @@ impl Drop for Job {
     }
 }
 
-/// One worker's share of an accelerator.
-#[derive(Default)]
-struct Load {
-    accelerator: Option<Arc<Accelerator>>,
-    in_flight: u32,
-    queue: VecDeque<Arc<WakeCell>>,
-}
-
-thread_local! {
-    static LOADS: RefCell<Vec<Load>> = const { RefCell::new(Vec::new()) };
-    static RETRIES: RefCell<Vec<Arc<WakeCell>>> = const { RefCell::new(Vec::new()) };
-    static GRAVEYARD: RefCell<Vec<Ssl>> = const { RefCell::new(Vec::new()) };
-}
-
-fn with_load<R>(accelerator: &Arc<Accelerator>, f: impl FnOnce(&mut Load) -> R) -> R {
-    LOADS.with_borrow_mut(|loads| {
-        if loads.len() <= accelerator.index {
-            loads.resize_with(accelerator.index + 1, Load::default);
-        }
-        let load = &mut loads[accelerator.index];
-        load.accelerator.get_or_insert_with(|| Arc::clone(accelerator));
-        let result = f(load);
-        if load.in_flight == 0 && load.queue.is_empty() {
-            load.accelerator = None;
-        }
-        result
-    })
-}
-
-/// Puts an SSL with a paused job where it stays until the accelerator has let go.
-pub(super) fn bury(ssl: Ssl) {
-    // When the thread ends there is no graveyard any more: what is still in the accelerator stays in memory, for it may call back.
-    let ssl = ManuallyDrop::new(ssl);
-    let _ = GRAVEYARD.try_with(|graveyard| graveyard.borrow_mut().push(ManuallyDrop::into_inner(ssl)));
-}
-
-/// Does a worker's part for its accelerators: polls those that want it, tries again what they refused, frees what they have let go of. Says how long
-/// to wait before the next time; None: not before another operation has begun.
-pub fn turn() -> Option<Duration> {
-    let polled: Vec<_> = LOADS.with_borrow(|loads| {
-        let busy = loads.iter().filter(|load| load.in_flight > 0);
-        busy.filter_map(|load| load.accelerator.clone()).filter(|a| a.poll_interval().is_some()).collect()
-    });
-    polled.iter().for_each(|accelerator| accelerator.poll());
-    let retries = RETRIES.take();
-    retries.iter().for_each(|cell| cell.tell());
-    // Taken out: to go on with one may bury another.
-    let buried = GRAVEYARD.take();
-    let still: Vec<_> = buried.into_iter().filter_map(Ssl::drive_to_end).collect();
-    let is_haunted = !still.is_empty();
-    GRAVEYARD.with_borrow_mut(|graveyard| graveyard.extend(still));
-    let wished = polled.iter().filter_map(|a| a.poll_interval()).min();
-    let waiting = (is_haunted || !retries.is_empty()).then_some(GRAVEYARD_INTERVAL);
-    wished.into_iter().chain(waiting).min()
-}
-
-/// SSLs of this thread that wait in the graveyard.
-#[must_use]
-pub fn buried() -> usize {
-    GRAVEYARD.with_borrow(Vec::len)
-}
-
 /// # Safety
 /// Called by libssl with the argument that was set: the cell of a job that is not dropped.
 unsafe extern "C" fn on_done(_ssl: *mut ffi::SSL, cell: *mut c_void) -> c_int {
@@ -291,6 +230,3 @@ unsafe extern "C" fn on_done(_ssl: *mut ffi::SSL, cell: *mut c_void) -> c_int {
     unsafe { &*cell.cast::<WakeCell>() }.tell();
     1
 }
-
-/// Between two looks at the graveyard.
-const GRAVEYARD_INTERVAL: Duration = Duration::from_millis(1);

@@ -3,8 +3,10 @@
 //! ```text
 //! server, client   configurations: certificates, roots, tickets
 //! session          a session over lent bytes
+//! ssl              what must be there while libssl can call back
 //! accelerator      a provider in a library context of its own
-//! job              operations in an accelerator, and the graveyard
+//! job              operations in an accelerator
+//! turn             a worker's part for its accelerators, and the graveyard
 //! proof            that a key's operations pause
 //! bio              where libssl reads and writes
 //! own, error       owners of what libcrypto hands out; its error queue
@@ -25,13 +27,15 @@ mod own;
 mod proof;
 mod server;
 mod session;
+mod ssl;
+mod turn;
 
 pub(crate) use accelerator::Accelerator;
 pub(crate) use client::Client;
 pub use error::OpenSslError;
-pub use job::{buried, turn};
 pub(crate) use server::Server;
 pub use session::OpenSslSession;
+pub use turn::{buried, poll_news, turn};
 
 /// Whether this binary has OpenSSL.
 pub const BUILT: bool = true;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::accelerator::Accelerator;
 use super::client::Client;
 use super::error::OpenSslError;
-use super::job;
 use super::server::Server;
 use super::session::OpenSslSession;
+use super::turn::turn;
 use crate::client::{ClientOptions, Roots};
 use crate::error::{Cause, ConfigError, TlsError};
 use crate::server::Identity;
@@ -48,7 +48,7 @@ fn shake(client: &mut OpenSslSession, server: &mut OpenSslSession) -> Result<(),
             return Ok(());
         }
         if server_done.is_none() {
-            job::turn();
+            turn();
             std::thread::sleep(ROUND);
         }
     }

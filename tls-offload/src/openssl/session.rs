@@ -3,23 +3,21 @@
 //! **Invariant:** libssl is given one whole record at a time, so that between two calls nothing undecoded lies in it; what it wants sent and
 //! found no room is bounded.
 
-use std::ffi::{CStr, c_int};
 use std::fmt;
-use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::slice;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut};
 
-use super::bio::Wire;
-use super::client::{Client, Tickets};
+use super::client::Client;
 use super::error::{OpenSslError, clear, constant};
 use super::ffi;
-use super::job::{self, Job};
-use super::own::{Config, Resumable};
+use super::job::Job;
+use super::own::Resumable;
 use super::server::Server;
+use super::ssl::{Of, Outcome, Ssl, TicketPlace};
 use crate::error::{Cause, TlsError};
 use crate::options::Version;
 use crate::record::{Frame, HEADER_BYTES, PlainRoom, frame, payload_len, take};
@@ -371,220 +369,6 @@ enum State {
     Dead,
 }
 
-/// Where a client's session keeps the tickets that it gets.
-pub(super) struct TicketPlace {
-    pub(super) tickets: Arc<Tickets>,
-    pub(super) name: Box<str>,
-}
-
-impl TicketPlace {
-    /// The place of a client's SSL.
-    ///
-    /// # Safety
-    /// `ssl` is alive, and nothing else has a reference to its place.
-    pub(super) unsafe fn of<'a>(ssl: *mut ffi::SSL) -> Option<&'a Self> {
-        // SAFETY: only `keep_tickets` sets this, and the place lives as long as the SSL.
-        unsafe { ffi::SSL_get_ex_data(ssl, APP_DATA).cast::<Self>().as_ref() }
-    }
-}
-
-/// Everything that must be there while libssl can call back: the SSL, its wire, its job, and what it was made from.
-pub(super) struct Ssl {
-    ssl: NonNull<ffi::SSL>,
-    wire: NonNull<Wire>,
-    place: Option<NonNull<TicketPlace>>,
-    /// With an accelerated key.
-    job: Option<Job>,
-    /// Last: dropped after the SSL was freed.
-    of: Option<Of>,
-}
-
-/// What a session was made from; callbacks look into it.
-#[allow(dead_code, reason = "held, not read")]
-enum Of {
-    Server(Arc<Server>),
-    Client(Arc<Client>),
-}
-
-impl Ssl {
-    fn new(config: &Config, of: Of) -> Self {
-        clear();
-        // SAFETY: the configuration is complete; an SSL holds a reference to it.
-        let ssl = NonNull::new(unsafe { ffi::SSL_new(config.as_ptr()) }).expect("fails only for want of memory");
-        let (bio, wire) = Wire::new_bio();
-        // SAFETY: the SSL takes the one reference to the BIO, for both directions.
-        unsafe { ffi::SSL_set_bio(ssl.as_ptr(), bio.as_ptr(), bio.as_ptr()) };
-        Self { ssl, wire, place: None, job: None, of: Some(of) }
-    }
-
-    fn as_ptr(&self) -> *mut ffi::SSL {
-        self.ssl.as_ptr()
-    }
-
-    fn keep_tickets(&mut self, place: TicketPlace) {
-        let place = NonNull::from(Box::leak(Box::new(place)));
-        self.place = Some(place);
-        // SAFETY: the SSL is alive; `drop` gives the place back after it.
-        unsafe { ffi::SSL_set_ex_data(self.as_ptr(), APP_DATA, place.as_ptr().cast()) };
-    }
-
-    /// Whether an operation of it is in an accelerator, or was refused by one.
-    fn is_paused(&self) -> bool {
-        self.job.as_ref().is_some_and(Job::is_paused)
-    }
-
-    /// One call of the handshake, which may begin or go on with a job.
-    fn shake(&mut self, record: &[u8]) -> Outcome {
-        // SAFETY: the SSL is alive; what it reads and writes was lent.
-        let outcome = self.lend(record, &mut []).run(|ssl| unsafe { ffi::SSL_do_handshake(ssl) });
-        let ssl = self.as_ptr();
-        match (&mut self.job, &outcome) {
-            (Some(job), Outcome::Paused) => job.paused(ssl),
-            (Some(job), _) => job.resumed(),
-            (None, _) => {}
-        }
-        outcome
-    }
-
-    /// After the handshake: records are the processor's.
-    fn end_job(&self) {
-        if let Some(job) = &self.job {
-            job.finished();
-            // SAFETY: the SSL is alive, and no job of it has paused.
-            unsafe { ffi::SSL_ctrl(self.as_ptr(), ffi::SSL_CTRL_CLEAR_MODE, ffi::SSL_MODE_ASYNC, ptr::null_mut()) };
-        }
-    }
-
-    /// Goes on with the operation of a handshake that nobody waits for; None when it has ended, and all is freed.
-    pub(super) fn drive_to_end(mut self) -> Option<Self> {
-        let nobody = Context::from_waker(Waker::noop());
-        let job = self.job.as_mut().filter(|job| job.is_paused())?;
-        if job.must_wait(&nobody) || matches!(self.shake(&[]), Outcome::Paused) {
-            return Some(self);
-        }
-        None
-    }
-
-    fn wire(&self) -> &Wire {
-        // SAFETY: lives as long as the SSL's BIO; libssl uses it within `Call::run` only, which borrows `self` mutably.
-        unsafe { self.wire.as_ref() }
-    }
-
-    fn wire_mut(&mut self) -> &mut Wire {
-        // SAFETY: as in `wire`.
-        unsafe { self.wire.as_mut() }
-    }
-
-    /// Lends bytes to libssl until the call is dropped.
-    fn lend<'a>(&'a mut self, input: &'a [u8], room: &'a mut [u8]) -> Call<'a> {
-        self.wire_mut().lend(input, room);
-        Call { ssl: self, lent: PhantomData }
-    }
-
-    /// The name that the client of a server's session asked for, in lower case.
-    fn asked_name(&self) -> Option<Box<str>> {
-        // SAFETY: the SSL is alive; the name ends in 0 and is copied at once.
-        let name = unsafe {
-            let name = ffi::SSL_get_servername(self.as_ptr(), ffi::TLSEXT_NAMETYPE_HOST_NAME);
-            (!name.is_null()).then(|| CStr::from_ptr(name))?
-        };
-        name.to_str().ok().map(|name| name.to_ascii_lowercase().into_boxed_str())
-    }
-
-    /// Before an established session is freed: the tickets it gave stay good. libssl would spoil them where no `close_notify` was exchanged,
-    /// which RFC 5246 section 7.2.1 no longer asks for.
-    fn keep_resumable(&mut self) {
-        // SAFETY: the SSL is alive; this only sets two bits.
-        unsafe { ffi::SSL_set_shutdown(self.as_ptr(), ffi::SSL_SENT_SHUTDOWN | ffi::SSL_RECEIVED_SHUTDOWN) };
-    }
-
-    /// What a failed call says, with the reason for a refused certificate.
-    fn failure(&self) -> TlsError {
-        let error = TlsError::from(OpenSslError::take());
-        let TlsError::Certificate(_) = error else { return error };
-        // SAFETY: the SSL is alive; the text is a constant.
-        let (code, reason) = unsafe {
-            let code = ffi::SSL_get_verify_result(self.as_ptr());
-            (code, constant(ffi::X509_verify_cert_error_string(code)))
-        };
-        let mut text = format!("certificate verify failed: {}", reason.unwrap_or("no reason"));
-        if [ffi::X509_V_ERR_HOSTNAME_MISMATCH, ffi::X509_V_ERR_IP_ADDRESS_MISMATCH].contains(&code) {
-            // SAFETY: the SSL is alive.
-            let names = unsafe { super::client::peer_names(self.as_ptr()) };
-            text.push_str(&format!(" (it is for {})", names.join(", ")));
-        }
-        TlsError::Certificate(Cause::openssl(OpenSslError::with_text(text)))
-    }
-}
-
-impl Drop for Ssl {
-    fn drop(&mut self) {
-        if self.is_paused() {
-            let (place, job, of) = (self.place.take(), self.job.take(), self.of.take());
-            return job::bury(Self { ssl: self.ssl, wire: self.wire, place, job, of });
-        }
-        // SAFETY: ours, and freed once; with it go the BIO and the wire.
-        unsafe { ffi::SSL_free(self.as_ptr()) };
-        if let Some(place) = self.place.take() {
-            // SAFETY: leaked by `keep_tickets`; the SSL, the only other holder, is gone.
-            drop(unsafe { Box::from_raw(place.as_ptr()) });
-        }
-    }
-}
-
-/// Calls into libssl with lent bytes.
-struct Call<'a> {
-    ssl: &'a mut Ssl,
-    lent: PhantomData<&'a mut [u8]>,
-}
-
-impl Call<'_> {
-    fn run(&self, f: impl FnOnce(*mut ffi::SSL) -> c_int) -> Outcome {
-        clear();
-        let ssl = self.ssl.as_ptr();
-        let ret = f(ssl);
-        if ret > 0 {
-            return Outcome::Done;
-        }
-        // SAFETY: the SSL is alive, and `ret` is what the last call on it returned.
-        match unsafe { ffi::SSL_get_error(ssl, ret) } {
-            ffi::SSL_ERROR_WANT_READ => Outcome::WantsWire,
-            ffi::SSL_ERROR_ZERO_RETURN => Outcome::Closed,
-            ffi::SSL_ERROR_WANT_ASYNC => Outcome::Paused,
-            ffi::SSL_ERROR_WANT_ASYNC_JOB => {
-                let cause = OpenSslError::with_text("no memory for a job of the accelerator");
-                Outcome::Failed(TlsError::Local(Cause::openssl(cause)))
-            }
-            _ => Outcome::Failed(self.ssl.failure()),
-        }
-    }
-
-    /// Ends it; says how many bytes of the room were written.
-    fn end(self) -> usize {
-        self.ssl.wire_mut().take_back()
-    }
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        self.ssl.wire_mut().take_back();
-    }
-}
-
-/// What a call came to.
-enum Outcome {
-    Done,
-    /// It needs another record.
-    WantsWire,
-    /// An accelerator computes.
-    Paused,
-    /// The peer said `close_notify`.
-    Closed,
-    Failed(TlsError),
-}
-
-/// The index of an SSL's application data.
-const APP_DATA: c_int = 0;
 /// Records sealed with one key, at most: less than half of what AES-GCM allows (RFC 8446 section 5.5).
 const KEY_RECORDS_MAX: u32 = 1 << 23;
 /// Output that nobody takes. A handshake's flight with a long chain has some ten KiB.

@@ -152,6 +152,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "dpdk_port", path: "dataplane.dpdk.ports[]", keys: DPDK_PORT },
     Section { name: "dpdk_idle", path: "dataplane.dpdk.idle", keys: DPDK_IDLE },
     Section { name: "tls_backend", path: "tls_backend", keys: TLS_BACKEND },
+    Section { name: "accelerator", path: "tls_backend.accelerators[]", keys: ACCELERATOR },
     Section { name: "metrics", path: "metrics", keys: METRICS },
     Section { name: "sink", path: "metrics.sinks[]", keys: SINK },
     Section { name: "prometheus", path: "metrics.sinks[].config", keys: PROMETHEUS },
@@ -308,6 +309,12 @@ const TLS_SERVER: &[Key] = &[
     ),
     key("private_key", Pem, "", "Its key: a file or PEM text. Required where TLS is on."),
     key(
+        "accelerator",
+        Text,
+        "",
+        "Ferrogate's own: the accelerator that is given the key and computes with it. Absent: software.",
+    ),
+    key(
         "alpn",
         Text,
         "with `Http2`: what is served",
@@ -358,10 +365,55 @@ const PIPE: &[Key] = &[key(
     "Where the socket is. Only the user that the gateway runs as, and root, may connect. Required.",
 )];
 
-const TLS_BACKEND: &[Key] = &[key(
-    "backend",
-    Choice(&["auto", "rustls", "openssl"]),
-    "auto",
-    "`auto`: the best there is, which is rustls. `rustls`: the fastest in software. `openssl`: libssl of the distribution, in a binary built with \
-     the feature `openssl`.",
-)];
+const TLS_BACKEND: &[Key] = &[
+    key(
+        "backend",
+        Choice(&["auto", "rustls", "openssl"]),
+        "auto",
+        "`auto`: OpenSSL for listeners whose key is with an accelerator, else rustls, the fastest in software. `rustls`. `openssl`: libssl of the \
+         distribution, in a binary built with the feature `openssl`.",
+    ),
+    key(
+        "accelerators",
+        Maps("accelerator"),
+        "",
+        "What can compute with private keys; the `accelerator` of a `tls_context` names one.",
+    ),
+];
+
+const ACCELERATOR: &[Key] = &[
+    key("name", Text, "", "Its name in this file. Required."),
+    key("id", Text, "", "The OpenSSL provider (HAProxy: `ssl-provider`). Required."),
+    key("path", Text, "", "The provider's module. Absent: by its name in OpenSSL's directory of modules."),
+    key(
+        "properties",
+        Text,
+        "",
+        "A property query for all that sessions with its keys compute (HAProxy: `ssl-propquery`). Absent: it only signs.",
+    ),
+    key(
+        "parameters",
+        Any,
+        "",
+        "What the provider is told when it is loaded, as in its section of openssl.cnf: names with texts.",
+    ),
+    key(
+        "async",
+        Bool,
+        "true",
+        "Whether handshakes pause for it (HAProxy: `ssl-mode-async`); else a worker stands still for each operation.",
+    ),
+    key(
+        "notify",
+        Choice(&["callback", "poll"]),
+        "callback",
+        "`callback`: it says when it has finished. `poll`: it says so when its parameter `poll` is asked for.",
+    ),
+    key(
+        "poll_interval",
+        Duration,
+        "50us",
+        "Between two polls of a worker, while it has operations in it; at least 1 ms on the kernel plane. On the DPDK plane below 1 ms is as often as it can.",
+    ),
+    key("in_flight_max", Number, "1024", "Operations of one worker in it, at most; further handshakes wait."),
+];

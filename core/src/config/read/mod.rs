@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use super::check;
 use super::reader::Reader;
-use super::schema::{Config, Control, Server, TlsBackend};
+use super::schema::{Config, Control, Server};
 use super::tree::{Node, Value};
 
 /// The whole file. The data is only good when the reader found no error.
@@ -37,7 +37,7 @@ pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Conf
     let mut limits = fields.with(r, "limits", limits::limits).unwrap_or_default();
     let dataplane = fields.with(r, "dataplane", dataplane::dataplane).unwrap_or_default();
     let admin = fields.with(r, "admin", admin::admin);
-    let tls_backend = fields.with(r, "tls_backend", tls_backend).unwrap_or_default();
+    let (tls_backend, accelerators) = fields.with(r, "tls_backend", tls::backend).unwrap_or_default();
     let mut clusters = fields.with(r, "cluster_manager", cluster::cluster_manager).unwrap_or_default();
     let mut server = Server::default();
     let mut dataplane = dataplane;
@@ -61,9 +61,20 @@ pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Conf
     let files = files.to_owned();
     let of_listeners = server.listeners.iter_mut().flat_map(|l| &mut l.tls);
     let of_clusters = clusters.iter_mut().filter(|c| c.tls.is_some()).filter_map(|c| Arc::make_mut(c).tls.as_mut());
-    of_listeners.chain(of_clusters).for_each(|tls| tls.backend = tls_backend);
-    let config =
-        Config { files, server, clusters, admin, dataplane, limits, tls_backend, metrics_sinks, control, pid_file };
+    tls::resolve(r, of_listeners.chain(of_clusters), tls_backend, &accelerators);
+    let config = Config {
+        files,
+        server,
+        clusters,
+        admin,
+        dataplane,
+        limits,
+        tls_backend,
+        accelerators,
+        metrics_sinks,
+        control,
+        pid_file,
+    };
     check::whole(r, &config);
     Some(config)
 }
@@ -89,10 +100,4 @@ fn control(r: &mut Reader, node: &Node) -> Option<Control> {
         dynamic_config: fields.boolean(r, "dynamic_config").unwrap_or(false),
         auto_config: fields.boolean(r, "auto_config").unwrap_or(false),
     })
-}
-
-fn tls_backend(r: &mut Reader, node: &Node) -> Option<TlsBackend> {
-    let fields = r.map(node, "tls_backend")?;
-    let backends = [("auto", TlsBackend::Auto), ("rustls", TlsBackend::Rustls), ("openssl", TlsBackend::OpenSsl)];
-    fields.choice(r, "backend", &backends)
 }

@@ -2,8 +2,11 @@
 //!
 //! **Invariant:** what would weaken TLS silently is an error.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{Pem, TlsConfig, TlsVersion};
+use crate::config::schema::{AcceleratorConfig, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion};
 use crate::config::tree::{Node, Value};
 
 /// The TLS of a listener; None when it is off.
@@ -20,6 +23,7 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
     Some(TlsConfig {
         cert_chain: pem(r, &fields, "cert_chain"),
         private_key: pem(r, &fields, "private_key"),
+        accelerator: fields.text(r, "accelerator").unwrap_or_default(),
         ..common(r, &fields, &["h2", "http/1.1"])
     })
 }
@@ -40,6 +44,63 @@ pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
         insecure_skip,
         ..common(r, &fields, &["http/1.1"])
     })
+}
+
+/// `tls_backend`: who computes, and what may help.
+pub(super) fn backend(r: &mut Reader, node: &Node) -> Option<(TlsBackend, Vec<Arc<AcceleratorConfig>>)> {
+    let fields = r.map(node, "tls_backend")?;
+    let backends = [("auto", TlsBackend::Auto), ("rustls", TlsBackend::Rustls), ("openssl", TlsBackend::OpenSsl)];
+    let backend = fields.choice(r, "backend", &backends).unwrap_or_default();
+    let mut accelerators: Vec<Arc<AcceleratorConfig>> = Vec::new();
+    for (place, one) in fields.list(r, "accelerators", |r, node| accelerator(r, node).map(|a| (node.place, a))) {
+        if accelerators.iter().any(|other| other.name == one.name) {
+            r.error(place, format!("two accelerators are called `{}`", one.name), "give each a name of its own");
+        }
+        accelerators.push(Arc::new(one));
+    }
+    Some((backend, accelerators))
+}
+
+fn accelerator(r: &mut Reader, node: &Node) -> Option<AcceleratorConfig> {
+    let fields = r.map(node, "accelerator")?;
+    let ways = [("callback", AcceleratorNotify::Callback), ("poll", AcceleratorNotify::Poll)];
+    let (name, id) = (fields.required(r, "name"), fields.required(r, "id"));
+    Some(AcceleratorConfig {
+        path: fields.text(r, "path").map(Into::into),
+        properties: fields.text(r, "properties").unwrap_or_default(),
+        parameters: fields.with(r, "parameters", parameters).unwrap_or_default(),
+        asynchronous: fields.boolean(r, "async").unwrap_or(true),
+        notify: fields.choice(r, "notify", &ways).unwrap_or_default(),
+        poll_interval: fields.duration(r, "poll_interval").unwrap_or(Duration::from_micros(50)),
+        in_flight_max: fields.number(r, "in_flight_max", 1..=IN_FLIGHT_MAX).unwrap_or(1024),
+        name: name?,
+        id: id?,
+    })
+}
+
+fn parameters(r: &mut Reader, node: &Node) -> Option<Vec<(String, String)>> {
+    let Value::Map(entries) = &node.value else {
+        r.wrong_type(node, "a map");
+        return None;
+    };
+    Some(entries.iter().filter_map(|e| r.at(&e.key, |r| Some((e.key.clone(), r.text(&e.node)?)))).collect())
+}
+
+/// Gives every context what the file says of all: the backend, and the accelerator that it names.
+pub(super) fn resolve<'a>(
+    r: &mut Reader,
+    contexts: impl Iterator<Item = &'a mut TlsConfig>,
+    backend: TlsBackend,
+    accelerators: &[Arc<AcceleratorConfig>],
+) {
+    for tls in contexts {
+        tls.backend = backend;
+        tls.accelerated_by = accelerators.iter().find(|a| a.name == tls.accelerator).cloned();
+        if !tls.accelerator.is_empty() && tls.accelerated_by.is_none() {
+            let message = format!("there is no accelerator `{}`", tls.accelerator);
+            r.error_at(&tls.origin, message, "name one of tls_backend.accelerators");
+        }
+    }
 }
 
 /// The keys of a context. None when it is switched off: then nothing that stands in it has an effect to report.
@@ -100,3 +161,6 @@ const VERSIONS: &[(&str, TlsVersion)] = &[
     ("tlsv1_2", TlsVersion::V12),
     ("tlsv1_3", TlsVersion::V13),
 ];
+
+/// More than any card takes.
+const IN_FLIGHT_MAX: u64 = 1 << 20;

@@ -38,7 +38,7 @@ pub use route_action::{
     RouteAction, RouteTimeout, WeightedCluster,
 };
 pub use template::{Piece, Template, Variable};
-pub use tls::{Pem, TlsBackend, TlsConfig, TlsVersion};
+pub use tls::{AcceleratorConfig, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,6 +64,8 @@ pub struct Config {
     pub limits: Limits,
     /// `tls_backend.backend`.
     pub tls_backend: TlsBackend,
+    /// `tls_backend.accelerators`.
+    pub accelerators: Vec<Arc<AcceleratorConfig>>,
     /// `metrics.sinks`.
     pub metrics_sinks: Vec<MetricsSink>,
     /// `control`.

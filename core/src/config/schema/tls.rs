@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::diagnostic::Origin;
 
@@ -26,6 +28,10 @@ pub struct TlsConfig {
     pub min_version: TlsVersion,
     /// `max_version`.
     pub max_version: TlsVersion,
+    /// `accelerator`, on a listener: the name of the one that computes with the key; empty: software.
+    pub accelerator: String,
+    /// The entry of `tls_backend.accelerators` with that name.
+    pub accelerated_by: Option<Arc<AcceleratorConfig>>,
     /// `tls_backend.backend` of the file.
     pub backend: TlsBackend,
     /// Where it stands.
@@ -63,6 +69,46 @@ pub enum TlsBackend {
     Rustls,
     /// OpenSSL, in a binary that is built with it.
     OpenSsl,
+}
+
+/// One entry of `tls_backend.accelerators`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AcceleratorConfig {
+    /// `name`.
+    pub name: String,
+    /// `id`: the OpenSSL provider.
+    pub id: String,
+    /// `path`: its module. None: by its name in OpenSSL's own directory.
+    pub path: Option<PathBuf>,
+    /// `properties`: a property query for all that sessions with its keys compute.
+    pub properties: String,
+    /// `parameters`: what the provider is told when it is loaded.
+    pub parameters: Vec<(String, String)>,
+    /// `async`: whether handshakes pause for it.
+    pub asynchronous: bool,
+    /// `notify`.
+    pub notify: AcceleratorNotify,
+    /// `poll_interval`.
+    pub poll_interval: Duration,
+    /// `in_flight_max`: operations of one worker, at most.
+    pub in_flight_max: u32,
+}
+
+/// How an accelerator says that it has finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AcceleratorNotify {
+    /// It calls back.
+    #[default]
+    Callback,
+    /// It is polled.
+    Poll,
+}
+
+/// Shows no parameter: one may be a PIN.
+impl fmt::Debug for AcceleratorConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcceleratorConfig").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl Pem {
