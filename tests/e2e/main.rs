@@ -14,6 +14,7 @@ mod filters;
 mod forwarded;
 mod http1;
 mod http2;
+mod http2_upstream;
 mod limits;
 mod metrics;
 mod overload;

@@ -13,7 +13,8 @@ use super::counts::Counts;
 use super::error::{Error, ErrorKind};
 use super::reply::{busy_reply, direct_reply, local_reply, redirect_reply, refusal};
 use super::{Current, Generation, Slot, forwarded};
-use crate::config::schema::ClusterId;
+use crate::codec::detect::Protocol;
+use crate::config::schema::{ClusterId, UpstreamProtocol};
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
 use crate::message::{BodyError, Exchange, Request, Response, ResponseFlags};
 use crate::net::Transport;
@@ -88,6 +89,11 @@ impl<T: Transport> Proxy<T> {
             route.edit_response(x, head);
         }
         self.respond(x, reply, answer).await
+    }
+
+    /// What its listener asks origins in, where a route does not say it.
+    pub(super) fn upstream_protocol(&self, generation: &Generation<T>) -> Option<UpstreamProtocol> {
+        generation.upstream_protocol(self.listener)
     }
 
     /// The filters of its listener.
@@ -224,7 +230,7 @@ impl<T: Transport> Callout for Proxy<T> {
             let timeout = Some(generation.limits().request_timeout);
             let answered = async {
                 let host = cluster.pick(&Wish::default())?;
-                let lease = host.checkout(false).await?;
+                let lease = host.lease(Protocol::Http1, false).await?;
                 host.count_request();
                 let _active = host.active();
                 let options = SendOptions { timeout, upgrade: false, te_trailers: false };

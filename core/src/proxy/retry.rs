@@ -73,7 +73,9 @@ impl<'r> Tries<'r> {
         let on = self.policy?.on;
         let wanted = match &error.kind {
             ErrorKind::Connect(e) => on.reset && !matches!(e, ConnectError::Exhausted(_)),
-            ErrorKind::Send(SendError::Closed { .. } | SendError::Truncated) => on.reset,
+            ErrorKind::Send(
+                SendError::Closed { .. } | SendError::Truncated | SendError::Refused | SendError::Reset(_),
+            ) => on.reset,
             ErrorKind::Send(SendError::Timeout) => on.timeout,
             _ => false,
         };

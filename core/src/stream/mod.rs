@@ -9,6 +9,7 @@
 pub mod client;
 pub mod detect;
 pub mod http2;
+pub mod lease;
 mod linger;
 pub mod load;
 mod pump;
