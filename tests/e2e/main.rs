@@ -30,4 +30,5 @@ mod tcp_proxy;
 mod tls;
 mod tls_inspector;
 mod upstream;
+mod versions;
 mod websocket;
