@@ -12,6 +12,7 @@ mod drain;
 mod faults;
 mod filters;
 mod forwarded;
+mod grpc;
 mod http1;
 mod http2;
 mod http2_upstream;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::counts::Counts;
 use super::error::{Error, ErrorKind};
 use super::reply::{busy_reply, direct_reply, local_reply, redirect_reply, refusal};
-use super::{Current, Generation, Slot, forwarded};
+use super::{Current, Generation, Slot, forwarded, grpc};
 use crate::codec::detect::Protocol;
 use crate::config::schema::{ClusterId, UpstreamProtocol};
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
@@ -83,6 +83,7 @@ impl<T: Transport> Proxy<T> {
             RouteAction::Direct { status, body } => direct_reply(*status, body),
             RouteAction::Redirect(redirect) => redirect_reply(redirect.status, &Route::location(redirect, x)),
         };
+        answer = grpc::for_client(x, answer);
         filters.on_response(x, &mut answer, Some(route)).await;
         answer.body = filters.on_body(Direction::Response, answer.body);
         if let Some(head) = answer.head.http_mut() {
@@ -184,7 +185,8 @@ impl<T: Transport> Service for Proxy<T> {
                 x.notes_mut().failure = e.transport_failure();
             }
             // Whether the client hears of it or is gone, the request is over.
-            let _ = self.respond(x, reply, local_reply(e.status())).await;
+            let answer = grpc::for_client(x, local_reply(e.status()));
+            let _ = self.respond(x, reply, answer).await;
         }
     }
 
@@ -211,6 +213,10 @@ impl<T: Transport> Service for Proxy<T> {
             Refusal::Malformed(_) | Refusal::Tunnel => {}
         }
         local_reply(refusal.status())
+    }
+
+    fn refuse_request(&self, x: &Exchange, refusal: Refusal) -> Response {
+        grpc::for_client(x, self.refuse(refusal))
     }
 
     fn refused(&self, x: &Exchange) {
@@ -251,7 +257,7 @@ impl<T: Transport> Callout for Proxy<T> {
 /// One round of the filters; what they refuse is answered here.
 pub(super) async fn ask(filters: &Filters, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Round {
     match filters.on_request(at, x, route).await {
-        Round::Refuse(status, body) => Round::Reply(refusal(status, &body)),
+        Round::Refuse(status, body) => Round::Reply(grpc::for_client(x, refusal(status, &body))),
         round => round,
     }
 }

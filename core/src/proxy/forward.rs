@@ -2,7 +2,10 @@
 //!
 //! **Invariant:** after the first byte of an answer nothing is tried again.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -22,6 +25,7 @@ use crate::net::{Conn, Transport};
 use crate::router::{Chosen, Forward, HashKey, Route};
 use crate::stream::client::{Answer, SendError, SendOptions};
 use crate::stream::lease::Flight;
+use crate::stream::timer::Timer;
 use crate::stream::{ReplyTo, Tunnel};
 use crate::tls::MaybeTls;
 use crate::upstream::{Active, BudgetShare, Cluster, HostPool, Outcome, RetryPermit, Wish};
@@ -94,7 +98,7 @@ impl<T: Transport> Proxy<T> {
                 Forward::set_upstream_host(head, host.hostname());
             }
             let options = SendOptions { timeout: tries.timeout(x), upgrade: x.upgrade, te_trailers: x.te_trailers };
-            let sent = self.attempt(&host, (protocol, fresh, options), x, reply).await;
+            let sent = self.attempt(&host, (protocol, fresh, options, tries.until_deadline(x)), x, reply).await;
             let again = again(&mut tries, &cluster, (&sent, &replay), x);
             let again = again.filter(|again| held.hold(*again, &cluster, forward));
             copy = copy.and_then(|copy| copy.send(generation, &replay, again.is_none()));
@@ -119,7 +123,7 @@ impl<T: Transport> Proxy<T> {
     async fn attempt<'h>(
         &self,
         host: &'h Rc<HostPool<T>>,
-        (protocol, fresh, options): (Protocol, bool, SendOptions),
+        (protocol, fresh, options, within): (Protocol, bool, SendOptions, Option<Duration>),
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<Sent<'h>, Error> {
@@ -134,7 +138,7 @@ impl<T: Transport> Proxy<T> {
         let answered = async {
             let mut flight = lease.send(&mut x.request, options).await?;
             x.request_sent = Some(Instant::now());
-            let answer = await_answer(&mut flight, reply).await?;
+            let answer = await_answer(&mut flight, within, reply).await?;
             x.response_received = Some(Instant::now());
             Ok::<_, SendError>(answer)
         }
@@ -276,10 +280,21 @@ async fn pause(again: Again, drawn: u64, left: Option<Duration>) {
     }
 }
 
-/// Waits for the answer and passes interim ones on.
-async fn await_answer<C: Conn>(flight: &mut Flight<MaybeTls<C>>, reply: &mut impl ReplyTo) -> Result<Final, SendError> {
+/// Waits for the answer, `within` this time where there is a deadline, and passes interim ones on.
+async fn await_answer<C: Conn>(
+    flight: &mut Flight<MaybeTls<C>>,
+    within: Option<Duration>,
+    reply: &mut impl ReplyTo,
+) -> Result<Final, SendError> {
+    let mut timer = Timer::new();
+    within.into_iter().for_each(|within| timer.set(within));
     loop {
-        match flight.answer().await? {
+        let mut answer = pin!(flight.answer());
+        let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(answer),
+            Poll::Pending => timer.poll_expired(cx).map(|()| Err(SendError::Timeout)),
+        });
+        match answer.await? {
             Answer::Interim(head) => {
                 if reply.informational(head).await.is_err() {
                     return Ok(Final::Gone);

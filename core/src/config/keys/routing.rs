@@ -126,7 +126,7 @@ pub(super) const ROUTE_ACTION: &[Key] = &[
         "timeout",
         Duration,
         "limits.request_timeout",
-        "From the request sent to the end of the response's head, retries included (504 beyond). 0 is the default, negative is no limit. A request may ask for less in `x-mosn-global-timeout`, in milliseconds.",
+        "From the request sent to the end of the response's head, retries included (504 beyond). 0 is the default, negative is no limit. A request may ask for less in `x-mosn-global-timeout`, in milliseconds, or in `grpc-timeout`, from when it has come.",
     ),
     key("retry_policy", Map("retry_policy"), "", "What is tried again after a byte of the request has left."),
     key(
