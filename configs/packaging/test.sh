@@ -32,7 +32,7 @@ main() {
 }
 
 run_tests() {
-    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux
+    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux
     results=$(mktemp -d)
     trap 'give_back_hugepages "$results/hugepages"; rm -rf "$results"' EXIT
     : >"$results/skipped"
@@ -49,6 +49,11 @@ run_tests() {
     # shellcheck disable=SC2046
     ! compgen -G 'bench/benches/*.rs' >/dev/null || step "benches, once each" cargo_test benches $(packages) --bench '*'
     report
+}
+
+# The tests' gRPC server and client are Python's, as Debian has it.
+probe_grpcio() {
+    /usr/bin/python3 -c 'import grpc' 2>/dev/null || python3 -c 'import grpc' 2>/dev/null
 }
 
 # What is built with features: everything, or where DPDK is missing all that can be without it.

@@ -87,6 +87,19 @@ impl ClientTls {
     /// # Errors
     /// The name is no name, or there is no randomness.
     pub fn session(&self, server_name: &str) -> Result<Session, SessionError> {
+        self.make(server_name, None)
+    }
+
+    /// The same, with these application protocols in place of those in the options. What the server agreed to is in
+    /// [`SessionInfo::alpn`](crate::SessionInfo::alpn).
+    ///
+    /// # Errors
+    /// As [`session`](Self::session).
+    pub fn session_offering(&self, server_name: &str, alpn: &Alpn) -> Result<Session, SessionError> {
+        self.make(server_name, Some(alpn))
+    }
+
+    fn make(&self, server_name: &str, alpn: Option<&Alpn>) -> Result<Session, SessionError> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => ServerName::try_from(server_name)
@@ -94,11 +107,11 @@ impl ClientTls {
                 .to_owned(),
         };
         match &self.made {
-            Made::Rustls(config) => RustlsSession::client(Arc::clone(config), name)
+            Made::Rustls(config) => RustlsSession::client(Arc::clone(config), name, alpn)
                 .map(Session::Rustls)
                 .map_err(|e| SessionError::Local(Cause::new(e))),
             Made::OpenSsl(client) => {
-                client.session(&name).map(Session::OpenSsl).map_err(|e| SessionError::Local(Cause::openssl(e)))
+                client.session(&name, alpn).map(Session::OpenSsl).map_err(|e| SessionError::Local(Cause::openssl(e)))
             }
         }
     }

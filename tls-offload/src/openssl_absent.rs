@@ -15,6 +15,7 @@ use rustls_pki_types::ServerName;
 use crate::accelerator::{AcceleratorCounts, AcceleratorOptions};
 use crate::client::ClientOptions;
 use crate::error::{ConfigError, TlsError};
+use crate::options::Alpn;
 use crate::server::ServerOptions;
 use crate::session::{SessionInfo, Step};
 
@@ -94,7 +95,11 @@ impl Client {
         Err(ConfigError::NotBuilt)
     }
 
-    pub(crate) fn session(&self, _name: &ServerName<'static>) -> Result<OpenSslSession, OpenSslError> {
+    pub(crate) fn session(
+        &self,
+        _name: &ServerName<'static>,
+        _alpn: Option<&Alpn>,
+    ) -> Result<OpenSslSession, OpenSslError> {
         match self.0 {}
     }
 }

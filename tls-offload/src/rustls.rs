@@ -19,7 +19,7 @@ use rustls_pki_types::ServerName;
 
 use crate::certificates::take_asked_name;
 use crate::error::TlsError;
-use crate::options::Version;
+use crate::options::{Alpn, Version};
 use crate::record::{Frame, HEADER_BYTES, PlainRoom, frame, payload_len, take};
 use crate::session::{SessionInfo, Step};
 
@@ -44,12 +44,21 @@ impl RustlsSession {
         Self::new(Side::Server(conn), None)
     }
 
-    pub(crate) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
+    /// A client's session; with `alpn` it offers these protocols in place of the configuration's.
+    pub(crate) fn client(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        alpn: Option<&Alpn>,
+    ) -> Result<Self, Error> {
         let sni = match &name {
             ServerName::DnsName(name) => Some(name.as_ref().to_ascii_lowercase().into_boxed_str()),
             _ => None,
         };
-        Ok(Self::new(Side::Client(UnbufferedClientConnection::new(config, name)?), sni))
+        let conn = match alpn {
+            Some(alpn) => UnbufferedClientConnection::new_with_alpn(config, name, alpn.clone().into_protocols())?,
+            None => UnbufferedClientConnection::new(config, name)?,
+        };
+        Ok(Self::new(Side::Client(conn), sni))
     }
 
     fn new(side: Side, sni: Option<Box<str>>) -> Self {

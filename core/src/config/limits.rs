@@ -50,15 +50,17 @@ pub struct Limits {
     /// Hosts, of all clusters together, that the metrics show one by one, at most; of further ones only the number is shown.
     pub host_metrics_max: usize,
 
-    /// Streams that an HTTP/2 client may have open on a connection, at most; further ones are refused.
+    /// Streams that an HTTP/2 client may have open on a connection, at most; further ones are refused. To an origin as many are open on a
+    /// connection at most, where it allows so many.
     pub h2_streams_max: u32,
-    /// Bytes that an HTTP/2 client may send on a new stream before they are taken.
+    /// Bytes that an HTTP/2 client, or an origin, may send on a new stream before they are taken.
     pub h2_stream_window_bytes: u32,
     /// What that may grow to while they are taken as fast as they come.
     pub h2_stream_window_bytes_max: u32,
-    /// Bytes that an HTTP/2 client may send on all streams of a connection before they are taken. No less than 65535, which the protocol gives it.
+    /// Bytes that an HTTP/2 client may send on all streams of a connection before they are taken. No less than 65535, which the protocol gives
+    /// it. What an origin sends counts until it has come.
     pub h2_conn_window_bytes: u32,
-    /// Bytes that wait to be written to one HTTP/2 connection, at most; beyond, nothing more is read from it.
+    /// Bytes of bodies that wait to be written to one HTTP/2 connection, at most; while twice as many bytes wait, nothing more is read from it.
     pub h2_out_bytes_max: usize,
     /// Streams of an HTTP/2 connection that its client resets, or breaks the protocol on, within `h2_flood_window`, at most; beyond, it is
     /// closed.
@@ -79,7 +81,7 @@ pub struct Limits {
     pub body_rate_window: Duration,
     /// Over how long the frames are counted that cost an HTTP/2 client nothing.
     pub h2_flood_window: Duration,
-    /// From our SETTINGS to an HTTP/2 client's acknowledgement.
+    /// From our SETTINGS, or a PING, to an HTTP/2 peer's acknowledgement.
     pub h2_settings_timeout: Duration,
     /// A turn of a worker: while one takes longer, so that everything waits for so long, new requests are answered with 503.
     pub turn_time_max: Duration,

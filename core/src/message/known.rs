@@ -43,6 +43,8 @@ pub enum FieldId {
     TryTimeout,
     /// `x-mosn-global-timeout`.
     GlobalTimeout,
+    /// `grpc-timeout`.
+    GrpcTimeout,
     /// A field that the message's own Connection field names: it ends here (RFC 9110, 7.6.1). Only the codec gives this id.
     Nominated,
 }
@@ -105,6 +107,7 @@ impl FieldId {
             (10, b'k') if is_name(name, b"keep-alive") => Self::KeepAlive,
             (14, b'c') if is_name(name, b"content-length") => Self::ContentLength,
             (12, b'x') if is_name(name, b"x-request-id") => Self::RequestId,
+            (12, b'g') if is_name(name, b"grpc-timeout") => Self::GrpcTimeout,
             (15, b'x') if is_name(name, b"x-forwarded-for") => Self::ForwardedFor,
             (17, b'x') if is_name(name, b"x-forwarded-proto") => Self::ForwardedProto,
             (14, b'h') if is_name(name, b"http2-settings") => Self::Http2Settings,
@@ -138,6 +141,7 @@ mod tests {
             ("transfer-ENCODING", FieldId::TransferEncoding),
             ("X-Mosn-Try-Timeout", FieldId::TryTimeout),
             ("x-mosn-global-timeout", FieldId::GlobalTimeout),
+            ("gRPC-Timeout", FieldId::GrpcTimeout),
             ("x-other", FieldId::Other),
             ("hoss", FieldId::Other),
         ] {

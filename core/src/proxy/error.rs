@@ -93,6 +93,7 @@ impl From<SendError> for Error {
     fn from(e: SendError) -> Self {
         let (side, retry) = match e {
             SendError::Closed { reused: true } => (Side::Upstream, Retry::Idempotent),
+            SendError::Refused => (Side::Upstream, Retry::Always),
             SendError::RequestBody(_) => (Side::Downstream, Retry::Never),
             _ => (Side::Upstream, Retry::Never),
         };
@@ -109,6 +110,8 @@ impl Error {
             ErrorKind::Target => 414,
             ErrorKind::Connect(ConnectError::Timeout) | ErrorKind::Send(SendError::Timeout) => 504,
             ErrorKind::NoHost(_) | ErrorKind::Connect(ConnectError::Overflow(_) | ConnectError::Exhausted(_)) => 503,
+            // RFC 9113, 8.7: it may be sent again, later.
+            ErrorKind::Send(SendError::Refused) => 503,
             ErrorKind::Send(SendError::RequestBody(e)) => match e {
                 BodyError::TooLarge => 413,
                 BodyError::Refused(status) => *status,
@@ -131,7 +134,14 @@ impl Error {
             ErrorKind::Connect(_) => ResponseFlags::CONNECT_FAILURE,
             ErrorKind::Send(SendError::Timeout) => ResponseFlags::UPSTREAM_TIMEOUT,
             ErrorKind::Send(SendError::Closed { .. } | SendError::Truncated) => ResponseFlags::CONNECTION_TERMINATED,
-            ErrorKind::Send(SendError::Malformed(_) | SendError::Unexpected) => ResponseFlags::REMOTE_RESET,
+            ErrorKind::Send(
+                SendError::Malformed(_)
+                | SendError::Unexpected
+                | SendError::Refused
+                | SendError::Reset(_)
+                | SendError::Broken(_)
+                | SendError::MalformedHead(_),
+            ) => ResponseFlags::REMOTE_RESET,
             ErrorKind::Send(SendError::RequestBody(BodyError::TooLarge | BodyError::Refused(_))) => {
                 ResponseFlags::BODY_TOO_LARGE
             }

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::counts::Counts;
 use super::error::{Error, ErrorKind};
 use super::reply::{busy_reply, direct_reply, local_reply, redirect_reply, refusal};
-use super::{Current, Generation, Slot, forwarded};
-use crate::config::schema::ClusterId;
+use super::{Current, Generation, Slot, forwarded, grpc};
+use crate::codec::detect::Protocol;
+use crate::config::schema::{ClusterId, UpstreamProtocol};
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
 use crate::message::{BodyError, Exchange, Request, Response, ResponseFlags};
 use crate::net::Transport;
@@ -82,12 +83,18 @@ impl<T: Transport> Proxy<T> {
             RouteAction::Direct { status, body } => direct_reply(*status, body),
             RouteAction::Redirect(redirect) => redirect_reply(redirect.status, &Route::location(redirect, x)),
         };
+        answer = grpc::for_client(x, answer);
         filters.on_response(x, &mut answer, Some(route)).await;
         answer.body = filters.on_body(Direction::Response, answer.body);
         if let Some(head) = answer.head.http_mut() {
             route.edit_response(x, head);
         }
         self.respond(x, reply, answer).await
+    }
+
+    /// What its listener asks origins in, where a route does not say it.
+    pub(super) fn upstream_protocol(&self, generation: &Generation<T>) -> Option<UpstreamProtocol> {
+        generation.upstream_protocol(self.listener)
     }
 
     /// The filters of its listener.
@@ -178,7 +185,8 @@ impl<T: Transport> Service for Proxy<T> {
                 x.notes_mut().failure = e.transport_failure();
             }
             // Whether the client hears of it or is gone, the request is over.
-            let _ = self.respond(x, reply, local_reply(e.status())).await;
+            let answer = grpc::for_client(x, local_reply(e.status()));
+            let _ = self.respond(x, reply, answer).await;
         }
     }
 
@@ -207,6 +215,10 @@ impl<T: Transport> Service for Proxy<T> {
         local_reply(refusal.status())
     }
 
+    fn refuse_request(&self, x: &Exchange, refusal: Refusal) -> Response {
+        grpc::for_client(x, self.refuse(refusal))
+    }
+
     fn refused(&self, x: &Exchange) {
         self.log(x, Instant::now());
     }
@@ -224,7 +236,7 @@ impl<T: Transport> Callout for Proxy<T> {
             let timeout = Some(generation.limits().request_timeout);
             let answered = async {
                 let host = cluster.pick(&Wish::default())?;
-                let lease = host.checkout(false).await?;
+                let lease = host.lease(Protocol::Http1, false).await?;
                 host.count_request();
                 let _active = host.active();
                 let options = SendOptions { timeout, upgrade: false, te_trailers: false };
@@ -245,7 +257,7 @@ impl<T: Transport> Callout for Proxy<T> {
 /// One round of the filters; what they refuse is answered here.
 pub(super) async fn ask(filters: &Filters, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Round {
     match filters.on_request(at, x, route).await {
-        Round::Refuse(status, body) => Round::Reply(refusal(status, &body)),
+        Round::Refuse(status, body) => Round::Reply(grpc::for_client(x, refusal(status, &body))),
         round => round,
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! **Invariant:** after the first byte of an answer nothing is tried again.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
@@ -13,12 +17,15 @@ use super::exchange::{Proxy, ask};
 use super::mirror;
 use super::replay::Replay;
 use super::retry::{Again, HOSTS_MAX, Tries};
-use crate::config::schema::MetadataMatch;
+use crate::codec::detect::Protocol;
+use crate::config::schema::{MetadataMatch, UpstreamProtocol};
 use crate::filter::{Direction, Filters, Phase, Round};
-use crate::message::{Exchange, HttpHead, Response};
+use crate::message::{Body, Exchange, HttpHead, Response, Version};
 use crate::net::{Conn, Transport};
 use crate::router::{Chosen, Forward, HashKey, Route};
-use crate::stream::client::{Answer, Flight, SendError, SendOptions};
+use crate::stream::client::{Answer, SendError, SendOptions};
+use crate::stream::lease::Flight;
+use crate::stream::timer::Timer;
 use crate::stream::{ReplyTo, Tunnel};
 use crate::tls::MaybeTls;
 use crate::upstream::{Active, BudgetShare, Cluster, HostPool, Outcome, RetryPermit, Wish};
@@ -66,8 +73,10 @@ impl<T: Transport> Proxy<T> {
         let limits = generation.limits();
         route.edit_request(x, limits.request_line_bytes_max)?;
         let mut tries = Tries::new(forward, x.request.head.http());
-        let copy = mirror::Copy::of(route, generation, x);
-        let keep = copy.is_some() || tries.may_repeat();
+        let protocol = self.protocol(generation, forward, x);
+        let copy = mirror::Copy::of(route, protocol, generation, x);
+        // An origin of HTTP/2 may give back what it has not looked at, when some of its body has left.
+        let keep = copy.is_some() || tries.may_repeat() || protocol == Protocol::Http2;
         let replay = Replay::of(x, keep, limits.retry_buffer_bytes_max);
         let mut copy = copy.and_then(|copy| copy.send(generation, &replay, false));
         let _retrying = forward.retry.as_ref().map(|_| cluster.retrying());
@@ -89,7 +98,7 @@ impl<T: Transport> Proxy<T> {
                 Forward::set_upstream_host(head, host.hostname());
             }
             let options = SendOptions { timeout: tries.timeout(x), upgrade: x.upgrade, te_trailers: x.te_trailers };
-            let sent = self.attempt(&host, (fresh, options), x, reply).await;
+            let sent = self.attempt(&host, (protocol, fresh, options, tries.until_deadline(x)), x, reply).await;
             let again = again(&mut tries, &cluster, (&sent, &replay), x);
             let again = again.filter(|again| held.hold(*again, &cluster, forward));
             copy = copy.and_then(|copy| copy.send(generation, &replay, again.is_none()));
@@ -104,10 +113,7 @@ impl<T: Transport> Proxy<T> {
                     tried.push(host.id());
                     host.counters().request_retry.inc();
                     fresh |= again == Again::Fresh;
-                    if let Again::After(wait) = again {
-                        let wait = wait.mul_f64(share(generation.draw()));
-                        sleep(tries.left(x).map_or(wait, |left| wait.min(left))).await;
-                    }
+                    pause(again, generation.draw(), tries.left(x)).await;
                     replay.restore(x);
                 }
             }
@@ -117,11 +123,11 @@ impl<T: Transport> Proxy<T> {
     async fn attempt<'h>(
         &self,
         host: &'h Rc<HostPool<T>>,
-        (fresh, options): (bool, SendOptions),
+        (protocol, fresh, options, within): (Protocol, bool, SendOptions, Option<Duration>),
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<Sent<'h>, Error> {
-        let lease = host.checkout(fresh).await?;
+        let lease = host.lease(protocol, fresh).await?;
         x.upstream_host = Some(Rc::clone(host.name()));
         x.upstream_conn = lease.id();
         if x.wanted.upstream_local {
@@ -132,7 +138,7 @@ impl<T: Transport> Proxy<T> {
         let answered = async {
             let mut flight = lease.send(&mut x.request, options).await?;
             x.request_sent = Some(Instant::now());
-            let answer = await_answer(&mut flight, reply).await?;
+            let answer = await_answer(&mut flight, within, reply).await?;
             x.response_received = Some(Instant::now());
             Ok::<_, SendError>(answer)
         }
@@ -147,10 +153,22 @@ impl<T: Transport> Proxy<T> {
             Err(e) => {
                 host.report(match e {
                     SendError::Timeout => Outcome::Timeout,
-                    SendError::RequestBody(_) | SendError::Unwritable(_) => Outcome::Abandoned,
+                    SendError::RequestBody(_) | SendError::Unwritable(_) | SendError::Refused => Outcome::Abandoned,
                     _ => Outcome::Reset,
                 });
                 Err(e.into())
+            }
+        }
+    }
+
+    /// What origins are asked in: what the route says, else what the listener says.
+    fn protocol(&self, generation: &Generation<T>, forward: &Forward, x: &Exchange) -> Protocol {
+        match forward.protocol.or_else(|| self.upstream_protocol(generation)) {
+            None | Some(UpstreamProtocol::Http1) => Protocol::Http1,
+            Some(UpstreamProtocol::Http2) => Protocol::Http2,
+            Some(UpstreamProtocol::LikeClient) => {
+                let version = x.request.head.http().map(HttpHead::version);
+                if version == Some(Version::Http2) { Protocol::Http2 } else { Protocol::Http1 }
             }
         }
     }
@@ -245,15 +263,38 @@ fn again<T: Transport>(
         Ok(Sent { answer: Final::Response(response), .. }) => tries.after_status(status(response), x)?,
         Ok(_) => return None,
     };
-    // A connection that could not be had has taken nothing of the body yet.
-    let untouched = matches!(sent, Err(Error { kind: ErrorKind::Connect(_), .. }));
+    // A connection that could not be had has taken nothing of the body yet; nor has one that was going, if the body is still here.
+    let untouched = match sent {
+        Err(Error { kind: ErrorKind::Connect(_), .. }) => true,
+        Err(Error { kind: ErrorKind::Send(SendError::Refused), .. }) => matches!(x.request.body, Body::Streaming(_)),
+        _ => false,
+    };
     (untouched || replay.is_whole()).then_some(again)
 }
 
-/// Waits for the answer and passes interim ones on.
-async fn await_answer<C: Conn>(flight: &mut Flight<MaybeTls<C>>, reply: &mut impl ReplyTo) -> Result<Final, SendError> {
+/// Waits before another try, for no longer than there is time left.
+async fn pause(again: Again, drawn: u64, left: Option<Duration>) {
+    if let Again::After(wait) = again {
+        let wait = wait.mul_f64(share(drawn));
+        sleep(left.map_or(wait, |left| wait.min(left))).await;
+    }
+}
+
+/// Waits for the answer, `within` this time where there is a deadline, and passes interim ones on.
+async fn await_answer<C: Conn>(
+    flight: &mut Flight<MaybeTls<C>>,
+    within: Option<Duration>,
+    reply: &mut impl ReplyTo,
+) -> Result<Final, SendError> {
+    let mut timer = Timer::new();
+    within.into_iter().for_each(|within| timer.set(within));
     loop {
-        match flight.answer().await? {
+        let mut answer = pin!(flight.answer());
+        let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(answer),
+            Poll::Pending => timer.poll_expired(cx).map(|()| Err(SendError::Timeout)),
+        });
+        match answer.await? {
             Answer::Interim(head) => {
                 if reply.informational(head).await.is_err() {
                     return Ok(Final::Gone);

@@ -11,7 +11,7 @@ use super::access_log::{AccessLogs, LogBuffers};
 use super::dice::Dice;
 use super::mirror::UnderWay;
 use crate::config::Limits;
-use crate::config::schema::{ClusterId, Forwarded, Listener, TcpProxy};
+use crate::config::schema::{ClusterId, Forwarded, Listener, TcpProxy, UpstreamProtocol};
 use crate::filter::{FilterSet, Filters};
 use crate::net::Transport;
 use crate::router::{Router, TcpRoutes};
@@ -192,6 +192,15 @@ impl<T: Transport> Generation<T> {
     #[must_use]
     pub fn forwarded(&self, slot: Slot) -> Option<&Forwarded> {
         self.listener(slot).config.proxy().map(|proxy| &proxy.forwarded)
+    }
+
+    /// What the listener in a slot of this generation asks origins in, where its routes don't say it. None: it does not say it either.
+    ///
+    /// # Panics
+    /// When the slot is not one of this generation.
+    #[must_use]
+    pub(super) fn upstream_protocol(&self, slot: Slot) -> Option<UpstreamProtocol> {
+        self.listener(slot).config.proxy().and_then(|proxy| proxy.upstream_protocol)
     }
 
     /// The access logs of the listener in a slot, if it has any.

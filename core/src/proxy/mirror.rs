@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::Generation;
 use super::replay::Replay;
+use crate::codec::detect::Protocol;
 use crate::config::schema::ClusterId;
 use crate::message::{Body, Chunk, Copies, Exchange, Head, HttpHead, Request};
 use crate::net::Transport;
@@ -24,6 +25,7 @@ pub(super) struct Copy {
     head: HttpHead,
     cluster: ClusterId,
     copies: Copies,
+    protocol: Protocol,
 }
 
 /// Copies that one worker has under way.
@@ -35,11 +37,16 @@ struct Place(Rc<UnderWay>);
 
 impl Copy {
     /// A copy of `x`, if its route wants one of it.
-    pub(super) fn of<T: Transport>(route: &Route, generation: &Generation<T>, x: &Exchange) -> Option<Self> {
+    pub(super) fn of<T: Transport>(
+        route: &Route,
+        protocol: Protocol,
+        generation: &Generation<T>,
+        x: &Exchange,
+    ) -> Option<Self> {
         let mirror = route.mirror.filter(|mirror| generation.draw() % 100 < u64::from(mirror.percent))?;
         // A tunnel has no copy.
         let head = x.request.head.http().filter(|_| !x.upgrade)?;
-        Some(Self { head: head.clone(), cluster: mirror.cluster, copies: x.copies })
+        Some(Self { head: head.clone(), cluster: mirror.cluster, copies: x.copies, protocol })
     }
 
     /// Sends it as often as it is wanted, if its body is there, and while there is room for one more. Gives it back if its body is still to come; with `now` it is
@@ -61,11 +68,11 @@ impl Copy {
                 cluster.counters().mirror_total.inc();
                 let request = Request { head: Head::Http(self.head.clone()), body };
                 let (time, drain_bytes_max) = (limits.request_timeout, limits.drain_bytes_max);
-                let (cluster, host) = (Rc::clone(&cluster), host.clone());
+                let (cluster, host, protocol) = (Rc::clone(&cluster), host.clone(), self.protocol);
                 spawn_local(async move {
                     let _place = place;
                     // Whatever becomes of it is for nobody but the cluster's counters.
-                    let _ = timeout(time, send(&cluster, host, request, drain_bytes_max)).await;
+                    let _ = timeout(time, send(&cluster, (host, protocol), request, drain_bytes_max)).await;
                 });
             }
         }
@@ -106,12 +113,12 @@ fn hosts<T: Transport>(cluster: &Cluster<T>) -> Vec<Option<Rc<HostPool<T>>>> {
 
 async fn send<T: Transport>(
     cluster: &Cluster<T>,
-    host: Option<Rc<HostPool<T>>>,
+    (host, protocol): (Option<Rc<HostPool<T>>>, Protocol),
     mut request: Request,
     drain_bytes_max: u64,
 ) -> Option<()> {
     let host = host.or_else(|| cluster.pick(&Wish::default()).ok())?;
-    let lease = host.checkout(false).await.ok()?;
+    let lease = host.lease(protocol, false).await.ok()?;
     host.count_request();
     let options = SendOptions { timeout: None, upgrade: false, te_trailers: false };
     let mut flight = lease.send(&mut request, options).await.ok()?;

@@ -11,6 +11,7 @@ mod exchange;
 mod forward;
 mod forwarded;
 mod generation;
+mod grpc;
 mod mirror;
 mod replay;
 pub mod reply;

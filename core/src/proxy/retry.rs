@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::{Error, ErrorKind, Retry};
+use super::grpc;
 use crate::config::schema::RetryPolicy;
 use crate::message::{Exchange, FieldId, HttpHead};
 use crate::router::Forward;
@@ -23,6 +24,8 @@ pub(super) struct Tries<'r> {
     retries: u32,
     timeout: Option<Duration>,
     try_timeout: Option<Duration>,
+    /// What a client of gRPC gives all of it, counted from when it has asked.
+    deadline: Option<Duration>,
 }
 
 /// How a request is tried again.
@@ -46,7 +49,12 @@ impl<'r> Tries<'r> {
         if let Some(asked) = head.and_then(|head| head.get_id(FieldId::TryTimeout)) {
             try_timeout = shorter(try_timeout, asked);
         }
+        let deadline = head.and_then(grpc::deadline);
+        if let Some(deadline) = deadline {
+            timeout = Some(timeout.map_or(deadline, |timeout| timeout.min(deadline)));
+        }
         Self {
+            deadline,
             policy: forward.retry.as_deref(),
             idempotent: head.is_some_and(|head| head.method().is_idempotent()),
             retries: 0,
@@ -73,7 +81,9 @@ impl<'r> Tries<'r> {
         let on = self.policy?.on;
         let wanted = match &error.kind {
             ErrorKind::Connect(e) => on.reset && !matches!(e, ConnectError::Exhausted(_)),
-            ErrorKind::Send(SendError::Closed { .. } | SendError::Truncated) => on.reset,
+            ErrorKind::Send(
+                SendError::Closed { .. } | SendError::Truncated | SendError::Refused | SendError::Reset(_),
+            ) => on.reset,
             ErrorKind::Send(SendError::Timeout) => on.timeout,
             _ => false,
         };
@@ -104,6 +114,11 @@ impl<'r> Tries<'r> {
             (Some(all), Some(one)) => Some(all.min(one)),
             (all, one) => all.or(one),
         }
+    }
+
+    /// What is left until the client's own deadline, which also runs while its request is on its way.
+    pub(super) fn until_deadline(&self, x: &Exchange) -> Option<Duration> {
+        self.deadline.map(|all| all.saturating_sub(Instant::now().saturating_duration_since(x.started)))
     }
 
     /// What is left of the whole request's time.
@@ -254,6 +269,9 @@ mod tests {
             (&[("x-mosn-global-timeout", "60000")], 3000),
             (&[("x-mosn-global-timeout", "-1"), ("x-mosn-try-timeout", "0")], 3000),
             (&[("x-mosn-global-timeout", "soon")], 3000),
+            (&[("grpc-timeout", "200m")], 200),
+            (&[("grpc-timeout", "1H")], 3000),
+            (&[("grpc-timeout", "200")], 3000),
         ] {
             let (router, mut x) = (router(", retry_policy: {retry_timeout: 3s}"), exchange("GET", fields));
             x.attempts = 1;

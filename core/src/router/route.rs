@@ -12,7 +12,8 @@ use super::rewrite::{PathRewrite, TargetTooLong, rewrite_host};
 use super::variable::Facts;
 use super::{Resolve, RouteId, UnknownCluster, redirect};
 use crate::config::schema::{
-    self, ClusterId, HashPolicy, HostRewrite, MetadataMatch, Redirect, RetryPolicy, RouteTimeout, Variable,
+    self, ClusterId, HashPolicy, HostRewrite, MetadataMatch, Redirect, RetryPolicy, RouteTimeout, UpstreamProtocol,
+    Variable,
 };
 use crate::message::{Exchange, HttpHead};
 
@@ -58,6 +59,8 @@ pub struct Forward {
     pub try_timeout: Option<Duration>,
     /// What is tried again once a byte has left; None: nothing.
     pub retry: Option<Box<RetryPolicy>>,
+    /// What its origins are asked in; None: what the listener says.
+    pub protocol: Option<UpstreamProtocol>,
     cluster: ClusterChoice,
     metadata: Option<Box<MetadataMatch>>,
     path: Option<Box<PathRewrite>>,
@@ -178,6 +181,7 @@ impl Forward {
             // As in MOSN: a try that may take as long as all of them is not bounded by itself.
             try_timeout: config.try_timeout.filter(|one| timeout.is_none_or(|all| *one < all)),
             retry: Some(&config.retry).filter(|retry| retry.is_on()).cloned().map(Box::new),
+            protocol: config.protocol,
             cluster: ClusterChoice::new(&config.cluster, config.metadata.as_ref(), resolve)?,
             metadata: config.metadata.clone().map(Box::new),
             path: config.path_rewrite.as_ref().and_then(|rewrite| PathRewrite::new(rewrite, matching)).map(Box::new),

@@ -24,6 +24,7 @@ use crate::codec::Codec;
 use crate::codec::http1::{
     CodecLimits, ConnectionField, ConnectionOptions, DecodeError, EncodeError, Frame, RequestEncoder, ResponseDecoder,
 };
+use crate::codec::http2::{ErrorCode, Malformed};
 use crate::config::Limits;
 use crate::message::{Body, BodyError, BodyLength, Head, HttpHead, Method, Request, Response, next_conn_id};
 use crate::net::{Conn, Detached};
@@ -102,9 +103,17 @@ pub enum SendError {
     Unexpected,
     /// No answer in time.
     Timeout,
+    /// The origin goes or has enough to do, and has not looked at the request (RFC 9113, 8.7).
+    Refused,
+    /// The origin has reset the stream (RFC 9113, 6.4).
+    Reset(ErrorCode),
+    /// The origin broke the rules of HTTP/2 on the stream.
+    Broken(ErrorCode),
+    /// The answer's head is none in HTTP/2.
+    MalformedHead(Malformed),
     /// The request's own body broke off: the client's fault.
     RequestBody(BodyError),
-    /// A filter or a rewrite made the request one that can't be written: ours.
+    /// It can't be written: a filter or a rewrite made it so, or the origin's protocol has no such request.
     Unwritable(EncodeError),
 }
 
@@ -411,6 +420,13 @@ impl fmt::Display for SendError {
             Self::Malformed(e) => write!(f, "the origin's answer is malformed: {e}"),
             Self::Unexpected => f.write_str("the origin sent an upgrade or interim responses that nobody asked for"),
             Self::Timeout => f.write_str("the origin did not answer within the request timeout"),
+            Self::Refused => f.write_str("the origin takes no requests on this connection any more"),
+            Self::Reset(ErrorCode::Http11Required) => {
+                f.write_str("the origin wants this request in HTTP/1.1: set upstream_protocol to Http1 on its route")
+            }
+            Self::Reset(code) => write!(f, "the origin reset the stream: {code:?}"),
+            Self::Broken(code) => write!(f, "the origin broke the rules of HTTP/2 on the stream: {code:?}"),
+            Self::MalformedHead(e) => write!(f, "the head of the origin's answer is malformed: {e}"),
             Self::RequestBody(e) => write!(f, "the request's body broke off: {e}"),
             Self::Unwritable(e) => write!(f, "the request can't be written: {e}"),
         }
@@ -462,4 +478,4 @@ fn is_interim(status: u16) -> bool {
 }
 
 /// While a request's body is on its way, its source's clock goes first: a client that stalls is told from an origin that does.
-const STALL_SLACK: Duration = Duration::from_millis(500);
+pub(super) const STALL_SLACK: Duration = Duration::from_millis(500);

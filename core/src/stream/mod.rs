@@ -9,6 +9,7 @@
 pub mod client;
 pub mod detect;
 pub mod http2;
+pub mod lease;
 mod linger;
 pub mod load;
 mod pump;
@@ -44,6 +45,12 @@ pub trait Service: Clone + 'static {
 
     /// The answer to bytes that are no request, or that came too slowly: sent, then the connection is closed.
     fn refuse(&self, refusal: Refusal) -> Response;
+
+    /// The same for a request that was read; `x` has it.
+    fn refuse_request(&self, x: &Exchange, refusal: Refusal) -> Response {
+        let _ = x;
+        self.refuse(refusal)
+    }
 
     /// That answer was sent, or the client was gone; `x` has no request in it. [`ended`](Self::ended) is not called for it.
     fn refused(&self, x: &Exchange) {

@@ -395,7 +395,8 @@ pub(super) async fn answer<S: Service>(
         // Whether it reaches the client or not, there is nothing else to say.
         Some(overload) => {
             x.flags.add(ResponseFlags::OVERFLOW);
-            drop(reply.response(x, service.refuse(Refusal::Overload(overload))).await);
+            let answer = service.refuse_request(x, Refusal::Overload(overload));
+            drop(reply.response(x, answer).await);
         }
     }
 }

@@ -211,6 +211,11 @@ counters! {
         response_failed: Counter, "upstream_response_failed", "Answers with a status of 500 or more";
         request_timeout: Counter, "upstream_request_timeout", "Requests that were not answered in time";
         request_reset: Counter, "upstream_request_remote_reset", "Requests whose answer did not come or was malformed";
+        h2_connection_total: Counter, "ferrogate_upstream_h2_connection", "Connections opened to the cluster that speak HTTP/2";
+        h2_goaway: Counter, "ferrogate_upstream_h2_goaway", "HTTP/2 connections that a host of the cluster told us to leave";
+        h2_connection_lost: Counter, "ferrogate_upstream_h2_connection_lost", "HTTP/2 connections given up because a host of the cluster broke the protocol or a limit, or fell silent";
+        h2_stream_reset: Counter, "ferrogate_upstream_h2_stream_reset", "Streams that a host of the cluster reset";
+        h2_stream_malformed: Counter, "ferrogate_upstream_h2_stream_malformed", "Streams reset because the answer of a host of the cluster was malformed";
     }
     times {
         request_time: "upstream_request_duration_time_seconds", "From a request sent to the head of its answer";

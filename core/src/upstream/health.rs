@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::host::{Fault, Host};
 use super::pick::HostId;
 use super::random::{Random, stable_hash};
-use super::reach::Reach;
+use super::reach::{Opening, Reach};
 use crate::config::Address;
 use crate::config::schema::{Health, HttpProbe, Probe};
 use crate::message::{Body, Head, HttpHead, Request};
@@ -183,7 +183,10 @@ async fn probe<T: Transport>(reach: &Reach<T>, host: &Host, plain: bool, health:
         (_, address) => address.clone(),
     };
     let all = async {
-        let conn = reach.connect(host, &address, plain, health.timeout, b"").await.map_err(|_| Failure::Network)?;
+        let conn = reach
+            .connect(host, &address, plain, health.timeout, Opening::default())
+            .await
+            .map_err(|_| Failure::Network)?;
         match &health.probe {
             Probe::Tcp => Ok(()),
             Probe::Http(probe) => {

@@ -1,8 +1,10 @@
-//! The HTTP/1 connections of one worker to one host: idle ones to use again, new ones when there are none.
+//! The connections of one worker to one host: idle ones to use again, new ones when there are none. Those of HTTP/2, which carry many
+//! exchanges at a time, are in [`streams`].
 //!
 //! **Invariant:** a connection is idle here or leased to one exchange, never both; idle ones are bounded in number and age.
 
 mod dial;
+mod streams;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::pin;
@@ -18,13 +20,16 @@ use super::counts::{Active, Counts};
 use super::host::Host;
 use super::outlier;
 use super::pick::{HostId, Outcome};
-use super::reach::{ConnectError, Overflow, Reach};
+use super::reach::{ConnectError, Opening, Overflow, Reach};
 use super::shared::{ClusterShared, Lent};
+use crate::codec::detect::Protocol;
 use crate::net::Transport;
 use crate::stream::client::{ClientConn, Home, Lease};
+use crate::stream::lease;
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::MaybeTls;
 pub use dial::{Dialed, Occupied};
+use streams::Streams;
 
 /// One host, and this worker's connections to it.
 pub struct HostPool<T: Transport> {
@@ -35,6 +40,7 @@ pub struct HostPool<T: Transport> {
     counts: Counts,
     reach: RefCell<Rc<Reach<T>>>,
     idle: RefCell<Vec<Idle<MaybeTls<T::Conn>>>>,
+    streams: Streams,
     /// Requests of this worker that wait for a connection to this host.
     waiting: Cell<usize>,
     /// A connection came back while some waited.
@@ -100,7 +106,8 @@ impl<T: Transport> HostPool<T> {
         let (reach, lender) = (RefCell::new(reach), OnceCell::new());
         Rc::new_cyclic(|me| {
             let me = Weak::clone(me);
-            Self { host, name, plain, counts, reach, idle, waiting, returned, lender, me }
+            let streams = Streams::default();
+            Self { host, name, plain, counts, reach, idle, streams, waiting, returned, lender, me }
         })
     }
 
@@ -167,7 +174,23 @@ impl<T: Transport> HostPool<T> {
         }
     }
 
-    /// A connection: an idle one, or a new one. With `fresh`, always a new one.
+    /// What one exchange in this protocol needs of a connection. With `fresh`, not of one that lay idle.
+    ///
+    /// # Errors
+    /// As [`checkout`](Self::checkout).
+    pub async fn lease(
+        self: &Rc<Self>,
+        protocol: Protocol,
+        fresh: bool,
+    ) -> Result<lease::Lease<MaybeTls<T::Conn>>, ConnectError> {
+        Ok(match protocol {
+            Protocol::Http1 => lease::Lease::Exclusive(self.checkout(fresh).await?),
+            // One that is closed is known to be.
+            Protocol::Http2 => lease::Lease::Stream(self.stream().await?),
+        })
+    }
+
+    /// A connection of HTTP/1: an idle one, or a new one. With `fresh`, always a new one.
     ///
     /// # Errors
     /// When a new one can't be opened in time, or a bound of the cluster is reached.
@@ -175,22 +198,22 @@ impl<T: Transport> HostPool<T> {
         let entered = self.enter()?;
         if !fresh && let Some(conn) = self.take_idle() {
             std::mem::forget(entered);
-            return Ok(self.lease(conn));
+            return Ok(self.leased(conn));
         }
         let reach = Rc::clone(&self.reach.borrow());
         let place = match self.place(&reach, fresh).await? {
             Got::Place(place) => place,
             Got::Conn(conn) => {
                 std::mem::forget(entered);
-                return Ok(self.lease(conn));
+                return Ok(self.leased(conn));
             }
         };
         // Boxed: it is large, and most requests find a connection.
-        match Box::pin(self.open(&reach, b"")).await {
+        match Box::pin(self.open(&reach, Opening::default())).await {
             Ok(conn) => {
                 std::mem::forget((place, entered));
                 self.counts.opened();
-                Ok(self.lease(Box::new(ClientConn::new(conn, Rc::clone(&reach.limits)))))
+                Ok(self.leased(Box::new(ClientConn::new(conn, Rc::clone(&reach.limits)))))
             }
             Err(e) => {
                 self.report(Outcome::Unreachable);
@@ -215,13 +238,14 @@ impl<T: Transport> HostPool<T> {
             }
             keep
         });
+        self.sweep_streams(now, timeout, wanted);
         self.reclaim();
     }
 
-    /// Idle connections now.
+    /// Idle connections now, and those of HTTP/2, idle or not.
     #[must_use]
     pub fn idle_conns(&self) -> usize {
-        self.idle.borrow().len()
+        self.idle.borrow().len() + self.streams.conns()
     }
 
     /// Whether it is in plain text although its cluster has TLS.
@@ -246,14 +270,14 @@ impl<T: Transport> HostPool<T> {
     }
 
     /// Opens a connection, and takes the time of it.
-    async fn open(&self, reach: &Reach<T>, preface: &[u8]) -> Result<MaybeTls<T::Conn>, ConnectError> {
+    async fn open(&self, reach: &Reach<T>, opening: Opening<'_>) -> Result<MaybeTls<T::Conn>, ConnectError> {
         let begun = Instant::now();
-        let conn = reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout(), preface).await?;
+        let conn = reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout(), opening).await?;
         self.counters().connect_time.note(begun.elapsed());
         Ok(conn)
     }
 
-    fn lease(self: &Rc<Self>, conn: Box<ClientConn<MaybeTls<T::Conn>>>) -> Lease<MaybeTls<T::Conn>> {
+    fn leased(self: &Rc<Self>, conn: Box<ClientConn<MaybeTls<T::Conn>>>) -> Lease<MaybeTls<T::Conn>> {
         Lease::new(conn, Rc::clone(self) as Rc<dyn Home<_>>)
     }
 
@@ -482,7 +506,7 @@ impl<T: Transport> Home<MaybeTls<T::Conn>> for HostPool<T> {
 
 impl<T: Transport> Drop for HostPool<T> {
     fn drop(&mut self) {
-        for _ in 0..self.idle.get_mut().len() {
+        for _ in 0..self.idle.get_mut().len() + self.streams.close_all() {
             self.closed();
         }
     }

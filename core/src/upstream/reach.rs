@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tls_offload::{ClientTls, SessionError};
+use tls_offload::{Alpn, ClientTls, SessionError};
 use tokio::time::timeout;
 
 use super::balancer;
@@ -19,6 +19,7 @@ use super::shared::ClusterShared;
 use crate::config::schema;
 use crate::config::{Address, Limits};
 use crate::net::{Conn, ROOM_BYTES_MAX, Transport};
+use crate::stream::http2;
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::{HandshakeError, MaybeTls};
 
@@ -55,6 +56,21 @@ pub enum ConnectError {
     Tls(HandshakeError),
     /// The host's name is no name that a certificate could carry.
     Name(SessionError),
+    /// It did not agree to HTTP/2 in the TLS handshake.
+    NoHttp2,
+    /// It agreed, or there was no TLS to ask it in, and it speaks something else.
+    NotHttp2(http2::ConnectError),
+    /// It speaks HTTP/2 and allows no requests (SETTINGS_MAX_CONCURRENT_STREAMS is 0).
+    NoStreams,
+}
+
+/// What to send first, and what to agree to, when a connection is opened.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Opening<'a> {
+    /// Sent before all else, TLS too.
+    pub(super) preface: &'a [u8],
+    /// What TLS is to offer and the host to agree to, in place of what the cluster says.
+    pub(super) alpn: Option<&'a Alpn>,
 }
 
 /// Which bound of a cluster is reached.
@@ -103,7 +119,7 @@ impl<T: Transport> Reach<T> {
         self.config().idle_timeout.unwrap_or(self.limits.upstream_idle_timeout)
     }
 
-    /// Opens a connection to a host within `within`, TLS included unless it is `plain`. `preface` is sent before all else.
+    /// Opens a connection to a host within `within`, TLS included unless it is `plain`.
     ///
     /// # Errors
     /// When it can't be opened in time.
@@ -113,18 +129,30 @@ impl<T: Transport> Reach<T> {
         address: &Address,
         plain: bool,
         within: Duration,
-        preface: &[u8],
+        opening: Opening<'_>,
     ) -> Result<MaybeTls<T::Conn>, ConnectError> {
         let open = async {
             let mut conn = self.transport.connect(address).await.map_err(ConnectError::of)?;
-            send(&mut conn, preface).await.map_err(ConnectError::of)?;
+            send(&mut conn, opening.preface).await.map_err(ConnectError::of)?;
             let Some(tls) = self.tls.as_ref().filter(|_| !plain) else { return Ok(MaybeTls::Plain(conn)) };
             // A name to verify: the context's own (kept by the TLS configuration itself), else the host's, else its address.
-            let session = match (host.hostname(), address.inet()) {
-                ("", Some(inet)) => tls.session(&inet.ip().to_string()),
-                (name, _) => tls.session(name),
+            let ip;
+            let name = match (host.hostname(), address.inet()) {
+                ("", Some(inet)) => {
+                    ip = inet.ip().to_string();
+                    ip.as_str()
+                }
+                (name, _) => name,
             };
-            MaybeTls::connect(conn, session.map_err(ConnectError::Name)?).await.map_err(ConnectError::Tls)
+            let session = match opening.alpn {
+                None => tls.session(name),
+                Some(alpn) => tls.session_offering(name, alpn),
+            };
+            let conn =
+                MaybeTls::connect(conn, session.map_err(ConnectError::Name)?).await.map_err(ConnectError::Tls)?;
+            // A server may go on without a word on what it was offered (RFC 7301, 3.2).
+            let agreed = opening.alpn.is_none() || conn.info().is_some_and(|info| info.alpn.is_some());
+            if agreed { Ok(conn) } else { Err(ConnectError::NoHttp2) }
         };
         timeout(within, open).await.unwrap_or(Err(ConnectError::Timeout))
     }
@@ -172,6 +200,11 @@ impl fmt::Display for ConnectError {
             Self::Timeout => f.write_str("the connection could not be opened within connect_timeout"),
             Self::Name(e) => write!(f, "TLS to the host needs a name to verify: set tls_context.server_name: {e}"),
             Self::Tls(e) => write!(f, "the TLS handshake with the host failed: {e}"),
+            Self::NoHttp2 => {
+                f.write_str("the host did not agree to h2 in the TLS handshake: set upstream_protocol to Http1")
+            }
+            Self::NotHttp2(e) => write!(f, "the host does not speak HTTP/2: {e}: set upstream_protocol to Http1"),
+            Self::NoStreams => f.write_str("the host allows no HTTP/2 requests (SETTINGS_MAX_CONCURRENT_STREAMS is 0)"),
         }
     }
 }
@@ -181,7 +214,7 @@ impl std::error::Error for ConnectError {}
 impl fmt::Display for Overflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Conns => "the cluster has max_connections connections and none is idle",
+            Self::Conns => "the cluster has max_connections connections and none is free",
             Self::Pending => "the cluster has max_connections connections and max_pending_requests wait for one",
             Self::Requests => "the cluster has max_requests requests in progress",
         })

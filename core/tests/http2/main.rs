@@ -1,9 +1,11 @@
-//! The server's side of HTTP/2 over raw frames: what RFC 9113 and RFC 7541 ask of it, and what a hostile client may not do to it.
+//! HTTP/2 over raw frames: what RFC 9113 and RFC 7541 ask of the server's side, what a hostile client may not do to it, and how the client's
+//! side takes what an origin does.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod conformance;
 mod exchanges;
 mod floods;
+mod origins;
 mod peer;
 mod service;

@@ -1,4 +1,4 @@
-//! A client that writes any bytes and understands what comes back.
+//! A client, or an origin, that writes any bytes and understands what comes back.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -13,7 +13,7 @@ use ferrogate_core::config::Limits;
 use ferrogate_core::message::{Downstream, next_conn_id};
 use ferrogate_core::net::Conn;
 use ferrogate_core::stream::ConnState;
-use ferrogate_core::stream::http2::serve_for;
+use ferrogate_core::stream::http2::{OriginConn, connect, serve_for};
 use test_support::memory_conn::{MemoryConn, pair};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
@@ -80,8 +80,31 @@ impl Peer {
         let downstream = Rc::new(Downstream::new(next_conn_id(), peer, local, false));
         let served = serve_for(server, downstream, service.clone(), Rc::new(limits), Rc::clone(&state), ());
         spawn_local(served);
+        Self { service, state, ..Self::over(conn) }
+    }
+
+    fn over(conn: MemoryConn) -> Self {
         let (unread, heard) = (Vec::new(), VecDeque::new());
+        let (service, state) = (Paths::default(), Rc::new(ConnState::default()));
         Self { conn, unread, decoder: Decoder::new(4096), heard, service, state }
+    }
+
+    /// An origin that says these SETTINGS, and the gateway's connection to it.
+    pub async fn origin(limits: Limits, entries: &[(u16, u32)]) -> (Self, Rc<OriginConn>) {
+        let (client, conn) = pair(1 << 20);
+        let mut peer = Self::over(conn);
+        let opened = async { connect(client, "http", Rc::new(limits)).await.unwrap() };
+        let greeted = async {
+            while peer.unread.len() < PREFACE.len() {
+                peer.read().await;
+            }
+            assert_eq!(peer.unread.drain(..PREFACE.len()).collect::<Vec<_>>(), PREFACE);
+            peer.send(&[settings(entries), frame(4, 1, 0, &[])].concat()).await;
+        };
+        let ((conn, driver), ()) = tokio::join!(opened, greeted);
+        spawn_local(driver.run(|| ()));
+        peer.hear(|heard| matches!(heard, Heard::SettingsAck)).await;
+        (peer, conn)
     }
 
     /// A client that has said how it means to go on.
@@ -173,20 +196,25 @@ impl Peer {
                 return heard;
             }
             let Some((heard, used)) = self.parse() else {
-                let read = poll_fn(|cx| match self.conn.poll_read_with(cx, 0, |b| (b.len(), b.to_vec())) {
-                    Poll::Ready(read) => Poll::Ready(read.unwrap_or_default()),
-                    Poll::Pending => Poll::Pending,
-                });
-                let read = read.await;
-                if read.is_empty() {
+                if !self.read().await {
                     return Heard::Closed;
                 }
-                self.unread.extend(read);
                 continue;
             };
             self.unread.drain(..used);
             self.heard.extend(heard);
         }
+    }
+
+    /// Reads what there is; whether there was anything.
+    async fn read(&mut self) -> bool {
+        let read = poll_fn(|cx| match self.conn.poll_read_with(cx, 0, |b| (b.len(), b.to_vec())) {
+            Poll::Ready(read) => Poll::Ready(read.unwrap_or_default()),
+            Poll::Pending => Poll::Pending,
+        });
+        let read = read.await;
+        self.unread.extend(&read);
+        !read.is_empty()
     }
 
     fn parse(&mut self) -> Option<(Option<Heard>, usize)> {
@@ -212,7 +240,7 @@ impl Peer {
             Frame::Ping { ack: false, data } => Heard::Ping(data),
             Frame::GoAway { last_stream, code } => Heard::GoAway(last_stream, code),
             Frame::WindowUpdate { stream, increment } => Heard::Window(stream, increment),
-            other => panic!("a server does not send {other:?}"),
+            other => panic!("nobody here sends {other:?}"),
         };
         Some((Some(heard), used))
     }

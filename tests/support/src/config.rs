@@ -22,6 +22,7 @@ pub struct Config {
     filter: Option<String>,
     listener_tls: Option<String>,
     protocols: String,
+    upstream_protocol: Option<String>,
     listener: Vec<String>,
     limits: Vec<String>,
     workers: usize,
@@ -46,6 +47,7 @@ impl Config {
             filter: None,
             listener_tls: None,
             protocols: "Http1".to_owned(),
+            upstream_protocol: None,
             listener: Vec::new(),
             limits: Vec::new(),
             workers: 1,
@@ -152,6 +154,13 @@ impl Config {
         self
     }
 
+    /// What origins are asked in, as `upstream_protocol` of the listener has it.
+    #[must_use]
+    pub fn upstream_protocol(mut self, protocol: &str) -> Self {
+        self.upstream_protocol = Some(protocol.to_owned());
+        self
+    }
+
     /// The number of workers.
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
@@ -188,9 +197,11 @@ impl Config {
         }
         let hosts: String = self.hosts.iter().map(|h| format!("        - {{address: \"{h}\"}}\n")).collect();
         let limits = if self.limits.is_empty() { String::new() } else { format!("limits:\n{}", self.limits.concat()) };
+        let upstream = self.upstream_protocol.as_ref().map(|name| format!(", upstream_protocol: {name}"));
         let http = format!(
-            "{{type: proxy, config: {{downstream_protocol: \"{}\", router_config_name: web}}}}",
-            self.protocols
+            "{{type: proxy, config: {{downstream_protocol: \"{}\"{}, router_config_name: web}}}}",
+            self.protocols,
+            upstream.unwrap_or_default()
         );
         let kernel = format!("dataplane:\n  type: kernel\n  workers: {}\n", self.workers);
         format!(

@@ -19,6 +19,7 @@ pub mod haproxy;
 pub mod load;
 pub mod memory_conn;
 pub mod netns;
+pub mod nghttpd;
 pub mod nginx;
 pub mod origin;
 pub mod pattern;

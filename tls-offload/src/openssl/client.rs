@@ -19,6 +19,7 @@ use super::ssl::TicketPlace;
 use crate::client::{ClientOptions, Roots, system_certificates};
 use crate::error::{Cause, ConfigError};
 use crate::names::dns_names;
+use crate::options::Alpn;
 
 /// A client's TLS. Shared by all workers.
 #[derive(Debug)]
@@ -44,13 +45,21 @@ impl Client {
         Ok(Arc::new(Self { config, tickets: Arc::default() }))
     }
 
-    pub(crate) fn session(self: &Arc<Self>, name: &ServerName<'static>) -> Result<OpenSslSession, OpenSslError> {
+    /// A session; with `alpn` it offers these protocols in place of the configuration's.
+    pub(crate) fn session(
+        self: &Arc<Self>,
+        name: &ServerName<'static>,
+        alpn: Option<&Alpn>,
+    ) -> Result<OpenSslSession, OpenSslError> {
         let text = name.to_str().to_ascii_lowercase().into_boxed_str();
         let sni = matches!(name, ServerName::DnsName(_)).then(|| text.clone());
         let resumed = self.tickets.take(&text);
         let place = TicketPlace { tickets: Arc::clone(&self.tickets), name: text };
         OpenSslSession::client(Arc::clone(self), place, sni, |ssl| {
             ask_for(ssl, name)?;
+            if let Some(alpn) = alpn {
+                offer(ssl, alpn)?;
+            }
             if let Some(resumable) = resumed {
                 // SAFETY: both are alive; the SSL takes a reference of its own. A session it can't use is none.
                 unsafe { ffi::SSL_set_session(ssl, resumable.as_ptr()) };
@@ -227,6 +236,15 @@ fn ask_for(ssl: *mut ffi::SSL, name: &ServerName<'_>) -> Result<(), OpenSslError
         _ => return Err(OpenSslError::with_text("a name of an unknown kind")),
     };
     if verified { Ok(()) } else { Err(OpenSslError::take()) }
+}
+
+/// Has an SSL offer these protocols.
+fn offer(ssl: *mut ffi::SSL, alpn: &Alpn) -> Result<(), OpenSslError> {
+    let wire = alpn.clone().into_wire();
+    let len = c_uint::try_from(wire.len()).map_err(|_| OpenSslError::with_text("too many protocols"))?;
+    // SAFETY: the SSL is alive; the list is given with its length and copied.
+    let set = unsafe { ffi::SSL_set_alpn_protos(ssl, wire.as_ptr(), len) } == 0;
+    if set { Ok(()) } else { Err(OpenSslError::take()) }
 }
 
 /// Keeps a session that the server lets us resume. 1: the reference is ours now.

@@ -113,6 +113,8 @@ unsafe extern "C" {
     pub(super) fn SSL_set_ex_data(ssl: *mut SSL, index: c_int, data: *mut c_void) -> c_int;
     pub(super) fn SSL_get_ex_data(ssl: *const SSL, index: c_int) -> *mut c_void;
     pub(super) fn SSL_get_servername(ssl: *const SSL, kind: c_int) -> *const c_char;
+    /// 0 is success.
+    pub(super) fn SSL_set_alpn_protos(ssl: *mut SSL, protos: *const c_uchar, len: c_uint) -> c_int;
     pub(super) fn SSL_get0_alpn_selected(ssl: *const SSL, data: *mut *const c_uchar, len: *mut c_uint);
     pub(super) fn SSL_version(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_get_current_cipher(ssl: *const SSL) -> *const SSL_CIPHER;

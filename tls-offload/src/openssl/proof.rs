@@ -28,7 +28,7 @@ pub(super) fn prove(server: &Arc<Server>, accelerator: &Accelerator, identity: &
     let client = Client::new(ClientOptions { roots: Roots::Insecure, ..ClientOptions::default() })?;
     let local = |error| ConfigError::Backend(Cause::openssl(error));
     let asked = rustls_pki_types::ServerName::try_from("proof.invalid").expect("is a name");
-    let mut client = client.session(&asked).map_err(local)?;
+    let mut client = client.session(&asked, None).map_err(local)?;
     let mut server = server.session();
     match shake(&mut client, &mut server) {
         Err(error) => Err(ConfigError::ProofFailed { name: name(), key: key(), cause: Box::new(error) }),

@@ -40,6 +40,7 @@ macro_rules! suite {
                 handshake_messages_split_over_records,
                 a_name_never_passes_to_another_session,
                 alpn_is_agreed_by_the_servers_preference,
+                a_session_may_offer_its_own_protocols,
                 the_certificate_is_chosen_by_name,
                 of_two_certificates_for_a_name_the_usable_one_is_shown,
                 strangers_are_refused,
@@ -178,6 +179,27 @@ pub(crate) fn alpn_is_agreed_by_the_servers_preference(b: Backends) {
     let (client_error, server_error) = pair.shake(usize::MAX / 2).unwrap_err();
     assert!(matches!(server_error, Some(TlsError::NoAgreement(_))), "{server_error:?}");
     assert!(matches!(client_error, Some(TlsError::Alert(_))), "{client_error:?}");
+}
+
+/// One configuration, and sessions that ask for different protocols, resumed ones among them.
+pub(crate) fn a_session_may_offer_its_own_protocols(b: Backends) {
+    let authority = Authority::new();
+    let mut options = server_options(b, vec![authority.issue(&["a.example"])]);
+    options.alpn = Alpn::from_list("h2,http/1.1").unwrap();
+    let server = ServerTls::new(options).unwrap();
+    let alpn = Alpn::from_list("http/1.1").unwrap();
+    let client = ClientTls::new(ClientOptions { alpn, ..trusting(b, &authority) }).unwrap();
+    let h2 = Alpn::from_list("h2").unwrap();
+    for own in [Some(&h2), None, Some(&h2), None] {
+        let mut pair = Pair::new(&server, &client, "a.example");
+        if let Some(own) = own {
+            pair.client = client.session_offering("a.example", own).unwrap();
+        }
+        pair.shake(usize::MAX / 2).unwrap();
+        let expected = if own.is_some() { &b"h2"[..] } else { b"http/1.1" };
+        assert_eq!(pair.client.info().alpn, Some(expected));
+        assert_eq!(pair.server.info().alpn, Some(expected));
+    }
 }
 
 pub(crate) fn the_certificate_is_chosen_by_name(b: Backends) {

@@ -4,7 +4,7 @@
 
 use super::hpack::{put_field, put_number, put_status, put_table_size};
 use super::rules::is_of_connection;
-use crate::codec::http1::{EncodeError, target_end, trim};
+use crate::codec::http1::{EncodeError, is_authority, target_end, trim};
 use crate::message::{BodyLength, FieldId, HttpHead, Method, StartLine, is_token};
 
 /// Writes the header blocks of one connection.
@@ -52,7 +52,7 @@ impl HeadEncoder {
     /// Writes the head of a request with a body of this length.
     ///
     /// # Errors
-    /// `StartLine` for a head that is no request or whose target was set to what is none, and for CONNECT; `Field` when it has no host.
+    /// `StartLine` for a head that is no request or whose target was set to what is none, and for CONNECT; `Field` when its host is none.
     /// Nothing has been written then.
     pub fn request(
         &mut self,
@@ -66,11 +66,15 @@ impl HeadEncoder {
         if !is_token(name) || method == Method::Connect || path.is_empty() || target_end(path, 0) < path.len() {
             return Err(EncodeError::StartLine);
         }
-        let host = head.authority().ok_or(EncodeError::Field)?;
+        let host = head.authority();
+        if host.is_some_and(|host| !is_authority(host)) {
+            return Err(EncodeError::Field);
+        }
         self.begin(out);
         put_field(out, b":method", name);
         put_field(out, b":scheme", scheme.as_bytes());
-        put_field(out, b":authority", host);
+        // RFC 9113, 8.3.1: none is made up where HTTP/1.0 has said none.
+        host.into_iter().for_each(|host| put_field(out, b":authority", host));
         match path {
             [b'?', ..] => put_field(out, b":path", &[b"/", path].concat()),
             path => put_field(out, b":path", path),

@@ -2,8 +2,12 @@
 //!
 //! **Invariant:** what is expected here is what the RFCs print, not what the code does.
 
+use super::super::HeadEncoder;
 use super::super::hpack::put_field;
 use super::*;
+use crate::codec::Codec;
+use crate::codec::http1::{CodecLimits, Frame, RequestDecoder};
+use crate::message::BodyLength;
 
 const LIMITS: HeadLimits = HeadLimits { request_line_bytes_max: 64, head_bytes_max: 1000, head_fields_max: 8 };
 
@@ -192,4 +196,66 @@ fn limits_have_their_status() {
         assert_eq!(decoded(HeadKind::Request, &fields).err(), Some(HeadError::Refused(error)));
         assert_eq!(error.status(), status);
     }
+}
+
+/// What filters and rewrites have made of a request is looked at where it leaves: nothing of it becomes a second field or request.
+#[test]
+fn a_request_that_would_carry_another_is_not_written() {
+    let written = |method: &str, target: &[u8], host: Option<&str>| {
+        let mut head = HttpHead::request(method, target);
+        if let Some(host) = host {
+            assert!(head.append("host", host.as_bytes()));
+        }
+        let mut out = Vec::new();
+        let done = HeadEncoder::default().request(&head, BodyLength::None, ("http", false), &mut out);
+        done.map(|()| HeadDecoder::new(4096, LIMITS).decode(HeadKind::Request, &out).unwrap())
+    };
+    let host = Some("a.example");
+    for (what, method, target, host) in [
+        ("CR LF in the target", "GET", &b"/a\r\nx: y"[..], host),
+        ("a space in the target", "GET", b"/a HTTP/1.1", host),
+        ("NUL in the target", "GET", b"/a\0", host),
+        ("a fragment", "GET", b"/a#b", host),
+        ("no target", "GET", b"", host),
+        ("a space in the method", "GET /x", b"/", host),
+        ("CR LF in the method", "GET\r\n", b"/", host),
+        ("a colon in the method", ":method", b"/", host),
+        ("no method", "", b"/", host),
+        ("CONNECT", "CONNECT", b"a.example:443", host),
+        ("a path in the host", "GET", b"/", Some("a/b")),
+        ("a user in the host", "GET", b"/", Some("me@a")),
+        ("two hosts in one", "GET", b"/", Some("a, b")),
+        ("no host in the host", "GET", b"/", Some("")),
+    ] {
+        assert!(written(method, target, host).is_err(), "{what}");
+    }
+    for (target, path, authority, host) in [
+        (&b"/a?b"[..], &b"/a?b"[..], Some("a.example"), host),
+        (b"http://b.example/c", b"/c", Some("b.example"), host),
+        (b"http://b.example?q", b"/?q", Some("b.example"), host),
+        (b"http://b.example", b"/", Some("b.example"), None),
+    ] {
+        let head = written("GET", target, host).unwrap().unwrap().head;
+        let found = head.authority().map(|host| String::from_utf8_lossy(host).into_owned());
+        assert_eq!((head.target(), found.as_deref()), (path, authority));
+        assert_eq!(head.fields().filter(|(id, ..)| *id == FieldId::Host).count(), 1);
+    }
+    // HTTP/1.0 may say no host: then none is made up, and whoever reads it judges.
+    let error = written("GET", b"/", None).unwrap().err();
+    assert_eq!(error, Some(HeadError::Malformed(Malformed::PseudoMissing)));
+}
+
+/// What means something to one connection only, and what the framing says anew, is left behind.
+#[test]
+fn fields_that_end_here() {
+    let text = b"POST /a HTTP/1.1\r\nHost: h\r\nConnection: x-hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\n\
+        Transfer-Encoding: chunked\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nTE: trailers, gzip\r\nX-End: yes\r\n\r\n";
+    let mut decoder = RequestDecoder::new(CodecLimits::default());
+    let Ok(Some((Frame::Head(head, length, _), _))) = decoder.decode(text) else { panic!("it is a request") };
+    let mut out = Vec::new();
+    HeadEncoder::default().request(&head, length, ("https", true), &mut out).unwrap();
+    let again = HeadDecoder::new(4096, LIMITS).decode(HeadKind::Request, &out).unwrap().unwrap();
+    let names: Vec<_> = again.head.fields().map(|(_, name, _)| String::from_utf8_lossy(name).to_lowercase()).collect();
+    assert_eq!(names, ["host", "x-end", "te"]);
+    assert!(again.te_trailers && again.content_length.is_none());
 }

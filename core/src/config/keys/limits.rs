@@ -93,26 +93,28 @@ pub(super) const LIMITS: &[Key] = &[
         "h2_streams_max",
         Number,
         "128",
-        "Streams that an HTTP/2 client may have open on a connection, at most; further ones are refused.",
+        "Streams that an HTTP/2 client may have open on a connection, at most; further ones are refused. To an origin as many are open on a \
+         connection at most, where it allows so many.",
     ),
     key(
         "h2_stream_window_bytes",
         Size,
         "65535",
-        "Bytes that an HTTP/2 client may send on a new stream before they are taken.",
+        "Bytes that an HTTP/2 client, or an origin, may send on a new stream before they are taken.",
     ),
     key("h2_stream_window_bytes_max", Size, "1MiB", "What that may grow to while they are taken as fast as they come."),
     key(
         "h2_conn_window_bytes",
         Size,
         "2MiB",
-        "Bytes that an HTTP/2 client may send on all streams of a connection before they are taken. No less than 65535, whatever this says.",
+        "Bytes that an HTTP/2 client may send on all streams of a connection before they are taken. No less than 65535, whatever this says. \
+         What an origin sends counts until it has come.",
     ),
     key(
         "h2_out_bytes_max",
         Size,
         "64KiB",
-        "Bytes that wait to be written to one HTTP/2 connection, at most; beyond, nothing more is read from it.",
+        "Bytes of bodies that wait to be written to one HTTP/2 connection, at most; while twice as many bytes wait, nothing more is read from it.",
     ),
     key(
         "h2_resets_max",
@@ -148,7 +150,7 @@ pub(super) const LIMITS: &[Key] = &[
     ),
     key("body_rate_window", Duration, "10s", "Over how long `body_bytes_per_second_min` is measured."),
     key("h2_flood_window", Duration, "10s", "Over how long the frames are counted that cost an HTTP/2 client nothing."),
-    key("h2_settings_timeout", Duration, "10s", "From our SETTINGS to an HTTP/2 client's acknowledgement."),
+    key("h2_settings_timeout", Duration, "10s", "From our SETTINGS, or a PING, to an HTTP/2 peer's acknowledgement."),
     key(
         "turn_time_max",
         Duration,

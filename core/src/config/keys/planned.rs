@@ -63,7 +63,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("filter", "go_plugin_config", Error, "the filter would be missing"),
 
     row("proxy", "name", Warning, "statistics go by the listener's name"),
-    row("proxy", "upstream_protocol", Warning, "origins are asked in HTTP/1.1; in MOSN the key has no effect either"),
     row("proxy", "router_handler_name", Warning, "routes are always chosen by the default rules"),
     row("proxy", "concurrency_num", Warning, "requests run on the workers"),
     row("proxy", "fallback_for_unknown_protocol", Error, "bytes of an unknown protocol would be refused, not passed on"),
@@ -109,8 +108,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("pattern", "google_re2", Warning, "there is one kind of pattern"),
 
     deep("match", "dsl_expressions", Error, "the route would take requests for which the expressions are false", "dsl"),
-
-    row("route_action", "upstream_protocol", Error, "origins would be asked in HTTP/1.1"),
 
     row("cluster_manager", "cluster_pool_enable", Warning, "every cluster has pools of its own in any case"),
 

@@ -126,7 +126,7 @@ pub(super) const ROUTE_ACTION: &[Key] = &[
         "timeout",
         Duration,
         "limits.request_timeout",
-        "From the request sent to the end of the response's head, retries included (504 beyond). 0 is the default, negative is no limit. A request may ask for less in `x-mosn-global-timeout`, in milliseconds.",
+        "From the request sent to the end of the response's head, retries included (504 beyond). 0 is the default, negative is no limit. A request may ask for less in `x-mosn-global-timeout`, in milliseconds, or in `grpc-timeout`, from when it has come.",
     ),
     key("retry_policy", Map("retry_policy"), "", "What is tried again after a byte of the request has left."),
     key(
@@ -146,6 +146,13 @@ pub(super) const ROUTE_ACTION: &[Key] = &[
         "What decides the host where the balancer goes by it. The first entry counts.",
     ),
     key("metadata_match", Map("metadata_match"), "", "What the host's metadata must say."),
+    key(
+        "upstream_protocol",
+        Choice(&["Http1", "Http2", "Auto"]),
+        "the listener's, else Http1",
+        "What the origin is asked in. `Http2`: over TLS both sides must agree to `h2`; in clear text it is spoken at once. `Auto`: what the client \
+         speaks. (MOSN converts only with the filter `transcoder`.)",
+    ),
     key("request_mirror_policies", Map("mirror"), "", "As in the route itself, which wins."),
     key("request_headers_to_add", Maps("header_add"), "", "As in the route itself, behind those there."),
     key("request_headers_to_remove", Texts, "", "As in the route itself, behind those there."),

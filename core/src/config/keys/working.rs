@@ -257,6 +257,12 @@ const PROXY: &[Key] = &[
          are not served yet.",
     ),
     key("router_config_name", Text, "", "The router to use. Required, unless the listener has its routes inline."),
+    key(
+        "upstream_protocol",
+        Text,
+        "Http1",
+        "What origins are asked in, by routes that say nothing of it: `Http1`, `Http2`, or `Auto`, which is what the client speaks.",
+    ),
     key("extend_config", Map("proxy_extend"), "", "Settings of the protocols."),
     key(
         "use_remote_address",
@@ -334,7 +340,12 @@ const TLS_CLIENT: &[Key] = &[
     key("server_name", Text, "the host's name", "The name that is asked for (SNI) and verified."),
     key("ca_cert", Pem, "the system's roots", "Whom to trust: a file or PEM text."),
     key("insecure_skip", Bool, "false", "Do not verify the origin's certificate."),
-    key("alpn", Text, "", "Protocols to negotiate, with commas between them. `http/1.1` is the only one yet."),
+    key(
+        "alpn",
+        Text,
+        "",
+        "Protocols to negotiate, with commas between them. `h2` is offered, alone, by routes with `upstream_protocol: Http2`, whatever stands here.",
+    ),
     key(
         "min_version",
         Choice(VERSIONS),

@@ -4,13 +4,14 @@
 
 use std::net::SocketAddr;
 
+use super::route_action::UPSTREAM_PROTOCOLS;
 use super::{access_log, filter as stream_filter, listener_filter, route, tcp_proxy, the_only, tls};
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
     ConnFault, Edits, Forwarded, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, RouterConfig, TlsConfig,
-    VirtualHost,
+    UpstreamProtocol, VirtualHost,
 };
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
@@ -241,7 +242,8 @@ fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
     let protocols = fields.with(r, "downstream_protocol", protocols).unwrap_or_default();
     let (router, router_origin) = router_name(r, &fields).unwrap_or_default();
     let forwarded = forwarded(r, &fields);
-    let mut proxy = Proxy { router, router_origin, protocols, forwarded, ..Proxy::default() };
+    let upstream_protocol = fields.with(r, "upstream_protocol", upstream_protocol);
+    let mut proxy = Proxy { router, router_origin, protocols, forwarded, upstream_protocol, ..Proxy::default() };
     if let Some(extend) = fields.get("extend_config") {
         r.at("extend_config", |r| {
             let flat = protocols == Protocols::Http1 && extend.get("Http1").is_none();
@@ -317,6 +319,16 @@ fn protocols(r: &mut Reader, node: &Node) -> Option<Protocols> {
         r.warn(node.place, what, "");
     }
     Some(served)
+}
+
+/// What origins are asked in. MOSN has protocols here that origins can't be asked in yet, and looks at the routes alone for them.
+fn upstream_protocol(r: &mut Reader, node: &Node) -> Option<UpstreamProtocol> {
+    let text = r.text(node).filter(|text| !text.is_empty())?;
+    let known = UPSTREAM_PROTOCOLS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
+    if known.is_none() {
+        r.warn(node.place, format!("origins can't be asked in `{text}` and are in HTTP/1.1"), "Http1, Http2 or Auto");
+    }
+    known.map(|(_, protocol)| *protocol)
 }
 
 /// What TLS offers is what is served: where the file says nothing, all of it; what is not served is not offered.

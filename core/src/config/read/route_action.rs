@@ -9,7 +9,7 @@ use super::route_match::{known, pattern};
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
     ClusterChoice, Forward, HashPolicy, HostRewrite, MetadataMatch, MirrorPolicy, PathRewrite, Redirect, RetryOn,
-    RetryPolicy, RouteAction, RouteTimeout, Variable, WeightedCluster,
+    RetryPolicy, RouteAction, RouteTimeout, UpstreamProtocol, Variable, WeightedCluster,
 };
 use crate::config::tree::{Node, Value};
 
@@ -32,7 +32,9 @@ pub(super) fn forward(r: &mut Reader, fields: &Fields<'_>) -> Option<RouteAction
     }
     let hash = hashes.into_iter().next();
     let cluster = cluster(r, fields)?;
-    let forward = Forward { cluster, timeout, try_timeout, retry, path_rewrite, host_rewrite, hash, metadata };
+    let protocol = fields.choice(r, "upstream_protocol", UPSTREAM_PROTOCOLS);
+    let forward =
+        Forward { cluster, timeout, try_timeout, retry, path_rewrite, host_rewrite, hash, metadata, protocol };
     Some(RouteAction::Forward(Box::new(forward)))
 }
 
@@ -292,6 +294,10 @@ pub(super) fn mirror(r: &mut Reader, node: &Node) -> Option<MirrorPolicy> {
     let origin = fields.with(r, "cluster", |r, node| Some(r.origin(node.place))).unwrap_or_default();
     Some(MirrorPolicy { cluster, percent, origin })
 }
+
+/// What origins can be asked in.
+pub(super) const UPSTREAM_PROTOCOLS: &[(&str, UpstreamProtocol)] =
+    &[("Http1", UpstreamProtocol::Http1), ("Http2", UpstreamProtocol::Http2), ("Auto", UpstreamProtocol::LikeClient)];
 
 /// The largest weight of a cluster.
 const WEIGHT_MAX: u64 = 1 << 24;

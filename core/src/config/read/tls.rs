@@ -38,11 +38,14 @@ pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
     if insecure_skip {
         r.warn(node.place, "`insecure_skip`: anyone on the way can pose as the origin", "write `ca_cert` instead");
     }
+    let mut common = common(r, &fields, &["h2", "http/1.1"]);
+    // Offered where a route asks for HTTP/2, alone: on any other connection it would be what is not spoken there.
+    common.alpn.retain(|name| name != "h2");
     Some(TlsConfig {
         ca_cert: pem(r, &fields, "ca_cert"),
         server_name: fields.text(r, "server_name").unwrap_or_default(),
         insecure_skip,
-        ..common(r, &fields, &["http/1.1"])
+        ..common
     })
 }
 
@@ -144,7 +147,7 @@ fn alpn(r: &mut Reader, node: &Node, known: &[&str]) -> Option<Vec<String>> {
     let (spoken, others): (Vec<&str>, Vec<&str>) =
         text.split(',').map(str::trim).filter(|p| !p.is_empty()).partition(|p| known.contains(p));
     if !others.is_empty() {
-        r.warn(node.place, format!("`{}` is not spoken yet and not offered", others.join(",")), "");
+        r.warn(node.place, format!("`{}` is not spoken and not offered", others.join(",")), "");
     }
     Some(spoken.into_iter().map(str::to_owned).collect())
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::route_action::ClusterChoice;
+use super::route_action::{ClusterChoice, UpstreamProtocol};
 use super::{FilterConfig, Forwarded, HostPattern, IpNetwork, TlsConfig};
 use crate::config::diagnostic::Origin;
 use crate::config::log_format::LogFormat;
@@ -159,6 +159,8 @@ pub struct Proxy {
     pub router_origin: Origin,
     /// `downstream_protocol`.
     pub protocols: Protocols,
+    /// `upstream_protocol`: for routes that say none.
+    pub upstream_protocol: Option<UpstreamProtocol>,
     /// `extend_config.Http1.max_header_size`, in bytes; None: `limits.head_bytes_max`.
     pub head_bytes_max: Option<usize>,
     /// `extend_config.Http1.max_request_body_size`, in bytes, 0 is no limit; None: `limits.request_body_bytes_max`.

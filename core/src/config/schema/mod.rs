@@ -35,7 +35,7 @@ pub use route::{
 };
 pub use route_action::{
     ClusterChoice, Forward, HashPolicy, HostRewrite, MirrorPolicy, PathRewrite, Redirect, RetryOn, RetryPolicy,
-    RouteAction, RouteTimeout, WeightedCluster,
+    RouteAction, RouteTimeout, UpstreamProtocol, WeightedCluster,
 };
 pub use template::{Piece, Template, Variable};
 pub use tls::{AcceleratorConfig, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion};

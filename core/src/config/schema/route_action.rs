@@ -44,6 +44,19 @@ pub struct Forward {
     pub hash: Option<HashPolicy>,
     /// `metadata_match`.
     pub metadata: Option<MetadataMatch>,
+    /// `upstream_protocol`; None: what the listener says.
+    pub protocol: Option<UpstreamProtocol>,
+}
+
+/// `upstream_protocol`: what origins are asked in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// `Http1`.
+    Http1,
+    /// `Http2`.
+    Http2,
+    /// `Auto`: what the client speaks.
+    LikeClient,
 }
 
 /// Which cluster.
@@ -205,6 +218,7 @@ impl Forward {
             host_rewrite: None,
             hash: None,
             metadata: None,
+            protocol: None,
         }
     }
 }

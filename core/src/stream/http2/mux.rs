@@ -1,10 +1,11 @@
-//! The server's side of an HTTP/2 connection as a machine: bytes in, requests out; answers in, bytes out.
+//! One side of an HTTP/2 connection as a machine: bytes and messages in, messages and bytes out.
 //!
 //! It does no I/O, waits for nothing and knows no task but as a [`Waker`]. The connection's task shows it what was read and writes what it
-//! has to say; the tasks of the exchanges take bodies from it and give it answers ([`send`](super::send)).
+//! has to say; the tasks of the exchanges take bodies from it and give it theirs ([`send`](super::send)). What only the client's side
+//! does is in [`open`](super::open).
 //!
 //! **Invariant:** what a peer makes it hold is bounded: by the windows, by the streams it may have open, by the limits of a head, and by
-//! `h2_out_bytes_max`, beyond which nothing more is read.
+//! twice `h2_out_bytes_max`, beyond which nothing more is read.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,8 +13,9 @@ use std::task::Waker;
 
 use super::floods::{Flood, Floods};
 use super::flow::{RecvWindow, SendWindow};
-use super::state::{Cause, State};
-use super::store::Store;
+use super::open::Opening;
+use super::state::Cause;
+use super::store::{Failure, Store};
 use crate::codec::http1::DecodeError;
 use crate::codec::http2::{
     ErrorCode, FRAME_HEAD_BYTES, Frame, FrameHead, HeadDecoder, HeadEncoder, HeadLimits, Kind, PREFACE, Settings,
@@ -24,6 +26,7 @@ use crate::message::{BodyError, HttpHead};
 
 /// A connection's machine.
 pub(super) struct Mux {
+    pub(super) side: Side,
     pub(super) limits: Rc<Limits>,
     pub(super) store: Store,
     pub(super) encoder: HeadEncoder,
@@ -40,8 +43,10 @@ pub(super) struct Mux {
     pub(super) arrived: VecDeque<Arrived>,
     /// Streams that wait for room: in the window of the connection, or in what is to be written.
     pub(super) queue: VecDeque<u32>,
-    /// The highest stream that the peer has opened.
+    /// The highest stream that the client, the peer or we, has opened.
     pub(super) last_stream: u32,
+    /// What only the client's side keeps.
+    pub(super) opening: Opening,
     /// Our SETTINGS are not acknowledged yet.
     pub(super) unacknowledged: bool,
     pub(super) leaving: Leaving,
@@ -50,7 +55,16 @@ pub(super) struct Mux {
     pub(super) task: Option<Waker>,
 }
 
-/// How far the client's side has come.
+/// Which side of its connection a machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The peer is a client.
+    Server,
+    /// The peer is an origin.
+    Client,
+}
+
+/// How far the peer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// So many bytes of the preface have come.
@@ -58,7 +72,7 @@ pub(super) enum Phase {
     /// SETTINGS must come first (RFC 9113, 3.4).
     Settings,
     Frames,
-    /// The connection is lost, or the client has ended its side: what comes is not looked at.
+    /// The connection is lost, or the peer has ended its side: what comes is not looked at.
     Deaf,
 }
 
@@ -121,18 +135,20 @@ impl From<Flood> for Lost {
 }
 
 impl Mux {
-    /// A machine at the start of a connection; its SETTINGS wait to be written.
-    pub(super) fn new(limits: Rc<Limits>) -> Self {
+    /// A machine at the start of a connection; its SETTINGS wait to be written, a client's preface before them.
+    pub(super) fn new(limits: Rc<Limits>, side: Side) -> Self {
+        let initial = Settings::default();
+        let is_server = side == Side::Server;
         let ours = Settings {
             push: false,
-            streams_max: limits.h2_streams_max,
+            // Nobody opens streams to us where we are the client: there are no pushes.
+            streams_max: if is_server { limits.h2_streams_max } else { initial.streams_max },
             window_bytes: limits.h2_stream_window_bytes,
             head_bytes_max: u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX),
             ..Settings::default()
         };
-        let mut out = Vec::new();
+        let mut out = if is_server { Vec::new() } else { PREFACE.to_vec() };
         ours.put(&mut out);
-        let initial = Settings::default();
         let mut recv = RecvWindow::new(initial.window_bytes, initial.window_bytes);
         match recv.grow(limits.h2_conn_window_bytes) {
             0 => {}
@@ -140,20 +156,23 @@ impl Mux {
         }
         let table_bytes_max = initial.table_bytes_max as usize;
         Self {
+            side,
             decoder: HeadDecoder::new(table_bytes_max, HeadLimits::from(&*limits)),
             floods: Floods::new(&limits),
             limits,
             store: Store::default(),
             encoder: HeadEncoder::default(),
-            peer: initial,
+            // An origin must not ask for pushes (RFC 9113, 6.5.2): if it is true it did.
+            peer: Settings { push: is_server, ..initial },
             out,
             send: SendWindow::new(initial.window_bytes),
             recv,
-            phase: Phase::Preface(0),
+            phase: if is_server { Phase::Preface(0) } else { Phase::Settings },
             block: None,
             arrived: VecDeque::new(),
             queue: VecDeque::new(),
             last_stream: 0,
+            opening: Opening::default(),
             unacknowledged: true,
             leaving: Leaving::No,
             tally: Tally::default(),
@@ -191,7 +210,7 @@ impl Mux {
         self.arrived.pop_front()
     }
 
-    /// Whether part of the preface or of a header block has come, or the client's SETTINGS have not: what the head timeout runs on.
+    /// Whether part of the preface or of a header block has come, or the peer's SETTINGS have not: what the head timeout runs on.
     pub(super) fn is_in_head(&self) -> bool {
         self.block.is_some() || matches!(self.phase, Phase::Preface(_) | Phase::Settings)
     }
@@ -201,12 +220,13 @@ impl Mux {
         self.unacknowledged && self.phase == Phase::Frames
     }
 
-    /// Whether more may be read: not while the peer does not read what it makes us say.
+    /// Whether more may be read: not while the peer does not read what it makes us say. What is ours to say, heads and data, stops at
+    /// half of that: two gateways that have much for each other would wait for each other otherwise.
     pub(super) fn is_hearing(&self) -> bool {
-        self.phase != Phase::Deaf && self.out.len() < self.limits.h2_out_bytes_max
+        self.phase != Phase::Deaf && self.out.len() < 2 * self.limits.h2_out_bytes_max
     }
 
-    /// The client has ended its side: bodies that were not complete never will be.
+    /// The peer has ended its side: bodies that were not complete never will be.
     pub(super) fn end_of_input(&mut self) {
         self.phase = Phase::Deaf;
         for (_, stream) in self.store.iter_mut() {
@@ -222,10 +242,9 @@ impl Mux {
         self.phase = Phase::Deaf;
         self.block = None;
         for (_, stream) in self.store.iter_mut() {
-            stream.state = State::Closed(Cause::PeerReset);
-            stream.broken.get_or_insert(BodyError::Truncated);
-            stream.wake();
+            stream.give_up(Cause::PeerReset, Failure::Lost);
         }
+        self.wake_openers();
     }
 
     /// The highest stream that was or may be served.
@@ -244,6 +263,7 @@ impl Mux {
         self.decoder.release();
         self.arrived = VecDeque::new();
         self.queue = VecDeque::new();
+        self.opening.timers = Vec::new();
         if self.out.is_empty() {
             self.out = Vec::new();
         }
@@ -264,7 +284,8 @@ impl Mux {
                 put_window_update(id, promise, out);
             }
         }
-        let promise = recv.release(bytes);
+        // What origins send is promised again when it comes: one client that takes nothing must not stop the answers of all others.
+        let promise = if self.side == Side::Server { recv.release(bytes) } else { 0 };
         if promise > 0 {
             put_window_update(0, promise, out);
         }
@@ -288,6 +309,7 @@ impl Mux {
                 stream.wake();
             }
         }
+        self.wake_openers();
     }
 
     fn preface(&mut self, seen: usize, bytes: &[u8]) -> Result<usize, Lost> {

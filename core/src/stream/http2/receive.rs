@@ -1,4 +1,4 @@
-//! What the frames of a client mean.
+//! What the frames of a peer mean.
 //!
 //! **Invariant:** a frame that does not fit costs its stream or the connection what RFC 9113 says, and counts against its sender; every header
 //! block is decoded, whatever becomes of it.
@@ -7,12 +7,13 @@ use tokio::time::Instant;
 
 use super::floods::Flood;
 use super::flow::{Exceeded, RecvWindow, SendWindow};
-use super::mux::{Arrived, Block, Leaving, Lost, Mux, PROTOCOL, Phase};
+use super::mux::{Arrived, Block, Leaving, Lost, Mux, PROTOCOL, Phase, Side};
 use super::state::{Cause, Event, Misfit, State};
-use super::store::Stream;
+use super::store::{Failure, Stream};
 use crate::codec::http1::DecodeError;
 use crate::codec::http2::{
     Decoded, ErrorCode, Fault, Frame, HeadError, HeadKind, Scope, Settings, put_ping, put_reset, put_settings_ack,
+    put_window_update,
 };
 use crate::message::{BodyError, HttpHead, Method};
 
@@ -29,7 +30,7 @@ impl Mux {
                 Ok(())
             }
             Frame::Continuation { fragment, end_headers, .. } => self.continuation(fragment, end_headers),
-            Frame::Reset { stream, .. } => self.reset(stream),
+            Frame::Reset { stream, code } => self.reset(stream, code),
             Frame::Settings { entries } => self.settings(entries),
             Frame::SettingsAck => {
                 self.unacknowledged = false;
@@ -37,8 +38,9 @@ impl Mux {
             }
             Frame::Ping { ack, data } => self.ping(ack, data),
             Frame::WindowUpdate { stream, increment } => self.window_update(stream, increment),
-            // A client pushes nothing (RFC 9113, 8.4).
+            // A client pushes nothing (RFC 9113, 8.4), and an origin was told not to.
             Frame::PushPromise { .. } => Err(PROTOCOL),
+            Frame::GoAway { last_stream, code } if self.side == Side::Client => self.told_to_go(last_stream, code),
             Frame::GoAway { .. } | Frame::Priority { .. } | Frame::Unknown { .. } => {
                 Ok(self.floods.note(Flood::Control)?)
             }
@@ -55,18 +57,18 @@ impl Mux {
         }
     }
 
-    /// Resets a stream for a fault of the peer. That costs it as if it had reset the stream itself.
-    fn reset_for(&mut self, id: u32, code: ErrorCode) -> Result<(), Lost> {
+    /// Resets a stream for a fault of the peer. That costs a client as if it had reset the stream itself.
+    pub(super) fn reset_for(&mut self, id: u32, code: ErrorCode) -> Result<(), Lost> {
         put_reset(id, code, &mut self.out);
         match self.store.get_mut(id) {
             Some(stream) => {
-                stream.state = State::Closed(Cause::OurReset);
                 stream.broken.get_or_insert(BodyError::Malformed);
-                stream.wake();
+                stream.give_up(Cause::OurReset, Failure::Broken(code));
             }
             None => self.store.note_closed(id, Cause::OurReset),
         }
-        Ok(self.floods.note(Flood::Resets)?)
+        // What we open we have to blame on ourselves; but not all that an origin may do on it.
+        Ok(self.floods.note(if self.side == Side::Server { Flood::Resets } else { Flood::Control })?)
     }
 
     fn misfit(&mut self, id: u32, misfit: Misfit) -> Result<(), Lost> {
@@ -79,11 +81,16 @@ impl Mux {
             return State::Idle;
         }
         let state = self.store.get(id).map(|stream| stream.state);
-        state.unwrap_or_else(|| State::Closed(self.store.cause(id).unwrap_or(Cause::PeerReset)))
+        // Of what was forgotten we may have given up any: as many as our clients have.
+        let forgotten = if self.side == Side::Server { Cause::PeerReset } else { Cause::OurReset };
+        state.unwrap_or_else(|| State::Closed(self.store.cause(id).unwrap_or(forgotten)))
     }
 
     fn data(&mut self, id: u32, data: &[u8], flow_bytes: u32, end: bool) -> Result<(), Lost> {
         self.recv.take(flow_bytes).map_err(|Exceeded| Lost::Fault(ErrorCode::FlowControlError))?;
+        if self.side == Side::Client {
+            self.promise_again(flow_bytes);
+        }
         match (data.is_empty(), end) {
             (true, false) => self.floods.note(Flood::EmptyData)?,
             _ => self.floods.useful(),
@@ -102,13 +109,14 @@ impl Mux {
             return self.reset_for(id, ErrorCode::FlowControlError);
         }
         stream.state = next;
-        if !stream.count(data.len(), end) {
+        let is_early = self.side == Side::Client && !stream.answer.has_head;
+        if is_early || !stream.count(data.len(), end) {
             self.consumed(None, flow_bytes as usize);
             self.tally.malformed += 1;
             return self.reset_for(id, ErrorCode::ProtocolError);
         }
         let body_max = self.limits.request_body_bytes_max;
-        if body_max > 0 && stream.received > body_max {
+        if self.side == Side::Server && body_max > 0 && stream.received > body_max {
             stream.broken.get_or_insert(BodyError::TooLarge);
             stream.discards = true;
         }
@@ -125,17 +133,30 @@ impl Mux {
         Ok(())
     }
 
+    /// On a connection to an origin nothing that has come counts any more: each stream has its own window.
+    fn promise_again(&mut self, flow_bytes: u32) {
+        let promise = self.recv.release(flow_bytes);
+        if promise > 0 {
+            put_window_update(0, promise, &mut self.out);
+        }
+    }
+
     /// What can be said of HEADERS before their block is complete.
     fn check_headers(&self, id: u32) -> Result<(), Lost> {
         // RFC 9113, 5.1.1: a client's streams are odd.
         if id.is_multiple_of(2) {
             return Err(PROTOCOL);
         }
-        if id > self.last_stream || self.store.get(id).is_some() {
+        if id > self.last_stream {
+            // RFC 9113, 5.1.1: an origin opens none.
+            return if self.side == Side::Server { Ok(()) } else { Err(PROTOCOL) };
+        }
+        if self.store.get(id).is_some() {
             return Ok(());
         }
         match self.store.cause(id) {
             Some(Cause::OurReset) => Ok(()),
+            None if self.side == Side::Client => Ok(()),
             Some(Cause::Ended | Cause::PeerReset) => Err(Lost::Fault(ErrorCode::StreamClosed)),
             // Never opened, as far as we remember: numbers only go up.
             None => Err(PROTOCOL),
@@ -163,16 +184,21 @@ impl Mux {
     /// A header block is complete: it is decoded whatever becomes of it, or the tables of the two sides would differ.
     fn head(&mut self, id: u32, end: bool, block: &[u8]) -> Result<(), Lost> {
         let state = self.state(id);
-        let kind = if state == State::Idle { HeadKind::Request } else { HeadKind::Trailers };
+        let kind = match self.side {
+            Side::Server if state == State::Idle => HeadKind::Request,
+            Side::Client if self.store.get(id).is_some_and(|stream| !stream.answer.has_head) => HeadKind::Response,
+            _ => HeadKind::Trailers,
+        };
         let decoded = self.decoder.decode(kind, block).map_err(|_| Lost::Fault(ErrorCode::CompressionError))?;
         let next = match state.on(if end { Event::RecvHeadersEnd } else { Event::RecvHeaders }) {
             Ok(next) => next,
             Err(misfit) => return self.misfit(id, misfit),
         };
-        if kind == HeadKind::Trailers {
-            return self.trailers(id, next, decoded.ok().filter(|_| end));
+        match kind {
+            HeadKind::Trailers => return self.trailers(id, next, decoded.ok().filter(|_| end)),
+            HeadKind::Response => return self.answer(id, next, decoded, end),
+            HeadKind::Request => self.last_stream = id,
         }
-        self.last_stream = id;
         self.floods.useful();
         if self.leaving == Leaving::Said {
             self.store.note_closed(id, Cause::OurReset);
@@ -241,7 +267,7 @@ impl Mux {
         Ok(())
     }
 
-    fn reset(&mut self, id: u32) -> Result<(), Lost> {
+    fn reset(&mut self, id: u32, code: ErrorCode) -> Result<(), Lost> {
         let next = match self.state(id).on(Event::RecvReset) {
             Ok(next) => next,
             Err(misfit) => return self.misfit(id, misfit),
@@ -250,11 +276,14 @@ impl Mux {
         if stream.state == next {
             return Ok(());
         }
-        stream.state = next;
-        stream.broken.get_or_insert(BodyError::Truncated);
-        stream.wake();
+        let is_refused = code == ErrorCode::RefusedStream;
+        stream.give_up(Cause::PeerReset, if is_refused { Failure::Refused } else { Failure::Reset(code) });
         self.tally.reset += 1;
-        Ok(self.floods.note(Flood::Resets)?)
+        // An origin can reset no more than we have opened.
+        if self.side == Side::Server {
+            self.floods.note(Flood::Resets)?;
+        }
+        Ok(())
     }
 
     fn settings(&mut self, entries: &[u8]) -> Result<(), Lost> {
@@ -262,8 +291,12 @@ impl Mux {
         if self.phase == Phase::Settings {
             self.phase = Phase::Frames;
         }
+        self.opening.changed = true;
         let before = self.peer.window_bytes;
         self.peer.apply(entries).map_err(|fault| Lost::Fault(fault.code))?;
+        if self.side == Side::Client && self.peer.push {
+            return Err(PROTOCOL);
+        }
         let by = i64::from(self.peer.window_bytes) - i64::from(before);
         if by != 0 {
             for (_, stream) in self.store.iter_mut() {
@@ -282,6 +315,8 @@ impl Mux {
         } else if data == super::send::LEAVING_PING && self.leaving == Leaving::Announced {
             // The client has heard that we go: what it sends from here on it sends knowing that.
             self.say_last();
+        } else if data == super::open::PROBE_PING {
+            (self.opening.is_probing, self.opening.changed) = (false, true);
         }
         Ok(())
     }

@@ -101,10 +101,13 @@ impl Http2Reply {
             match chunk.await.map_err(ReplyError::Source)? {
                 Some(Chunk::Data(mut bytes)) => {
                     left = left.map(|left| left.saturating_sub(bytes.len() as u64));
-                    let end = left == Some(0);
-                    self.write_data(x, &mut bytes, end).await?;
-                    if end {
-                        return finish(&mut *source).await;
+                    // What ends it is mostly there by now: then it needs no frame of its own.
+                    let after = if left == Some(0) { look(&mut *source).await } else { After::Unknown };
+                    self.write_data(x, &mut bytes, matches!(after, After::End)).await?;
+                    match after {
+                        After::Unknown => {}
+                        After::End => return Ok(()),
+                        After::Trailers(trailers) => return self.write_trailers(&trailers).await,
                     }
                 }
                 Some(Chunk::Trailers(trailers)) => return self.write_trailers(&trailers).await,
@@ -146,12 +149,23 @@ impl ReplyTo for Http2Reply {
     }
 }
 
-/// Pulls a body's end, so that what it came on is free for what comes next.
-async fn finish(source: &mut dyn BodySource) -> Result<(), ReplyError> {
+/// What comes behind the last byte of a body whose length is known.
+enum After {
+    Unknown,
+    End,
+    Trailers(HttpHead),
+}
+
+/// Pulls a body's end if it is there, so that what it came on is free for what comes next.
+async fn look(source: &mut dyn BodySource) -> After {
     poll_fn(|cx: &mut Context<'_>| {
         source.poll_beside(cx);
-        // The answer is whole, whatever this says.
-        source.poll_chunk(cx).map(|_| Ok(()))
+        Poll::Ready(match source.poll_chunk(cx) {
+            Poll::Ready(Ok(Some(Chunk::Trailers(trailers)))) => After::Trailers(trailers),
+            Poll::Pending => After::Unknown,
+            // The answer is whole, whatever this says.
+            Poll::Ready(_) => After::End,
+        })
     })
     .await
 }
@@ -159,7 +173,7 @@ async fn finish(source: &mut dyn BodySource) -> Result<(), ReplyError> {
 fn unsent(unsent: Unsent) -> ReplyError {
     match unsent {
         Unsent::Gone => gone(),
-        Unsent::Unwritable => ReplyError::Misuse,
+        Unsent::Unwritable(_) => ReplyError::Misuse,
     }
 }
 

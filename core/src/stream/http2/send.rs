@@ -1,11 +1,11 @@
-//! What the exchanges say, and what they take of the bodies of their requests.
+//! What the exchanges say, and what they take of the bodies that come.
 //!
 //! **Invariant:** no more data is written than both windows and `h2_out_bytes_max` have room for; nothing is written on a stream that its
 //! state does not allow.
 
 use bytes::Bytes;
 
-use super::mux::{Leaving, Mux};
+use super::mux::{Leaving, Mux, Side};
 use super::state::{Event, State};
 use crate::codec::http1::EncodeError;
 use crate::codec::http2::{
@@ -30,10 +30,10 @@ pub(super) enum Unsent {
     /// The stream has gone.
     Gone,
     /// It can't be expressed.
-    Unwritable,
+    Unwritable(EncodeError),
 }
 
-/// What there is of a request's body.
+/// What there is of a body.
 #[derive(Debug)]
 pub(super) enum Taken {
     Data(Bytes),
@@ -111,7 +111,7 @@ impl Mux {
         Sent::Bytes(len)
     }
 
-    /// What there is of the body of a request, and takes it.
+    /// What there is of a body, and takes it.
     pub(super) fn take_body(&mut self, id: u32) -> Taken {
         let Some(stream) = self.store.get_mut(id) else { return Taken::Broken(BodyError::Truncated) };
         if stream.broken == Some(BodyError::TooLarge) {
@@ -148,7 +148,9 @@ impl Mux {
     /// The exchange is over: whatever was not said or heard is given up.
     pub(super) fn close(&mut self, id: u32) {
         let Some(stream) = self.store.get_mut(id) else { return };
-        let code = if stream.state.is_sending() {
+        let code = if self.side == Side::Client {
+            (stream.state.is_sending() || stream.state.is_receiving()).then_some(ErrorCode::Cancel)
+        } else if stream.state.is_sending() {
             Some(ErrorCode::InternalError)
         } else if stream.state.is_receiving() {
             // RFC 9113, 8.1: the answer is whole, and the rest of the request is not wanted.
@@ -186,9 +188,11 @@ impl Mux {
         }
     }
 
-    /// Tells the client why the connection ends.
+    /// Tells the peer why the connection ends.
     pub(super) fn go_away(&mut self, code: ErrorCode) {
-        put_go_away(self.last_stream(), code, &mut self.out);
+        // An origin has opened no stream.
+        let last = if self.side == Side::Server { self.last_stream() } else { 0 };
+        put_go_away(last, code, &mut self.out);
     }
 
     fn may_send(&self, id: u32, event: Event) -> Result<State, Unsent> {
@@ -204,7 +208,7 @@ impl Mux {
     }
 
     /// Writes a header block, in as many frames as it needs.
-    fn put_head(
+    pub(super) fn put_head(
         &mut self,
         id: u32,
         end: bool,
@@ -213,9 +217,9 @@ impl Mux {
         let start = self.out.len();
         let end_stream = if end { flags::END_STREAM } else { 0 };
         FrameHead::put(Kind::Headers, end_stream | flags::END_HEADERS, id, 0, &mut self.out);
-        if encode(&mut self.encoder, &mut self.out).is_err() {
+        if let Err(error) = encode(&mut self.encoder, &mut self.out) {
             self.out.truncate(start);
-            return Err(Unsent::Unwritable);
+            return Err(Unsent::Unwritable(error));
         }
         let len = self.out.len() - start - FRAME_HEAD_BYTES;
         let frame_max = self.peer.frame_bytes_max as usize;

@@ -14,11 +14,12 @@ use tokio::task::spawn_local;
 use super::SharedMux;
 use super::exchange::{Shared, exchange};
 use super::floods::Flood;
-use super::mux::{Leaving, Lost, Mux};
+use super::mux::{Leaving, Lost, Mux, Side};
+use super::wire::Wire;
 use crate::codec::http2::ErrorCode;
 use crate::config::Limits;
 use crate::message::Downstream;
-use crate::net::{Conn, ROOM_BYTES_MAX};
+use crate::net::Conn;
 use crate::stream::linger::Linger;
 use crate::stream::load::Charge;
 use crate::stream::server::watched;
@@ -27,13 +28,9 @@ use crate::stream::{ConnState, Ended, Service, Wish};
 
 /// A connection and its machine.
 struct Server<C, S> {
-    conn: C,
+    wire: Wire<C>,
     shared: Rc<Shared<S>>,
     limits: Rc<Limits>,
-    /// Unused bytes that the machine has seen and found too few.
-    known: usize,
-    /// Something was written and may not have left.
-    unflushed: bool,
     requests: u64,
     head_timer: Timer,
     /// The last stream when it was started: the next head has a time of its own.
@@ -68,17 +65,15 @@ pub fn serve_for<C: Conn, S: Service>(
     state: Rc<ConnState>,
     guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
-    let mux: SharedMux = Rc::new(RefCell::new(Mux::new(Rc::clone(&limits))));
+    let mux: SharedMux = Rc::new(RefCell::new(Mux::new(Rc::clone(&limits), Side::Server)));
     let charge = state.load().map(|load| {
         load.counters().downstream.h2_connection_total.inc();
         load.charge(0)
     });
     let server = Server {
-        conn,
+        wire: Wire::new(conn),
         shared: Rc::new(Shared { mux, service, downstream, state }),
         limits,
-        known: 0,
-        unflushed: false,
         requests: 0,
         head_timer: Timer::new(),
         timed_after: 0,
@@ -102,8 +97,8 @@ async fn run<C: Conn, S: Service>(mut server: Server<C, S>, _guard: impl Sized) 
     server.say_why(end);
     let mut linger = Linger::new();
     server.leave_timer.set(server.limits.linger_timeout);
-    poll_fn(|cx| match server.poll_write(cx) {
-        Poll::Ready(Ok(())) => linger.poll(cx, &mut server.conn, &mut server.leave_timer),
+    poll_fn(|cx| match server.wire.poll_write(cx, &shared.mux) {
+        Poll::Ready(Ok(())) => linger.poll(cx, &mut server.wire.conn, &mut server.leave_timer),
         Poll::Ready(Err(_)) => Poll::Ready(()),
         Poll::Pending => server.leave_timer.poll_expired(cx),
     })
@@ -118,7 +113,7 @@ impl<C: Conn, S: Service> Server<C, S> {
                 return Poll::Ready(read.map(End::Lost));
             }
             let was_hearing = self.shared.mux.borrow().is_hearing();
-            let written = self.poll_write(cx)?;
+            let written = self.wire.poll_write(cx, &self.shared.mux)?;
             if written.is_pending() || was_hearing || !self.shared.mux.borrow().is_hearing() {
                 break;
             }
@@ -130,21 +125,8 @@ impl<C: Conn, S: Service> Server<C, S> {
     /// Reads until there is nothing to read or nothing may be. Ready when the connection is lost.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Lost>> {
         while self.shared.mux.borrow().is_hearing() {
-            let known = self.known;
-            let mux = &self.shared.mux;
-            let read = self.conn.poll_read_with(cx, known, |bytes| {
-                if bytes.len() <= known {
-                    return (0, None);
-                }
-                match mux.borrow_mut().receive(bytes) {
-                    Ok(used) => (used, Some(Ok(bytes.len() - used))),
-                    Err(lost) => (bytes.len(), Some(Err(lost))),
-                }
-            });
-            match ready!(read)? {
-                Some(Ok(left)) => self.known = left,
-                Some(Err(lost)) => return Poll::Ready(Ok(lost)),
-                None => self.shared.mux.borrow_mut().end_of_input(),
+            if let Err(lost) = ready!(self.wire.poll_read(cx, &self.shared.mux))? {
+                return Poll::Ready(Ok(lost));
             }
             self.start_exchanges();
         }
@@ -164,40 +146,6 @@ impl<C: Conn, S: Service> Server<C, S> {
             // Its result is that it is over.
             drop(spawn_local(exchange(Rc::clone(&self.shared), arrived)));
         }
-    }
-
-    /// Writes what the machine says.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mux = &mut *self.shared.mux.borrow_mut();
-        let mut written = 0;
-        let mut stopped = Poll::Ready(Ok(()));
-        while written < mux.out.len() {
-            let rest = &mux.out[written..];
-            let wish = rest.len().min(ROOM_BYTES_MAX);
-            let put = self.conn.poll_write_with(cx, wish, |room| {
-                let len = rest.len().min(room.len());
-                room[..len].copy_from_slice(&rest[..len]);
-                (len, len)
-            });
-            match put {
-                Poll::Ready(Ok(len)) => written += len,
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                Poll::Pending => {
-                    stopped = Poll::Pending;
-                    break;
-                }
-            }
-        }
-        if written > 0 {
-            self.unflushed = true;
-            mux.out.drain(..written);
-            mux.wake_queue();
-        }
-        if self.unflushed {
-            ready!(self.conn.poll_flush(cx))?;
-            self.unflushed = stopped.is_pending();
-        }
-        stopped
     }
 
     /// Nothing to read or to write: what is there to wait for?
@@ -289,7 +237,7 @@ impl<C: Conn, S: Service> Server<C, S> {
 }
 
 /// Runs a timer while something is waited for; whether it has run out.
-fn watch(timer: &mut Timer, waits: bool, timeout: std::time::Duration, cx: &mut Context<'_>) -> bool {
+pub(super) fn watch(timer: &mut Timer, waits: bool, timeout: std::time::Duration, cx: &mut Context<'_>) -> bool {
     if !waits {
         timer.release();
         return false;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::flow::{RecvWindow, SendWindow};
 use super::state::{Cause, State};
+use crate::codec::http2::{ErrorCode, HeadError};
 use crate::message::{BodyError, HttpHead};
 
 /// A stream with an exchange at work.
@@ -32,10 +33,46 @@ pub(super) struct Stream {
     pub(super) broken: Option<BodyError>,
     /// What comes is thrown away.
     pub(super) discards: bool,
+    /// What the origin has answered, where we are the client.
+    pub(super) answer: Answered,
+    /// Why no more of that will come.
+    pub(super) failure: Option<Failure>,
     /// Whether it is in the queue for room.
     pub(super) queued: bool,
     /// The task of the exchange.
     pub(super) task: Option<Waker>,
+}
+
+/// What has come of an origin's answer.
+#[derive(Default)]
+pub(super) struct Answered {
+    /// Interim heads that were not taken yet, the first one first.
+    pub(super) interims: VecDeque<HttpHead>,
+    /// How many there were.
+    pub(super) interims_seen: u32,
+    /// The head of the answer, until it is taken.
+    pub(super) head: Option<HttpHead>,
+    /// It has come.
+    pub(super) has_head: bool,
+    /// It answers HEAD.
+    pub(super) to_head: bool,
+}
+
+/// Why an origin's answer will not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The origin has not looked at the request and never will (RFC 9113, 8.7).
+    Refused,
+    /// The origin has reset the stream.
+    Reset(ErrorCode),
+    /// We have, because the origin broke the protocol on it.
+    Broken(ErrorCode),
+    /// Its head is none, or breaks a limit.
+    Head(HeadError),
+    /// There were more interim ones than there may be.
+    Interims,
+    /// The connection is gone.
+    Lost,
 }
 
 /// The streams of one connection.
@@ -58,6 +95,8 @@ impl Stream {
             ended: None,
             broken: None,
             discards: false,
+            answer: Answered::default(),
+            failure: None,
             queued: false,
             task: None,
         }
@@ -68,6 +107,16 @@ impl Stream {
         if let Some(task) = &self.task {
             task.wake_by_ref();
         }
+    }
+
+    /// Nothing more comes or goes; what has come whole can still be taken.
+    pub(super) fn give_up(&mut self, cause: Cause, failure: Failure) {
+        if self.state.is_receiving() {
+            self.broken.get_or_insert(BodyError::Truncated);
+        }
+        self.state = State::Closed(cause);
+        self.failure.get_or_insert(failure);
+        self.wake();
     }
 
     /// Whether the peer has given it up, or is gone.

@@ -11,7 +11,7 @@ use super::{Got, HostPool, Place};
 use crate::net::Transport;
 use crate::tls::MaybeTls;
 use crate::upstream::pick::Outcome;
-use crate::upstream::reach::ConnectError;
+use crate::upstream::reach::{ConnectError, Opening};
 
 /// A connection of its own.
 pub struct Dialed<T: Transport> {
@@ -42,7 +42,7 @@ impl<T: Transport> HostPool<T> {
         };
         let begun = Instant::now();
         // Boxed: it is large, and what it opens may stay for long.
-        match Box::pin(self.open(&reach, preface)).await {
+        match Box::pin(self.open(&reach, Opening { preface, alpn: None })).await {
             Ok(conn) => {
                 std::mem::forget(place);
                 self.counts.opened();

@@ -1,0 +1,80 @@
+//! Moves bytes between a connection and its machine.
+//!
+//! **Invariant:** what the machine may not hear is not read; what it says leaves in order, and is flushed when there is no more of it.
+
+use std::cell::RefCell;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use super::mux::{Lost, Mux};
+use crate::net::{Conn, ROOM_BYTES_MAX};
+
+/// A connection, and how far its machine has come with it.
+pub(super) struct Wire<C> {
+    pub(super) conn: C,
+    /// Unused bytes that the machine has seen and found too few.
+    known: usize,
+    /// Something was written and may not have left.
+    unflushed: bool,
+}
+
+impl<C: Conn> Wire<C> {
+    pub(super) fn new(conn: C) -> Self {
+        Self { conn, known: 0, unflushed: false }
+    }
+
+    /// Shows the machine what there is to read, once. Inside, when the connection is lost by that.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, mux: &RefCell<Mux>) -> Poll<io::Result<Result<(), Lost>>> {
+        let known = self.known;
+        let read = self.conn.poll_read_with(cx, known, |bytes| {
+            if bytes.len() <= known {
+                return (0, None);
+            }
+            match mux.borrow_mut().receive(bytes) {
+                Ok(used) => (used, Some(Ok(bytes.len() - used))),
+                Err(lost) => (bytes.len(), Some(Err(lost))),
+            }
+        });
+        match ready!(read)? {
+            Some(Ok(left)) => self.known = left,
+            Some(Err(lost)) => return Poll::Ready(Ok(Err(lost))),
+            None => mux.borrow_mut().end_of_input(),
+        }
+        Poll::Ready(Ok(Ok(())))
+    }
+
+    /// Writes what the machine says. Pending: not all of it has found room.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, mux: &RefCell<Mux>) -> Poll<io::Result<()>> {
+        let mux = &mut *mux.borrow_mut();
+        let mut written = 0;
+        let mut stopped = Poll::Ready(Ok(()));
+        while written < mux.out.len() {
+            let rest = &mux.out[written..];
+            let wish = rest.len().min(ROOM_BYTES_MAX);
+            let put = self.conn.poll_write_with(cx, wish, |room| {
+                let len = rest.len().min(room.len());
+                room[..len].copy_from_slice(&rest[..len]);
+                (len, len)
+            });
+            match put {
+                Poll::Ready(Ok(len)) => written += len,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => {
+                    stopped = Poll::Pending;
+                    break;
+                }
+            }
+        }
+        if written > 0 {
+            self.unflushed = true;
+            mux.out.drain(..written);
+            mux.wake_queue();
+            mux.wake_openers();
+        }
+        if self.unflushed {
+            ready!(self.conn.poll_flush(cx))?;
+            self.unflushed = stopped.is_pending();
+        }
+        stopped
+    }
+}
