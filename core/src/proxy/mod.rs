@@ -12,6 +12,7 @@ mod forward;
 mod forwarded;
 mod generation;
 mod mirror;
+mod record;
 mod replay;
 pub mod reply;
 mod retry;
