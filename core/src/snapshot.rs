@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 pub use tls_offload::{ClientTls, ServerTls};
 
-use crate::config::schema::{Cluster, ClusterId, Config, Listener, LogLevel, NetworkFilter, RouterConfig, TlsConfig};
+use crate::config::schema::{
+    Cluster, ClusterId, Config, Listener, LogLevel, NetworkFilter, RouterConfig, TcpRoute, TlsConfig,
+};
 use crate::config::{Diagnostic, Limits, Origin};
 use crate::filter::FilterSet;
 use crate::router::{Router, TcpRoutes};
@@ -64,6 +66,8 @@ pub enum Target {
     Http(RouterId),
     /// They are relayed as they are, to where these routes say.
     Tcp(Arc<TcpRoutes>),
+    /// They are none, but datagrams, relayed to where these routes say.
+    Udp(Arc<TcpRoutes>),
 }
 
 /// A cluster.
@@ -281,15 +285,17 @@ fn target(
     routers: &HashMap<&str, RouterId>,
     clusters: &HashMap<&str, ClusterId>,
 ) -> Result<Target, String> {
+    let relay = |routes: &[TcpRoute]| {
+        let routes = TcpRoutes::new(routes, |name| clusters.get(name).copied());
+        routes.map(Arc::new).map_err(|unknown| unknown.to_string())
+    };
     match &listener.filter {
         NetworkFilter::Proxy(proxy) => {
             let id = routers.get(proxy.router.as_str()).copied();
             id.map(Target::Http).ok_or_else(|| format!("there is no router `{}`", proxy.router))
         }
-        NetworkFilter::TcpProxy(tcp) => {
-            let routes = TcpRoutes::new(tcp, |name| clusters.get(name).copied());
-            routes.map(|routes| Target::Tcp(Arc::new(routes))).map_err(|unknown| unknown.to_string())
-        }
+        NetworkFilter::TcpProxy(tcp) => relay(&tcp.routes).map(Target::Tcp),
+        NetworkFilter::UdpProxy(udp) => relay(&udp.routes).map(Target::Udp),
     }
 }
 

@@ -70,6 +70,7 @@ fn tell(worker: usize, beat: Beat, milliseconds: u64, late: Duration) {
         Some(Work::Handshake) => "a TLS handshake",
         Some(Work::Sweep) => "the search for idle connections",
         Some(Work::Generation) => "a new generation of the configuration",
+        Some(Work::Datagrams) => "a burst of datagrams",
         None => return,
     };
     tracing::error!(

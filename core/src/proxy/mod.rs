@@ -17,6 +17,7 @@ mod replay;
 pub mod reply;
 mod retry;
 mod tcp;
+mod udp;
 
 pub use access_log::AccessLogs;
 pub use error::{Error, ErrorKind, Retry, Side};
@@ -24,3 +25,4 @@ pub use exchange::Proxy;
 pub(crate) use generation::is_same_entrance;
 pub use generation::{Current, Generation, Slot};
 pub use tcp::TcpProxy;
+pub use udp::{Client, Outbox, Passed, UdpProxy, UdpSession};

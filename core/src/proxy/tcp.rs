@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::counts::Counts;
+use super::destination::destination;
 use super::error::{Error, ErrorKind, Retry};
 use super::record::Record;
 use super::{Current, Generation, Slot};
@@ -97,11 +98,14 @@ impl<T: Transport> TcpProxy<T> {
         if x.wanted.route {
             cluster.name().clone_into(&mut x.notes_mut().cluster);
         }
+        let destination = cluster.original_dst().and_then(|original| destination(original, x, generation.snapshot()));
+        // Of the host that the client wants there is only one.
+        let attempts_max = if cluster.original_dst().is_some() { 1 } else { config.attempts_max };
         let preface = config.proxy_header.map(|header| preface(header, peer, local)).unwrap_or_default();
         let (mut tried, mut permit) = (Vec::new(), None);
         loop {
             x.attempts += 1;
-            let host = cluster.pick(&Wish { hash, metadata, tried: &tried, destination: None })?;
+            let host = cluster.pick(&Wish { hash, metadata, tried: &tried, destination: destination.as_ref() })?;
             x.upstream_host = Some(Rc::clone(host.name()));
             match host.dial(&preface).await {
                 Ok(dialed) => {
@@ -111,9 +115,8 @@ impl<T: Transport> TcpProxy<T> {
                 Err(error) => {
                     let error = Error::from(error);
                     drop(permit.take());
-                    permit = Some(&error)
-                        .filter(|e| x.attempts < config.attempts_max && helps(e))
-                        .and_then(|_| cluster.retry());
+                    permit =
+                        Some(&error).filter(|e| x.attempts < attempts_max && helps(e)).and_then(|_| cluster.retry());
                     if permit.is_none() {
                         tracing::warn!(cluster = %cluster.name(), host = %host.name(), %error, "a connection can't be relayed");
                         return Err(error);

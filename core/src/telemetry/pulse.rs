@@ -38,6 +38,8 @@ pub enum Work {
     Sweep = 3,
     /// Putting a generation of the configuration in force.
     Generation = 4,
+    /// Datagrams that have come to a listener.
+    Datagrams = 5,
 }
 
 /// A look at a pulse.
@@ -90,7 +92,7 @@ impl Beat {
     /// What it is; None: nothing runs.
     #[must_use]
     pub fn work(self) -> Option<Work> {
-        [Work::Connection, Work::Handshake, Work::Sweep, Work::Generation]
+        [Work::Connection, Work::Handshake, Work::Sweep, Work::Generation, Work::Datagrams]
             .into_iter()
             .find(|work| *work as u64 == self.word & ((1 << WORK_BITS) - 1))
     }

@@ -24,7 +24,7 @@ use crate::net::Transport;
 use crate::stream::client::{ClientConn, Home, Lease};
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::MaybeTls;
-pub use dial::{Dialed, Occupied};
+pub use dial::{Dialed, DialedDatagrams, Occupied};
 
 /// One host, and this worker's connections to it.
 pub struct HostPool<T: Transport> {
