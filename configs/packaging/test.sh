@@ -32,7 +32,7 @@ main() {
 }
 
 run_tests() {
-    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux
+    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux dnsmasq:dnsmasq-base nft:nftables
     results=$(mktemp -d)
     trap 'give_back_hugepages "$results/hugepages"; rm -rf "$results"' EXIT
     : >"$results/skipped"

@@ -10,6 +10,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
 
 pub use crate::config::{Address, AddressError};
@@ -20,6 +21,8 @@ pub trait Transport: Clone + 'static {
     type Conn: Conn;
     /// The plane's listening socket.
     type Listener: Listener<Conn = Self::Conn>;
+    /// The plane's socket for datagrams; [`NoDatagrams`] where it has none.
+    type Datagrams: Datagrams;
 
     /// Binds and listens. Errors are those of `bind(2)` and `listen(2)`, on every plane.
     fn listen(&self, address: &Address, options: &ListenOptions) -> impl Future<Output = io::Result<Self::Listener>>;
@@ -37,6 +40,24 @@ pub trait Transport: Clone + 'static {
 
     /// Opens a connection. The caller bounds the time: the future may be dropped at any point and leaves nothing behind.
     fn connect(&self, address: &Address) -> impl Future<Output = io::Result<Self::Conn>>;
+
+    /// Binds a socket for the datagrams that come to `address`; each worker has one, and a client always reaches the same.
+    ///
+    /// # Errors
+    /// Those of `bind(2)`; `Unsupported` where the plane has no datagrams.
+    fn listen_datagrams(&self, address: SocketAddr) -> io::Result<Self::Datagrams> {
+        let _ = address;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// A socket of its own port for the datagrams to and from one host, and nobody else's.
+    ///
+    /// # Errors
+    /// Those of `socket(2)` and `connect(2)`; `Unsupported` where the plane has no datagrams.
+    fn connect_datagrams(&self, to: SocketAddr) -> io::Result<Self::Datagrams> {
+        let _ = to;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Goes on with a connection that another worker has [detached](Conn::detach).
     ///
@@ -122,7 +143,8 @@ pub trait Conn: Unpin + 'static {
     /// Our address.
     fn local_addr(&self) -> &Address;
 
-    /// Where the peer wanted to go, when the connection was redirected or taken transparently.
+    /// Where the peer wanted to go, when the kernel has redirected the connection; None where it keeps no such thing. Of a connection that was
+    /// taken transparently that is [`local_addr`](Self::local_addr).
     fn original_dst(&self) -> Option<Address> {
         None
     }
@@ -140,6 +162,82 @@ pub trait Conn: Unpin + 'static {
     fn abort(&mut self);
 }
 
+/// A socket for datagrams: of a listener, where anybody's come, or of one host alone. Its calls move bursts.
+pub trait Datagrams: 'static {
+    /// Waits for datagrams and shows `f` those that are there, at most [`BURST_DATAGRAMS_MAX`], each whole. The plane may be borrowed while
+    /// it runs: `f` may send on any socket, and receives on none. Loses nothing when it is dropped while it waits.
+    ///
+    /// # Errors
+    /// Those of `recvmsg(2)`; on the socket of one host `ConnectionRefused` when nobody listens there.
+    fn receive<R>(&self, f: impl FnOnce(&[Datagram<'_>]) -> R) -> impl Future<Output = io::Result<R>>;
+
+    /// Sends the first datagrams of a burst, at most [`BURST_DATAGRAMS_MAX`], and says how many were taken: at least one. The socket of one
+    /// host sends to it, from its own address, whatever the datagrams say of both.
+    ///
+    /// # Errors
+    /// Those of `sendmsg(2)`, of the first of them, which is not sent then; `WouldBlock` when there is no room for it.
+    fn try_send(&self, datagrams: &[Datagram<'_>]) -> io::Result<usize>;
+
+    /// Waits, after `WouldBlock`, until there may be room.
+    ///
+    /// # Errors
+    /// When the plane has ended.
+    fn sendable(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// The address in force.
+    fn local_addr(&self) -> SocketAddr;
+
+    /// Whether another process receives on this very socket from now on, so that this one is to send only.
+    fn is_handed_over(&self) -> bool {
+        false
+    }
+}
+
+/// One datagram of a burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram<'b> {
+    /// Who sent it, or is to get it.
+    pub peer: SocketAddr,
+    /// The address of ours that it came to, or leaves from. None where the socket has only one.
+    pub local: Option<IpAddr>,
+    /// What it carries; may be nothing.
+    pub bytes: &'b [u8],
+}
+
+impl Datagram<'_> {
+    /// Nothing to nobody, to fill arrays with.
+    pub const NONE: Datagram<'static> =
+        Datagram { peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), local: None, bytes: &[] };
+}
+
+/// The datagrams of a plane that has none.
+#[derive(Clone, Copy, Debug)]
+pub enum NoDatagrams {}
+
+impl Datagrams for NoDatagrams {
+    async fn receive<R>(&self, _: impl FnOnce(&[Datagram<'_>]) -> R) -> io::Result<R> {
+        match *self {}
+    }
+
+    fn try_send(&self, _: &[Datagram<'_>]) -> io::Result<usize> {
+        match *self {}
+    }
+
+    async fn sendable(&self) -> io::Result<()> {
+        match *self {}
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        match *self {}
+    }
+}
+
+/// What one datagram carries, in bytes, at most: what UDP over IPv6 can; over IPv4 it is 20 less (RFC 768).
+pub const DATAGRAM_BYTES_MAX: usize = 65_527;
+
+/// Datagrams of one burst, at most.
+pub const BURST_DATAGRAMS_MAX: usize = 32;
+
 /// The largest room that [`Conn::poll_write_with`] promises in one piece, in bytes. A longer message is written in parts.
 pub const ROOM_BYTES_MAX: usize = 16 * 1024;
 
@@ -152,10 +250,12 @@ pub struct ListenOptions {
     pub reuse_port: bool,
     /// Whether only the user of this process may connect to a unix socket (mode 0600).
     pub owner_only: bool,
+    /// Whether connections are taken that go to addresses which this host does not have (`IP_TRANSPARENT`).
+    pub transparent: bool,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog_conns_max: 4096, reuse_port: true, owner_only: false }
+        Self { backlog_conns_max: 4096, reuse_port: true, owner_only: false, transparent: false }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use tls_offload::{Accelerator, ClientTls, ServerTls};
 
 use crate::config::schema::{
-    AcceleratorConfig, Cluster, ClusterId, Config, Listener, LogLevel, NetworkFilter, RouterConfig, TlsConfig,
+    AcceleratorConfig, Cluster, ClusterId, Config, Listener, LogLevel, NetworkFilter, RouterConfig, TcpRoute, TlsConfig,
 };
 use crate::config::{Diagnostic, Limits, Origin};
 use crate::filter::FilterSet;
@@ -68,6 +68,8 @@ pub enum Target {
     Http(RouterId),
     /// They are relayed as they are, to where these routes say.
     Tcp(Arc<TcpRoutes>),
+    /// They are none, but datagrams, relayed to where these routes say.
+    Udp(Arc<TcpRoutes>),
 }
 
 /// A cluster.
@@ -289,15 +291,17 @@ fn target(
     routers: &HashMap<&str, RouterId>,
     clusters: &HashMap<&str, ClusterId>,
 ) -> Result<Target, String> {
+    let relay = |routes: &[TcpRoute]| {
+        let routes = TcpRoutes::new(routes, |name| clusters.get(name).copied());
+        routes.map(Arc::new).map_err(|unknown| unknown.to_string())
+    };
     match &listener.filter {
         NetworkFilter::Proxy(proxy) => {
             let id = routers.get(proxy.router.as_str()).copied();
             id.map(Target::Http).ok_or_else(|| format!("there is no router `{}`", proxy.router))
         }
-        NetworkFilter::TcpProxy(tcp) => {
-            let routes = TcpRoutes::new(tcp, |name| clusters.get(name).copied());
-            routes.map(|routes| Target::Tcp(Arc::new(routes))).map_err(|unknown| unknown.to_string())
-        }
+        NetworkFilter::TcpProxy(tcp) => relay(&tcp.routes).map(Target::Tcp),
+        NetworkFilter::UdpProxy(udp) => relay(&udp.routes).map(Target::Udp),
     }
 }
 

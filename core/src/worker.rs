@@ -3,7 +3,9 @@
 //! **Invariant:** a worker shares nothing with the others but the snapshot, the stop signal and counters that it alone writes.
 
 mod accelerators;
+mod datagrams;
 mod entrance;
+mod handoff;
 mod probe;
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +31,7 @@ use crate::telemetry::metrics::{ListenerCounters, WorkerCounters};
 use crate::telemetry::pulse::Work;
 use crate::upstream::Probes;
 use entrance::{Entrance, adopt};
+use handoff::ByAddress;
 
 /// Runs one worker until it is told to stop.
 ///
@@ -50,8 +53,11 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         room: Notify::new(),
         swept: Cell::new(0),
         conns_max: Cell::new(conns_max(generation.limits(), orders.conns_max)),
+        sessions: Cell::new(0),
+        sessions_max: Cell::new(sessions_max(generation.limits(), orders.conns_max)),
         draining: Cell::new(false),
         entrances: Cell::new(0),
+        by_address: RefCell::default(),
         probes: (index == 0).then(Probes::default),
     });
     let mut entrances = Vec::new();
@@ -91,9 +97,14 @@ struct Worker<T: Transport> {
     /// Where the next sweep begins.
     swept: Cell<usize>,
     conns_max: Cell<usize>,
+    /// Sessions of datagrams, of all its listeners.
+    sessions: Cell<usize>,
+    sessions_max: Cell<usize>,
     draining: Cell<bool>,
     /// Entrances that there have been.
     entrances: Cell<u32>,
+    /// Those that there are.
+    by_address: RefCell<ByAddress<T>>,
     /// Of the first worker only: the others see its verdicts.
     probes: Option<Probes<T>>,
 }
@@ -132,6 +143,7 @@ impl<T: Transport> Worker<T> {
                     let next = Generation::derive(snapshot, Some(&current), transport, &orders.logs, index);
                     let next = Rc::new(next);
                     self.conns_max.set(conns_max(next.limits(), default_conns_max));
+                    self.sessions_max.set(sessions_max(next.limits(), default_conns_max));
                     self.current.set(Rc::clone(&next));
                     self.probe();
                     drop(running);
@@ -215,9 +227,9 @@ impl<T: Transport> Worker<T> {
         (state, Present { worker: Rc::clone(self), key, listener, watched: None, _charge: charge })
     }
 
-    /// Whether it has as many connections as it may have.
+    /// Whether it has as many connections as it may have. A session of datagrams has a descriptor too, and counts as one.
     fn is_full(&self) -> bool {
-        self.conns.borrow().len() >= self.conns_max.get()
+        self.conns.borrow().len() + self.sessions.get() >= self.conns_max.get()
     }
 
     /// Asks connections to close, by the entrance that they came by.
@@ -241,6 +253,15 @@ struct Present<T: Transport> {
     /// Network filters that want to hear of its end.
     watched: Option<Box<(ConnectionFilters, Downstream)>>,
     _charge: Charge,
+}
+
+impl<T: Transport> Present<T> {
+    /// It is another entrance's from now on.
+    fn pass_to(&self, entrance: u32) {
+        if let Some(watched) = self.worker.conns.borrow_mut().get_mut(self.key) {
+            watched.entrance = entrance;
+        }
+    }
 }
 
 impl<T: Transport> Drop for Present<T> {
@@ -268,6 +289,11 @@ impl<T: Transport> Drop for Present<T> {
 /// Connections that a worker may have open.
 fn conns_max(limits: &Limits, default: usize) -> usize {
     if limits.downstream_conns_max > 0 { limits.downstream_conns_max } else { default }
+}
+
+/// Sessions of datagrams that a worker may have open.
+fn sessions_max(limits: &Limits, default_conns: usize) -> usize {
+    if limits.udp_sessions_max > 0 { limits.udp_sessions_max } else { (conns_max(limits, default_conns) / 2).max(1) }
 }
 
 async fn sweep<T: Transport>(worker: Rc<Worker<T>>) {

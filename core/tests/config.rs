@@ -45,7 +45,7 @@ fn compare(path: &str, now: &str) {
 
 #[test]
 fn the_shipped_files_load_without_a_word() {
-    for name in ["kernel", "dpdk", "demo"] {
+    for name in ["kernel", "dpdk", "demo", "sidecar"] {
         let path = repository(&format!("configs/{name}.yaml"));
         match Config::load(&path) {
             Ok((_, found)) => assert!(found.is_empty(), "{}", show(&found)),
@@ -365,7 +365,48 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
         (
             "listener",
             "address: :80, network: udp, router_config_name: r",
-            "error: servers[0].listeners[0].network: `udp` is not known here (one of tcp, unix)",
+            "error: servers[0].listeners[0]: a listener of `network: udp` has no connections (write a `udp_proxy` filter)",
+        ),
+        (
+            "listener",
+            "address: :53, network: udp, filter_chains: [{filters: [{type: udp_proxy, config: {cluster: c, idle_timeout: 5s}}]}]",
+            "",
+        ),
+        (
+            "listener",
+            "address: :53, filter_chains: [{filters: [{type: udp_proxy, config: {cluster: c}}]}]",
+            "error: servers[0].listeners[0]: `udp_proxy` relays datagrams, of which this listener has none (write `network: udp`)",
+        ),
+        (
+            "listener",
+            "address: /run/x, network: udp, filter_chains: [{filters: [{type: udp_proxy, config: {cluster: c}}]}]",
+            "error: servers[0].listeners[0].address: `/run/x` is no address for datagrams (write an IP address and a port)",
+        ),
+        (
+            "listener",
+            "address: :53, network: udp, listener_filters: [{type: tls_inspector}], filter_chains: [{filters: [{type: fault_inject, config: {}}, {type: udp_proxy, config: {routes: [{cluster: c, server_names: [a.example]}]}}]}]",
+            "error: servers[0].listeners[0]: `fault_inject` is for connections, and this listener has none\nerror: servers[0].listeners[0].listener_filters: `listener_filters` is for connections, and this listener has none\nerror: servers[0].listeners[0].filter_chains[0].filters[1].config: `server_names` would fit nobody: nothing looks into datagrams (leave it out)",
+        ),
+        (
+            "listener",
+            "address: :53, network: udp, filter_chains: [{filters: [{type: udp_proxy}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters[0].config: datagrams would go nowhere (write `cluster`, or `routes`)",
+        ),
+        ("listener", "address: :80, router_config_name: r, use_original_dst: tproxy", ""),
+        (
+            "listener",
+            "address: :80, router_config_name: r, use_original_dst: nat",
+            "error: servers[0].listeners[0].use_original_dst: `nat` is not known here (one of redirect, tproxy)",
+        ),
+        (
+            "listener",
+            "address: /x, network: unix, router_config_name: r, use_original_dst: redirect",
+            "error: servers[0].listeners[0]: only TCP connections are intercepted (leave `use_original_dst` out, or write `network: tcp`)",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, use_original_dst: redirect, listener_filters: [{type: original_dst, config: {type: tproxy}}]",
+            "error: servers[0].listeners[0].listener_filters[0].config: `use_original_dst` of the listener says another type (keep one of the two)",
         ),
         (
             "listener",
@@ -385,7 +426,7 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
         (
             "listener",
             "address: :80, router_config_name: r, bind_port: false",
-            "warning: servers[0].listeners[0]: a listener with `bind_port: false` takes no connections: nothing hands it any yet",
+            "warning: servers[0].listeners[0]: a listener with `bind_port: false` takes no connections: none has `use_original_dst`, which hands it some",
         ),
         (
             "listener",
@@ -399,13 +440,23 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
         ),
         (
             "listener",
-            "address: :80, router_config_name: r, use_original_dst: redirect",
-            "error: servers[0].listeners[0].use_original_dst: `use_original_dst` has no function yet: redirected connections would go by this listener's routes, not to where they were going",
+            "address: :80, filter_chains: []",
+            "error: servers[0].listeners[0].filter_chains: no filter chain (write one)",
         ),
         (
             "listener",
-            "address: :80, filter_chains: []",
-            "error: servers[0].listeners[0].filter_chains: no filter chain (write exactly one)",
+            "address: :80, router_config_name: r, filter_chains: [{filters: [{type: proxy}]}, {filter_chain_match: {source_ports: [7, 8]}, filters: [{type: proxy}]}, {name: c, filter_chain_match: {destination_port: 80}, filters: [{type: tcp_proxy, config: {cluster: c}}]}]",
+            "",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{filter_chain_match: {source_ports: [7, 8]}, filters: [{type: proxy}]}, {filter_chain_match: {source_ports: [9, 8]}, filters: [{type: proxy}]}]",
+            "error: servers[0].listeners[0].filter_chains[1]: connections that this chain is for are as well for that in line 8 (say by `filter_chain_match` what tells the two apart)",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{filter_chain_match: {transport_protocol: tls}, filters: [{type: proxy}]}]",
+            "error: servers[0].listeners[0]: `server_names` and the like would fit nobody: nothing looks at what clients ask for (add `listener_filters: [{type: tls_inspector}]`)",
         ),
         (
             "listener",

@@ -1,6 +1,6 @@
 //! Which cores this process may use, and pinning a thread to one of them.
 //!
-//! **Invariant:** the only unsafe code of this crate; a core outside the process's own mask is never used.
+//! **Invariant:** a core outside the process's own mask is never used.
 
 #![allow(unsafe_code, reason = "sched_getaffinity and sched_setaffinity have no safe wrapper among our packages")]
 

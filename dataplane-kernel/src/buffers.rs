@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** never shared between threads; the free list and each buffer in it are bounded.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+
+use ferrogate_core::net::{BURST_DATAGRAMS_MAX, DATAGRAM_BYTES_MAX};
 
 use crate::pipes::Pipes;
 
@@ -15,6 +17,7 @@ pub(crate) struct Buffers {
     /// The memory of all kept buffers, free ones too.
     held_bytes: Cell<usize>,
     pub(crate) pipes: Pipes,
+    burst: OnceCell<RefCell<Box<[u8]>>>,
 }
 
 impl Buffers {
@@ -24,7 +27,17 @@ impl Buffers {
             free: RefCell::new(Vec::new()),
             held_bytes: Cell::new(0),
             pipes: Pipes::default(),
+            burst: OnceCell::new(),
         }
+    }
+
+    /// Where bursts of datagrams are received. Made when there is the first socket for them; borrowed only within one call.
+    pub(crate) fn burst(&self) -> &RefCell<Box<[u8]>> {
+        self.burst.get_or_init(|| {
+            let room = vec![0; BURST_DATAGRAMS_MAX * DATAGRAM_BYTES_MAX];
+            self.resized(0, room.len());
+            RefCell::new(room.into())
+        })
     }
 
     /// The memory of all kept buffers, and what lies in pipes, in bytes.

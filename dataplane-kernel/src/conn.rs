@@ -7,13 +7,14 @@
 
 use std::cell::OnceCell;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ferrogate_core::net::{Address, Conn, Detached, ROOM_BYTES_MAX};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -260,6 +261,17 @@ impl Conn for KernelConn {
             Io::Tcp(s) => Rc::new(s.local_addr().map_or_else(|_| unbound(), Address::Inet)),
             Io::Unix(_) | Io::Aborted => Rc::new(unbound()),
         })
+    }
+
+    fn original_dst(&self) -> Option<Address> {
+        let Io::Tcp(socket) = &self.io else { return None };
+        // Asked by what the socket is: one of IPv6 knows nothing by the option of IPv4.
+        let original = match self.local_addr().inet()? {
+            SocketAddr::V4(_) => sockopt::ip_original_dst(socket).map(SocketAddr::V4),
+            SocketAddr::V6(_) => sockopt::ipv6_original_dst(socket).map(SocketAddr::V6),
+        };
+        // A kernel without connection tracking, or a connection that it does not track.
+        original.ok().map(Address::Inet)
     }
 
     fn detach(self) -> Option<Detached> {

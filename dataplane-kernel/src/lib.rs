@@ -8,6 +8,7 @@
 mod affinity;
 mod buffers;
 mod conn;
+mod datagrams;
 pub mod handover;
 mod memory;
 mod pipes;
@@ -19,6 +20,7 @@ mod sockets;
 mod transport;
 
 pub use conn::KernelConn;
+pub use datagrams::KernelDatagrams;
 pub use memory::memory_bytes;
 pub use rlimit::open_files_max;
 pub use run::{Running, available_cores, run};

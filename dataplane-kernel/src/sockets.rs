@@ -1,6 +1,6 @@
 //! The listening sockets of this process, by address: those that an old process handed over, and those that a new one will be handed.
 //!
-//! A TCP address has a socket for each worker (SO_REUSEPORT), a unix path one that the workers share. The very sockets are handed over,
+//! A TCP or UDP address has a socket for each worker (SO_REUSEPORT), a unix path one that the workers share. The very sockets are handed over,
 //! never others in their place: a socket of a REUSEPORT group that is closed takes the connections in its queue along.
 //!
 //! **Invariant:** a socket stays open while a listener uses it, and not longer; what was handed over and is not used any more is closed.
@@ -10,16 +10,22 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use ferrogate_core::net::{Address, ListenOptions};
+use socket2::SockRef;
 
 use crate::socket;
 
 /// The listening sockets of a process. Cheap to clone.
 #[derive(Clone, Default)]
 #[allow(clippy::disallowed_types, reason = "taken when a worker begins or ends to listen, never on a request's path")]
-pub struct Sockets(Arc<std::sync::Mutex<Table>>);
+pub struct Sockets {
+    table: Arc<std::sync::Mutex<Table>>,
+    /// A new process has them too: paths are its own now, and stay when we end; datagrams are its own to receive.
+    handed_over: Arc<AtomicBool>,
+}
 
 #[derive(Default)]
 struct Table {
@@ -29,8 +35,6 @@ struct Table {
     used: Vec<(u64, Address, OwnedFd)>,
     shared: HashMap<std::path::PathBuf, Shared>,
     next: u64,
-    /// Paths are the new process's now: they stay when we end.
-    handed_over: bool,
 }
 
 /// The socket of a unix path.
@@ -93,9 +97,14 @@ impl Sockets {
         used.chain(shared).collect()
     }
 
-    /// The new process serves: paths of unix sockets are its own from now on.
+    /// The new process serves: paths of unix sockets are its own from now on, and so are datagrams that come in.
     pub fn hand_over(&self) {
-        self.table().handed_over = true;
+        self.handed_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a new process serves.
+    pub(crate) fn are_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Relaxed)
     }
 
     /// The sockets of one worker for a TCP address: its share of those that were handed over, else a new one.
@@ -105,22 +114,56 @@ impl Sockets {
         options: &ListenOptions,
         share: Share,
     ) -> io::Result<(Vec<std::net::TcpListener>, Used)> {
-        let key = Address::Inet(address);
+        let share = options.reuse_port.then_some(share);
+        let (taken, used) =
+            self.take(Address::Inet(address), share, || Ok(socket::listen_tcp(address, options)?.into()))?;
+        let listeners: Vec<std::net::TcpListener> = taken.into_iter().map(Into::into).collect();
+        for listener in &listeners {
+            listener.set_nonblocking(true)?;
+            if options.transparent {
+                // One that was handed over may not be yet.
+                socket::set_transparent(&SockRef::from(listener), address)?;
+            }
+        }
+        Ok((listeners, used))
+    }
+
+    /// The sockets of one worker for a UDP address, likewise.
+    pub(crate) fn listen_udp(
+        &self,
+        address: std::net::SocketAddr,
+        share: Share,
+    ) -> io::Result<(Vec<std::net::UdpSocket>, Used)> {
+        let (taken, used) =
+            self.take(Address::Udp(address), Some(share), || Ok(socket::listen_udp(address)?.into()))?;
+        let sockets: Vec<std::net::UdpSocket> = taken.into_iter().map(Into::into).collect();
+        for socket in &sockets {
+            socket.set_nonblocking(true)?;
+        }
+        Ok((sockets, used))
+    }
+
+    /// A share of the sockets that were handed over for an address, or all of them; else a new one.
+    fn take(
+        &self,
+        key: Address,
+        share: Option<Share>,
+        make: impl FnOnce() -> io::Result<OwnedFd>,
+    ) -> io::Result<(Vec<OwnedFd>, Used)> {
         let mut table = self.table();
-        let mut taken: Vec<std::net::TcpListener> = Vec::new();
+        let mut taken: Vec<OwnedFd> = Vec::new();
         if let Some(fds) = table.inherited.get_mut(&key) {
-            let own =
-                fds.iter_mut().enumerate().filter(|(n, _)| !options.reuse_port || n % share.workers == share.index);
-            taken.extend(own.filter_map(|(_, fd)| fd.take()).map(Into::into));
+            let is_own = |n: usize| share.is_none_or(|share| n % share.workers == share.index);
+            let own = fds.iter_mut().enumerate().filter(|(n, _)| is_own(*n));
+            taken.extend(own.filter_map(|(_, fd)| fd.take()));
         }
         if taken.is_empty() {
-            taken.push(socket::listen_tcp(address, options)?);
+            taken.push(make()?);
         }
         let mut used = Used { sockets: self.clone(), ids: Vec::new() };
-        for listener in &taken {
-            listener.set_nonblocking(true)?;
+        for fd in &taken {
             table.next += 1;
-            let (id, fd) = (table.next, listener.as_fd().try_clone_to_owned()?);
+            let (id, fd) = (table.next, fd.try_clone()?);
             table.used.push((id, key.clone(), fd));
             used.ids.push(id);
         }
@@ -153,7 +196,7 @@ impl Sockets {
     /// One worker listens no more on a path; with the last the socket goes, and its file.
     pub(crate) fn leave(&self, path: &Path) {
         let mut table = self.table();
-        let handed_over = table.handed_over;
+        let handed_over = self.are_handed_over();
         let Some(shared) = table.shared.get_mut(path) else { return };
         shared.users -= 1;
         if shared.users == 0 {
@@ -166,7 +209,14 @@ impl Sockets {
 
     #[allow(clippy::disallowed_types, reason = "as above")]
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Used {
+    /// Whether a new process has them too.
+    pub(crate) fn are_handed_over(&self) -> bool {
+        self.sockets.are_handed_over()
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::buffers::Buffers;
 use crate::conn::{KernelConn, LooseConn};
+use crate::datagrams::KernelDatagrams;
 use crate::socket;
 use crate::sockets::{Share, Sockets, Used};
 
@@ -31,6 +32,8 @@ pub struct KernelTransport {
 pub struct KernelListener {
     io: Io,
     local: Rc<Address>,
+    /// Connections have local addresses of their own.
+    transparent: bool,
     buffers: Rc<Buffers>,
 }
 
@@ -73,6 +76,7 @@ impl Default for KernelTransport {
 impl Transport for KernelTransport {
     type Conn = KernelConn;
     type Listener = KernelListener;
+    type Datagrams = KernelDatagrams;
 
     fn held_bytes(&self) -> usize {
         self.buffers.held_bytes()
@@ -85,13 +89,15 @@ impl Transport for KernelTransport {
                 let (listeners, used) = self.sockets.listen_tcp(*inet, options, self.share)?;
                 let listeners: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
                 let local = listeners.first().ok_or(io::ErrorKind::NotFound)?.local_addr()?;
-                Ok(KernelListener { io: Io::Tcp { listeners, _used: used }, local: Rc::new(local.into()), buffers })
+                let (io, local) = (Io::Tcp { listeners, _used: used }, Rc::new(local.into()));
+                Ok(KernelListener { io, local, transparent: options.transparent, buffers })
             }
             Address::Unix(path) => {
                 let io = UnixListener::from_std(self.sockets.listen_unix(path, options)?)?;
                 let io = Io::Unix(io, self.sockets.clone());
-                Ok(KernelListener { io, local: Rc::new(address.clone()), buffers })
+                Ok(KernelListener { io, local: Rc::new(address.clone()), transparent: false, buffers })
             }
+            Address::Udp(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -102,7 +108,17 @@ impl Transport for KernelTransport {
                 let stream = UnixStream::connect(path).await?;
                 Ok(KernelConn::unix(stream, address.clone(), None, Rc::clone(&self.buffers)))
             }
+            Address::Udp(_) => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    fn listen_datagrams(&self, address: SocketAddr) -> io::Result<KernelDatagrams> {
+        let (sockets, used) = self.sockets.listen_udp(address, self.share)?;
+        KernelDatagrams::listening(sockets, used, Rc::clone(&self.buffers))
+    }
+
+    fn connect_datagrams(&self, to: SocketAddr) -> io::Result<KernelDatagrams> {
+        KernelDatagrams::connected(socket::connect_udp(to)?, Rc::clone(&self.buffers))
     }
 
     fn attach(&self, conn: Detached) -> io::Result<KernelConn> {
@@ -119,7 +135,8 @@ impl Listener for KernelListener {
         match &self.io {
             Io::Tcp { listeners, .. } => {
                 let (stream, peer) = accept_any(listeners).await?;
-                let bound = self.local.inet().is_some_and(|a| !a.ip().is_unspecified());
+                let is_known = |a: SocketAddr| !a.ip().is_unspecified() && !self.transparent;
+                let bound = self.local.inet().is_some_and(is_known);
                 Ok(KernelConn::tcp(stream, peer.into(), bound.then(|| Rc::clone(&self.local)), buffers))
             }
             Io::Unix(listener, _) => {

@@ -51,7 +51,7 @@ impl Drop for Line<'_> {
 }
 
 /// The process that the admin API is of, once it serves.
-fn serving(gateway: &Gateway) -> Option<u32> {
+pub fn serving(gateway: &Gateway) -> Option<u32> {
     let mut client = Client::try_connect(gateway.admin).ok()?;
     client.send(b"GET /api/v1/states HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").ok()?;
     let text = client.try_answer_to("GET").ok()?.text();

@@ -12,6 +12,8 @@ use std::str::FromStr;
 pub enum Address {
     /// An IP address and a TCP port.
     Inet(SocketAddr),
+    /// An IP address and a UDP port. Only listeners have one: clients and hosts are known by [`Inet`](Self::Inet).
+    Udp(SocketAddr),
     /// A unix socket by its path. An empty path is a peer that never bound (the client side of every unix connection).
     Unix(PathBuf),
 }
@@ -21,16 +23,25 @@ impl Address {
     #[must_use]
     pub fn is_host_local(&self) -> bool {
         match self {
-            Self::Inet(a) => a.ip().is_loopback(),
+            Self::Inet(a) | Self::Udp(a) => a.ip().is_loopback(),
             Self::Unix(_) => true,
         }
     }
 
-    /// The IP socket address, if it is one.
+    /// The IP address and TCP port, if it is one.
     #[must_use]
     pub fn inet(&self) -> Option<SocketAddr> {
         match self {
             Self::Inet(a) => Some(*a),
+            Self::Udp(_) | Self::Unix(_) => None,
+        }
+    }
+
+    /// The IP address and port, of TCP or UDP.
+    #[must_use]
+    pub fn ip_and_port(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(a) | Self::Udp(a) => Some(*a),
             Self::Unix(_) => None,
         }
     }
@@ -40,6 +51,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inet(a) => a.fmt(f),
+            Self::Udp(a) => write!(f, "udp:{a}"),
             Self::Unix(p) => write!(f, "unix:{}", p.display()),
         }
     }
@@ -66,7 +78,8 @@ impl std::error::Error for AddressError {}
 impl FromStr for Address {
     type Err = AddressError;
 
-    /// `127.0.0.1:80`, `[::1]:80`, `:80` (every IPv4 address, as in MOSN), `unix:/run/x.sock` or `/run/x.sock`.
+    /// `127.0.0.1:80`, `[::1]:80`, `:80` (every IPv4 address, as in MOSN), `unix:/run/x.sock` or `/run/x.sock`. Never UDP: the text does
+    /// not say it, the key beside it does.
     fn from_str(s: &str) -> Result<Self, AddressError> {
         if let Some(path) = s.strip_prefix("unix:") {
             return if path.is_empty() { Err(AddressError) } else { Ok(Self::Unix(path.into())) };
@@ -97,7 +110,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), printed);
         }
-        for bad in ["", "localhost:80", "1.2.3.4", "unix:", ":x", "1.2.3.4:99999"] {
+        for bad in ["", "localhost:80", "1.2.3.4", "unix:", ":x", "1.2.3.4:99999", "udp:1.2.3.4:53"] {
             assert_eq!(bad.parse::<Address>(), Err(AddressError), "{bad}");
         }
     }

@@ -10,6 +10,9 @@ use std::time::Duration;
 pub struct Limits {
     /// Downstream connections of one worker, at most. 0 derives it from RLIMIT_NOFILE at start.
     pub downstream_conns_max: usize,
+    /// Sessions of `udp_proxy` of one worker, at most; datagrams that would begin further ones are dropped. 0 is half of the connections that
+    /// there may be, with which they share their descriptors.
+    pub udp_sessions_max: usize,
     /// Memory that one worker holds for connections, requests and buffers, in bytes, at most: beyond it new requests are answered with
     /// 503. 0 derives it at start: half of what the host and the control group allow, shared out among the workers.
     pub memory_bytes_max: usize,
@@ -93,6 +96,8 @@ pub struct Limits {
     pub body_idle_timeout: Duration,
     /// Between two bytes of a tunnel (Upgrade, CONNECT).
     pub tunnel_idle_timeout: Duration,
+    /// Between two datagrams of a session of `udp_proxy`, whichever way they go.
+    pub udp_idle_timeout: Duration,
     /// A TLS handshake from accept to end.
     pub handshake_timeout: Duration,
     /// Opening an upstream connection, TLS included, unless the cluster says otherwise.
@@ -164,6 +169,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             downstream_conns_max: 0,
+            udp_sessions_max: 0,
             memory_bytes_max: 0,
             requests_active_max: 0,
             request_line_bytes_max: 16 * 1024,
@@ -202,6 +208,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(90),
             body_idle_timeout: Duration::from_secs(60),
             tunnel_idle_timeout: Duration::from_secs(3600),
+            udp_idle_timeout: Duration::from_secs(60),
             handshake_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),

@@ -83,6 +83,12 @@ impl Reader {
     }
 
     /// A report about a thing whose path is known, not about where the walk is.
+    pub(super) fn warn_at(&mut self, origin: &Origin, message: impl Display, remedy: impl Display) {
+        let here = std::mem::replace(&mut self.path, origin.path.clone());
+        self.warn(origin.place, message, remedy);
+        self.path = here;
+    }
+
     pub(super) fn error_at(&mut self, origin: &Origin, message: impl Display, remedy: impl Display) {
         let here = std::mem::replace(&mut self.path, origin.path.clone());
         self.error(origin.place, message, remedy);
@@ -335,6 +341,11 @@ impl<'n> Fields<'n> {
     /// A whole number within `range`.
     pub(super) fn number<T: TryFrom<u64>>(&self, r: &mut Reader, key: &str, range: RangeInclusive<u64>) -> Option<T> {
         self.with(r, key, |r, node| r.number(node, range)).and_then(|n| T::try_from(n).ok())
+    }
+
+    /// Whole numbers within `range`.
+    pub(super) fn numbers<T: TryFrom<u64>>(&self, r: &mut Reader, key: &str, range: RangeInclusive<u64>) -> Vec<T> {
+        self.list(r, key, |r, node| r.number(node, range.clone()).and_then(|n| T::try_from(n).ok()))
     }
 
     /// A number, maybe with a fraction, within `range`.

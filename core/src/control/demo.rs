@@ -56,7 +56,7 @@ pub fn print_what_to_try(config: &Config, admin: Option<&Address>) {
         }
     }
     match admin {
-        Some(Address::Inet(admin)) => println!("The admin API: http://{admin}/\n"),
+        Some(Address::Inet(admin) | Address::Udp(admin)) => println!("The admin API: http://{admin}/\n"),
         Some(Address::Unix(path)) => {
             println!("The admin API: curl --unix-socket {} http://localhost/\n", path.display());
         }

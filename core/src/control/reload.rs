@@ -253,8 +253,9 @@ impl Reloader {
         let Some(probe) = self.probe else { return Ok(()) };
         let bound: HashSet<&Address> = before.listeners.iter().map(|l| &l.config.address).collect();
         // A port that we have on another address is ours to have on this one.
-        let ports: HashSet<u16> = bound.iter().filter_map(|a| Some(a.inet()?.port())).collect();
-        let is_ours = |a: &Address| bound.contains(a) || a.inet().is_some_and(|inet| ports.contains(&inet.port()));
+        let port = |a: &Address| Some((matches!(a, Address::Udp(_)), a.ip_and_port()?.port()));
+        let ports: HashSet<_> = bound.iter().filter_map(|a| port(a)).collect();
+        let is_ours = |a: &Address| bound.contains(a) || port(a).is_some_and(|port| ports.contains(&port));
         let mut failed = Vec::new();
         for listener in config.server.listeners.iter().filter(|l| l.bind_port && !is_ours(&l.address)) {
             if let Err(error) = probe(&listener.address) {

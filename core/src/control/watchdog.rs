@@ -71,6 +71,7 @@ fn tell(worker: usize, beat: Beat, milliseconds: u64, late: Duration) {
         Some(Work::Sweep) => "the search for idle connections",
         Some(Work::Generation) => "a new generation of the configuration",
         Some(Work::Accelerators) => "an accelerator",
+        Some(Work::Datagrams) => "a burst of datagrams",
         None => return,
     };
     tracing::error!(

@@ -1,4 +1,5 @@
-//! `tls_inspector`: looks which name a TLS client asks for, so that it can be routed without its TLS being taken off.
+//! `tls_inspector`: looks which name a TLS client asks for and which protocols it offers, so that its connection can be routed without its TLS
+//! being taken off, and served by the filter chain that is for it.
 //!
 //! **Invariant:** takes nothing and refuses nobody; what it can't read is a client that asks for nothing.
 
@@ -23,7 +24,10 @@ impl ListenerFilter for TlsInspector {
         match decode(bytes, self.bytes_max) {
             None => return Look::More,
             Some(Opening::Clear) => {}
-            Some(Opening::Tls(hello)) => downstream.server_name = hello.server_name.map(Into::into),
+            Some(Opening::Tls(hello)) => {
+                downstream.server_name = hello.server_name.map(Into::into);
+                downstream.offers = Some(hello.protocols.into());
+            }
         }
         Look::Done(0)
     }

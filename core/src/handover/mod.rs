@@ -51,7 +51,10 @@ impl Manifest {
         if list.len() > SOCKETS_MAX {
             return Err(ManifestError::TooMany);
         }
-        let address = |text: &Value| text.as_str()?.parse().ok();
+        let address = |text: &Value| match text.as_str()?.strip_prefix("udp:") {
+            Some(udp) => udp.parse().ok().map(Address::Udp),
+            None => text.as_str()?.parse().ok(),
+        };
         let sockets = list.iter().map(address).collect::<Option<_>>().ok_or(ManifestError::Malformed)?;
         Ok(Self { sockets })
     }
@@ -91,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_manifest_reads_as_it_was_written() {
-        let sockets = ["127.0.0.1:80", "[::1]:443", "unix:/run/a \"b\".sock"].map(|a| a.parse().unwrap()).to_vec();
+        let mut sockets = ["127.0.0.1:80", "[::1]:443", "unix:/run/a \"b\".sock"].map(|a| a.parse().unwrap()).to_vec();
+        sockets.extend(["127.0.0.1:80", "[::1]:53"].map(|a| Address::Udp(a.parse().unwrap())));
         let manifest = Manifest { sockets };
         assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
     }

@@ -20,7 +20,7 @@ pub struct Exchange {
     pub request: Request,
     /// The connection it came on.
     pub downstream: Rc<Downstream>,
-    /// What the client speaks, by MOSN's name: `Http1`, `Http2`, or [`RELAYED`].
+    /// What the client speaks, by MOSN's name: `Http1`, `Http2`, or [`RELAYED`] or [`DATAGRAMS`].
     pub protocol: &'static str,
     /// Whether the client offers an upgrade of its connection that may be passed on.
     pub upgrade: bool,
@@ -166,12 +166,17 @@ pub struct Downstream {
     pub id: u64,
     /// The client.
     pub peer: Address,
-    /// Where it connected.
+    /// Where it connected; where it wanted to go, if that is elsewhere.
     pub local: Address,
+    /// Whether it came here although it wanted to go elsewhere.
+    pub intercepted: bool,
     /// Whether it came over TLS.
     pub is_tls: bool,
     /// The name that the client asked for in TLS, in lower case, where somebody looked.
     pub server_name: Option<Box<str>>,
+    /// The application protocols that its TLS offers, the most wanted first, where somebody looked and as long as somebody may ask; None: no
+    /// TLS.
+    pub offers: Option<Box<[Vec<u8>]>>,
     /// `peer` and `local` as text, once a log has asked for them: most connections carry many requests.
     texts: OnceCell<Box<Texts>>,
 }
@@ -186,7 +191,8 @@ impl Downstream {
     /// What a socket says of it.
     #[must_use]
     pub fn new(id: u64, peer: Address, local: Address, is_tls: bool) -> Self {
-        Self { id, peer, local, is_tls, server_name: None, texts: OnceCell::new() }
+        let (server_name, offers, texts) = (None, None, OnceCell::new());
+        Self { id, peer, local, intercepted: false, is_tls, server_name, offers, texts }
     }
 
     /// The client, as text; empty for one that has no name.
@@ -257,6 +263,9 @@ impl Exchange {
 
 /// The [`protocol`](Exchange::protocol) of a connection whose bytes are nobody's request.
 pub const RELAYED: &str = "TCP";
+
+/// The [`protocol`](Exchange::protocol) of a session of datagrams.
+pub const DATAGRAMS: &str = "UDP";
 
 /// By bit, from the second on.
 const FLAG_NAMES: &[&str] = &["UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "PL", "DC"];

@@ -11,7 +11,7 @@ mod parts;
 
 pub use body::{Body, BodyError, BodyLength, BodySource, Chunk, Relay};
 pub use conn_id::next_conn_id;
-pub use exchange::{Copies, Downstream, Exchange, NotedField, Notes, RELAYED, ResponseFlags, Wanted};
+pub use exchange::{Copies, DATAGRAMS, Downstream, Exchange, NotedField, Notes, RELAYED, ResponseFlags, Wanted};
 pub use head::{Field, HttpHead, Span, StartLine, Version, is_token, is_token_byte, is_value};
 pub use known::{FieldId, Method};
 

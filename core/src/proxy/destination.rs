@@ -21,21 +21,22 @@ pub(super) fn destination(original: &OriginalDst, x: &Exchange, snapshot: &Snaps
         None => local,
     };
     let asked = if original.replace_local { SocketAddr::from((Ipv4Addr::LOCALHOST, named.port())) } else { named };
-    let listeners = snapshot.listeners.iter().filter_map(|l| match l.config.address {
+    let listeners = snapshot.listeners.iter().filter(|l| l.config.bind_port).filter_map(|l| match l.config.address {
         Address::Inet(address) => Some(address),
-        Address::Unix(_) => None,
+        Address::Udp(_) | Address::Unix(_) => None,
     });
-    if leads_back(asked, local, listeners) {
+    let here = (!x.downstream.intercepted).then_some(local);
+    if leads_back(asked, here, listeners) {
         tracing::debug!(peer = %x.downstream.peer, destination = %asked, "refused: the destination is a listener of this gateway");
         return None;
     }
     Some(Address::Inet(named))
 }
 
-/// Whether a connection to `to` comes in here again. `local` is the address at which this client found us.
-fn leads_back(to: SocketAddr, local: SocketAddr, mut listeners: impl Iterator<Item = SocketAddr>) -> bool {
-    let (ip, here) = (to.ip().to_canonical(), local.ip().to_canonical());
-    let is_ours = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified() || ip == here;
+/// Whether a connection to `to` comes in here again. `local` is the address at which this client found us; None: it looked for another.
+fn leads_back(to: SocketAddr, local: Option<SocketAddr>, mut listeners: impl Iterator<Item = SocketAddr>) -> bool {
+    let (ip, here) = (to.ip().to_canonical(), local.map(|local| local.ip().to_canonical()));
+    let is_ours = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified() || Some(ip) == here;
     let comes_in_at = |listening: SocketAddr| {
         let at = listening.ip().to_canonical();
         // A connection to 0.0.0.0 goes to this host.
@@ -43,7 +44,7 @@ fn leads_back(to: SocketAddr, local: SocketAddr, mut listeners: impl Iterator<It
         to.port() == listening.port() && reaches
     };
     // A listener at a port that the system chose is known by where the client came in.
-    comes_in_at(local) || listeners.any(comes_in_at)
+    local.is_some_and(comes_in_at) || listeners.any(comes_in_at)
 }
 
 #[cfg(test)]
@@ -65,7 +66,12 @@ mod tests {
             ("192.0.2.2:80", false),
             ("127.0.0.1:82", false),
         ] {
-            assert_eq!(leads_back(to.parse().unwrap(), local, listeners.into_iter()), back, "{to}");
+            assert_eq!(leads_back(to.parse().unwrap(), Some(local), listeners.into_iter()), back, "{to}");
+        }
+        for (to, back) in
+            [("192.0.2.1:80", false), ("127.0.0.1:80", true), ("0.0.0.0:81", true), ("127.0.0.1:81", true)]
+        {
+            assert_eq!(leads_back(to.parse().unwrap(), None, listeners.into_iter()), back, "meant for {to}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::access_log::{AccessLogs, LogBuffers};
 use super::dice::Dice;
 use super::mirror::UnderWay;
 use crate::config::Limits;
-use crate::config::schema::{ClusterId, Forwarded, Listener, TcpProxy, UpstreamProtocol};
+use crate::config::schema::{ClusterId, Forwarded, Listener, TcpProxy, UdpProxy, UpstreamProtocol};
 use crate::filter::{FilterSet, Filters};
 use crate::net::Transport;
 use crate::router::{Router, TcpRoutes};
@@ -160,11 +160,11 @@ impl<T: Transport> Generation<T> {
     pub fn router(&self, slot: Slot) -> Option<&Arc<Router>> {
         match self.listener(slot).target {
             Target::Http(router) => Some(self.snapshot.router(router)),
-            Target::Tcp(_) => None,
+            Target::Tcp(_) | Target::Udp(_) => None,
         }
     }
 
-    /// The `tcp_proxy` filter of the listener in a slot of this generation, and its routes. None: it serves HTTP.
+    /// The `tcp_proxy` filter of the listener in a slot of this generation, and its routes. None: it has none.
     ///
     /// # Panics
     /// When the slot is not one of this generation.
@@ -172,8 +172,21 @@ impl<T: Transport> Generation<T> {
     pub fn tcp_proxy(&self, slot: Slot) -> Option<(&TcpProxy, &TcpRoutes)> {
         let listener = self.listener(slot);
         match &listener.target {
-            Target::Http(_) => None,
             Target::Tcp(routes) => Some((listener.config.tcp_proxy()?, routes)),
+            Target::Http(_) | Target::Udp(_) => None,
+        }
+    }
+
+    /// The `udp_proxy` filter of the listener in a slot of this generation, and its routes. None: it serves connections.
+    ///
+    /// # Panics
+    /// When the slot is not one of this generation.
+    #[must_use]
+    pub fn udp_proxy(&self, slot: Slot) -> Option<(&UdpProxy, &TcpRoutes)> {
+        let listener = self.listener(slot);
+        match &listener.target {
+            Target::Udp(routes) => Some((listener.config.udp_proxy()?, routes)),
+            Target::Http(_) | Target::Tcp(_) => None,
         }
     }
 
@@ -264,11 +277,14 @@ impl<T: Transport> Current<T> {
     }
 }
 
-/// Whether two generations mean the same entrance: a listener is known by where it listens, so that another name keeps its socket.
+/// Whether two generations mean the same entrance: a listener is known by where it listens, so that another name keeps its socket; a further
+/// chain by its name and by whom it is for.
 #[must_use]
 pub(crate) fn is_same_entrance(a: &Listener, b: &Listener) -> bool {
-    let any_port = a.address.inet().is_some_and(|inet| inet.port() == 0);
-    a.address == b.address && a.bind_port == b.bind_port && ((a.bind_port && !any_port) || a.name == b.name)
+    let any_port = a.address.ip_and_port().is_some_and(|at| at.port() == 0);
+    let same_socket = a.bind_port == b.bind_port && a.is_transparent() == b.is_transparent();
+    let same_chain = a.chain_of.is_none() || a.chain_match == b.chain_match;
+    a.address == b.address && same_socket && ((a.bind_port && !any_port) || (a.name == b.name && same_chain))
 }
 
 /// Gives each listener a slot: the one that it had, else a free one.

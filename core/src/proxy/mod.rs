@@ -13,10 +13,12 @@ mod forwarded;
 mod generation;
 mod grpc;
 mod mirror;
+mod record;
 mod replay;
 pub mod reply;
 mod retry;
 mod tcp;
+mod udp;
 
 pub use access_log::AccessLogs;
 pub use error::{Error, ErrorKind, Retry, Side};
@@ -24,3 +26,4 @@ pub use exchange::Proxy;
 pub(crate) use generation::is_same_entrance;
 pub use generation::{Current, Generation, Slot};
 pub use tcp::TcpProxy;
+pub use udp::{Client, Outbox, Passed, UdpProxy, UdpSession};

@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** a relayed connection keeps its cluster's pool and its logs, never a generation: it may live for days.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -11,13 +10,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::access_log::AccessLogs;
 use super::counts::Counts;
+use super::destination::destination;
 use super::error::{Error, ErrorKind, Retry};
+use super::record::Record;
 use super::{Current, Generation, Slot};
 use crate::codec::proxy_protocol::{Version, encode};
 use crate::config::schema::ProxyHeader;
-use crate::message::{Body, Downstream, Exchange, Head, HttpHead, RELAYED, Request, ResponseFlags, next_conn_id};
+use crate::message::{Downstream, Exchange, RELAYED, ResponseFlags, next_conn_id};
 use crate::net::{Address, Conn, Transport};
 use crate::router::source_hash;
 use crate::stream::ConnState;
@@ -38,12 +38,6 @@ pub struct TcpProxy<T: Transport> {
 struct Far<T: Transport> {
     dialed: Dialed<T>,
     idle_timeout: Duration,
-}
-
-/// The record of one connection; its lines are written when it is dropped, whatever became of it.
-struct Record {
-    x: Exchange,
-    logs: Option<Rc<AccessLogs>>,
 }
 
 impl<T: Transport> TcpProxy<T> {
@@ -73,7 +67,7 @@ impl<T: Transport> TcpProxy<T> {
     ) {
         let _guard = guard;
         // On the heap, as is the way to the host: an idle connection holds neither.
-        let mut record = Box::new(Record::new(&downstream, self.current.get().logs(self.listener)));
+        let mut record = Box::new(Record::new(&downstream, RELAYED, self.current.get().logs(self.listener)));
         let opened = {
             let mut open = Box::pin(self.open(&mut record.x));
             poll_fn(|cx| watched(&state, &downstream, || open.as_mut().poll(cx))).await
@@ -104,11 +98,14 @@ impl<T: Transport> TcpProxy<T> {
         if x.wanted.route {
             cluster.name().clone_into(&mut x.notes_mut().cluster);
         }
+        let destination = cluster.original_dst().and_then(|original| destination(original, x, generation.snapshot()));
+        // Of the host that the client wants there is only one.
+        let attempts_max = if cluster.original_dst().is_some() { 1 } else { config.attempts_max };
         let preface = config.proxy_header.map(|header| preface(header, peer, local)).unwrap_or_default();
         let (mut tried, mut permit) = (Vec::new(), None);
         loop {
             x.attempts += 1;
-            let host = cluster.pick(&Wish { hash, metadata, tried: &tried, destination: None })?;
+            let host = cluster.pick(&Wish { hash, metadata, tried: &tried, destination: destination.as_ref() })?;
             x.upstream_host = Some(Rc::clone(host.name()));
             match host.dial(&preface).await {
                 Ok(dialed) => {
@@ -118,9 +115,8 @@ impl<T: Transport> TcpProxy<T> {
                 Err(error) => {
                     let error = Error::from(error);
                     drop(permit.take());
-                    permit = Some(&error)
-                        .filter(|e| x.attempts < config.attempts_max && helps(e))
-                        .and_then(|_| cluster.retry());
+                    permit =
+                        Some(&error).filter(|e| x.attempts < attempts_max && helps(e)).and_then(|_| cluster.retry());
                     if permit.is_none() {
                         tracing::warn!(cluster = %cluster.name(), host = %host.name(), %error, "a connection can't be relayed");
                         return Err(error);
@@ -154,7 +150,8 @@ impl<T: Transport> TcpProxy<T> {
             TunnelEnd::Idle => listener.relay_idle_closed.inc(),
         }
         if let Some(mut record) = record {
-            record.end(moved, end);
+            let broken = end == TunnelEnd::Broken;
+            record.end((moved.forth, moved.back), broken.then_some(ResponseFlags::CONNECTION_TERMINATED));
         }
     }
 }
@@ -162,49 +159,6 @@ impl<T: Transport> TcpProxy<T> {
 impl<T: Transport> Clone for TcpProxy<T> {
     fn clone(&self) -> Self {
         Self { current: Rc::clone(&self.current), listener: self.listener, counts: self.counts.clone() }
-    }
-}
-
-impl Record {
-    fn new(downstream: &Rc<Downstream>, logs: Option<&Rc<AccessLogs>>) -> Self {
-        let request = Request { head: Head::Http(HttpHead::empty()), body: Body::Empty };
-        let mut x = Exchange::new(request, Rc::clone(downstream));
-        x.protocol = RELAYED;
-        x.wanted = logs.map(|logs| logs.wanted()).unwrap_or_default();
-        Self { x, logs: logs.map(Rc::clone) }
-    }
-
-    /// Itself, where there is a log to write it to: memory that a long connection need not hold otherwise.
-    fn only_if_logged(self: Box<Self>) -> Option<Box<Self>> {
-        self.logs.is_some().then_some(self)
-    }
-
-    fn fail(&mut self, error: &Error) {
-        self.x.flags.add(error.flags());
-        if self.x.wanted.failure {
-            self.x.notes_mut().failure = error.transport_failure();
-        }
-    }
-
-    fn end(&mut self, moved: Moved, end: TunnelEnd) {
-        (self.x.bytes_received, self.x.bytes_sent) = (moved.forth, moved.back);
-        if end == TunnelEnd::Broken {
-            self.x.flags.add(ResponseFlags::CONNECTION_TERMINATED);
-        }
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        if let Some(logs) = &self.logs {
-            logs.write(&self.x, Instant::now());
-        }
-    }
-}
-
-impl fmt::Debug for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record").field("downstream", &self.x.downstream).finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a pure function of an immutable table: no I/O, no clock, no allocation on the way.
 
+mod chain;
 mod condition;
 mod edits;
 mod hash;
@@ -18,6 +19,7 @@ mod virtual_host;
 use std::fmt;
 use std::time::Duration;
 
+pub use chain::choose_chain;
 pub use hash::HashKey;
 pub(crate) use hash::source as source_hash;
 pub use ranges::Ranges;

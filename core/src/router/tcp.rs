@@ -1,4 +1,4 @@
-//! From a connection to its cluster: by who comes, and where to.
+//! From a connection, or a client's datagrams, to a cluster: by who comes, and where to.
 //!
 //! **Invariant:** a pure function of an immutable table; the first route in the file that fits decides.
 
@@ -11,7 +11,7 @@ use super::{Resolve, UnknownCluster};
 use crate::config::schema::{self, ClusterId, HostPattern, MetadataMatch};
 use crate::message::Downstream;
 
-/// The routes of a `tcp_proxy` filter.
+/// The routes of a `tcp_proxy` or `udp_proxy` filter.
 #[derive(Debug, PartialEq)]
 pub struct TcpRoutes(Vec<TcpRoute>);
 
@@ -36,7 +36,10 @@ impl TcpRoutes {
     ///
     /// # Errors
     /// When a route names a cluster that `cluster` does not know.
-    pub fn new(config: &schema::TcpProxy, cluster: impl Fn(&str) -> Option<ClusterId>) -> Result<Self, UnknownCluster> {
+    pub fn new(
+        routes: &[schema::TcpRoute],
+        cluster: impl Fn(&str) -> Option<ClusterId>,
+    ) -> Result<Self, UnknownCluster> {
         let resolve = Resolve { cluster: &cluster, request_timeout: Duration::ZERO };
         let route = |route: &schema::TcpRoute| {
             Ok(TcpRoute {
@@ -49,7 +52,7 @@ impl TcpRoutes {
                 names: (*route.server_names).into(),
             })
         };
-        config.routes.iter().map(route).collect::<Result<_, _>>().map(Self)
+        routes.iter().map(route).collect::<Result<_, _>>().map(Self)
     }
 
     /// The cluster for a connection, with what its host's metadata must say. None: no route fits. `draw` gives a random number.
@@ -105,7 +108,7 @@ mod tests {
         );
         let config = Config::parse(&file, "t").unwrap_or_else(|found| panic!("{found:?}")).0;
         let tcp = config.server.listeners[0].tcp_proxy().unwrap();
-        TcpRoutes::new(tcp, |name| name.parse().ok().map(ClusterId)).unwrap()
+        TcpRoutes::new(&tcp.routes, |name| name.parse().ok().map(ClusterId)).unwrap()
     }
 
     fn to(routes: &TcpRoutes, from: &str, at: &str) -> Option<u32> {

@@ -177,6 +177,9 @@ impl fmt::Display for Overload {
 /// What a connection costs while it is open, in bytes: its task, its state, its place in tables.
 pub const CONN_BYTES: usize = 1536;
 
+/// What a session of datagrams costs while it is open, in bytes: its task, its state, its place in tables.
+pub const SESSION_BYTES: usize = 1024;
+
 /// What a TLS session costs in addition, in bytes.
 pub const TLS_BYTES: usize = 16 * 1024;
 

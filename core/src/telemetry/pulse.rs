@@ -40,6 +40,8 @@ pub enum Work {
     Generation = 4,
     /// Polling accelerators, and freeing what they have let go of.
     Accelerators = 5,
+    /// Datagrams that have come to a listener.
+    Datagrams = 6,
 }
 
 /// A look at a pulse.
@@ -92,7 +94,7 @@ impl Beat {
     /// What it is; None: nothing runs.
     #[must_use]
     pub fn work(self) -> Option<Work> {
-        [Work::Connection, Work::Handshake, Work::Sweep, Work::Generation, Work::Accelerators]
+        [Work::Connection, Work::Handshake, Work::Sweep, Work::Generation, Work::Accelerators, Work::Datagrams]
             .into_iter()
             .find(|work| *work as u64 == self.word & ((1 << WORK_BITS) - 1))
     }

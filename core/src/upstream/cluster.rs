@@ -165,6 +165,20 @@ impl<T: Transport> Cluster<T> {
         }
     }
 
+    /// Changes with its hosts, and with their health.
+    #[must_use]
+    pub fn versions(&self) -> (u64, u64) {
+        (self.reach.hosts.version(), self.reach.shared.health_version())
+    }
+
+    /// Whether this host is still one of its own, and healthy.
+    #[must_use]
+    pub fn has_healthy(&self, host: HostId) -> bool {
+        self.look();
+        let view = self.view.borrow();
+        view.set.members().iter().any(|member| member.host.id() == host && member.host.is_healthy())
+    }
+
     /// Every host with a pool of this worker.
     #[must_use]
     pub fn pools(&self) -> Vec<Rc<HostPool<T>>> {
@@ -192,7 +206,7 @@ impl<T: Transport> Cluster<T> {
 
     /// Brings the view up to date.
     fn look(&self) {
-        let now = (self.reach.hosts.version(), self.reach.shared.health_version());
+        let now = self.versions();
         if now != self.seen.get() {
             self.seen.set(now);
             self.view.borrow_mut().update(self.reach.hosts.current());

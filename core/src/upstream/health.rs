@@ -206,7 +206,7 @@ async fn ask<C: Conn>(
     let mut head = HttpHead::request(&probe.method, probe.path.as_bytes());
     let domain = match (probe.domain.as_str(), address) {
         ("", Address::Inet(inet)) => inet.to_string(),
-        ("", Address::Unix(_)) => "localhost".to_owned(),
+        ("", Address::Udp(_) | Address::Unix(_)) => "localhost".to_owned(),
         (domain, _) => domain.to_owned(),
     };
     head.append("host", domain.as_bytes());

@@ -30,7 +30,7 @@ pub use health::Probes;
 pub use host::{Fault, Host};
 pub use host_set::{HostSet, Hosts, Member};
 pub use pick::{HostId, NoHost, Outcome, Wish};
-pub use pool::{Dialed, HostPool, Occupied};
+pub use pool::{Dialed, DialedDatagrams, HostPool, Occupied};
 pub use reach::{ConnectError, Overflow, Reach};
 pub use shared::{ClusterShared, RetryPermit};
 pub use tally::{Speed, Tally};

@@ -28,7 +28,7 @@ use crate::stream::client::{ClientConn, Home, Lease};
 use crate::stream::lease;
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::MaybeTls;
-pub use dial::{Dialed, Occupied};
+pub use dial::{Dialed, DialedDatagrams, Occupied};
 use streams::Streams;
 
 /// One host, and this worker's connections to it.

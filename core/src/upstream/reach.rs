@@ -178,7 +178,7 @@ async fn send<C: Conn>(conn: &mut C, mut bytes: &[u8]) -> io::Result<()> {
 
 impl ConnectError {
     /// EMFILE, ENFILE, ENOBUFS and ENOMEM are ours, everything else the host's.
-    fn of(error: io::Error) -> Self {
+    pub(super) fn of(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(ENOMEM | ENFILE | EMFILE | ENOBUFS) => Self::Exhausted(error),
             _ => Self::Failed(error),

@@ -1,10 +1,12 @@
-//! One listener on one worker: it accepts, lets filters and TLS have their look, and starts a task for each connection.
+//! One listener on one worker: it accepts, or is handed what others accept, lets filters and TLS have their look, and starts a task for each
+//! connection.
 //!
 //! **Invariant:** what has come into the socket's queue before the listener is retired is still served.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::datagrams::relay;
+use super::handoff::{ByAddress, Chains, wanted};
 use super::{Present, Worker};
 use crate::codec::client_hello::begins_tls;
 use crate::codec::detect::Protocol;
@@ -22,9 +26,9 @@ use crate::config::schema::{ConnFault, Protocols};
 use crate::config::{Limits, schema as config};
 use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
 use crate::message::{Downstream, next_conn_id};
-use crate::net::{Conn, ListenOptions, Listener, Transport};
+use crate::net::{Address, Conn, ListenOptions, Listener, Transport};
 use crate::orders::ListenError;
-use crate::proxy::{Current, Generation, Proxy, Slot, TcpProxy, is_same_entrance};
+use crate::proxy::{Client, Current, Generation, Proxy, Slot, TcpProxy, UdpProxy, UdpSession, is_same_entrance};
 use crate::snapshot::{ListenerConfig, Target};
 use crate::stream::detect::detect;
 use crate::stream::server::serve_for;
@@ -37,25 +41,33 @@ use crate::tls::MaybeTls;
 pub(super) struct Entrance<T: Transport> {
     /// Not the same for two entrances of a worker.
     pub(super) id: u32,
-    worker: Rc<Worker<T>>,
+    pub(super) worker: Rc<Worker<T>>,
     /// Another one when its connections are to be served in another way.
     current: RefCell<Rc<Current<T>>>,
     /// Another one when the listener has another name: it is counted under that.
-    service: RefCell<Service<T>>,
-    config: RefCell<Arc<ListenerConfig>>,
+    pub(super) service: RefCell<Service<T>>,
+    pub(super) config: RefCell<Arc<ListenerConfig>>,
     tls: RefCell<Option<ServerTls>>,
-    limits: RefCell<Rc<Limits>>,
+    pub(super) limits: RefCell<Rc<Limits>>,
     /// For who comes from now on.
     filters: RefCell<Rc<ConnectionFilters>>,
+    chains: RefCell<Chains<T>>,
     retired: Cell<bool>,
-    retire: Notify,
+    pub(super) retire: Notify,
     accepting: RefCell<Option<JoinHandle<()>>>,
 }
 
-/// What serves the connections of a listener.
-enum Service<T: Transport> {
+/// What serves the connections of a listener, or its datagrams.
+pub(super) enum Service<T: Transport> {
     Http(Proxy<T>),
     Tcp(TcpProxy<T>),
+    Udp(UdpProxy<T>),
+}
+
+/// What an entrance is open at.
+enum Opened<T: Transport> {
+    Conns(T::Listener),
+    Datagrams(T::Datagrams),
 }
 
 /// Makes the entrances fit a generation that was put in force: those that it has too take it over, those that it lacks are retired, new
@@ -76,34 +88,32 @@ pub(super) async fn adopt<T: Transport>(
         kept.is_some()
     });
     let mut failed = Vec::new();
-    for (slot, config) in generation.listeners().filter(|(_, l)| l.config.bind_port) {
+    for (slot, config) in generation.listeners() {
         if entrances.iter().any(|e| is_same_entrance(&e.config.borrow().config, &config.config)) {
             continue;
         }
-        match Entrance::open(worker, generation, slot, config, transport).await {
-            Ok(entrance) => entrances.push(entrance),
+        let entrance = Entrance::new(worker, generation, slot, config);
+        match entrance.open(transport).await {
+            Ok(()) => entrances.push(entrance),
             Err(e) => failed.push(e),
         }
+    }
+    worker.by_address.replace(ByAddress::new(entrances));
+    for entrance in &*entrances {
+        entrance.chains.replace(Chains::new(entrance, entrances));
     }
     failed
 }
 
 impl<T: Transport> Entrance<T> {
-    async fn open(
+    fn new(
         worker: &Rc<Worker<T>>,
         generation: &Rc<Generation<T>>,
         slot: Slot,
         config: &Arc<ListenerConfig>,
-        transport: &T,
-    ) -> Result<Rc<Self>, ListenError> {
-        let address = &config.config.address;
-        let listener = transport.listen(address, &ListenOptions::default()).await.map_err(|error| ListenError {
-            listener: config.config.name.clone(),
-            address: address.clone(),
-            error,
-        })?;
+    ) -> Rc<Self> {
         let current = Rc::new(Current::new(Rc::clone(generation)));
-        let entrance = Rc::new(Self {
+        Rc::new(Self {
             id: worker.next_entrance(),
             service: RefCell::new(Service::new(&config.target, &current, slot, &worker.counters)),
             worker: Rc::clone(worker),
@@ -112,19 +122,40 @@ impl<T: Transport> Entrance<T> {
             tls: RefCell::new(config.tls.as_deref().cloned()),
             limits: RefCell::new(Rc::new(listener_limits(generation.limits(), &config.config))),
             filters: RefCell::new(Rc::new(ConnectionFilters::new(&config.config, generation.limits()))),
+            chains: RefCell::default(),
             retired: Cell::new(false),
             retire: Notify::new(),
             accepting: RefCell::default(),
-        });
-        let accepting = spawn_local(accept(Rc::clone(&entrance), listener));
-        entrance.accepting.replace(Some(accepting));
-        Ok(entrance)
+        })
+    }
+
+    /// Opens its socket, if it has one of its own.
+    async fn open(self: &Rc<Self>, transport: &T) -> Result<(), ListenError> {
+        let config = Arc::clone(&self.config.borrow());
+        let listener = &config.config;
+        if !listener.bind_port {
+            return Ok(());
+        }
+        let options = ListenOptions { transparent: listener.is_transparent(), ..ListenOptions::default() };
+        let opened = match &listener.address {
+            Address::Udp(at) => transport.listen_datagrams(*at).map(Opened::Datagrams),
+            address => transport.listen(address, &options).await.map(Opened::Conns),
+        };
+        let (name, address) = (listener.name.clone(), listener.address.clone());
+        let opened: Opened<T> = opened.map_err(|error| ListenError { listener: name, address, error })?;
+        let accepting = match opened {
+            Opened::Conns(listener) => spawn_local(accept(Rc::clone(self), listener)),
+            Opened::Datagrams(socket) => spawn_local(relay(Rc::clone(self), socket)),
+        };
+        self.accepting.replace(Some(accepting));
+        Ok(())
     }
 
     /// From now on as the generation has it: new connections in everything, those that are open from their next request on, but for TLS
     /// and limits.
     fn take_over(&self, generation: &Rc<Generation<T>>, slot: Slot, config: &Arc<ListenerConfig>) {
-        if self.service.borrow().is_for(&config.target) {
+        let same_clients = self.config.borrow().config.chain_match == config.config.chain_match;
+        if same_clients && self.service.borrow().is_for(&config.target) {
             self.current.borrow().set(Rc::clone(generation));
         } else {
             // Those who are in keep the last generation that serves them, and are to go.
@@ -143,6 +174,32 @@ impl<T: Transport> Entrance<T> {
         self.retired.set(true);
         self.retire.notify_one();
         self.worker.ask_to_close(|entrance| entrance == self.id);
+    }
+
+    /// The chain for a connection that came here; None: none is.
+    fn chain(self: &Rc<Self>, downstream: &Downstream) -> Option<Rc<Self>> {
+        self.chains.borrow().choose(self, downstream)
+    }
+
+    /// Whether nothing comes before its codec.
+    fn is_plain(&self) -> bool {
+        self.tls.borrow().is_none() && self.config.borrow().config.fault.is_none()
+    }
+
+    /// A session for a client whose datagrams come to `bound`; None: there is no host for it.
+    pub(super) fn open_session(&self, client: Client, bound: SocketAddr) -> Option<Rc<UdpSession<T>>> {
+        match &*self.service.borrow() {
+            Service::Udp(proxy) => proxy.open(client, bound),
+            Service::Http(_) | Service::Tcp(_) => None,
+        }
+    }
+
+    /// How long its sessions may be silent, and the generation in force for them.
+    pub(super) fn session_terms(&self) -> Option<(Duration, Rc<Generation<T>>)> {
+        match &*self.service.borrow() {
+            Service::Udp(proxy) => Some((proxy.idle_timeout(), self.current.borrow().get())),
+            Service::Http(_) | Service::Tcp(_) => None,
+        }
     }
 
     /// Waits until nobody is let in any more.
@@ -168,18 +225,24 @@ impl<T: Transport> Service<T> {
         match target {
             Target::Http(_) => Self::Http(Proxy::new(current, slot, counters)),
             Target::Tcp(_) => Self::Tcp(TcpProxy::new(current, slot, counters)),
+            Target::Udp(_) => Self::Udp(UdpProxy::new(current, slot, counters)),
         }
     }
 
     /// Whether it goes on under a generation with this target.
     fn is_for(&self, target: &Target) -> bool {
-        matches!((self, target), (Self::Http(_), Target::Http(_)) | (Self::Tcp(_), Target::Tcp(_)))
+        match target {
+            Target::Http(_) => matches!(self, Self::Http(_)),
+            Target::Tcp(_) => matches!(self, Self::Tcp(_)),
+            Target::Udp(_) => matches!(self, Self::Udp(_)),
+        }
     }
 
-    fn listener_counters(&self) -> &Arc<ListenerCounters> {
+    pub(super) fn listener_counters(&self) -> &Arc<ListenerCounters> {
         match self {
             Self::Http(proxy) => proxy.listener_counters(),
             Self::Tcp(proxy) => proxy.listener_counters(),
+            Self::Udp(proxy) => proxy.listener_counters(),
         }
     }
 }
@@ -220,19 +283,35 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
                 Err(_) => return,
             },
         };
-        let limits = Rc::clone(&entrance.limits.borrow());
         match accepted {
-            Ok(conn) => {
-                let listener = Arc::clone(entrance.service.borrow().listener_counters());
-                let (state, present) = worker.enter(&limits, (entrance.id, listener), entrance.tls.borrow().is_some());
-                if entrance.retired.get() {
-                    state.ask(Wish::Close);
-                }
-                admit(&entrance, conn, limits, state, present);
+            Ok(conn) => let_in(&entrance, conn),
+            Err(e) => {
+                let limits = Rc::clone(&entrance.limits.borrow());
+                pause(&e, &worker.counters.downstream, &limits).await;
             }
-            Err(e) => pause(&e, &worker.counters.downstream, &limits).await,
         }
     }
+}
+
+/// Hands a connection to the entrance of the listener that it is for, which is this one unless it was meant for somewhere else.
+fn let_in<T: Transport>(came_by: &Rc<Entrance<T>>, conn: T::Conn) {
+    let (wanted, how) = {
+        let config = &came_by.config.borrow().config;
+        (wanted(config, &conn), config.interception)
+    };
+    let worker = &came_by.worker;
+    let found = wanted.zip(how).and_then(|(to, how)| worker.by_address.borrow().find(to, how));
+    let entrance = found.unwrap_or_else(|| Rc::clone(came_by));
+    let limits = Rc::clone(&entrance.limits.borrow());
+    let listener = Arc::clone(entrance.service.borrow().listener_counters());
+    let (state, present) = worker.enter(&limits, (entrance.id, listener), entrance.tls.borrow().is_some());
+    if came_by.retired.get() || entrance.retired.get() {
+        state.ask(Wish::Close);
+    }
+    let local = wanted.map_or_else(|| conn.local_addr().clone(), Address::Inet);
+    let mut downstream = Downstream::new(next_conn_id(), conn.peer_addr().clone(), local, false);
+    downstream.intercepted = wanted.is_some();
+    admit(&entrance, conn, downstream, limits, state, present);
 }
 
 /// After a failed accept: goes on at once when only that connection failed, else waits for descriptors or memory to come back.
@@ -245,56 +324,86 @@ async fn pause(error: &io::Error, counters: &DownstreamCounters, limits: &Limits
     sleep(limits.accept_pause).await;
 }
 
-/// Starts the task of a connection that was accepted.
+/// Starts the task of a connection that was let in, once its first bytes have been looked at and its chain is known.
 fn admit<T: Transport>(
     entrance: &Rc<Entrance<T>>,
     conn: T::Conn,
+    downstream: Downstream,
     limits: Rc<Limits>,
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
-    let (tls, filters) = (entrance.tls.borrow().clone(), Rc::clone(&entrance.filters.borrow()));
-    let (peer, local) = (conn.peer_addr().clone(), conn.local_addr().clone());
-    let downstream = Downstream::new(next_conn_id(), peer, local, tls.is_some());
-    let inspects = tls.is_some() && entrance.config.borrow().config.inspector;
-    let fault = entrance.config.borrow().config.fault;
-    if tls.is_none() && filters.is_empty() && fault.is_none() {
-        start(entrance, MaybeTls::Plain(conn), downstream, limits, state, present);
+    let filters = Rc::clone(&entrance.filters.borrow());
+    if filters.is_empty() {
+        match entrance.chain(&downstream) {
+            Some(chain) if chain.is_plain() => {
+                present.pass_to(chain.id);
+                start(&chain, MaybeTls::Plain(conn), downstream, state, present);
+            }
+            Some(chain) => drop(spawn_local(prepare(chain, conn, downstream, state, present))),
+            None => refuse(conn, &present),
+        }
         return;
     }
     // A task of its own for what comes before the first request: it is far larger than what an idle connection should hold.
     let entrance = Rc::clone(entrance);
     spawn_local(async move {
         let (mut conn, mut present, mut downstream) = (conn, present, downstream);
-        if !filters.is_empty() && !screen(&mut conn, &filters, &limits, &mut downstream, &mut present).await {
-            present.listener.connection_refused.inc();
-            // Whatever it sent, nobody is to read an answer into it.
-            conn.abort();
-            return;
+        if !screen(&mut conn, &filters, &limits, &mut downstream, &mut present).await {
+            return refuse(conn, &present);
         }
-        if let Some(fault) = fault
-            && !passes(&fault, &entrance, &present).await
-        {
-            conn.abort();
-            return;
-        }
-        let in_clear = if inspects { is_in_clear(&mut conn, &limits).await } else { Some(false) };
-        let tls = match in_clear {
-            Some(in_clear) => tls.filter(|_| !in_clear),
-            None => return,
-        };
-        downstream.is_tls = tls.is_some();
-        let conn = match &tls {
-            None => Some(MaybeTls::Plain(conn)),
-            Some(tls) => handshake(conn, tls, &entrance, &limits).await,
-        };
-        if let Some(conn) = conn {
-            if let Some(name) = conn.info().and_then(|info| info.sni) {
-                downstream.server_name = Some(name.into());
-            }
-            start(&entrance, conn, downstream, limits, state, present);
+        let chain = entrance.chain(&downstream);
+        // Nobody asks for it any more.
+        downstream.offers = None;
+        match chain {
+            Some(chain) => prepare(chain, conn, downstream, state, present).await,
+            None => refuse(conn, &present),
         }
     });
+}
+
+/// Turns a connection away. Whatever it sent, nobody is to read an answer into it.
+fn refuse<T: Transport>(mut conn: T::Conn, present: &Present<T>) {
+    present.listener.connection_refused.inc();
+    conn.abort();
+}
+
+/// Does what a chain has before its codec: a fault, TLS.
+async fn prepare<T: Transport>(
+    chain: Rc<Entrance<T>>,
+    mut conn: T::Conn,
+    mut downstream: Downstream,
+    state: Rc<ConnState>,
+    present: Present<T>,
+) {
+    present.pass_to(chain.id);
+    let (tls, limits) = (chain.tls.borrow().clone(), Rc::clone(&chain.limits.borrow()));
+    let (fault, inspects) = {
+        let config = &chain.config.borrow().config;
+        (config.fault, tls.is_some() && config.inspector)
+    };
+    if let Some(fault) = fault
+        && !passes(&fault, &chain, &present).await
+    {
+        conn.abort();
+        return;
+    }
+    let in_clear = if inspects { is_in_clear(&mut conn, &limits).await } else { Some(false) };
+    let tls = match in_clear {
+        Some(in_clear) => tls.filter(|_| !in_clear),
+        None => return,
+    };
+    downstream.is_tls = tls.is_some();
+    let conn = match &tls {
+        None => Some(MaybeTls::Plain(conn)),
+        Some(tls) => handshake(conn, tls, &chain, &limits).await,
+    };
+    if let Some(conn) = conn {
+        if let Some(name) = conn.info().and_then(|info| info.sni) {
+            downstream.server_name = Some(name.into());
+        }
+        start(&chain, conn, downstream, state, present);
+    }
 }
 
 /// Makes a connection wait, if chance will have it; says whether it may go on.
@@ -375,14 +484,15 @@ fn start<T: Transport>(
     entrance: &Rc<Entrance<T>>,
     conn: MaybeTls<T::Conn>,
     downstream: Downstream,
-    limits: Rc<Limits>,
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
-    let downstream = Rc::new(downstream);
+    let (downstream, limits) = (Rc::new(downstream), Rc::clone(&entrance.limits.borrow()));
     let proxy = match &*entrance.service.borrow() {
         Service::Http(proxy) => proxy.clone(),
         Service::Tcp(proxy) => return drop(spawn_local(proxy.clone().serve(conn, downstream, state, present))),
+        // No connection comes to it.
+        Service::Udp(_) => return,
     };
     let protocols = entrance.config.borrow().config.proxy().map_or(Protocols::Http1, |proxy| proxy.protocols);
     let agreed = conn.info().and_then(|info| Protocol::of_alpn(info.alpn?));
@@ -457,4 +567,4 @@ fn listener_limits(general: &Limits, listener: &config::Listener) -> Limits {
 }
 
 /// How long a retired listener looks for who is still in its queue.
-const QUEUE_TIMEOUT: Duration = Duration::from_millis(20);
+pub(super) const QUEUE_TIMEOUT: Duration = Duration::from_millis(20);

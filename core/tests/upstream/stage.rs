@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use ferrogate_core::config::Limits;
 use ferrogate_core::config::schema::{Balancing, Cluster as Config, Host};
-use ferrogate_core::net::{Address, Conn, ListenOptions, Listener, Transport};
+use ferrogate_core::net::{Address, Conn, ListenOptions, Listener, NoDatagrams, Transport};
 use ferrogate_core::upstream::{Cluster, ClusterShared, Hosts, NoHost, Reach, Wish};
 
 /// Connections that never open.
@@ -21,6 +21,7 @@ pub(crate) enum Never {}
 impl Transport for Nowhere {
     type Conn = Never;
     type Listener = Never;
+    type Datagrams = NoDatagrams;
 
     async fn listen(&self, _: &Address, _: &ListenOptions) -> io::Result<Never> {
         pending().await

@@ -24,7 +24,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use ferrogate_core::net::{Address, ListenOptions, Listener, Transport};
+use ferrogate_core::net::{Address, ListenOptions, Listener, NoDatagrams, Transport};
 use tokio::task::coop;
 
 pub use self::conn::DpdkConn;
@@ -74,6 +74,7 @@ impl<K> DpdkTransport<K> {
 impl<K: Transport> Transport for DpdkTransport<K> {
     type Conn = DpdkConn<K::Conn>;
     type Listener = DpdkListener<K>;
+    type Datagrams = NoDatagrams;
 
     /// A flow's rings count whole: that is what its peer can make it use.
     fn held_bytes(&self) -> usize {

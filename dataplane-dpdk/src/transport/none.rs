@@ -7,7 +7,7 @@ use std::future::ready;
 use std::io;
 use std::task::{Context, Poll};
 
-use ferrogate_core::net::{Address, Conn, ListenOptions, Listener, Transport};
+use ferrogate_core::net::{Address, Conn, ListenOptions, Listener, NoDatagrams, Transport};
 
 /// Stands where the kernel's transport goes: every call answers `Unsupported`. For a stack by itself: examples, simulations.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,7 @@ pub struct NoKernel;
 impl Transport for NoKernel {
     type Conn = Nothing;
     type Listener = Nothing;
+    type Datagrams = NoDatagrams;
 
     fn listen(&self, _: &Address, _: &ListenOptions) -> impl Future<Output = io::Result<Nothing>> {
         ready(Err(io::ErrorKind::Unsupported.into()))

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ferrogate_core::net::{Address, Conn, ListenOptions, Listener, Transport};
+use ferrogate_core::net::{Address, Conn, ListenOptions, Listener, NoDatagrams, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -32,6 +32,7 @@ impl TestConn {
 impl Transport for TestKernel {
     type Conn = TestConn;
     type Listener = TestListener;
+    type Datagrams = NoDatagrams;
 
     async fn listen(&self, address: &Address, _: &ListenOptions) -> io::Result<TestListener> {
         let listener = TcpListener::bind(address.inet().expect("no unix sockets here")).await?;

@@ -1,4 +1,4 @@
-//! A network namespace at the other end of a veth pair: a network of one test's own.
+//! Network namespaces, at the other end of a veth pair or joined to each other: a network of one test's own.
 
 use std::fs::{self, File};
 use std::io;
@@ -29,10 +29,8 @@ impl Veth {
     /// # Errors
     /// When it can't be made here, with the reason: no rights, or no such devices.
     pub fn new() -> Result<Self, String> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         remove_leftovers();
-        // Process id and number: unique, and within the 15 bytes of an interface's name.
-        let tag = format!("{PREFIX}{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let tag = fresh_tag();
         let veth = Self { namespace: tag.clone(), port: format!("{tag}a"), peer: format!("{tag}b") };
         veth.make()?;
         Ok(veth)
@@ -69,13 +67,7 @@ impl Veth {
     /// # Panics
     /// When the namespace can't be entered, and as `f` does.
     pub fn inside<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> R {
-        let namespace = File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace is there");
-        // A thread of its own enters it, so that no other is moved.
-        let inside = thread::spawn(move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
-            f()
-        });
-        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        inside(&self.namespace, f)
     }
 
     /// Connects from within the namespace.
@@ -111,6 +103,91 @@ impl Veth {
         let _ = ip(&["link", "delete", &format!("{tag}a")]);
         let _ = ip(&["netns", "delete", tag]);
     }
+}
+
+/// A network namespace of its own, with its loopback up. It goes, with the links in it, when it is dropped.
+#[derive(Debug)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+}
+
+impl Namespace {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When it can't be made here, with the reason.
+    pub fn new() -> Result<Self, String> {
+        remove_leftovers();
+        let this = Self { name: fresh_tag() };
+        ip(&["netns", "add", &this.name])?;
+        this.ip(&["link", "set", "lo", "up"])?;
+        Ok(this)
+    }
+
+    /// Joins two by a link. The address of this one there is `198.18.NUMBER.1` and `fd00:NUMBER::1`, that of the other one ends in 2.
+    ///
+    /// # Errors
+    /// When the link can't be made here, with the reason.
+    pub fn join(&self, other: &Self, number: u8) -> Result<(), String> {
+        let (near, far) = (format!("near{number}"), format!("far{number}"));
+        let pair =
+            ["link", "add", &near, "netns", &self.name, "type", "veth", "peer", "name", &far, "netns", &other.name];
+        ip(&pair)?;
+        for (side, device, last) in [(self, &near, 1), (other, &far, 2)] {
+            side.ip(&["address", "add", &format!("198.18.{number}.{last}/24"), "dev", device])?;
+            // Without the search for who else has it, which takes a second.
+            side.ip(&["address", "add", &format!("fd00:{number}::{last}/64"), "dev", device, "nodad"])?;
+            side.ip(&["link", "set", device, "up"])?;
+        }
+        Ok(())
+    }
+
+    /// Runs `ip` in it.
+    ///
+    /// # Errors
+    /// What it prints when it fails.
+    pub fn ip(&self, arguments: &[&str]) -> Result<String, String> {
+        ip(&[&["-n", &self.name][..], arguments].concat())
+    }
+
+    /// A command that runs in it.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// Runs `f` on a thread inside it, as [`Veth::inside`].
+    ///
+    /// # Panics
+    /// When it can't be entered, and as `f` does.
+    pub fn inside<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> R {
+        inside(&self.name, f)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = ip(&["netns", "delete", &self.name]);
+    }
+}
+
+/// Process id and number: unique, and within the 15 bytes of an interface's name.
+fn fresh_tag() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{PREFIX}{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn inside<R: Send + 'static>(name: &str, f: impl FnOnce() -> R + Send + 'static) -> R {
+    let namespace = File::open(format!("/run/netns/{name}")).expect("the namespace is there");
+    // A thread of its own enters it, so that no other is moved.
+    let inside = thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+        f()
+    });
+    inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 impl Drop for Veth {

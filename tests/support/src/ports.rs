@@ -1,6 +1,6 @@
 //! Ports that nobody else takes.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A free TCP port of the loopback address, for a process that has to be told its port.
@@ -22,6 +22,20 @@ pub fn free_port() -> u16 {
         }
     }
     panic!("no free port");
+}
+
+/// A port of the loopback address that is free for datagrams.
+///
+/// # Panics
+/// When none is free.
+#[must_use]
+pub fn free_udp_address() -> SocketAddr {
+    loop {
+        let address = free_address();
+        if UdpSocket::bind((Ipv4Addr::UNSPECIFIED, address.port())).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// A free port with the loopback address.

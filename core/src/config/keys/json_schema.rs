@@ -96,6 +96,7 @@ fn kind(section: &Section, key: &Key) -> String {
         Kind::Size => format!(", \"type\": [\"string\", \"integer\"], \"pattern\": {}", quoted(SIZE)),
         Kind::Choice(words) => format!(", \"enum\": [{}]", choices(section, key, words)),
         Kind::Texts => ", \"type\": \"array\", \"items\": {\"type\": \"string\"}".into(),
+        Kind::Numbers => ", \"type\": \"array\", \"items\": {\"type\": \"number\"}".into(),
         // Of the second kind what stands within depends on the type beside it.
         Kind::Any | Kind::ByType(_) => String::new(),
         Kind::Map(name) => format!(", \"allOf\": [{}]", reference(name)),

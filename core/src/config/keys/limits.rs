@@ -14,6 +14,13 @@ pub(super) const LIMITS: &[Key] = &[
         "Downstream connections of one worker, at most. 0 derives it from the limit of open files at start.",
     ),
     key(
+        "udp_sessions_max",
+        Number,
+        "0",
+        "Sessions of `udp_proxy` of one worker, at most; datagrams that would begin further ones are dropped. They share \
+         the descriptors of connections, and count as such for these. 0 is half of `downstream_conns_max`, so that the other half is left for them.",
+    ),
+    key(
         "memory_bytes_max",
         Size,
         "0",
@@ -166,6 +173,12 @@ pub(super) const LIMITS: &[Key] = &[
     key("idle_timeout", Duration, "90s", "Between two requests of a connection."),
     key("body_idle_timeout", Duration, "60s", "Between two reads or writes of a body."),
     key("tunnel_idle_timeout", Duration, "1h", "Between two bytes of a tunnel (Upgrade, CONNECT)."),
+    key(
+        "udp_idle_timeout",
+        Duration,
+        "60s",
+        "Between two datagrams of a session of `udp_proxy`, whichever way they go.",
+    ),
     key("handshake_timeout", Duration, "15s", "A TLS handshake from accept to end."),
     key(
         "connect_timeout",

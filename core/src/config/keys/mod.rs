@@ -16,7 +16,7 @@ mod working;
 
 pub use json_schema::json_schema;
 pub use page::reference_page;
-pub(super) use planned::{CLUSTER_TYPES, LISTENER_FILTERS, NETWORK_FILTERS, STREAM_FILTERS, Variant};
+pub(super) use planned::{CLUSTER_TYPES, NETWORK_FILTERS, STREAM_FILTERS, Variant};
 use planned::{INNER, PLANNED};
 use working::SECTIONS;
 
@@ -53,6 +53,7 @@ pub(super) enum Kind {
     Pem,
     Choice(&'static [&'static str]),
     Texts,
+    Numbers,
     Any,
     /// A map whose section depends on the `type` beside it: types, each with its section. That of any other type is not described.
     ByType(&'static [(&'static str, &'static str)]),

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::planned::{CLUSTER_TYPES, INNER, LISTENER_FILTERS, NETWORK_FILTERS, PLANNED, STREAM_FILTERS, Variant};
+use super::planned::{CLUSTER_TYPES, INNER, NETWORK_FILTERS, PLANNED, STREAM_FILTERS, Variant};
 use super::working::SECTIONS;
 use super::{Key, Kind, Section};
 use crate::config::diagnostic::Severity;
@@ -18,7 +18,6 @@ pub fn reference_page() -> String {
         write_section(&mut page, section);
     }
     for (title, variants) in [
-        ("Listener filters without function yet", LISTENER_FILTERS),
         ("Network filters without function yet", NETWORK_FILTERS),
         ("Stream filters without function yet", STREAM_FILTERS),
         ("Cluster types without function yet", CLUSTER_TYPES),
@@ -89,6 +88,7 @@ fn kind(key: &Key) -> String {
         Kind::Pem => "file or PEM".into(),
         Kind::Choice(words) => words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", "),
         Kind::Texts => "list of texts".into(),
+        Kind::Numbers => "list of numbers".into(),
         Kind::Any => "map".into(),
         Kind::ByType(types) => {
             let each = types.iter().map(|(kind, name)| format!("of `{kind}`: `{}`", within(name)));

@@ -55,10 +55,9 @@ pub(crate) const PLANNED: &[Planned] = &[
 
     row("listener", "type", Warning, "logs and metrics do not tell ingress from egress"),
     row("listener", "reuseport", Warning, "every worker has a listening socket of its own in any case"),
-    row("listener", "use_original_dst", Error, "redirected connections would go by this listener's routes, not to where they were going"),
     row("listener", "default_read_buffer_size", Warning, "an idle connection holds no buffer at all"),
 
-    row("filter_chain", "match", Error, "every connection would take this chain"),
+    row("filter_chain", "match", Error, "every connection would take this chain; write `filter_chain_match`"),
     row("stream_filter", "go_plugin_config", Error, "the filter would be missing"),
     row("filter", "go_plugin_config", Error, "the filter would be missing"),
 
@@ -71,6 +70,8 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("proxy_extend", "Http2", Warning, "bodies of HTTP/2 always stream"),
     row("tcp_proxy", "stat_prefix", Warning, "statistics go by the listener's name"),
     row("tcp_proxy", "transparent_proxy", Error, "hosts would see the gateway's address instead of the client's"),
+    row("udp_proxy", "stat_prefix", Warning, "statistics go by the listener's name"),
+    row("udp_proxy", "max_connect_attempts", Warning, "a host that can't be reached is found out by the datagrams: the next ones go to another"),
     row("proxy_extend", "bolt", Warning, "the protocol is not served"),
     row("proxy_extend", "boltv2", Warning, "the protocol is not served"),
     row("proxy_extend", "dubbo", Warning, "the protocol is not served"),
@@ -206,17 +207,9 @@ pub(crate) const STREAM_FILTERS: &[Variant] = &[
 #[rustfmt::skip]
 pub(crate) const NETWORK_FILTERS: &[Variant] = &[
     // tidy: table
-    variant("udp_proxy", Error, "datagrams would not be relayed"),
     variant("grpc", Error, "the service would not be served"),
     variant("tunnel", Error, "agents could not connect"),
     variant("connection_manager", Error, "write the router under `servers[0].routers`, and its name in the `proxy` filter"),
-];
-
-/// The listener filters of MOSN (`listener_filters[].type`) that do not run yet.
-#[rustfmt::skip]
-pub(crate) const LISTENER_FILTERS: &[Variant] = &[
-    // tidy: table
-    variant("original_dst", Error, "redirected connections would go by this listener's routes, not to where they were going"),
 ];
 
 /// The types of clusters that are not here yet.

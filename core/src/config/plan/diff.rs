@@ -261,6 +261,7 @@ const TRANSPARENT: &[&str] = &[
     "proxy_http1",
     "proxy",
     "tcp_proxy",
+    "udp_proxy",
 ];
 
 /// Lists whose order has no effect.

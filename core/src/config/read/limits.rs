@@ -12,6 +12,7 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
     // tidy: table
     Some(Limits {
         downstream_conns_max: f.number(r, "downstream_conns_max", 0..=COUNT_MAX).unwrap_or(d.downstream_conns_max),
+        udp_sessions_max: f.number(r, "udp_sessions_max", 0..=COUNT_MAX).unwrap_or(d.udp_sessions_max),
         memory_bytes_max: f.size(r, "memory_bytes_max", 0..=1 << 50).unwrap_or(d.memory_bytes_max),
         requests_active_max: f.number(r, "requests_active_max", 0..=COUNT_MAX).unwrap_or(d.requests_active_max),
         request_line_bytes_max: f.size(r, "request_line_bytes_max", 64..=HEAD_MAX).unwrap_or(d.request_line_bytes_max),
@@ -47,6 +48,7 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
         idle_timeout: f.duration(r, "idle_timeout").unwrap_or(d.idle_timeout),
         body_idle_timeout: f.duration(r, "body_idle_timeout").unwrap_or(d.body_idle_timeout),
         tunnel_idle_timeout: f.duration(r, "tunnel_idle_timeout").unwrap_or(d.tunnel_idle_timeout),
+        udp_idle_timeout: f.duration(r, "udp_idle_timeout").unwrap_or(d.udp_idle_timeout),
         handshake_timeout: f.duration(r, "handshake_timeout").unwrap_or(d.handshake_timeout),
         connect_timeout: f.duration(r, "connect_timeout").unwrap_or(d.connect_timeout),
         request_timeout: f.duration(r, "request_timeout").unwrap_or(d.request_timeout),

@@ -5,103 +5,219 @@
 use std::net::SocketAddr;
 
 use super::route_action::UPSTREAM_PROTOCOLS;
-use super::{access_log, filter as stream_filter, listener_filter, route, tcp_proxy, the_only, tls};
+use super::{access_log, chain_match, filter as stream_filter, listener_filter, route, tcp_proxy, tls};
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
-    ConnFault, Edits, Forwarded, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, RouterConfig, TlsConfig,
-    UpstreamProtocol, VirtualHost,
+    ChainMatch, ConnFault, Edits, Forwarded, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, RouterConfig,
+    TlsConfig, UpstreamProtocol, VirtualHost,
 };
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
 
-/// A listener, and its router where the routes are inline.
+/// A listener with its first filter chain and behind it its further ones, and its router where the routes are inline.
 pub(super) fn listener(
     r: &mut Reader,
     node: &Node,
     log_roller: &LogRoller,
-) -> Option<(Listener, Option<RouterConfig>)> {
+) -> Option<(Vec<Listener>, Option<RouterConfig>)> {
     let fields = r.map(node, "listener")?;
     // Without a good address the rest is still looked at; the file is refused in any case.
-    let address = address(r, &fields).unwrap_or_else(|| Address::Inet(SocketAddr::from(([0, 0, 0, 0], 0))));
+    let read_address = address(r, &fields);
+    let address = read_address.clone().unwrap_or_else(|| Address::Inet(SocketAddr::from(([0, 0, 0, 0], 0))));
     let name = fields.text(r, "name").unwrap_or_else(|| address.to_string());
     let inline = inline_router(r, &fields, &name);
-    let mut chain = Chain::default();
-    match fields.get("filter_chains") {
-        Some(node) => {
-            r.at("filter_chains", |r| {
-                if let Some(first) = the_only(r, node, "filter chain") {
-                    r.at("[0]", |r| chain = filter_chain(r, first).unwrap_or_default());
-                }
-            });
-        }
-        None => chain.filter = Some(NetworkFilter::Proxy(Proxy::default())),
-    }
-    let bind_port = fields.boolean(r, "bind_port").unwrap_or(true);
-    if !bind_port {
-        r.warn(node.place, "a listener with `bind_port: false` takes no connections: nothing hands it any yet", "");
-    }
+    let mut chains = match fields.get("filter_chains") {
+        Some(node) => r.at("filter_chains", |r| filter_chains(r, node)),
+        None => vec![Chain { filter: Some(NetworkFilter::Proxy(Proxy::default())), ..Chain::default() }],
+    };
     let inspector = fields.boolean(r, "inspector").unwrap_or(false);
-    let listener_filters = fields.list(r, "listener_filters", listener_filter::listener_filter);
-    if inspector && chain.tls.is_empty() {
+    let (listener_filters, interception) = listener_filter::listener_filters(r, &fields);
+    if interception.is_some() && address.inet().is_none() {
+        let remedy = "leave `use_original_dst` out, or write `network: tcp`";
+        r.error(node.place, "only TCP connections are intercepted", remedy);
+    }
+    if inspector && chains.iter().all(|chain| chain.tls.is_empty()) {
         r.warn(node.place, "`inspector` has no effect: the listener has no `tls_context`", "");
     }
-    if chain.asks_names() && !listener_filters.contains(&ListenerFilter::TlsInspector) {
+    if chains.iter().any(Chain::asks_hello) && !listener_filters.contains(&ListenerFilter::TlsInspector) {
         let remedy = "add `listener_filters: [{type: tls_inspector}]`";
-        r.error(node.place, "`server_names` would fit nobody: nothing looks at the names that clients ask for", remedy);
+        r.error(
+            node.place,
+            "`server_names` and the like would fit nobody: nothing looks at what clients ask for",
+            remedy,
+        );
     }
-    let listener = Listener {
-        bind_port,
+    if let Some(address) = &read_address {
+        datagrams(r, &fields, address, &chains);
+    }
+    without_routes(r, &fields, &chains);
+    for proxy in chains.iter_mut().filter_map(Chain::proxy_mut) {
+        *proxy = choose_router(r, &fields, std::mem::take(proxy), inline.as_ref());
+    }
+    let mut chains = chains.into_iter();
+    let first = chains.next()?;
+    let first = Listener {
+        bind_port: fields.boolean(r, "bind_port").unwrap_or(true),
         inspector,
+        interception,
         idle_timeout: fields.duration(r, "connection_idle_timeout"),
         access_logs: fields.list(r, "access_logs", |r, node| access_log::access_log(r, node, log_roller)),
         listener_filters,
         filters: fields.list(r, "stream_filters", stream_filter::stream_filter),
-        tls: chain.tls,
-        fault: chain.fault,
-        filter: match chain.filter? {
-            NetworkFilter::Proxy(proxy) => NetworkFilter::Proxy(choose_router(r, &fields, proxy, inline.as_ref())),
-            NetworkFilter::TcpProxy(tcp) => {
-                without_routes(r, &fields);
-                NetworkFilter::TcpProxy(tcp)
-            }
-        },
+        tls: first.tls,
+        fault: first.fault,
+        filter: first.filter?,
+        chain_match: first.chain_match,
+        chain_of: None,
         origin: r.origin(node.place),
         name,
         address,
     };
-    Some((listener, inline))
+    let further: Vec<_> = (1..).zip(chains).filter_map(|(n, chain)| further_chain(&first, n, chain)).collect();
+    Some((std::iter::once(first).chain(further).collect(), inline))
 }
+
+/// A further chain, as a listener that is handed its connections by the one that has the first.
+fn further_chain(first: &Listener, n: usize, chain: Chain) -> Option<Listener> {
+    let name = match &chain.name {
+        Some(name) => format!("{}/{name}", first.name),
+        None => format!("{}[{n}]", first.name),
+    };
+    let filter = chain.filter?;
+    let filters = if matches!(filter, NetworkFilter::Proxy(_)) { first.filters.clone() } else { Vec::new() };
+    Some(Listener {
+        name,
+        bind_port: false,
+        interception: None,
+        listener_filters: Vec::new(),
+        filters,
+        tls: chain.tls,
+        fault: chain.fault,
+        filter,
+        chain_match: chain.chain_match,
+        chain_of: Some(first.name.clone()),
+        origin: chain.origin,
+        ..first.clone()
+    })
+}
+
+/// `network`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Network {
+    #[default]
+    Tcp,
+    Udp,
+    Unix,
+}
+
+const NETWORKS: &[(&str, Network)] = &[("tcp", Network::Tcp), ("udp", Network::Udp), ("unix", Network::Unix)];
 
 #[derive(Default)]
 struct Chain {
+    name: Option<String>,
+    chain_match: ChainMatch,
     tls: Vec<TlsConfig>,
     fault: Option<ConnFault>,
     filter: Option<NetworkFilter>,
+    origin: Origin,
 }
 
 impl Chain {
-    /// Whether a route goes by the name that a client asks for.
-    fn asks_names(&self) -> bool {
-        match &self.filter {
+    /// Whether it, or a route of it, goes by what a client says first.
+    fn asks_hello(&self) -> bool {
+        let by_route = match &self.filter {
             Some(NetworkFilter::TcpProxy(tcp)) => tcp.routes.iter().any(|route| !route.server_names.is_empty()),
-            Some(NetworkFilter::Proxy(_)) | None => false,
+            Some(NetworkFilter::Proxy(_) | NetworkFilter::UdpProxy(_)) | None => false,
+        };
+        by_route || self.chain_match.asks_hello()
+    }
+
+    fn proxy_mut(&mut self) -> Option<&mut Proxy> {
+        match &mut self.filter {
+            Some(NetworkFilter::Proxy(proxy)) => Some(proxy),
+            _ => None,
         }
     }
 }
 
+/// The chains that can be read; those that no connection could tell apart are reported.
+fn filter_chains(r: &mut Reader, node: &Node) -> Vec<Chain> {
+    let Value::List(list) = &node.value else {
+        r.wrong_type(node, "a list");
+        return Vec::new();
+    };
+    if list.is_empty() {
+        r.error(node.place, "no filter chain", "write one");
+    }
+    let mut chains: Vec<Chain> = Vec::new();
+    r.each(node, |r, node| {
+        let Some(chain) = filter_chain(r, node) else { return };
+        if let Some(other) = chains.iter().find(|other| other.chain_match.is_like(&chain.chain_match)) {
+            let line = r.line_of(other.origin.place);
+            let message = format!("connections that this chain is for are as well for that {line}");
+            r.error(node.place, message, "say by `filter_chain_match` what tells the two apart");
+        }
+        chains.push(chain);
+    });
+    chains
+}
+
 fn address(r: &mut Reader, fields: &Fields<'_>) -> Option<Address> {
-    let unix = fields.choice(r, "network", &[("tcp", false), ("unix", true)]).unwrap_or(false);
+    let network = fields.choice(r, "network", NETWORKS).unwrap_or_default();
     let text = fields.required(r, "address")?;
     fields.with(r, "address", |r, node| match text.parse() {
-        _ if unix => Some(Address::Unix(text.strip_prefix("unix:").unwrap_or(&text).into())),
+        _ if network == Network::Unix => Some(Address::Unix(text.strip_prefix("unix:").unwrap_or(&text).into())),
+        Ok(Address::Inet(at)) if network == Network::Udp => Some(Address::Udp(at)),
+        Ok(_) if network == Network::Udp => {
+            r.error(node.place, format!("`{text}` is no address for datagrams"), "write an IP address and a port");
+            None
+        }
         Ok(address) => Some(address),
         Err(error) => {
             r.error(node.place, format!("`{text}` is no address"), error);
             None
         }
     })
+}
+
+/// Reports where a listener of datagrams does not relay them, what it says of connections, and where another relays datagrams.
+fn datagrams(r: &mut Reader, fields: &Fields<'_>, address: &Address, chains: &[Chain]) {
+    let place = fields.node.place;
+    let relays = |chain: &Chain| matches!(chain.filter, Some(NetworkFilter::UdpProxy(_)));
+    match address {
+        Address::Udp(_) if !chains.iter().all(relays) => {
+            return r.error(place, "a listener of `network: udp` has no connections", "write a `udp_proxy` filter");
+        }
+        Address::Udp(_) => {}
+        _ if chains.iter().any(relays) => {
+            return r.error(
+                place,
+                "`udp_proxy` relays datagrams, of which this listener has none",
+                "write `network: udp`",
+            );
+        }
+        _ => return,
+    }
+    for key in ["inspector", "listener_filters"] {
+        if let Some(node) = fields.get(key).filter(|node| !node.is_neutral()) {
+            r.at(key, |r| r.error(node.place, format!("`{key}` is for connections, and this listener has none"), ""));
+        }
+    }
+    if chains.iter().any(|chain| !chain.tls.is_empty()) {
+        r.error(place, "datagrams are relayed as they are: there is no DTLS", "remove the `tls_context`");
+    }
+    if chains.iter().any(|chain| chain.fault.is_some()) {
+        r.error(place, "`fault_inject` is for connections, and this listener has none", "");
+    }
+    if chains.len() > 1 || chains.iter().any(|chain| chain.chain_match != ChainMatch::default()) {
+        r.error(
+            place,
+            "chains are chosen by connection, and this listener has none",
+            "use the `udp_proxy` filter's `routes`",
+        );
+    }
 }
 
 /// The router that `virtual_hosts` or `routers` of the listener itself make.
@@ -140,13 +256,19 @@ fn choose_router(r: &mut Reader, fields: &Fields<'_>, mut proxy: Proxy, inline: 
 }
 
 /// Reports what a listener says of requests although it knows of none.
-fn without_routes(r: &mut Reader, fields: &Fields<'_>) {
+fn without_routes(r: &mut Reader, fields: &Fields<'_>, chains: &[Chain]) {
+    let name = match chains {
+        [Chain { filter: Some(NetworkFilter::UdpProxy(_)), .. }, ..] => "udp_proxy",
+        _ => "tcp_proxy",
+    };
+    // A chain that could not be read may have had routes.
+    if chains.is_empty() || chains.iter().any(|c| matches!(c.filter, Some(NetworkFilter::Proxy(_)) | None)) {
+        return;
+    }
     for key in ["router_config_name", "virtual_hosts", "routers", "stream_filters"] {
         if let Some(node) = fields.get(key).filter(|node| !node.is_neutral()) {
-            let remedy = "write a `proxy` filter, or say where connections go in the `tcp_proxy` filter's `routes`";
-            r.at(key, |r| {
-                r.error(node.place, format!("`tcp_proxy` sees no requests that `{key}` could be for"), remedy)
-            });
+            let remedy = format!("write a `proxy` filter, or say in the `{name}` filter's `routes` where all goes");
+            r.at(key, |r| r.error(node.place, format!("`{name}` sees no requests that `{key}` could be for"), remedy));
         }
     }
 }
@@ -172,7 +294,13 @@ fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
     if on > 0 && on < all {
         r.warn(fields.node.place, format!("{} of {all} certificates are off and not used", all - on), "");
     }
-    let mut chain = Chain { tls: one.into_iter().chain(set.into_iter().flatten()).collect(), ..Chain::default() };
+    let mut chain = Chain {
+        name: fields.text(r, "name"),
+        chain_match: fields.with(r, "filter_chain_match", chain_match::chain_match).unwrap_or_default(),
+        tls: one.into_iter().chain(set.into_iter().flatten()).collect(),
+        origin: r.origin(node.place),
+        ..Chain::default()
+    };
     match fields.get("filters") {
         None => fields.missing(r, "filters"),
         Some(node) => r.at("filters", |r| network_filters(r, node, &mut chain)),
@@ -222,6 +350,7 @@ fn filter(r: &mut Reader, node: &Node) -> Option<NetworkFilter> {
         && !kind.is_empty()
         && kind != "proxy"
         && kind != "tcp_proxy"
+        && kind != "udp_proxy"
     {
         // Its configuration has other keys, so it is not looked into.
         r.at("type", |r| r.variant(*place, "network filter", kind, NETWORK_FILTERS));
@@ -233,6 +362,7 @@ fn filter(r: &mut Reader, node: &Node) -> Option<NetworkFilter> {
     let config = fields.get("config").unwrap_or(&empty);
     r.at("config", |r| match kind.as_str() {
         "tcp_proxy" => tcp_proxy::tcp_proxy(r, config).map(NetworkFilter::TcpProxy),
+        "udp_proxy" => tcp_proxy::udp_proxy(r, config).map(NetworkFilter::UdpProxy),
         _ => proxy(r, config).map(NetworkFilter::Proxy),
     })
 }

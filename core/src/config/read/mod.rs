@@ -5,6 +5,7 @@
 mod access_log;
 mod admin;
 mod balancing;
+mod chain_match;
 mod cluster;
 mod dataplane;
 mod dns;

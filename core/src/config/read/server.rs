@@ -28,8 +28,8 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<ReadServer> {
         log_roller: LogRoller::default(),
         routers: fields.list(r, "routers", route::router),
     };
-    for (listener, inline) in fields.list(r, "listeners", |r, node| listener::listener(r, node, &log_roller)) {
-        server.listeners.push(listener);
+    for (chains, inline) in fields.list(r, "listeners", |r, node| listener::listener(r, node, &log_roller)) {
+        server.listeners.extend(chains);
         server.routers.extend(inline);
     }
     if fields.get("listeners").is_none_or(Node::is_neutral) {

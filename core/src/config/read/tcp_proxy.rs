@@ -1,17 +1,36 @@
-//! The `tcp_proxy` network filter.
+//! The `tcp_proxy` and `udp_proxy` network filters.
 //!
 //! **Invariant:** a route that says who it is for is for nobody else: what can't be read is an error, never left out.
 
 use super::route_action::weighted_cluster;
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
-    ClusterChoice, Domain, HostPattern, IpNetwork, PortPattern, ProxyHeader, TcpProxy, TcpRoute,
+    ClusterChoice, Domain, HostPattern, IpNetwork, PortPattern, ProxyHeader, TcpProxy, TcpRoute, UdpProxy,
 };
 use crate::config::tree::Node;
 
 pub(super) fn tcp_proxy(r: &mut Reader, node: &Node) -> Option<TcpProxy> {
     let fields = r.map(node, "tcp_proxy")?;
-    let own = cluster(r, &fields, &["cluster"]);
+    Some(TcpProxy {
+        routes: routes(r, &fields, "connections"),
+        idle_timeout: fields.duration(r, "idle_timeout"),
+        proxy_header: fields.choice(r, "proxy_protocol", PROXY_HEADERS).flatten(),
+        attempts_max: fields.number(r, "max_connect_attempts", 1..=100).unwrap_or(ATTEMPTS_DEFAULT),
+    })
+}
+
+pub(super) fn udp_proxy(r: &mut Reader, node: &Node) -> Option<UdpProxy> {
+    let fields = r.map(node, "udp_proxy")?;
+    let routes = routes(r, &fields, "datagrams");
+    if routes.iter().any(|route| !route.server_names.is_empty()) {
+        r.error(node.place, "`server_names` would fit nobody: nothing looks into datagrams", "leave it out");
+    }
+    Some(UdpProxy { routes, idle_timeout: fields.duration(r, "idle_timeout") })
+}
+
+/// Where what comes in goes: `cluster`, `weighted_clusters` or `routes`.
+fn routes(r: &mut Reader, fields: &Fields<'_>, what: &str) -> Vec<TcpRoute> {
+    let own = cluster(r, fields, &["cluster"]);
     let mut routes = fields.list(r, "routes", route);
     let given = fields.get("routes").filter(|node| !node.is_neutral());
     match (own, given) {
@@ -25,14 +44,11 @@ pub(super) fn tcp_proxy(r: &mut Reader, node: &Node) -> Option<TcpProxy> {
             routes = vec![TcpRoute::everybody(cluster)];
         }
         (None, Some(_)) => {}
-        (None, None) => r.error(node.place, "connections would go nowhere", "write `cluster`, or `routes`"),
+        (None, None) => {
+            r.error(fields.node.place, format!("{what} would go nowhere"), "write `cluster`, or `routes`");
+        }
     }
-    Some(TcpProxy {
-        routes,
-        idle_timeout: fields.duration(r, "idle_timeout"),
-        proxy_header: fields.choice(r, "proxy_protocol", PROXY_HEADERS).flatten(),
-        attempts_max: fields.number(r, "max_connect_attempts", 1..=100).unwrap_or(ATTEMPTS_DEFAULT),
-    })
+    routes
 }
 
 fn route(r: &mut Reader, node: &Node) -> Option<TcpRoute> {
@@ -86,7 +102,7 @@ pub(super) fn network(r: &mut Reader, node: &Node) -> Option<IpNetwork> {
 }
 
 /// `a.example`, `*.example`.
-fn server_name(r: &mut Reader, node: &Node) -> Option<HostPattern> {
+pub(super) fn server_name(r: &mut Reader, node: &Node) -> Option<HostPattern> {
     let text = r.text(node)?;
     let domain: Option<Domain> = text.parse().ok().filter(|d: &Domain| d.port == PortPattern::Absent);
     let pattern = domain.map(|domain| domain.host).filter(|host| match host {

@@ -270,6 +270,20 @@ pub struct PayloadLimit {
 }
 
 impl IpNetwork {
+    /// Whether an address is one of its. Both are of IPv4 or both of IPv6.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let shared = |bits: u128, ours: u128, len: u32| {
+            let rest = len - u32::from(self.prefix_len).min(len);
+            bits.checked_shr(rest).unwrap_or(0) == ours.checked_shr(rest).unwrap_or(0)
+        };
+        match (address, self.address) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => shared(a.to_bits().into(), b.to_bits().into(), 32),
+            (IpAddr::V6(a), IpAddr::V6(b)) => shared(a.to_bits(), b.to_bits(), 128),
+            _ => false,
+        }
+    }
+
     /// Reads `ADDRESS` or `ADDRESS/BITS`. None when it is neither.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

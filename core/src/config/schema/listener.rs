@@ -21,6 +21,8 @@ pub struct Listener {
     pub bind_port: bool,
     /// `inspector`: whether clients without TLS are served too, in clear.
     pub inspector: bool,
+    /// `use_original_dst`, or the listener filter `original_dst`; None: connections are meant for the listener itself.
+    pub interception: Option<Interception>,
     /// `connection_idle_timeout`; None: `limits.idle_timeout`.
     pub idle_timeout: Option<Duration>,
     /// `access_logs`.
@@ -29,14 +31,60 @@ pub struct Listener {
     pub listener_filters: Vec<ListenerFilter>,
     /// `stream_filters`, in order.
     pub filters: Vec<FilterConfig>,
-    /// `filter_chains[0].tls_context` or `tls_context_set`, those that are on. Empty: plain text.
+    /// `filter_chains[].tls_context` or `tls_context_set`, those that are on. Empty: plain text.
     pub tls: Vec<TlsConfig>,
-    /// `fault_inject` among `filter_chains[0].filters`.
+    /// `fault_inject` among `filter_chains[].filters`.
     pub fault: Option<ConnFault>,
-    /// The last of `filter_chains[0].filters`.
+    /// The last of `filter_chains[].filters`.
     pub filter: NetworkFilter,
+    /// `filter_chains[].filter_chain_match` of the chain that it is of.
+    pub chain_match: ChainMatch,
+    /// Whose further chain it is: the name of the listener that hands it its connections. None: it is a listener, with its first chain.
+    pub chain_of: Option<String>,
     /// Where it stands.
     pub origin: Origin,
+}
+
+/// Which connections a filter chain is for. What it says nothing of is for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainMatch {
+    /// `destination_port`.
+    pub destination_port: Option<u16>,
+    /// `prefix_ranges`: where the connection goes.
+    pub destinations: Vec<IpNetwork>,
+    /// `server_names`: names and wildcards.
+    pub server_names: Vec<HostPattern>,
+    /// `transport_protocol`: TLS or none.
+    pub is_tls: Option<bool>,
+    /// `application_protocols`: of all that chains have the client wants one of these most (ALPN).
+    pub protocols: Vec<String>,
+    /// `source_prefix_ranges`.
+    pub sources: Vec<IpNetwork>,
+    /// `source_ports`.
+    pub source_ports: Vec<u16>,
+}
+
+impl ChainMatch {
+    /// Whether it goes by what a client says first.
+    #[must_use]
+    pub fn asks_hello(&self) -> bool {
+        !self.server_names.is_empty() || self.is_tls.is_some() || !self.protocols.is_empty()
+    }
+
+    /// Whether there are connections that fit both equally well, so that nothing tells the two apart.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        fn meet<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+            (a.is_empty() && b.is_empty()) || a.iter().any(|one| b.contains(one))
+        }
+        self.destination_port == other.destination_port
+            && meet(&self.destinations, &other.destinations)
+            && meet(&self.server_names, &other.server_names)
+            && self.is_tls == other.is_tls
+            && meet(&self.protocols, &other.protocols)
+            && meet(&self.sources, &other.sources)
+            && meet(&self.source_ports, &other.source_ports)
+    }
 }
 
 /// One entry of `access_logs`.
@@ -60,6 +108,25 @@ pub enum ListenerFilter {
     },
     /// `tls_inspector`: they may be those of a TLS client, which say the name that it asks for.
     TlsInspector,
+}
+
+/// How connections come to a listener that were meant for somewhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interception {
+    /// Which way.
+    pub kind: InterceptionKind,
+    /// `fallback_to_local`: a connection whose very destination no listener has goes to one on the loopback address at its port, not on all
+    /// addresses.
+    pub fallback_to_local: bool,
+}
+
+/// `use_original_dst`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterceptionKind {
+    /// `redirect`: the kernel has put the listener's address in the place of theirs (iptables REDIRECT), and knows what stood there.
+    Redirect,
+    /// `tproxy`: they keep theirs (iptables TPROXY).
+    Tproxy,
 }
 
 /// The `fault_inject` network filter: connections that wait, or fail, on purpose.
@@ -89,6 +156,8 @@ pub enum NetworkFilter {
     Proxy(Proxy),
     /// `tcp_proxy`.
     TcpProxy(TcpProxy),
+    /// `udp_proxy`.
+    UdpProxy(UdpProxy),
 }
 
 /// The `tcp_proxy` network filter: bytes both ways, to a host of a cluster.
@@ -104,7 +173,16 @@ pub struct TcpProxy {
     pub proxy_header: Option<ProxyHeader>,
 }
 
-/// One entry of `routes` of a [`TcpProxy`].
+/// The `udp_proxy` network filter: datagrams both ways, a session for each client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpProxy {
+    /// `routes`, the first that fits counts; with `cluster` one that fits all. Never empty.
+    pub routes: Vec<TcpRoute>,
+    /// `idle_timeout`; None: the listener's, else `limits.udp_idle_timeout`.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// One entry of `routes` of a [`TcpProxy`] or a [`UdpProxy`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpRoute {
     /// `cluster` or `weighted_clusters`; never a variable.
@@ -131,12 +209,18 @@ impl TcpRoute {
 }
 
 impl Listener {
+    /// Whether its socket takes connections to addresses that this host does not have.
+    #[must_use]
+    pub fn is_transparent(&self) -> bool {
+        self.interception.is_some_and(|i| i.kind == InterceptionKind::Tproxy)
+    }
+
     /// Its `proxy` filter, where it serves HTTP.
     #[must_use]
     pub fn proxy(&self) -> Option<&Proxy> {
         match &self.filter {
             NetworkFilter::Proxy(proxy) => Some(proxy),
-            NetworkFilter::TcpProxy(_) => None,
+            NetworkFilter::TcpProxy(_) | NetworkFilter::UdpProxy(_) => None,
         }
     }
 
@@ -144,8 +228,27 @@ impl Listener {
     #[must_use]
     pub fn tcp_proxy(&self) -> Option<&TcpProxy> {
         match &self.filter {
-            NetworkFilter::Proxy(_) => None,
             NetworkFilter::TcpProxy(tcp) => Some(tcp),
+            NetworkFilter::Proxy(_) | NetworkFilter::UdpProxy(_) => None,
+        }
+    }
+
+    /// Its `udp_proxy` filter, where it relays datagrams.
+    #[must_use]
+    pub fn udp_proxy(&self) -> Option<&UdpProxy> {
+        match &self.filter {
+            NetworkFilter::UdpProxy(udp) => Some(udp),
+            NetworkFilter::Proxy(_) | NetworkFilter::TcpProxy(_) => None,
+        }
+    }
+
+    /// Where its connections or datagrams may go. Empty: it serves HTTP, whose routes are its router's.
+    #[must_use]
+    pub fn relay_routes(&self) -> &[TcpRoute] {
+        match &self.filter {
+            NetworkFilter::Proxy(_) => &[],
+            NetworkFilter::TcpProxy(tcp) => &tcp.routes,
+            NetworkFilter::UdpProxy(udp) => &udp.routes,
         }
     }
 }

@@ -88,7 +88,7 @@ impl LogBuffers {
         Some(Rc::new(AccessLogs {
             listener: Facts {
                 name: listener.name.clone(),
-                port: listener.address.inet().map_or(0, |inet| inet.port()),
+                port: listener.address.ip_and_port().map_or(0, |inet| inet.port()),
             },
             logs,
             clock: Rc::clone(&self.clock),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Facts;
 use crate::config::log_format::Variable;
-use crate::message::{Exchange, HttpHead, RELAYED, ResponseFlags};
+use crate::message::{DATAGRAMS, Exchange, HttpHead, RELAYED, ResponseFlags};
 
 /// A value, not yet written.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ pub(super) fn value<'x>(variable: &Variable, x: &'x Exchange, facts: &'x Facts, 
         Variable::RouteName => notes.map(|n| n.route.as_bytes()).into(),
         Variable::ListenerName => Value::Bytes(facts.name.as_bytes()),
         Variable::ListenerPort => Value::Number(u64::from(facts.port)),
-        Variable::Scheme if x.protocol == RELAYED => Value::None,
+        Variable::Scheme if matches!(x.protocol, RELAYED | DATAGRAMS) => Value::None,
         Variable::Scheme => Value::Bytes(if x.downstream.is_tls { b"https" } else { b"http" }),
         Variable::Host => head.and_then(HttpHead::authority).into(),
         Variable::Method => head.map(HttpHead::method_bytes).into(),

@@ -1,23 +1,32 @@
-//! A connection of its own to a host, for bytes that are nobody's request: never shared, never idle, never used again.
+//! A connection or a socket of its own to a host, for bytes that are nobody's request: never shared, never idle, never used again.
 //!
 //! **Invariant:** it has its place among the cluster's connections until it is closed.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use super::{Got, HostPool, Place};
+use super::{Got, HostPool, Place, overflow};
 use crate::net::Transport;
 use crate::tls::MaybeTls;
 use crate::upstream::pick::Outcome;
-use crate::upstream::reach::{ConnectError, Opening};
+use crate::upstream::reach::{ConnectError, Opening, Overflow};
 
 /// A connection of its own.
 pub struct Dialed<T: Transport> {
     /// The connection.
     pub conn: MaybeTls<T::Conn>,
     /// Its place. Behind the connection, so that it is given back when that is closed.
+    pub place: Occupied<T>,
+}
+
+/// A socket of its own to a host, for the datagrams of one client.
+pub struct DialedDatagrams<T: Transport> {
+    /// The socket.
+    pub socket: T::Datagrams,
+    /// Its place, as that of a connection. Behind the socket, so that it is given back when that is closed.
     pub place: Occupied<T>,
 }
 
@@ -55,6 +64,36 @@ impl<T: Transport> HostPool<T> {
             Err(e) => {
                 self.report(Outcome::Unreachable);
                 Err(e)
+            }
+        }
+    }
+}
+
+impl<T: Transport> HostPool<T> {
+    /// Opens a socket for datagrams to the host, within the cluster's bound of connections.
+    ///
+    /// # Errors
+    /// When it can't be opened, or the bound is reached.
+    pub fn dial_datagrams(self: &Rc<Self>) -> Result<DialedDatagrams<T>, ConnectError> {
+        let reach = Rc::clone(&self.reach.borrow());
+        let place = self.try_place(&reach).ok_or_else(|| overflow(&reach, Overflow::Conns))?;
+        // A path has no datagrams here.
+        let to = self.host.address().inet().ok_or(io::ErrorKind::Unsupported);
+        match to.map_err(io::Error::from).and_then(|to| reach.transport.connect_datagrams(to)) {
+            Ok(socket) => {
+                std::mem::forget(place);
+                self.counts.opened();
+                if reach.is_counted() {
+                    self.host.tally().requests.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(DialedDatagrams { socket, place: Occupied(Rc::clone(self)) })
+            }
+            Err(e) => {
+                // All else is this machine's fault, such as having no port left.
+                if matches!(e.kind(), io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) {
+                    self.report(Outcome::Unreachable);
+                }
+                Err(ConnectError::of(e))
             }
         }
     }
