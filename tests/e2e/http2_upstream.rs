@@ -1,7 +1,5 @@
 //! HTTP/2 to origins: nghttpd and nginx as they are, and a second gateway; for clients of both versions, on both planes.
 
-use std::process::Command;
-
 use test_support::certs::Pair;
 use test_support::nghttpd::Nghttpd;
 use test_support::nginx::Nginx;
@@ -216,10 +214,10 @@ fn a_client_that_leaves_is_told_to_the_origin() {
     let origin = Origin::start("one");
     let inner = Gateway::start(binary(), &Config::proxy_to(&[origin.address()]).protocols("Http2"));
     let stage = Plane::Kernel.start(asking_in_http2(&inner.listen.to_string())).expect("always there");
-    let mut command = Command::new("curl");
-    let url = stage.url("/hold");
-    let left = run(command.args(["-sS", "--max-time", "1", "--noproxy", "*", "--http2-prior-knowledge", &url]));
-    assert!(left.is_err());
+    let mut client = stage.client();
+    client.send(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    origin.wait_for_requests(1);
+    test_support::Wire::from(client).reset();
     wait_until("the stream is reset", || inner.metric("ferrogate_h2_stream_reset_total", "") > 0.9);
     origin.release();
     assert_eq!(curl(&stage, &[&stage.url("/")]), "one");

@@ -11,6 +11,9 @@ on_both_planes! {
     answers_that_could_be_read_in_two_ways_are_none,
 }
 
+/// What curl is told, the path, the start line that the origin is to see, and a field of what it sees.
+type Row = (&'static [&'static str], &'static str, &'static str, (&'static str, Option<&'static str>));
+
 /// The clients' version, by curl's word for it.
 const CLIENTS: [&str; 2] = ["--http1.1", "--http2-prior-knowledge"];
 
@@ -30,7 +33,7 @@ fn curl(stage: &Stage, arguments: &[&str]) -> Result<String, String> {
 fn messages_are_the_same_in_every_version(plane: Plane) {
     let origin = Origin::start("one");
     let Some(ways) = ways(plane, &origin) else { return };
-    let rows: [(&[&str], &str, &str, (&str, Option<&str>)); 9] = [
+    let rows: [Row; 8] = [
         (&["-X", "PURGE"], "/a?b=c&d=%20", "PURGE /a?b=c&d=%20 HTTP/1.1", ("content-length", None)),
         (&["-H", "X-Mixed: A,  b"], "/", "GET / HTTP/1.1", ("x-mixed", Some("A,  b"))),
         (&["-H", "X-Empty;"], "/", "GET / HTTP/1.1", ("x-empty", Some(""))),
@@ -39,7 +42,6 @@ fn messages_are_the_same_in_every_version(plane: Plane) {
         (&["-H", "Host: other.example:81"], "/", "GET / HTTP/1.1", ("host", Some("other.example:81"))),
         (&["-d", "four"], "/", "POST / HTTP/1.1", ("content-length", Some("4"))),
         (&["-X", "POST"], "/", "POST / HTTP/1.1", ("content-length", Some("0"))),
-        (&["-X", "OPTIONS", "--request-target", "*"], "/", "OPTIONS * HTTP/1.1", ("content-length", None)),
     ];
     for client in CLIENTS {
         for (stage, inner) in &ways {
@@ -51,7 +53,7 @@ fn messages_are_the_same_in_every_version(plane: Plane) {
                 let head = origin.received().pop().expect("it came").head;
                 assert_eq!((head.start.as_str(), head.get(name)), (*start, *value), "{way}: {arguments:?}: {head:?}");
             }
-            for (path, status, body) in [("/status?code=404", 404, ""), ("/hints", 200, "one"), ("/http10", 200, "one")]
+            for (path, status, body) in [("/status?code=404", 404, ""), ("/hints", 200, "hinted"), ("/http10", 200, "")]
             {
                 let got = curl(stage, &[client, "-w", " %{http_code}", &stage.url(path)]).unwrap();
                 assert!(got.ends_with(&format!(" {status}")) && got.starts_with(body), "{way}: {path}: {got}");

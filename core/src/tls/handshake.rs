@@ -43,6 +43,8 @@ fn poll_handshake<C: Conn>(
         match ready!(poll_look(conn, session, *known, cx))? {
             Look::Ended => return Poll::Ready(Err(HandshakeError::Closed)),
             Look::Used { result: Poll::Ready(Err(e)), .. } => return Poll::Ready(Err(HandshakeError::Tls(e))),
+            // What it left it did not find too little: it waits for an accelerator, and will look again.
+            Look::Used { result: Poll::Pending, .. } => *known = 0,
             Look::Used { left, .. } => *known = left,
         }
     }

@@ -187,18 +187,14 @@ pub(crate) fn a_session_may_offer_its_own_protocols(b: Backends) {
     let mut options = server_options(b, vec![authority.issue(&["a.example"])]);
     options.alpn = Alpn::from_list("h2,http/1.1").unwrap();
     let server = ServerTls::new(options).unwrap();
-    let alpn = Alpn::from_list("http/1.1").unwrap();
+    let (alpn, h2) = (Alpn::from_list("http/1.1").unwrap(), Alpn::from_list("h2").unwrap());
     let client = ClientTls::new(ClientOptions { alpn, ..trusting(b, &authority) }).unwrap();
-    let h2 = Alpn::from_list("h2").unwrap();
     for own in [Some(&h2), None, Some(&h2), None] {
         let mut pair = Pair::new(&server, &client, "a.example");
-        if let Some(own) = own {
-            pair.client = client.session_offering("a.example", own).unwrap();
-        }
+        own.inspect(|own| pair.client = client.session_offering("a.example", own).unwrap());
         pair.shake(usize::MAX / 2).unwrap();
-        let expected = if own.is_some() { &b"h2"[..] } else { b"http/1.1" };
-        assert_eq!(pair.client.info().alpn, Some(expected));
-        assert_eq!(pair.server.info().alpn, Some(expected));
+        let expected = Some(if own.is_some() { &b"h2"[..] } else { b"http/1.1" });
+        assert_eq!((pair.client.info().alpn, pair.server.info().alpn), (expected, expected));
     }
 }
 
