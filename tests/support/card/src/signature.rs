@@ -39,6 +39,7 @@ struct Signing {
 struct Setting {
     key: CString,
     data_type: u32,
+    /// Behind it a 0 that does not count: libcrypto compares texts as those of C, whatever their length says.
     value: Vec<u8>,
 }
 
@@ -121,7 +122,8 @@ unsafe extern "C" fn set_params(signing: *mut c_void, mut params: *const OSSL_PA
     unsafe {
         while !params.is_null() && !(*params).key.is_null() {
             let param = *params;
-            let value = slice::from_raw_parts(param.data.cast::<u8>(), param.data_size).to_vec();
+            let mut value = slice::from_raw_parts(param.data.cast::<u8>(), param.data_size).to_vec();
+            value.push(0);
             let key = std::ffi::CStr::from_ptr(param.key).to_owned();
             signing.settings.push(Setting { key, data_type: param.data_type, value });
             params = params.add(1);
@@ -281,7 +283,7 @@ fn as_param(setting: &Setting) -> OSSL_PARAM {
         key: setting.key.as_ptr(),
         data_type: setting.data_type,
         data: setting.value.as_ptr().cast_mut().cast(),
-        data_size: setting.value.len(),
+        data_size: setting.value.len() - 1,
         return_size: usize::MAX,
     }
 }
