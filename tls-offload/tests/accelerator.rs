@@ -144,7 +144,8 @@ fn one_thread_has_every_handshake_in_the_card_at_once() {
 
 #[test]
 fn no_more_than_may_be_are_in_the_card_and_nobody_spins() {
-    let mut options = card::options(&[("latency_us", "3000")]);
+    // Longer than this thread may be kept from its core: what is in the card at once is then what was let in.
+    let mut options = card::options(&[("latency_us", "50000")]);
     options.in_flight_max = 8;
     let setup = set_up(false, Version::Tls13, options);
     let mut all = shakes(&setup, 64);
@@ -152,15 +153,15 @@ fn no_more_than_may_be_are_in_the_card_and_nobody_spins() {
     assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
     let wakes: usize = all.iter().map(|s| s.woken.wakes.load(Ordering::SeqCst)).sum();
     assert!(wakes <= 3 * 64, "woken {wakes} times for 64 handshakes");
-    assert!(setup.card.counts().waits > 0);
+    assert!(setup.card.counts().waits >= 56);
 }
 
 #[test]
 fn what_a_full_ring_refuses_is_tried_again() {
-    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "3000"), ("ring", "4")]));
+    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "30000"), ("ring", "4")]));
     let mut all = shakes(&setup, 64);
-    // How many are ours at once is not the ring's size: what the card has done is ours until we look.
-    drive(&setup, &mut all);
+    // What the card has done is ours until we look, so a few more than its ring has.
+    assert!(drive(&setup, &mut all) < 32);
     assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
     assert!(setup.card.counts().waits > 0);
     let wakes: usize = all.iter().map(|s| s.woken.wakes.load(Ordering::SeqCst)).sum();
