@@ -110,6 +110,21 @@ fn failures_have_lines_too() {
     assert_eq!(lines(&log, 3)[2], "0 DC -");
 }
 
+/// A unix socket that never bound has no address, on either side.
+#[test]
+fn what_has_no_address_is_none() {
+    let folder = TempDir::new();
+    let (log, socket) = (folder.path().join("access.log"), folder.path().join("gateway.sock"));
+    let origin = Origin::start_unix("unix", &folder.path().join("origin.sock"));
+    let config =
+        with_log(&origin, &log, ", log_format: '%downstream_remote_address% %upstream_local_address% %upstream_host%'");
+    let text = config.text().replace(&config.listen.to_string(), &format!("unix:{}", socket.display()));
+    let _gateway = test_support::Gateway::start(crate::stage::binary(), &config.verbatim(&text));
+    let stream = std::os::unix::net::UnixStream::connect(&socket).expect("the gateway listens there");
+    assert_eq!(test_support::Client::over(test_support::Wire::unix(stream)).get("/").text(), "unix");
+    assert_eq!(lines(&log, 1), [format!("- - unix:{}/origin.sock", folder.path().display())]);
+}
+
 /// What logrotate does: move the file away, send USR1.
 #[test]
 fn the_log_is_opened_again() {

@@ -45,6 +45,15 @@ impl Address {
             Self::Unix(_) => None,
         }
     }
+
+    /// As text for logs: empty for a peer that never bound.
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        match self {
+            Self::Unix(path) if path.as_os_str().is_empty() => String::new(),
+            named => named.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Address {
@@ -108,10 +117,16 @@ mod tests {
             ("unix:/run/a", "unix:/run/a"),
             ("/run/a", "unix:/run/a"),
         ] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), printed);
+            let address = text.parse::<Address>().unwrap();
+            assert_eq!((address.to_string(), address.log_text()), (printed.to_owned(), printed.to_owned()));
         }
         for bad in ["", "localhost:80", "1.2.3.4", "unix:", ":x", "1.2.3.4:99999", "udp:1.2.3.4:53"] {
             assert_eq!(bad.parse::<Address>(), Err(AddressError), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_never_bound_has_no_text() {
+        assert_eq!(Address::Unix(PathBuf::new()).log_text(), "");
     }
 }

@@ -208,11 +208,8 @@ impl Downstream {
     }
 
     fn texts(&self) -> &Texts {
-        let text = |address: &Address| match address {
-            Address::Unix(path) if path.as_os_str().is_empty() => Box::default(),
-            named => named.to_string().into(),
-        };
-        self.texts.get_or_init(|| Box::new(Texts { peer: text(&self.peer), local: text(&self.local) }))
+        let (peer, local) = (&self.peer, &self.local);
+        self.texts.get_or_init(|| Box::new(Texts { peer: peer.log_text().into(), local: local.log_text().into() }))
     }
 }
 

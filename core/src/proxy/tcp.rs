@@ -176,7 +176,7 @@ fn note<T: Transport>(x: &mut Exchange, dialed: &Dialed<T>) {
     let now = Instant::now();
     (x.upstream_conn, x.request_sent) = (next_conn_id(), Some(now));
     if x.wanted.upstream_local {
-        x.upstream_local = Some(dialed.conn.local_addr().to_string().into());
+        x.upstream_local = Some(dialed.conn.local_addr().log_text().into());
     }
 }
 

@@ -239,7 +239,7 @@ impl<C: Conn> Lease<C> {
     #[must_use]
     pub fn local_text(&self) -> Option<Rc<str>> {
         let conn = self.conn.as_ref()?;
-        Some(Rc::clone(conn.local_text.get_or_init(|| conn.conn.local_addr().to_string().into())))
+        Some(Rc::clone(conn.local_text.get_or_init(|| conn.conn.local_addr().log_text().into())))
     }
 
     /// Takes the connection out for a tunnel. It counts as open until what comes with it is dropped.

@@ -3,7 +3,7 @@
 //! **Invariant:** a connection is given exchanges only once the origin has said by its SETTINGS that it speaks HTTP/2 and how many streams
 //! it takes; when it is lost every exchange on it hears so.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -20,7 +20,7 @@ use super::wire::Wire;
 use crate::codec::http2::ErrorCode;
 use crate::config::Limits;
 use crate::message::next_conn_id;
-use crate::net::{Address, Conn};
+use crate::net::Conn;
 use crate::stream::timer::Timer;
 
 /// A connection to an origin, as its pool keeps it.
@@ -29,9 +29,8 @@ pub struct OriginConn {
     pub(super) mux: SharedMux,
     pub(super) limits: Rc<Limits>,
     pub(super) scheme: &'static str,
-    local: Address,
-    /// The same as text, once a log has asked for it.
-    local_text: OnceCell<Rc<str>>,
+    /// The address it is from, as text for logs.
+    local_text: Rc<str>,
     exchanges: Cell<u64>,
     opened: Instant,
 }
@@ -98,7 +97,7 @@ pub async fn connect<C: Conn>(
     limits: Rc<Limits>,
 ) -> Result<(Rc<OriginConn>, Driver<C>), ConnectError> {
     let mux: SharedMux = Rc::new(RefCell::new(Mux::new(Rc::clone(&limits), Side::Client)));
-    let local = conn.local_addr().clone();
+    let local_text = conn.local_addr().log_text().into();
     let (head_timer, answer_timer) = (Timer::new(), Timer::new());
     let mut driver =
         Driver { wire: Wire::new(conn), mux: Rc::clone(&mux), limits: Rc::clone(&limits), head_timer, answer_timer };
@@ -111,16 +110,7 @@ pub async fn connect<C: Conn>(
     })
     .await?;
     let (exchanges, opened) = (Cell::new(0), Instant::now());
-    let conn = Rc::new(OriginConn {
-        id: next_conn_id(),
-        mux,
-        limits,
-        scheme,
-        local,
-        local_text: OnceCell::new(),
-        exchanges,
-        opened,
-    });
+    let conn = Rc::new(OriginConn { id: next_conn_id(), mux, limits, scheme, local_text, exchanges, opened });
     Ok((conn, driver))
 }
 
@@ -209,7 +199,7 @@ impl StreamLease {
     /// The address that its connection is from, as text.
     #[must_use]
     pub fn local_text(&self) -> Rc<str> {
-        Rc::clone(self.conn.local_text.get_or_init(|| self.conn.local.to_string().into()))
+        Rc::clone(&self.conn.local_text)
     }
 
     /// Has the machine wake the task that asks when something happens on the stream.
