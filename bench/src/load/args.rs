@@ -98,6 +98,20 @@ pub struct MemifArgs {
     pub hold: bool,
 }
 
+#[cfg(test)]
+impl LoadArgs {
+    /// What these flags ask for.
+    pub(crate) fn of(flags: &str) -> Self {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            load: LoadArgs,
+        }
+        let line = std::iter::once("load").chain(flags.split_whitespace());
+        <Line as clap::Parser>::try_parse_from(line).expect("flags that exist").load
+    }
+}
+
 impl LoadArgs {
     /// Which flag asks for what HTTP/2 requests here can't be: all are alike, without a body, on connections that stay.
     pub(crate) fn unfit_for_http2(&self) -> Option<&'static str> {

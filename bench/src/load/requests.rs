@@ -115,19 +115,10 @@ const REAL_FIELDS: [(&str, &str); 23] = [
 mod tests {
     use std::collections::HashSet;
 
-    use clap::Parser;
-
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        load: LoadArgs,
-    }
-
     fn requests(flags: &str) -> Requests {
-        let line = format!("load --to 127.0.0.1:80 {flags}");
-        Requests::new(&Line::try_parse_from(line.split_whitespace()).expect("flags that exist").load)
+        Requests::new(&LoadArgs::of(&format!("--to 127.0.0.1:80 {flags}")))
     }
 
     #[test]

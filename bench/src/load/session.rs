@@ -300,20 +300,12 @@ const OUT_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use ferrogate_core::codec::http2::{ErrorCode, put_go_away, put_reset};
 
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        load: LoadArgs,
-    }
-
     fn session(flags: &str) -> Session {
-        let line = format!("load --mode http2 --to 127.0.0.1:80 --server-name a.example {flags}");
-        Session::new(&Line::try_parse_from(line.split_whitespace()).expect("flags that exist").load)
+        Session::new(&LoadArgs::of(&format!("--mode http2 --to 127.0.0.1:80 --server-name a.example {flags}")))
     }
 
     /// A response with one piece of body.

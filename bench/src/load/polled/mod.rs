@@ -117,19 +117,11 @@ const FLOWS_BESIDE: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        load: LoadArgs,
-    }
 
     /// The load and its origin on one thread, with kernel sockets in place of the port.
     fn run_over_kernel(flags: &str) -> LoadResult {
         let origin_port = test_support::ports::free_port();
-        let line = format!("load --to 127.0.0.1:{origin_port} --memif x --origin-port {origin_port} {flags}");
-        let args = Line::try_parse_from(line.split_whitespace()).expect("flags that exist").load;
+        let args = LoadArgs::of(&format!("--to 127.0.0.1:{origin_port} --memif x --origin-port {origin_port} {flags}"));
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).expect("a runtime");
         let transport = KernelTransport::new();
@@ -170,9 +162,7 @@ mod tests {
 
     #[test]
     fn the_port_is_what_the_flags_say() {
-        let flags =
-            ["load", "--memif", "/p/x.sock", "--no-huge", "--memif-address", "10.1.2.3/16", "--ring-bytes", "4096"];
-        let args = Line::try_parse_from(flags).expect("flags that exist").load;
+        let args = LoadArgs::of("--memif /p/x.sock --no-huge --memif-address 10.1.2.3/16 --ring-bytes 4096");
         let plane = plane(&args.memif, Path::new("/p/x.sock"), 7).expect("an address");
         let port = &plane.ports[0];
         assert_eq!(port.device, "net_memif0,role=client,id=0,socket=/p/x.sock,socket-abstract=no");

@@ -196,14 +196,16 @@ pub(super) const FAULT_INJECT: &[Key] = &[
     ),
 ];
 
+const WEIGHTED_CLUSTERS: Key = key(
+    "weighted_clusters",
+    Maps("weighted"),
+    "",
+    "Ferrogate's own, instead of `cluster`: one of these, by their weights.",
+);
+
 pub(super) const TCP_PROXY: &[Key] = &[
     key("cluster", Text, "", "Where every connection goes. With it `routes` have no effect, as in MOSN."),
-    key(
-        "weighted_clusters",
-        Maps("weighted"),
-        "",
-        "Ferrogate's own, instead of `cluster`: one of these, by their weights.",
-    ),
+    WEIGHTED_CLUSTERS,
     key(
         "routes",
         Maps("tcp_route"),
@@ -227,12 +229,7 @@ pub(super) const TCP_PROXY: &[Key] = &[
 
 pub(super) const UDP_PROXY: &[Key] = &[
     key("cluster", Text, "", "Where every session goes. With it `routes` have no effect, as in MOSN."),
-    key(
-        "weighted_clusters",
-        Maps("weighted"),
-        "",
-        "Ferrogate's own, instead of `cluster`: one of these, by their weights.",
-    ),
+    WEIGHTED_CLUSTERS,
     key(
         "routes",
         Maps("tcp_route"),
@@ -250,12 +247,7 @@ pub(super) const UDP_PROXY: &[Key] = &[
 pub(super) const TCP_ROUTE: &[Key] = &[
     key("cluster", Text, "", "Where its connections go. Required, unless `Cluster` or `weighted_clusters` says it."),
     key("Cluster", Text, "", "The same, as MOSN's own dumps spell it."),
-    key(
-        "weighted_clusters",
-        Maps("weighted"),
-        "",
-        "Ferrogate's own, instead of `cluster`: one of these, by their weights.",
-    ),
+    WEIGHTED_CLUSTERS,
     key(
         "source_addrs",
         Texts,

@@ -24,10 +24,16 @@ impl Drop for Key {
 }
 
 /// The functions for EC and for RSA.
-pub(crate) static KEYS: [Table<OSSL_DISPATCH>; 2] = [
-    Table(&[
-        OSSL_DISPATCH { function_id: 1, function: new_ec as *const c_void },
-        OSSL_DISPATCH { function_id: 20, function: operation_of_ec as *const c_void },
+pub(crate) static KEYS: [Table<OSSL_DISPATCH>; 2] = [Table(&EC), Table(&RSA)];
+
+const EC: [OSSL_DISPATCH; 12] = functions(new_ec as *const c_void, operation_of_ec as *const c_void);
+const RSA: [OSSL_DISPATCH; 12] = functions(new_rsa as *const c_void, operation_of_rsa as *const c_void);
+
+/// Those of one kind of key, of which two are its own.
+const fn functions(new: *const c_void, operation_of: *const c_void) -> [OSSL_DISPATCH; 12] {
+    [
+        OSSL_DISPATCH { function_id: 1, function: new },
+        OSSL_DISPATCH { function_id: 20, function: operation_of },
         FREE,
         GET,
         GETTABLE,
@@ -38,22 +44,8 @@ pub(crate) static KEYS: [Table<OSSL_DISPATCH>; 2] = [
         EXPORT,
         EXPORT_TYPES,
         END,
-    ]),
-    Table(&[
-        OSSL_DISPATCH { function_id: 1, function: new_rsa as *const c_void },
-        OSSL_DISPATCH { function_id: 20, function: operation_of_rsa as *const c_void },
-        FREE,
-        GET,
-        GETTABLE,
-        HAS,
-        MATCH,
-        IMPORT,
-        IMPORT_TYPES,
-        EXPORT,
-        EXPORT_TYPES,
-        END,
-    ]),
-];
+    ]
+}
 
 const FREE: OSSL_DISPATCH = OSSL_DISPATCH { function_id: 10, function: free as *const c_void };
 const GET: OSSL_DISPATCH = OSSL_DISPATCH { function_id: 11, function: get_params as *const c_void };
