@@ -7,13 +7,14 @@ mod card;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use tls_offload::{
     Accelerator, AcceleratorOptions, Backend, ClientOptions, ClientTls, Identity, Key, Notify, Roots, ServerOptions,
-    ServerTls, Session, Step, TlsError, Version, Versions, buried, turn,
+    ServerTls, Session, Step, TlsError, Version, Versions, buried, poll_news, turn,
 };
 
 /// A handshake in memory, and whether somebody woke it.
@@ -154,6 +155,36 @@ fn no_more_than_may_be_are_in_the_card_and_nobody_spins() {
     let wakes: usize = all.iter().map(|s| s.woken.wakes.load(Ordering::SeqCst)).sum();
     assert!(wakes <= 3 * 64, "woken {wakes} times for 64 handshakes");
     assert!(setup.card.counts().waits >= 56);
+}
+
+/// A worker's driver looks again at once where there is news. That the ring is still full is none.
+#[test]
+fn a_ring_that_others_have_filled_is_tried_again_without_haste() {
+    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "100000"), ("ring", "1")]));
+    let (held, is_held) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let setup = &setup;
+        scope.spawn(move || {
+            let mut theirs = shakes(setup, 1);
+            theirs[0].go_on();
+            assert_eq!(setup.card.counts().in_flight, 1);
+            held.send(()).unwrap();
+            drive(setup, &mut theirs);
+        });
+        is_held.recv().unwrap();
+        let mut mine = Shake::new(&setup.server, &setup.client);
+        let mut turns = 0;
+        while mine.result.is_none() {
+            turns += 1;
+            let wait = turn();
+            mine.go_on();
+            if poll_news(&mut Context::from_waker(Waker::noop())).is_pending() {
+                std::thread::sleep(wait.unwrap_or(Duration::from_millis(1)));
+            }
+        }
+        assert!(matches!(mine.result, Some(Ok(()))));
+        assert!((10..1000).contains(&turns), "{turns} turns in some 200 ms");
+    });
 }
 
 #[test]

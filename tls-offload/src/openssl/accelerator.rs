@@ -5,6 +5,7 @@
 
 use std::ffi::{CString, c_int};
 use std::fmt;
+use std::path::PathBuf;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -141,7 +142,7 @@ fn load(context: &LibCtx, options: &AcceleratorOptions) -> Result<NonNull<ffi::O
     clear();
     // SAFETY: the context is ours and nobody else's yet; the texts end in 0.
     let provider = unsafe {
-        if ffi::OSSL_LIB_CTX_load_config(context.as_ptr(), file.path.as_ptr()) != 1 {
+        if ffi::OSSL_LIB_CTX_load_config(context.as_ptr(), file.in_c.as_ptr()) != 1 {
             return Err(OpenSslError::take_first());
         }
         NonNull::new(ffi::OSSL_PROVIDER_load(context.as_ptr(), id.as_ptr()))
@@ -151,12 +152,14 @@ fn load(context: &LibCtx, options: &AcceleratorOptions) -> Result<NonNull<ffi::O
 
 /// A configuration of OpenSSL's on its way into a library context. Removed when dropped: there may be a PIN in it.
 struct ConfigFile {
-    path: CString,
+    path: PathBuf,
+    in_c: CString,
 }
 
 impl ConfigFile {
     fn write(options: &AcceleratorOptions) -> std::io::Result<Self> {
         use std::io::Write;
+        use std::os::unix::ffi::OsStrExt;
         use std::os::unix::fs::OpenOptionsExt;
 
         static WRITTEN: AtomicUsize = AtomicUsize::new(0);
@@ -172,9 +175,9 @@ impl ConfigFile {
         for (key, value) in &options.parameters {
             text.push_str(&format!("{} = {}\n", quoted(key), quoted(value)));
         }
+        let in_c = CString::new(path.as_os_str().as_bytes()).map_err(std::io::Error::other)?;
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let in_c = CString::new(path.to_string_lossy().as_bytes()).map_err(std::io::Error::other)?;
-        let written = Self { path: in_c };
+        let written = Self { path, in_c };
         file.write_all(text.as_bytes())?;
         Ok(written)
     }
@@ -182,7 +185,7 @@ impl ConfigFile {
 
 impl Drop for ConfigFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(self.path.to_string_lossy().as_ref());
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

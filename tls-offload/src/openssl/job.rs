@@ -30,7 +30,7 @@ struct Told {
 }
 
 impl WakeCell {
-    /// Says that it is done. Does not touch the cell any more once the owner can see it.
+    /// Says that it is done.
     pub(super) fn tell(&self) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.done = true;
@@ -92,7 +92,11 @@ impl Job {
     /// Whether the handshake must wait. Then `cx` is woken when it need not any more.
     pub(super) fn must_wait(&mut self, cx: &Context<'_>) -> bool {
         match self.at {
-            At::Card | At::Refused => !self.cell.take(cx.waker()),
+            At::Card => !self.cell.take(cx.waker()),
+            At::Refused => {
+                self.is_let_in |= self.cell.take(cx.waker());
+                !self.is_let_in
+            }
             At::Home => {
                 self.cell.take(cx.waker());
                 self.queue_if_full()
@@ -116,13 +120,13 @@ impl Job {
         let refused =
             unsafe { ffi::SSL_get_async_status(ssl, &raw mut status) } == 1 && status == ffi::ASYNC_STATUS_EAGAIN;
         self.leave();
+        self.is_let_in = false;
         if refused {
             self.at = At::Refused;
             self.accelerator.count.waits.fetch_add(1, Relaxed);
             self.wait_for_another();
         } else {
             self.at = At::Card;
-            self.is_let_in = false;
             self.pauses += 1;
             self.accelerator.count.in_flight.fetch_add(1, Relaxed);
             let is_first = with_load(&self.accelerator, |load| {
@@ -226,7 +230,12 @@ impl Drop for Job {
 /// # Safety
 /// Called by libssl with the argument that was set: the cell of a job that is not dropped.
 unsafe extern "C" fn on_done(_ssl: *mut ffi::SSL, cell: *mut c_void) -> c_int {
-    // SAFETY: the job holds the cell, and lives in its SSL, which lives until this was called.
-    unsafe { &*cell.cast::<WakeCell>() }.tell();
+    // SAFETY: the pointer is that of an Arc; the job holds the cell, and lives in its SSL, which lives until this was called. A share of our
+    // own: once it was told, the job may end, and the cell with it, before this has returned.
+    let cell = unsafe {
+        Arc::increment_strong_count(cell.cast::<WakeCell>());
+        Arc::from_raw(cell.cast::<WakeCell>())
+    };
+    cell.tell();
     1
 }

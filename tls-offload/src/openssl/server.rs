@@ -28,6 +28,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(options: ServerOptions) -> Result<Arc<Self>, ConfigError> {
+        the_accelerator(&options.identities)?;
         for identity in &options.identities {
             if let Some(accelerator) = identity.key.accelerator() {
                 let only = ServerOptions { identities: vec![identity.clone()], ..options.clone() };

@@ -25,13 +25,15 @@ pub(super) struct Load {
 /// What the driver of this thread has not seen yet.
 struct News {
     is_there: bool,
+    /// The last turn has said when the next one comes: what only waits for that is no news.
+    comes_back: bool,
     waker: Option<Waker>,
 }
 
 thread_local! {
     static LOADS: RefCell<Vec<Load>> = const { RefCell::new(Vec::new()) };
     static RETRIES: RefCell<Vec<Arc<WakeCell>>> = const { RefCell::new(Vec::new()) };
-    static NEWS: RefCell<News> = const { RefCell::new(News { is_there: false, waker: None }) };
+    static NEWS: RefCell<News> = const { RefCell::new(News { is_there: false, comes_back: false, waker: None }) };
     static GRAVEYARD: RefCell<Vec<Ssl>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -54,7 +56,9 @@ pub(super) fn with_load<R>(accelerator: &Arc<Accelerator>, f: impl FnOnce(&mut L
 /// Has a job told in the next turn.
 pub(super) fn retry(cell: Arc<WakeCell>) {
     RETRIES.with_borrow_mut(|retries| retries.push(cell));
-    tell_driver();
+    if !NEWS.with_borrow(|news| news.comes_back) {
+        tell_driver();
+    }
 }
 
 /// Puts an SSL with a paused job where it stays until the accelerator has let go.
@@ -83,7 +87,9 @@ pub fn turn() -> Option<Duration> {
     GRAVEYARD.with_borrow_mut(|graveyard| graveyard.extend(still));
     let wished = polled.iter().filter_map(|a| a.poll_interval()).min();
     let waiting = (is_haunted || !retries.is_empty()).then_some(GRAVEYARD_INTERVAL);
-    wished.into_iter().chain(waiting).min()
+    let wait = wished.into_iter().chain(waiting).min();
+    NEWS.with_borrow_mut(|news| news.comes_back = wait.is_some());
+    wait
 }
 
 /// Ready when something has begun since the last [`turn`] that wants the next one sooner than that said; else the caller is woken then. One
