@@ -31,7 +31,8 @@ pub(crate) fn check(config: &Dpdk) -> Result<(), StartError> {
     }
     if config.hugepages {
         let wanted_mib = u64::from(config.memory_mib);
-        if let Some((free_mib, pages)) = lacking_hugepages(wanted_mib) {
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        if let Some((free_mib, pages)) = lacking_hugepages(&meminfo, wanted_mib) {
             return Err(StartError::NoHugepages { wanted_mib, free_mib, pages });
         }
     }
@@ -70,7 +71,8 @@ fn check_device(device: &Device) -> Result<(), StartError> {
             return Err(StartError::NoInterface { device: name(), interface: interface.to_owned() });
         }
     }
-    let missing = missing_capabilities(needs.capabilities);
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let missing = missing_capabilities(&status, needs.capabilities);
     if missing.is_empty() { Ok(()) } else { Err(StartError::Rights { device: name(), missing }) }
 }
 
@@ -95,18 +97,17 @@ const NEEDS: &[Needs] = &[
     Needs { driver: "net_tap", existing_interface: false, capabilities: &[NET_ADMIN] },
 ];
 
-fn missing_capabilities(needed: &[Capability]) -> Vec<&'static str> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let Some(mask) = field(&status, "CapEff:").and_then(|f| u64::from_str_radix(f, 16).ok()) else {
+/// Those of `needed` that a process with this `/proc/PID/status` lacks; none where it does not say.
+pub(crate) fn missing_capabilities(status: &str, needed: &[Capability]) -> Vec<&'static str> {
+    let Some(mask) = field(status, "CapEff:").and_then(|f| u64::from_str_radix(f, 16).ok()) else {
         return Vec::new();
     };
     needed.iter().filter(|(bit, _)| mask >> bit & 1 == 0).map(|(_, name)| *name).collect()
 }
 
-/// When fewer hugepages are free than wanted: what is free in MiB, and how many pages the host needs in all.
-fn lacking_hugepages(wanted_mib: u64) -> Option<(u64, u64)> {
-    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-    let number = |name| field(&meminfo, name)?.split(' ').next()?.parse::<u64>().ok();
+/// When fewer hugepages are free than wanted, by a `/proc/meminfo`: what is free in MiB, and how many pages the host needs in all.
+pub(crate) fn lacking_hugepages(meminfo: &str, wanted_mib: u64) -> Option<(u64, u64)> {
+    let number = |name| field(meminfo, name)?.split(' ').next()?.parse::<u64>().ok();
     let (total, free) = (number("HugePages_Total:")?, number("HugePages_Free:")?);
     let size_kib = number("Hugepagesize:").filter(|&kib| kib > 0)?;
     let wanted = (wanted_mib * 1024).div_ceil(size_kib);
@@ -114,7 +115,7 @@ fn lacking_hugepages(wanted_mib: u64) -> Option<(u64, u64)> {
 }
 
 /// The value of a line of a file under `/proc`.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Flow {
     /// The furthest that a segment of the peer's has reached, and what we have acknowledged: while the one is beyond the other, a segment may
     /// be waiting in the receive ring for one before it.
     reached: u32,
-    acknowledged: u32,
+    pub(super) acknowledged: u32,
     /// When its rings were last written or read.
     used_at: Instant,
     /// When its peer last said something, and how often it was asked since whether it is still there.

@@ -96,7 +96,9 @@ impl Stack {
             return self.repeat_syn(id, segment.from);
         }
         let is_synchronized = !matches!(state, State::Closed | State::Listen | State::SynSent);
-        if segment.rst && is_synchronized && segment.seq != flow.expected {
+        // Of a byte beyond the window `expected` knows, and the socket does not.
+        let is_exact = segment.seq == flow.expected || segment.seq == flow.acknowledged;
+        if segment.rst && is_synchronized && !is_exact {
             return self.doubt_reset(id, segment);
         }
         let only_fin = matches!(state, State::FinWait1 | State::Closing) && flow.socket().send_queue() == 0;

@@ -13,9 +13,9 @@ use crate::device::Mac;
 impl Stack {
     /// Asks the peer of a flow if that is due, or ends the flow when it was asked often enough.
     pub(super) fn ask_if_silent(&mut self, id: u32, mac: Mac) {
-        let limits = self.config.limits;
+        let limits = &self.config.limits;
         let flow = &mut self.flows[id as usize];
-        if flow.asks_at(&limits).is_none_or(|at| at > self.now) {
+        if flow.asks_at(limits).is_none_or(|at| at > self.now) {
             return;
         }
         if flow.asked >= limits.keepalive_probes_max {

@@ -74,6 +74,21 @@ fn only_an_rst_at_the_very_number_ends_a_connection() {
 }
 
 #[test]
+fn an_rst_ends_a_connection_whose_window_is_closed() {
+    let (mut bench, peer, ours, flow) = connected(Some(7));
+    for (at, len) in [(0, 1360), (1360, 1360), (2720, 1360), (4080, 16)] {
+        let payload = &[0; 1360][..len];
+        bench.receive(frame(TcpRepr { payload, ..tcp(1000, TcpControl::Psh, peer + at, Some(ours)) }));
+    }
+    bench.now += Duration::from_millis(10);
+    bench.turn();
+    // A probe, which is not taken.
+    bench.receive(frame(TcpRepr { payload: &[0], ..tcp(1000, TcpControl::Psh, peer + 4096, Some(ours)) }));
+    assert_eq!(bench.answer(tcp(1000, TcpControl::Rst, peer + 4096, None)), None);
+    assert_eq!(bench.stack.check(flow).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
 fn both_close_at_once_and_both_ways() {
     // Our FIN and theirs cross.
     let (mut bench, peer, ours, flow) = connected(None);

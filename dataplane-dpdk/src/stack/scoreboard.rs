@@ -49,10 +49,6 @@ impl Span {
         is_after(end, start).then_some(Self { start, end })
     }
 
-    fn holds(self, number: u32) -> bool {
-        !is_after(self.start, number) && is_after(self.end, number)
-    }
-
     fn overlaps(self, other: Self) -> bool {
         is_after(other.end, self.start) && is_after(self.end, other.start)
     }
@@ -197,15 +193,29 @@ impl Scoreboard {
 
     /// The first part of `span` that has not arrived; `again`: nor is on its way again.
     fn gap(&self, span: Span, again: bool) -> Option<Span> {
-        let others = || self.again.iter().filter(|_| again).map(|again| again.span);
+        // Both lists are in order: each is looked at once, from where `span` begins, however many a peer has made of it.
+        let is_before = |known: &Span| !is_after(known.end, span.start);
+        let mut arrived = self.arrived[self.arrived.partition_point(is_before)..].iter().copied().peekable();
+        let others = if again { self.again.partition_point(|again| is_before(&again.span)) } else { self.again.len() };
+        let mut others = self.again[others..].iter().map(|again| again.span).peekable();
         let mut start = span.start;
-        while let Some(known) = self.arrived.iter().copied().chain(others()).find(|known| known.holds(start)) {
-            start = known.end;
+        while is_after(span.end, start) {
+            let known = match (arrived.peek(), others.peek()) {
+                (Some(one), Some(other)) if is_after(one.start, other.start) => others.next(),
+                (Some(_), _) => arrived.next(),
+                (None, _) => others.next(),
+            };
+            match known {
+                Some(known) if is_after(known.start, start) => {
+                    let end = if is_after(span.end, known.start) { known.start } else { span.end };
+                    return Some(Span { start, end });
+                }
+                Some(known) if is_after(known.end, start) => start = known.end,
+                Some(_) => {}
+                None => return Some(Span { start, end: span.end }),
+            }
         }
-        let behind = self.arrived.iter().copied().chain(others()).filter(|known| is_after(known.start, start));
-        let end =
-            behind.map(|known| known.start).fold(span.end, |end, start| if is_after(end, start) { start } else { end });
-        is_after(end, start).then_some(Span { start, end })
+        None
     }
 
     fn keep(&mut self, again: Again) {

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::preflight::field;
+
 /// The files below `/proc` and `/sys`.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -50,7 +52,6 @@ impl Host {
 
     /// The value of the line of a file that begins with `name`.
     pub(super) fn field(&self, path: &str, name: &str) -> Option<String> {
-        let text = self.text(path)?;
-        text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
+        self.text(path).and_then(|text| field(&text, name).map(str::to_owned))
     }
 }

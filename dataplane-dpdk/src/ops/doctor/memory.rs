@@ -6,8 +6,9 @@ use ferrogate_core::config::dataplane::Dpdk;
 
 use super::Findings;
 use super::host::Host;
-use super::rights::{self, IPC_LOCK};
+use super::rights;
 use crate::device::Device;
+use crate::preflight::{IPC_LOCK, field, lacking_hugepages};
 
 pub(super) fn look(host: &Host, config: &Dpdk, devices: &[Device], found: &mut Findings) {
     hugepages(host, config, found);
@@ -26,28 +27,22 @@ fn hugepages(host: &Host, config: &Dpdk, found: &mut Findings) {
             remedy,
         );
     }
-    let number = |name| host.field(MEMINFO, name)?.split(' ').next()?.parse::<u64>().ok();
-    let all = (number("HugePages_Total:"), number("HugePages_Free:"), number("Hugepagesize:"));
-    let (Some(total), Some(free), Some(size_kib @ 1..)) = all else {
-        let remedy = "dataplane.dpdk.hugepages: false";
-        return found.problem("hugepages", "this kernel has none", remedy);
-    };
-    let wanted = (wanted_mib * 1024).div_ceil(size_kib);
-    let size_mib = size_kib / 1024;
-    if free >= wanted {
-        let says = format!("{free} of {total} pages of {size_mib} MiB are free, {wanted} are wanted");
-        return found.good("hugepages", says);
+    let meminfo = host.text("proc/meminfo").unwrap_or_default();
+    if field(&meminfo, "Hugepagesize:").is_none() {
+        return found.problem("hugepages", "this kernel has none", "dataplane.dpdk.hugepages: false");
     }
-    let pages = total - free.min(total) + wanted;
+    let Some((free_mib, pages)) = lacking_hugepages(&meminfo, wanted_mib) else {
+        return found.good("hugepages", format!("{wanted_mib} MiB are wanted and free"));
+    };
     found.problem(
         "hugepages",
-        format!("{free} of {total} pages of {size_mib} MiB are free, {wanted} are wanted (dataplane.dpdk.memory_mib: {wanted_mib})"),
+        format!("{free_mib} MiB are free, {wanted_mib} are wanted (dataplane.dpdk.memory_mib)"),
         format!("echo {pages} > /proc/sys/vm/nr_hugepages; for good: vm.nr_hugepages={pages} in /etc/sysctl.d/80-hugepages.conf"),
     );
 }
 
 fn locked_memory(host: &Host, found: &mut Findings) {
-    if rights::has(host, IPC_LOCK) {
+    if rights::missing(host, &[IPC_LOCK]).is_empty() {
         return;
     }
     let Some(limit) = host.field("proc/self/limits", "Max locked memory") else { return };
@@ -61,8 +56,6 @@ fn locked_memory(host: &Host, found: &mut Findings) {
         _ => found.good("locked memory", format!("{soft} bytes may be locked")),
     }
 }
-
-const MEMINFO: &str = "proc/meminfo";
 
 /// What the smallest port locks, in bytes.
 const LOCKED_BYTES_MIN: u64 = 64 << 20;

@@ -5,15 +5,13 @@
 use super::Findings;
 use super::host::Host;
 use crate::device::Device;
-use crate::preflight::{Capability, IPC_LOCK as IPC_LOCK_CAPABILITY, needs_of};
-
-pub(super) const IPC_LOCK: Capability = IPC_LOCK_CAPABILITY;
+use crate::preflight::{Capability, missing_capabilities, needs_of};
 
 pub(super) fn look(host: &Host, devices: &[Device], found: &mut Findings) {
     for device in devices {
         let Some(needs) = needs_of(device) else { continue };
         let subject = format!("rights for {}", device.name());
-        let missing: Vec<&str> = needs.iter().filter(|c| !has(host, **c)).map(|(_, name)| *name).collect();
+        let missing = missing(host, needs);
         if missing.is_empty() {
             let names: Vec<&str> = needs.iter().map(|(_, name)| *name).collect();
             found.good(&subject, names.join(", "));
@@ -24,8 +22,7 @@ pub(super) fn look(host: &Host, devices: &[Device], found: &mut Findings) {
     }
 }
 
-/// Whether this process has the capability; one that can't be looked at passes.
-pub(super) fn has(host: &Host, (bit, _): Capability) -> bool {
-    let mask = host.field("proc/self/status", "CapEff:").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
-    mask.is_none_or(|mask| mask >> bit & 1 == 1)
+/// Those that this process lacks; what can't be looked at passes.
+pub(super) fn missing(host: &Host, needs: &[Capability]) -> Vec<&'static str> {
+    missing_capabilities(&host.text("proc/self/status").unwrap_or_default(), needs)
 }
