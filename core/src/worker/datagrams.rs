@@ -123,7 +123,7 @@ impl<T: Transport> Relay<T> {
         }
         let worker = &self.entrance.worker;
         if !is_new || !worker.has_room_for_session() {
-            self.listener_counters().session_refused.add(datagrams as u64);
+            self.entrance.service.borrow().listener_counters().session_refused.add(datagrams as u64);
             return None;
         }
         let session = self.entrance.open_session(client, self.socket.local_addr())?;
@@ -206,9 +206,11 @@ async fn answers<T: Transport>(relay: Weak<Relay<T>>, session: Rc<UdpSession<T>>
 }
 
 impl<T: Transport> Worker<T> {
-    /// Whether one more session may be opened.
+    /// Whether one more session may be opened. Connections and sessions share descriptors: together they are bounded by what either may have.
     fn has_room_for_session(&self) -> bool {
-        self.sessions.get() < self.sessions_max.get() && !self.load.is_full()
+        let (open, sessions_max) = (self.sessions.get(), self.sessions_max.get());
+        let has_descriptor = self.conns.borrow().len() + open < self.conns_max.get().max(sessions_max);
+        open < sessions_max && has_descriptor && !self.load.is_full()
     }
 
     fn enter_session(self: &Rc<Self>, listener: Arc<ListenerCounters>) -> Pass<T> {

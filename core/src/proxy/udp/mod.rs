@@ -12,13 +12,14 @@ use std::time::Duration;
 
 pub use outbox::Outbox;
 pub use session::{Passed, UdpSession};
+use tokio::time::Instant;
 
 use super::counts::Counts;
 use super::error::Error;
 use super::record::Record;
 use super::{Current, Slot};
 use crate::message::{DATAGRAMS, Downstream, Exchange, next_conn_id};
-use crate::net::{Address, Datagram, Transport};
+use crate::net::{Address, Datagram, Datagrams, Transport};
 use crate::router::source_hash;
 use crate::telemetry::metrics::{ListenerCounters, WorkerCounters};
 use crate::upstream::{DialedDatagrams, Wish};
@@ -79,8 +80,7 @@ impl<T: Transport> UdpProxy<T> {
     pub fn open(&self, client: Client, bound: SocketAddr) -> Option<Rc<UdpSession<T>>> {
         let at = SocketAddr::new(client.local.unwrap_or(bound.ip()), bound.port());
         let downstream = Downstream::new(next_conn_id(), Address::Inet(client.peer), Address::Inet(at), false);
-        let logs = self.current.get().logs(self.listener).map(Rc::clone);
-        let mut record = Box::new(Record::new(&Rc::new(downstream), DATAGRAMS, logs.as_ref()));
+        let mut record = Box::new(Record::new(&Rc::new(downstream), DATAGRAMS, self.current.get().logs(self.listener)));
         match self.dial(&mut record.x) {
             Ok((cluster, dialed)) => {
                 let listener = Arc::clone(self.counts.listener());
@@ -110,7 +110,10 @@ impl<T: Transport> UdpProxy<T> {
         let host = cluster.pick(&wish)?;
         x.upstream_host = Some(Rc::clone(host.name()));
         let dialed = host.dial_datagrams()?;
-        x.upstream_conn = next_conn_id();
+        (x.upstream_conn, x.request_sent) = (next_conn_id(), Some(Instant::now()));
+        if x.wanted.upstream_local {
+            x.upstream_local = Some(dialed.socket.local_addr().to_string().into());
+        }
         Ok((cluster.name().into(), dialed))
     }
 }

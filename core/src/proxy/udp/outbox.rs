@@ -55,7 +55,8 @@ impl<D: Datagrams> Outbox<D> {
     /// Puts an answer in. Lost when it is full, because more sessions heard of their hosts at once than there is room for.
     pub fn put(&self, to: Client, bytes: &[u8]) {
         let mut waiting = self.waiting.borrow_mut();
-        if waiting.letters.len() - waiting.sent >= BURST_DATAGRAMS_MAX && !waiting.is_blocked {
+        let is_burst = waiting.letters.len() - waiting.sent >= BURST_DATAGRAMS_MAX;
+        if (is_burst || waiting.is_full()) && !waiting.is_blocked {
             self.flush(&mut waiting);
         }
         if waiting.is_full() {
@@ -237,9 +238,10 @@ mod tests {
         assert!(!poll(sender.as_mut()));
         assert_eq!(socket.sent.borrow().len(), WAITING_DATAGRAMS_MAX);
         assert!(poll(room.as_mut()));
-        for _ in 0..20 {
+        for _ in 0..BURST_DATAGRAMS_MAX {
             outbox.put(ANYBODY, &[0; 65_507]);
         }
         assert!(outbox.waiting.borrow().bytes.len() < WAITING_BYTES_MAX + 65_507);
+        assert_eq!(counters.datagrams_dropped.get(), 10, "a socket with room takes more than may wait");
     }
 }

@@ -86,7 +86,7 @@ impl<T: Transport> UdpSession<T> {
                     done += sent;
                 }
                 Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                    self.refused();
+                    self.broken(&e);
                     return Passed::Refused(done);
                 }
                 Err(error) => {
@@ -116,7 +116,7 @@ impl<T: Transport> UdpSession<T> {
                 Ok(()) => tokio::task::yield_now().await,
                 Err(error) => {
                     tracing::debug!(client = %self.client.peer, host = %self.host().name(), %error, "a session breaks");
-                    return self.refused();
+                    return self.broken(&error);
                 }
             }
         }
@@ -152,10 +152,13 @@ impl<T: Transport> UdpSession<T> {
         self.bytes.set((forth, back + bytes));
     }
 
-    /// The host has said that nobody listens.
-    fn refused(&self) {
+    /// It can't go on. What the host or the way to it has said counts against the host, what this machine lacks does not.
+    fn broken(&self, error: &io::Error) {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
         self.listener.session_broken.inc();
-        self.host().report(Outcome::Unreachable);
+        if matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable) {
+            self.host().report(Outcome::Unreachable);
+        }
         if let Some(record) = &mut *self.record.borrow_mut() {
             record.x.flags.add(ResponseFlags::CONNECTION_TERMINATED);
         }
