@@ -82,16 +82,17 @@ impl Reader {
         }
     }
 
-    /// A report about a thing whose path is known, not about where the walk is.
-    pub(super) fn warn_at(&mut self, origin: &Origin, message: impl Display, remedy: impl Display) {
-        let here = std::mem::replace(&mut self.path, origin.path.clone());
-        self.warn(origin.place, message, remedy);
-        self.path = here;
-    }
-
+    /// An error about a thing whose path is known, not about where the walk is.
     pub(super) fn error_at(&mut self, origin: &Origin, message: impl Display, remedy: impl Display) {
         let here = std::mem::replace(&mut self.path, origin.path.clone());
         self.error(origin.place, message, remedy);
+        self.path = here;
+    }
+
+    /// The same as a warning.
+    pub(super) fn warn_at(&mut self, origin: &Origin, message: impl Display, remedy: impl Display) {
+        let here = std::mem::replace(&mut self.path, origin.path.clone());
+        self.warn(origin.place, message, remedy);
         self.path = here;
     }
 

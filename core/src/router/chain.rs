@@ -5,18 +5,18 @@
 
 use std::net::SocketAddr;
 
+use super::ranges::holds;
 use crate::config::schema::{ChainMatch, HostPattern, IpNetwork};
 use crate::message::Downstream;
 
 /// Which of these chains is for a connection.
 #[must_use]
 pub fn choose_chain<'c>(chains: impl Iterator<Item = &'c ChainMatch>, downstream: &Downstream) -> Option<usize> {
-    let mut left: Vec<(usize, &ChainMatch)> = chains.enumerate().collect();
-    for criterion in CRITERIA {
-        let closest = left.iter().filter_map(|(_, chain)| criterion(chain, downstream)).max()?;
-        left.retain(|(_, chain)| criterion(chain, downstream) == Some(closest));
-    }
-    left.first().map(|(index, _)| *index)
+    // One criterion after the other is the order of these lists, in which what does not fit comes last. Of two alike the first stays.
+    let closeness = |chain| CRITERIA.map(|criterion| criterion(chain, downstream));
+    let all = chains.map(closeness).enumerate();
+    let closest = all.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    closest.filter(|(_, all)| all.iter().all(Option::is_some)).map(|(index, _)| index)
 }
 
 /// How close a chain comes to a connection in one respect. 0: it says nothing of it. None: it is for others.
@@ -39,16 +39,19 @@ fn server_name(chain: &ChainMatch, downstream: &Downstream) -> Option<u32> {
         return Some(0);
     }
     let asked = downstream.server_name.as_deref()?;
-    let closeness = |name: &HostPattern| match name {
+    chain.server_names.iter().filter_map(|name| name_closeness(name, asked)).max()
+}
+
+/// How close a name of the file comes to the one that a client asks for: exactly, else by the longest suffix, else as every one. None: not at all.
+pub(super) fn name_closeness(name: &HostPattern, asked: &str) -> Option<u32> {
+    match name {
         HostPattern::Exact(name) => (name == asked).then_some(u32::MAX),
-        // As in Envoy: the longest one wins. The reader makes no default.
         HostPattern::Suffix(suffix) => {
             let fits = asked.len() > suffix.len() && asked.ends_with(suffix.as_str());
             fits.then(|| u32::try_from(suffix.len()).unwrap_or(u32::MAX - 1))
         }
-        HostPattern::Default => None,
-    };
-    chain.server_names.iter().filter_map(closeness).max()
+        HostPattern::Default => Some(0),
+    }
 }
 
 fn transport(chain: &ChainMatch, downstream: &Downstream) -> Option<u32> {
@@ -83,8 +86,8 @@ fn network(networks: &[IpNetwork], address: Option<SocketAddr>) -> Option<u32> {
     if networks.is_empty() {
         return Some(0);
     }
-    let ip = address?.ip().to_canonical();
-    networks.iter().filter(|network| network.contains(ip)).map(|network| u32::from(network.prefix_len) + 1).max()
+    let ip = address?.ip();
+    networks.iter().filter(|network| holds(network, ip)).map(|network| u32::from(network.prefix_len) + 1).max()
 }
 
 #[cfg(test)]

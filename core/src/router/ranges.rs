@@ -41,6 +41,12 @@ impl Ranges {
     }
 }
 
+/// Whether an address is one of a network's.
+pub(super) fn holds(network: &IpNetwork, address: IpAddr) -> bool {
+    let (first, last) = range(network);
+    (first..=last).contains(&bits(address))
+}
+
 fn range(network: &IpNetwork) -> (u128, u128) {
     let of_ipv4 = if network.address.is_ipv4() { 96 } else { 0 };
     let shared = u32::from(network.prefix_len) + of_ipv4;

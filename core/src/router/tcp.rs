@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::chain::name_closeness;
 use super::ranges::Ranges;
 use super::route::{Chosen, ClusterChoice};
 use super::{Resolve, UnknownCluster};
@@ -77,13 +78,7 @@ impl TcpRoutes {
 
 /// Whether one of these is the name that a client asks for.
 fn takes_name(names: &[HostPattern], asked: Option<&str>) -> bool {
-    let is = |asked: &str| {
-        names.iter().any(|name| match name {
-            HostPattern::Default => true,
-            HostPattern::Exact(name) => name == asked,
-            HostPattern::Suffix(suffix) => asked.len() > suffix.len() && asked.ends_with(suffix.as_str()),
-        })
-    };
+    let is = |asked: &str| names.iter().any(|name| name_closeness(name, asked).is_some());
     names.is_empty() || asked.is_some_and(is)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** what can't be read is an error, never left out: the chain would be for others too.
 
-use super::tcp_proxy::server_name;
-use crate::config::reader::{Fields, Reader};
+use super::tcp_proxy::{network_of, server_name};
+use crate::config::reader::Reader;
 use crate::config::schema::{ChainMatch, IpNetwork};
 use crate::config::tree::Node;
 
@@ -18,12 +18,8 @@ pub(super) fn chain_match(r: &mut Reader, node: &Node) -> Option<ChainMatch> {
         is_tls: fields.choice(r, "transport_protocol", TRANSPORTS).flatten(),
         protocols,
         sources: fields.list(r, "source_prefix_ranges", prefix),
-        source_ports: source_ports(r, &fields),
+        source_ports: fields.numbers(r, "source_ports", 1..=65_535),
     })
-}
-
-fn source_ports(r: &mut Reader, fields: &Fields<'_>) -> Vec<u16> {
-    fields.numbers(r, "source_ports", 1..=65_535)
 }
 
 /// `{address_prefix: 10.0.0.0, prefix_len: 8}`.
@@ -31,12 +27,7 @@ fn prefix(r: &mut Reader, node: &Node) -> Option<IpNetwork> {
     let fields = r.map(node, "prefix_range")?;
     let address = fields.required(r, "address_prefix")?;
     let length: u8 = fields.number(r, "prefix_len", 0..=128).unwrap_or(0);
-    let network = IpNetwork::parse(&address).filter(|_| !address.contains('/'));
-    let network = network.and_then(|_| IpNetwork::parse(&format!("{address}/{length}")));
-    if network.is_none() {
-        r.error(node.place, format!("`{address}` of {length} bits is no network"), "");
-    }
-    network
+    network_of(r, node, &address, length)
 }
 
 const TRANSPORTS: &[(&str, Option<bool>)] = &[("", None), ("tls", Some(true)), ("raw_buffer", Some(false))];

@@ -126,8 +126,12 @@ fn cidr_range(r: &mut Reader, node: &Node) -> Option<IpNetwork> {
     };
     let short: Option<u8> = fields.number(r, "length", 0..=128);
     let length = short.or_else(|| fields.number(r, "Length", 0..=128)).unwrap_or(0);
-    let network = IpNetwork::parse(&address).filter(|_| !address.contains('/'));
-    let network = network.and_then(|_| IpNetwork::parse(&format!("{address}/{length}")));
+    network_of(r, node, &address, length)
+}
+
+/// The network of an address and the number of bits that count.
+pub(super) fn network_of(r: &mut Reader, node: &Node, address: &str, length: u8) -> Option<IpNetwork> {
+    let network = IpNetwork::parse(&format!("{address}/{length}"));
     if network.is_none() {
         r.error(node.place, format!("`{address}` of {length} bits is no network"), "");
     }

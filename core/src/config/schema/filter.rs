@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** plain data that compares by content; a number in here is within its bounds.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::FieldMatch;
@@ -245,7 +245,7 @@ pub struct IpRule {
 /// Addresses that begin with the same bits: `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpNetwork {
-    /// One of them.
+    /// The first of them.
     pub address: IpAddr,
     /// How many bits they share.
     pub prefix_len: u8,
@@ -270,21 +270,8 @@ pub struct PayloadLimit {
 }
 
 impl IpNetwork {
-    /// Whether an address is one of its. Both are of IPv4 or both of IPv6.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let shared = |bits: u128, ours: u128, len: u32| {
-            let rest = len - u32::from(self.prefix_len).min(len);
-            bits.checked_shr(rest).unwrap_or(0) == ours.checked_shr(rest).unwrap_or(0)
-        };
-        match (address, self.address) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => shared(a.to_bits().into(), b.to_bits().into(), 32),
-            (IpAddr::V6(a), IpAddr::V6(b)) => shared(a.to_bits(), b.to_bits(), 128),
-            _ => false,
-        }
-    }
-
-    /// Reads `ADDRESS` or `ADDRESS/BITS`. None when it is neither.
+    /// Reads `ADDRESS` or `ADDRESS/BITS`. None when it is neither. Of the address only the shared bits are kept, so that two texts of one
+    /// network are equal.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {
@@ -297,6 +284,11 @@ impl IpNetwork {
             None => most,
             Some(bits) if bits.bytes().all(|b| b.is_ascii_digit()) => bits.parse().ok().filter(|n| *n <= most)?,
             Some(_) => return None,
+        };
+        let own = u32::from(prefix_len);
+        let address = match address {
+            IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !u32::MAX.checked_shr(own).unwrap_or(0)).into(),
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::MAX.checked_shr(own).unwrap_or(0)).into(),
         };
         Some(Self { address, prefix_len })
     }
@@ -313,6 +305,8 @@ mod tests {
         {
             assert_eq!(IpNetwork::parse(text).map(|n| n.prefix_len), Some(prefix_len), "{text}");
         }
+        assert_eq!(IpNetwork::parse("10.1.2.3/8"), IpNetwork::parse("10.0.0.0/8"));
+        assert_eq!(IpNetwork::parse("2001:db8::1/0"), IpNetwork::parse("::/0"));
         for bad in ["", "10.0.0", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/+8", "a/8", "10.0.0.0/8/8"] {
             assert_eq!(IpNetwork::parse(bad), None, "{bad}");
         }
