@@ -217,14 +217,14 @@ impl<T: Transport> Worker<T> {
         is_tls: bool,
     ) -> (Rc<ConnState>, Present<T>) {
         let state = Rc::new(ConnState::of_worker(Rc::clone(&self.load)));
-        let charge = self.load.charge(CONN_BYTES + if is_tls { TLS_BYTES } else { 0 });
+        let charge = self.load.charge(conn_bytes(is_tls));
         let watched = Watched { state: Rc::clone(&state), limits: Rc::clone(limits), entrance };
         let key = self.conns.borrow_mut().insert(watched);
         self.counters.downstream.connection_total.inc();
         self.counters.downstream.connection_active.inc();
         listener.connection_total.inc();
         listener.connection_active.inc();
-        (state, Present { worker: Rc::clone(self), key, listener, watched: None, _charge: charge })
+        (state, Present { worker: Rc::clone(self), key, listener, watched: None, charge })
     }
 
     /// Whether it has as many connections as it may have. A session of datagrams has a descriptor too, and counts as one.
@@ -252,12 +252,13 @@ struct Present<T: Transport> {
     listener: Arc<ListenerCounters>,
     /// Network filters that want to hear of its end.
     watched: Option<Box<(ConnectionFilters, Downstream)>>,
-    _charge: Charge,
+    charge: Charge,
 }
 
 impl<T: Transport> Present<T> {
-    /// It is another entrance's from now on.
-    fn pass_to(&self, entrance: u32) {
+    /// It is another entrance's from now on, with or without TLS.
+    fn pass_to(&mut self, entrance: u32, is_tls: bool) {
+        self.charge = self.worker.load.charge(conn_bytes(is_tls));
         if let Some(watched) = self.worker.conns.borrow_mut().get_mut(self.key) {
             watched.entrance = entrance;
         }
@@ -289,6 +290,11 @@ impl<T: Transport> Drop for Present<T> {
 /// Connections that a worker may have open.
 fn conns_max(limits: &Limits, default: usize) -> usize {
     if limits.downstream_conns_max > 0 { limits.downstream_conns_max } else { default }
+}
+
+/// The memory that a connection counts for.
+fn conn_bytes(is_tls: bool) -> usize {
+    CONN_BYTES + if is_tls { TLS_BYTES } else { 0 }
 }
 
 /// Sessions of datagrams that a worker may have open.

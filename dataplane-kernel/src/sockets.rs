@@ -150,6 +150,8 @@ impl Sockets {
         share: Option<Share>,
         make: impl FnOnce() -> io::Result<OwnedFd>,
     ) -> io::Result<(Vec<OwnedFd>, Used)> {
+        // Before the lock: should this fail half-way, it is dropped behind it, and takes the lock to give back what it has.
+        let mut used = Used { sockets: self.clone(), ids: Vec::new() };
         let mut table = self.table();
         let mut taken: Vec<OwnedFd> = Vec::new();
         if let Some(fds) = table.inherited.get_mut(&key) {
@@ -160,7 +162,6 @@ impl Sockets {
         if taken.is_empty() {
             taken.push(make()?);
         }
-        let mut used = Used { sockets: self.clone(), ids: Vec::new() };
         for fd in &taken {
             table.next += 1;
             let (id, fd) = (table.next, fd.try_clone()?);

@@ -181,6 +181,13 @@ impl<T: Transport> Entrance<T> {
         self.chains.borrow().choose(self, downstream)
     }
 
+    /// Takes on a connection that `first` let in, as its chain or as itself.
+    fn take_on(&self, first: &Rc<Self>, present: &mut Present<T>) {
+        if self.id != first.id {
+            present.pass_to(self.id, self.tls.borrow().is_some());
+        }
+    }
+
     /// Whether nothing comes before its codec.
     fn is_plain(&self) -> bool {
         self.tls.borrow().is_none() && self.config.borrow().config.fault.is_none()
@@ -331,16 +338,19 @@ fn admit<T: Transport>(
     downstream: Downstream,
     limits: Rc<Limits>,
     state: Rc<ConnState>,
-    present: Present<T>,
+    mut present: Present<T>,
 ) {
     let filters = Rc::clone(&entrance.filters.borrow());
     if filters.is_empty() {
         match entrance.chain(&downstream) {
-            Some(chain) if chain.is_plain() => {
-                present.pass_to(chain.id);
-                start(&chain, MaybeTls::Plain(conn), downstream, state, present);
+            Some(chain) => {
+                chain.take_on(entrance, &mut present);
+                if chain.is_plain() {
+                    start(&chain, MaybeTls::Plain(conn), downstream, state, present);
+                } else {
+                    spawn_local(prepare(chain, conn, downstream, state, present));
+                }
             }
-            Some(chain) => drop(spawn_local(prepare(chain, conn, downstream, state, present))),
             None => refuse(conn, &present),
         }
         return;
@@ -348,7 +358,7 @@ fn admit<T: Transport>(
     // A task of its own for what comes before the first request: it is far larger than what an idle connection should hold.
     let entrance = Rc::clone(entrance);
     spawn_local(async move {
-        let (mut conn, mut present, mut downstream) = (conn, present, downstream);
+        let (mut conn, mut downstream) = (conn, downstream);
         if !screen(&mut conn, &filters, &limits, &mut downstream, &mut present).await {
             return refuse(conn, &present);
         }
@@ -356,7 +366,10 @@ fn admit<T: Transport>(
         // Nobody asks for it any more.
         downstream.offers = None;
         match chain {
-            Some(chain) => prepare(chain, conn, downstream, state, present).await,
+            Some(chain) => {
+                chain.take_on(&entrance, &mut present);
+                prepare(chain, conn, downstream, state, present).await;
+            }
             None => refuse(conn, &present),
         }
     });
@@ -376,7 +389,6 @@ async fn prepare<T: Transport>(
     state: Rc<ConnState>,
     present: Present<T>,
 ) {
-    present.pass_to(chain.id);
     let (tls, limits) = (chain.tls.borrow().clone(), Rc::clone(&chain.limits.borrow()));
     let (fault, inspects) = {
         let config = &chain.config.borrow().config;

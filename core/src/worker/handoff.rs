@@ -56,18 +56,25 @@ impl<T: Transport> Default for ByAddress<T> {
     }
 }
 
-/// The chains of one listener, the first one its own. Empty: it has one, for all its connections.
-pub(super) struct Chains<T: Transport>(Vec<(Arc<ListenerConfig>, Weak<Entrance<T>>)>);
+/// The chains of one listener, the first one its own, for which there is None. Empty: it has one, for all its connections. The further ones
+/// live as long as the listener lets anybody in: nobody else holds one that is retired.
+pub(super) struct Chains<T: Transport>(Vec<Chain<T>>);
+
+/// A chain as it was read, and its entrance unless that is the listener's own.
+type Chain<T> = (Arc<ListenerConfig>, Option<Rc<Entrance<T>>>);
 
 impl<T: Transport> Chains<T> {
-    /// Those that `first` has among these entrances.
-    pub(super) fn new(first: &Rc<Entrance<T>>, entrances: &[Rc<Entrance<T>>]) -> Self {
+    /// Those that `first` has among these entrances; none where it is a further chain itself.
+    pub(super) fn new(first: &Entrance<T>, entrances: &[Rc<Entrance<T>>]) -> Self {
         let config = Arc::clone(&first.config.borrow());
-        let mut chains = vec![(Arc::clone(&config), Rc::downgrade(first))];
+        if config.config.chain_of.is_some() {
+            return Self::default();
+        }
+        let mut chains = vec![(Arc::clone(&config), None)];
         for entrance in entrances {
             let further = Arc::clone(&entrance.config.borrow());
             if further.config.chain_of.as_ref() == Some(&config.config.name) {
-                chains.push((further, Rc::downgrade(entrance)));
+                chains.push((further, Some(Rc::clone(entrance))));
             }
         }
         let is_choice = chains.len() > 1 || config.config.chain_match != ChainMatch::default();
@@ -80,7 +87,8 @@ impl<T: Transport> Chains<T> {
             return Some(Rc::clone(first));
         }
         let chosen = choose_chain(self.0.iter().map(|(config, _)| &config.config.chain_match), downstream)?;
-        self.0.get(chosen)?.1.upgrade()
+        let (_, chain) = self.0.get(chosen)?;
+        Some(Rc::clone(chain.as_ref().unwrap_or(first)))
     }
 }
 
