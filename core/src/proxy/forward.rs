@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Generation;
 use super::destination::destination;
@@ -98,7 +98,7 @@ impl<T: Transport> Proxy<T> {
                 Forward::set_upstream_host(head, host.hostname());
             }
             let options = SendOptions { timeout: tries.timeout(x), upgrade: x.upgrade, te_trailers: x.te_trailers };
-            let sent = self.attempt(&host, (protocol, fresh, options, tries.until_deadline(x)), x, reply).await;
+            let sent = self.attempt(&host, (protocol, fresh, options, tries.deadline(x)), x, reply).await;
             let again = again(&mut tries, &cluster, (&sent, &replay), x);
             let again = again.filter(|again| held.hold(*again, &cluster, forward));
             copy = copy.and_then(|copy| copy.send(generation, &replay, again.is_none()));
@@ -123,11 +123,14 @@ impl<T: Transport> Proxy<T> {
     async fn attempt<'h>(
         &self,
         host: &'h Rc<HostPool<T>>,
-        (protocol, fresh, options, within): (Protocol, bool, SendOptions, Option<Duration>),
+        (protocol, fresh, options, deadline): (Protocol, bool, SendOptions, Option<Instant>),
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<Sent<'h>, Error> {
-        let lease = host.lease(protocol, fresh).await?;
+        let lease = match deadline {
+            None => host.lease(protocol, fresh).await?,
+            Some(at) => timeout_at(at, host.lease(protocol, fresh)).await.map_err(|_| SendError::Timeout)??,
+        };
         x.upstream_host = Some(Rc::clone(host.name()));
         x.upstream_conn = lease.id();
         if x.wanted.upstream_local {
@@ -138,7 +141,7 @@ impl<T: Transport> Proxy<T> {
         let answered = async {
             let mut flight = lease.send(&mut x.request, options).await?;
             x.request_sent = Some(Instant::now());
-            let answer = await_answer(&mut flight, within, reply).await?;
+            let answer = await_answer(&mut flight, deadline, reply).await?;
             x.response_received = Some(Instant::now());
             Ok::<_, SendError>(answer)
         }
@@ -280,14 +283,16 @@ async fn pause(again: Again, drawn: u64, left: Option<Duration>) {
     }
 }
 
-/// Waits for the answer, `within` this time where there is a deadline, and passes interim ones on.
+/// Waits for the answer, until the deadline where there is one, and passes interim ones on.
 async fn await_answer<C: Conn>(
     flight: &mut Flight<MaybeTls<C>>,
-    within: Option<Duration>,
+    deadline: Option<Instant>,
     reply: &mut impl ReplyTo,
 ) -> Result<Final, SendError> {
     let mut timer = Timer::new();
-    within.into_iter().for_each(|within| timer.set(within));
+    if let Some(at) = deadline {
+        timer.set(at.saturating_duration_since(Instant::now()));
+    }
     loop {
         let mut answer = pin!(flight.answer());
         let answer = poll_fn(|cx| match answer.as_mut().poll(cx) {

@@ -116,9 +116,9 @@ impl<'r> Tries<'r> {
         }
     }
 
-    /// What is left until the client's own deadline, which also runs while its request is on its way.
-    pub(super) fn until_deadline(&self, x: &Exchange) -> Option<Duration> {
-        self.deadline.map(|all| all.saturating_sub(Instant::now().saturating_duration_since(x.started)))
+    /// The client's own deadline, which also runs while its request is on its way.
+    pub(super) fn deadline(&self, x: &Exchange) -> Option<Instant> {
+        self.deadline.map(|all| x.started + all)
     }
 
     /// What is left of the whole request's time.

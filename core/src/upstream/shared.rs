@@ -240,7 +240,7 @@ impl ClusterShared {
 }
 
 impl Waiting<'_> {
-    /// Ready when a place may have come free. To be made before looking for one, so that none is missed.
+    /// Ready when a place may have come free since the last one was, also between two calls of this: the word is kept.
     pub(super) fn freed(&self) -> Notified<'_> {
         self.0.freed.notified()
     }

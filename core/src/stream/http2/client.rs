@@ -171,8 +171,9 @@ impl OriginConn {
     /// Takes no exchange any more, and is closed when the last one is over.
     pub fn retire(&self) {
         let mut mux = self.mux.borrow_mut();
-        mux.opening.retired = true;
-        mux.wake_conn();
+        if !std::mem::replace(&mut mux.opening.retired, true) {
+            mux.wake_conn();
+        }
     }
 
     /// Whether the origin has said that it goes.

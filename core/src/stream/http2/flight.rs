@@ -180,9 +180,15 @@ impl BodySource for AnswerBody {
     }
 
     fn poll_beside(&mut self, cx: &mut Context<'_>) {
-        let (Some(upload), Some(lease)) = (&mut self.upload, &self.lease) else { return };
+        let (Some(upload), Some(lease)) = (&mut self.upload, &mut self.lease) else { return };
         lease.watch(cx);
-        let Poll::Ready(sent) = upload.poll(cx, &lease.conn.mux, lease.open_stream()) else { return };
+        let before = upload.sent();
+        let polled = upload.poll(cx, &lease.conn.mux, lease.open_stream());
+        if upload.sent() != before {
+            // An origin that waits for more of the request is not silent.
+            lease.timer.clear();
+        }
+        let Poll::Ready(sent) = polled else { return };
         self.upload = None;
         self.broken = sent.err();
     }

@@ -84,7 +84,9 @@ impl Mux {
             return Poll::Ready(Err(Unsent::Gone));
         }
         if self.out.len() >= self.limits.h2_out_bytes_max {
-            self.opening.waiting.push(cx.waker().clone());
+            if !self.opening.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                self.opening.waiting.push(cx.waker().clone());
+            }
             return Poll::Pending;
         }
         Poll::Ready(self.open(asking))

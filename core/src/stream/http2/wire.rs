@@ -69,7 +69,6 @@ impl<C: Conn> Wire<C> {
             self.unflushed = true;
             mux.out.drain(..written);
             mux.wake_queue();
-            mux.wake_openers();
         }
         if self.unflushed {
             ready!(self.conn.poll_flush(cx))?;

@@ -5,7 +5,6 @@
 //! needs a stream meanwhile waits for it.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{HostPool, Place, overflow};
+use super::{Here, HostPool, Place, overflow};
 use crate::net::Transport;
 use crate::stream::http2::{Driver, End, OriginConn, StreamHome, StreamLease, connect};
 use crate::tls::MaybeTls;
@@ -62,22 +61,6 @@ impl Drop for Under<'_> {
     fn drop(&mut self) {
         self.0.opening.set(false);
         self.0.changed.notify_waiters();
-    }
-}
-
-/// One that waits, while it does.
-struct Waits<'a>(&'a Streams);
-
-impl<'a> Waits<'a> {
-    fn new(streams: &'a Streams) -> Self {
-        streams.waiting.set(streams.waiting.get() + 1);
-        Self(streams)
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get() - 1);
     }
 }
 
@@ -140,12 +123,8 @@ impl<T: Transport> HostPool<T> {
     async fn wait_for_stream(self: &Rc<Self>) -> Result<StreamLease, ConnectError> {
         let reach = Rc::clone(&self.reach.borrow());
         let until = Instant::now() + reach.connect_timeout();
-        let (_waits, queued) = (Waits::new(&self.streams), OnceCell::new());
+        let (_here, queued) = (Here::new(&self.streams.waiting), OnceCell::new());
         loop {
-            let mut changed = pin!(self.streams.changed.notified());
-            let freed = queued.get().map(Waiting::freed);
-            // From here on no word is missed.
-            changed.as_mut().enable();
             if let Some(lease) = self.take_stream() {
                 return Ok(lease);
             }
@@ -164,6 +143,9 @@ impl<T: Transport> HostPool<T> {
                 }
                 reach.shared.ask();
             }
+            // Of this worker: nothing has changed since it was looked at above. A place that comes free is for whoever can open a connection.
+            let changed = self.streams.changed.notified();
+            let freed = queued.get().filter(|_| !self.streams.opening.get()).map(Waiting::freed);
             let word = async {
                 match freed {
                     Some(freed) => tokio::select! { () = changed => {} () = freed => {} },
