@@ -168,9 +168,10 @@ impl Scoreboard {
         next
     }
 
-    /// The first hole is lost, also if it was sent again: `segment_bytes` of it.
-    pub(super) fn mark_first_lost(&mut self, acked: u32, segment_bytes: u32) {
-        let first = Span { start: acked, end: acked.wrapping_add(segment_bytes) };
+    /// The first hole is lost, also if it was sent again: `segment_bytes` of it, as far as they were sent. What was not can't be lost.
+    pub(super) fn mark_first_lost(&mut self, acked: u32, sent: u32, segment_bytes: u32) {
+        let end = acked.wrapping_add(segment_bytes);
+        let first = Span { start: acked, end: if is_after(end, sent) { sent } else { end } };
         self.mark_lost(first.end);
         self.cut(first);
     }
@@ -286,6 +287,15 @@ mod tests {
             board.add(span(start, end), START, START.wrapping_add(1000), at(0), SHORTEST);
         }
         board
+    }
+
+    #[test]
+    fn the_first_hole_is_no_longer_than_what_was_sent() {
+        let mut board = board(&[]);
+        board.mark_first_lost(START, START.wrapping_add(65), 1000);
+        assert_eq!(board.missing(START), 65);
+        board.advance(START.wrapping_add(65), 65, at(0), SHORTEST);
+        assert!(board.missing(START.wrapping_add(65)) == 0 && board.is_spent(START.wrapping_add(65)));
     }
 
     #[test]

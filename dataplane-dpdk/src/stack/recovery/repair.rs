@@ -10,9 +10,9 @@ impl Sender {
     /// What has to count as lost by now. `filled`: a probe was what was missing.
     pub(super) fn see_losses(&mut self, is_new: bool, filled: bool, now: Instant) {
         let segment = u32::from(self.segment_bytes);
-        let (acked, probed) = (self.acked, self.probed);
+        let (acked, sent, probed) = (self.acked, self.sent, self.probed);
         if !self.has_sack && self.next_is_lost(is_new, filled) {
-            self.losses.get_or_insert_with(|| Losses::new(acked)).board.mark_first_lost(acked, segment);
+            self.losses.get_or_insert_with(|| Losses::new(acked)).board.mark_first_lost(acked, sent, segment);
         }
         let patience = self.round_trip.disorder(self.disorder.max(1));
         let late = self.round_trip.shortest() + patience;

@@ -47,7 +47,7 @@ impl Sender {
         if self.tries >= PROBES_MAX || !self.round_trip.is_known() {
             self.on_timeout();
         } else if let (Phase::Repair(_) | Phase::Resend(_), Some(losses)) = (self.phase, &mut self.losses) {
-            losses.board.mark_first_lost(acked, u32::from(self.segment_bytes));
+            losses.board.mark_first_lost(acked, sent, u32::from(self.segment_bytes));
             losses.window = losses.window.max(bytes_of(sent.wrapping_sub(acked)));
         } else {
             self.is_probing = true;

@@ -88,6 +88,35 @@ fn several_holes_of_one_window_are_filled_in_one_round_trip() {
     assert_eq!((sender.phase, window(&sender)), (Phase::Open, 7));
 }
 
+/// A short segment that ends what was sent is lost last, and repaired. Then nothing is missing: the bytes that would have made it a whole segment
+/// were never sent, and the next ones may leave as if nothing had been.
+#[test]
+fn a_short_last_segment_that_was_lost_leaves_no_hole_behind_it() {
+    let tail = Emitted { start: 4 * SIZE, end: 4 * SIZE + 65, acked: 0, window: 0, is_last: false };
+    for has_sack in [false, true] {
+        let mut sender = sender(has_sack, 3);
+        assert!(sender.admit(&tail, ms(0)));
+        if has_sack {
+            hear(&mut sender, 1, &[(2, 4)], 20);
+            sender.on_time(ms(25));
+        } else {
+            (0..3).for_each(|_| hear(&mut sender, 1, &[], 20));
+        }
+        assert_eq!((go_over(&mut sender, 25), sender.phase), (vec![1], Phase::Repair(tail.end)));
+        hear(&mut sender, 4, &[], 45);
+        if has_sack {
+            let silence = sender.deadline().expect("the tail is on its way");
+            sender.on_time(silence);
+        }
+        assert!(sender.wants_again() && sender.admit(&tail, ms(200)) && !sender.wants_again());
+        sender.on_segment(&Segment { acked: tail.end, ..ack(4) }, &Options::default(), true, ms(220));
+        assert_eq!((sender.phase, sender.missing(), sender.room(0)), (Phase::Open, 0, sender.window().unwrap()));
+        assert!(
+            sender.admit(&Emitted { start: tail.end, end: tail.end + SIZE, ..tail }, ms(230)) && !sender.wants_again()
+        );
+    }
+}
+
 #[test]
 fn one_segment_behind_a_hole_is_enough_after_a_quarter_of_a_round_trip() {
     let mut sender = sender(true, 3);
