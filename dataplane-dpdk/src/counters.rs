@@ -69,6 +69,16 @@ pub struct LcoreCounters {
     pub ring_bytes: Counter,
     /// Times that an idle flow gave the memory of its rings back.
     pub rings_given_back: Counter,
+    /// Datagrams that sockets got.
+    pub datagrams_received: Counter,
+    /// Datagrams that sockets sent.
+    pub datagrams_sent: Counter,
+    /// Datagrams that wait now to be received.
+    pub datagrams_queued: Counter,
+    /// Datagrams that came in fragments and were put together.
+    pub datagrams_reassembled: Counter,
+    /// Datagrams that left in fragments.
+    pub datagrams_fragmented: Counter,
     /// SYNs that were answered with a cookie.
     pub syn_cookies_sent: Counter,
     /// Cookies that came back and made a flow.
@@ -94,7 +104,11 @@ impl LcoreCounters {
     }
 
     pub(crate) fn drop_frame(&self, reason: DropReason) {
-        self.drops[reason as usize].add(1);
+        self.drop_frames(reason, 1);
+    }
+
+    pub(crate) fn drop_frames(&self, reason: DropReason, frames: u64) {
+        self.drops[reason as usize].add(frames);
     }
 }
 
@@ -111,11 +125,17 @@ pub enum DropReason {
     Segmented,
     /// Another host's IPv4 address.
     OtherAddress,
-    /// A fragment of an IPv4 packet.
+    /// A fragment of an IPv4 packet that is none of a datagram.
     Fragment,
-    /// Neither TCP nor an ICMP echo request.
+    /// A fragment that overlaps another: an exact copy alone, anything else with its datagram.
+    FragmentOverlap,
+    /// A fragment of a datagram whose others did not come within `reassembly_timeout`.
+    FragmentTimeout,
+    /// A fragment that gave way to later ones, beyond `reassembly_bytes_max`.
+    FragmentMemory,
+    /// Neither TCP, UDP, an ICMP echo request, nor an ICMP message about a packet of ours.
     Protocol,
-    /// A wrong IPv4, TCP or ICMP checksum.
+    /// A wrong IPv4, TCP, UDP or ICMP checksum.
     Checksum,
     /// An ARP packet that is not for us, or whose sender can't be.
     Arp,
@@ -139,19 +159,32 @@ pub enum DropReason {
     EchoRate,
     /// A SYN in the middle of a connection, beyond `challenges_per_second_max`.
     ChallengeRate,
+    /// A datagram to a port where nobody receives: its sender was told.
+    UdpPort,
+    /// The same beyond `unreachables_per_second_max`: it was not told.
+    UnreachableRate,
+    /// A datagram for a socket with `udp_queue_datagrams_max` waiting, or beyond `udp_queued_datagrams_max`.
+    UdpQueue,
+    /// A datagram of ours for a neighbour that is not known yet, while as many wait for it as may.
+    NeighbourQueue,
+    /// A packet of ours for a neighbour that did not answer.
+    NeighbourSilent,
     /// An answer for which the port had no free frame or no room.
     TxFull,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 28] = [
         Self::OtherMac,
         Self::EtherType,
         Self::Malformed,
         Self::Segmented,
         Self::OtherAddress,
         Self::Fragment,
+        Self::FragmentOverlap,
+        Self::FragmentTimeout,
+        Self::FragmentMemory,
         Self::Protocol,
         Self::Checksum,
         Self::Arp,
@@ -165,6 +198,11 @@ impl DropReason {
         Self::ResetRate,
         Self::EchoRate,
         Self::ChallengeRate,
+        Self::UdpPort,
+        Self::UnreachableRate,
+        Self::UdpQueue,
+        Self::NeighbourQueue,
+        Self::NeighbourSilent,
         Self::TxFull,
     ];
 
@@ -179,6 +217,9 @@ impl DropReason {
             Self::Segmented => "segmented",
             Self::OtherAddress => "other_address",
             Self::Fragment => "fragment",
+            Self::FragmentOverlap => "fragment_overlap",
+            Self::FragmentTimeout => "fragment_timeout",
+            Self::FragmentMemory => "fragment_memory",
             Self::Protocol => "protocol",
             Self::Checksum => "checksum",
             Self::Arp => "arp",
@@ -192,6 +233,11 @@ impl DropReason {
             Self::ResetRate => "reset_rate",
             Self::EchoRate => "echo_rate",
             Self::ChallengeRate => "challenge_rate",
+            Self::UdpPort => "udp_port",
+            Self::UnreachableRate => "unreachable_rate",
+            Self::UdpQueue => "udp_queue",
+            Self::NeighbourQueue => "neighbour_queue",
+            Self::NeighbourSilent => "neighbour_silent",
             Self::TxFull => "tx_full",
         }
     }

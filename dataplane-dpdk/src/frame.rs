@@ -101,6 +101,14 @@ impl Frame {
     }
 }
 
+impl From<Vec<u8>> for Frame {
+    /// A frame in plain memory, of these bytes.
+    fn from(bytes: Vec<u8>) -> Self {
+        let len = bytes.len();
+        Self(Buffer::Heap(Heap { bytes: bytes.into(), len, checksum: Checksum::Unknown, offload: false }))
+    }
+}
+
 impl From<Mbuf> for Frame {
     fn from(mbuf: Mbuf) -> Self {
         Self(Buffer::Mbuf(mbuf))

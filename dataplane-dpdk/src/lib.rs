@@ -38,4 +38,4 @@ pub use self::frame::{BURST, Checksum, Frame, FrameVec};
 pub use self::poller::{Clock, ClockIdle, IdleStep, PolledIdle, Poller, Turn};
 pub use self::run::{JoinError, PortState, Running, Status, run};
 pub use self::stack::{SharedStack, Stack, StackConfig};
-pub use self::transport::{DpdkConn, DpdkListener, DpdkTransport, FlowConn, NoKernel};
+pub use self::transport::{DpdkConn, DpdkDatagrams, DpdkListener, DpdkTransport, FlowConn, NoKernel};

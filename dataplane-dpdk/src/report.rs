@@ -43,7 +43,7 @@ impl Status {
             for reason in DropReason::ALL {
                 numbers.push(Number {
                     name: "ferrogate_dpdk_dropped_frames",
-                    help: "Received frames that were dropped, by reason",
+                    help: "Frames that were dropped, by reason",
                     grows: true,
                     labels: vec![("lcore", lcore.to_string()), ("reason", reason.name().to_owned())],
                     value: counters.drops(reason),
@@ -104,6 +104,20 @@ const LCORE_NUMBERS: &[LcoreNumber] = &[
     }),
     ("ferrogate_dpdk_lcore_syn_cookies_accepted", "Cookies that came back and made a flow", true, |c| {
         c.syn_cookies_accepted.get()
+    }),
+    ("ferrogate_dpdk_lcore_datagrams_received", "Datagrams that sockets got", true, |c| c.datagrams_received.get()),
+    ("ferrogate_dpdk_lcore_datagrams_sent", "Datagrams that sockets sent", true, |c| c.datagrams_sent.get()),
+    ("ferrogate_dpdk_lcore_datagrams_queued", "Datagrams that wait to be received", false, |c| {
+        c.datagrams_queued.get()
+    }),
+    (
+        "ferrogate_dpdk_lcore_datagrams_reassembled",
+        "Datagrams that came in fragments and were put together",
+        true,
+        |c| c.datagrams_reassembled.get(),
+    ),
+    ("ferrogate_dpdk_lcore_datagrams_fragmented", "Datagrams that left in fragments", true, |c| {
+        c.datagrams_fragmented.get()
     }),
     ("ferrogate_dpdk_lcore_flows_reset", "Flows that ended by a reset", true, |c| c.flows_reset.get()),
     ("ferrogate_dpdk_lcore_flows_timed_out", "Flows that ended because the peer fell silent", true, |c| {

@@ -40,6 +40,11 @@ pub trait Harness {
     /// What one direction of a connection may hold when nobody reads, in bytes.
     fn in_flight_bytes_max(&self) -> usize;
 
+    /// What a datagram to its server may carry, in bytes, at most.
+    fn datagram_bytes_max(&self) -> usize {
+        65_507
+    }
+
     /// How many connections at once it is asked to carry.
     fn many_conns(&self) -> usize;
 }

@@ -6,6 +6,7 @@
 
 mod calls;
 mod cases;
+mod datagrams;
 mod filters;
 mod harness;
 mod planes;

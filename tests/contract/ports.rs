@@ -34,6 +34,7 @@ pub struct Link {
     server: DpdkTransport<NoKernel>,
     client: KernelTransport,
     next_port: AtomicU16,
+    datagram_bytes_max: usize,
     _thread: LcoreThread,
     _veth: Veth,
 }
@@ -56,7 +57,10 @@ impl Link {
         let (server, thread) = start(&format!("{driver}{number},iface={}", veth.port), Veth::PORT_ADDRESS)?;
         veth.enter();
         let next_port = AtomicU16::new(FIRST_PORT);
-        Ok(Self { server, client: KernelTransport::new(), next_port, _thread: thread, _veth: veth })
+        // The kernel puts fragments together before net_af_packet sees them, and cuts what is longer than a frame then.
+        let datagram_bytes_max = if driver == "net_af_packet" { 1472 } else { 65_507 };
+        let client = KernelTransport::new();
+        Ok(Self { server, client, next_port, datagram_bytes_max, _thread: thread, _veth: veth })
     }
 }
 
@@ -122,6 +126,10 @@ impl Harness for Link {
     /// The rings, and what the kernel's send and receive buffers grow to.
     fn in_flight_bytes_max(&self) -> usize {
         4 * RING_BYTES + (16 << 20)
+    }
+
+    fn datagram_bytes_max(&self) -> usize {
+        self.datagram_bytes_max
     }
 
     fn many_conns(&self) -> usize {

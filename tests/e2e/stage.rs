@@ -1,11 +1,12 @@
 //! Where a test plays: a gateway on one of the planes, and clients that can reach it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 
 use test_support::client::Client;
 use test_support::netns::Veth;
+use test_support::ports::free_udp_address;
 use test_support::wire::Wire;
 use test_support::{Config, Gateway, Origin, skip};
 
@@ -48,11 +49,23 @@ impl Plane {
         self.start(Config::proxy_to(&[origin.address()]))
     }
 
+    /// Addresses for so many servers of datagrams beside the clients: free ones, for [`Stage::bind`].
+    pub fn servers(self, count: u16) -> Vec<SocketAddr> {
+        let of_peer = |n| SocketAddr::from((Veth::PEER_ADDRESS, FIRST_SERVER_PORT + n));
+        (0..count).map(|n| if self == Self::Kernel { free_udp_address() } else { of_peer(n) }).collect()
+    }
+
     /// Starts a gateway with this configuration. None, and a skipped row, where this plane can't run.
     pub fn start(self, config: Config) -> Option<Stage> {
+        self.start_by(|| Command::new(binary()), config)
+    }
+
+    /// The same by another command, to which arguments are added.
+    pub fn start_by(self, command: impl Fn() -> Command, config: Config) -> Option<Stage> {
         let device = match self {
             Self::Kernel => {
-                let gateway = Gateway::start(binary(), &config);
+                let gateway = Gateway::launch(&mut command(), &config);
+                let gateway = gateway.unwrap_or_else(|e| panic!("{}\n{}", e.status, e.output));
                 return Some(Stage { address: gateway.listen, gateway, veth: None });
             }
             Self::AfPacket => "net_af_packet0,blocksz=65536,framesz=2048,framecnt=1024,qdisc_bypass=1",
@@ -62,7 +75,7 @@ impl Plane {
         // The kernel refuses a packet socket now and then when many are made and closed at once: tried again, on a link of its own.
         let mut refused = String::new();
         for _ in 0..STARTS_MAX {
-            match start_on_port(device, config.clone()) {
+            match start_on_port(&mut command(), device, config.clone()) {
                 Ok(stage) => return Some(stage),
                 Err(reason) => refused = reason.to_string(),
             }
@@ -91,6 +104,29 @@ impl Stage {
         self.veth.as_ref().map_or_else(|| Command::new(program), |veth| veth.command(program))
     }
 
+    /// Runs `f` where clients are. A socket stays there that it opens.
+    pub fn inside<R: Send + 'static>(&self, f: impl FnOnce() -> R + Send + 'static) -> R {
+        match &self.veth {
+            None => f(),
+            Some(veth) => veth.inside(f),
+        }
+    }
+
+    /// A socket for datagrams where clients are, at this address; 0.0.0.0 and port 0 are any.
+    pub fn bind(&self, address: SocketAddr) -> UdpSocket {
+        self.inside(move || UdpSocket::bind(address).unwrap_or_else(|e| panic!("{address}: {e}")))
+    }
+
+    /// An address that a client may have, another one for each number from 1 to 100.
+    pub fn client_ip(&self, number: u8) -> IpAddr {
+        let Some(veth) = &self.veth else { return Ipv4Addr::new(127, 0, 0, number).into() };
+        let ip = Ipv4Addr::new(198, 18, 0, 100 + number);
+        let address = format!("{ip}/{}", Veth::PREFIX_LEN);
+        let added = veth.command("ip").args(["address", "replace", &address, "dev", &veth.peer]).status();
+        assert!(added.expect("iproute2 is there").success(), "{address}");
+        ip.into()
+    }
+
     /// The URL of a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
@@ -103,7 +139,7 @@ pub fn binary() -> &'static str {
 }
 
 /// Starts a gateway on a port of a veth pair; why it can't, where the cause is this machine or this build.
-fn start_on_port(device: &str, config: Config) -> Result<Stage, String> {
+fn start_on_port(command: &mut Command, device: &str, config: Config) -> Result<Stage, String> {
     let veth = Veth::new()?;
     let dataplane = format!(
         "dataplane:
@@ -123,7 +159,7 @@ fn start_on_port(device: &str, config: Config) -> Result<Stage, String> {
     );
     // The listener's loopback address is served on the port's own.
     let address = SocketAddr::from((Veth::PORT_ADDRESS, config.listen.port()));
-    match Gateway::launch(&mut Command::new(binary()), &config.dataplane(&dataplane)) {
+    match Gateway::launch(command, &config.dataplane(&dataplane)) {
         Ok(gateway) => Ok(Stage { gateway, address, veth: Some(veth) }),
         Err(exited) if exited.status.code() == Some(PLANE_UNAVAILABLE) => {
             Err(exited.output.lines().last().unwrap_or("the plane can't start").to_owned())
@@ -131,6 +167,9 @@ fn start_on_port(device: &str, config: Config) -> Result<Stage, String> {
         Err(exited) => panic!("{}\n{}", exited.status, exited.output),
     }
 }
+
+/// The first port of servers in the clients' namespace, where all are free.
+const FIRST_SERVER_PORT: u16 = 9000;
 
 /// The exit code for a plane that can't start.
 const PLANE_UNAVAILABLE: i32 = 3;

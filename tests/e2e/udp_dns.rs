@@ -7,23 +7,18 @@ use std::time::Duration;
 
 use test_support::ports::free_udp_address;
 use test_support::process::Process;
-use test_support::{Config, Gateway, skip, wait_until};
+use test_support::{Config, skip, wait_until};
 
-use crate::stage::binary;
+use crate::stage::{Plane, Stage, binary, on_both_planes};
+
+on_both_planes!(ten_thousand_clients_are_answered);
 
 /// dnsmasq, with an address for every name below `test.example`.
-struct Dns {
-    _process: Process,
-    address: SocketAddr,
-}
+struct Dns(#[expect(dead_code, reason = "it runs as long as this is there")] Process);
 
 impl Dns {
-    fn start() -> Result<Self, String> {
-        if Command::new("dnsmasq").arg("--version").output().is_err() {
-            return Err("dnsmasq is not installed (dnsmasq-base)".into());
-        }
-        let address = free_udp_address();
-        let mut command = Command::new("dnsmasq");
+    fn start(stage: &Stage, address: SocketAddr) -> Self {
+        let mut command = stage.client_command("dnsmasq");
         command.args([
             "--keep-in-foreground",
             "--conf-file=/dev/null",
@@ -31,13 +26,13 @@ impl Dns {
             "--no-hosts",
             "--bind-interfaces",
         ]);
-        command.args(["--listen-address=127.0.0.1", "--user=root", "--pid-file=", "--address=/test.example/192.0.2.7"]);
-        command.arg(format!("--port={}", address.port()));
+        command.args(["--user=root", "--pid-file=", "--address=/test.example/192.0.2.7"]);
+        command.args([format!("--listen-address={}", address.ip()), format!("--port={}", address.port())]);
         let process = Process::start(&mut command);
         wait_until("the name server answers", || {
-            ask(&socket(IpAddr::from([127, 0, 0, 1]), 0, address), 1, "up", Duration::from_millis(200)).is_ok()
+            stage.inside(move || ask(&socket(address.ip(), 0, address), 1, "up", Duration::from_millis(200)).is_ok())
         });
-        Ok(Self { _process: process, address })
+        Self(process)
     }
 }
 
@@ -68,62 +63,71 @@ fn ask(socket: &UdpSocket, id: u16, name: &str, patience: Duration) -> Result<()
     if is_right { Ok(()) } else { Err(format!("{name} was answered by {answer:02x?}")) }
 }
 
-/// A client of each number has an address and a port of its own.
-fn client(number: u16, to: SocketAddr) -> UdpSocket {
-    let [_, low] = (number / PORTS).to_be_bytes();
-    socket(IpAddr::from([127, 0, 9, low + 1]), FIRST_PORT + number % PORTS, to)
+/// Everybody asks, and is answered.
+fn ask_all(stage: &Stage, ips: &[IpAddr], round: u16) {
+    let to = stage.address;
+    thread::scope(|scope| {
+        for share in 0..THREADS {
+            let ips = ips.to_vec();
+            scope.spawn(move || {
+                stage.inside(move || {
+                    for number in (share..CLIENTS).step_by(usize::from(THREADS)) {
+                        // Each has an address and a port of its own.
+                        let (ip, port) = (ips[usize::from(number / PORTS)], FIRST_PORT + number % PORTS);
+                        let (socket, name) = (socket(ip, port, to), format!("r{round}n{number}"));
+                        let answered = (0..TRIES_MAX).find_map(|_| ask(&socket, number, &name, PATIENCE).ok());
+                        assert!(answered.is_some(), "{name} was not answered");
+                    }
+                });
+            });
+        }
+    });
 }
 
-#[test]
-fn ten_thousand_clients_are_answered() {
-    let dns = match Dns::start() {
-        Ok(dns) => dns,
-        Err(reason) => return skip!("e2e-dnsmasq", "{reason}"),
-    };
-    let mut config = Config::proxy_to(&[dns.address.to_string()])
+fn ten_thousand_clients_are_answered(plane: Plane) {
+    if Command::new("dnsmasq").arg("--version").output().is_err() {
+        return skip!("e2e-dnsmasq", "dnsmasq is not installed (dnsmasq-base)");
+    }
+    // As many descriptors as this needs, where they may be had.
+    let limit = format!("ulimit -n {DESCRIPTORS}");
+    if !Command::new("sh").args(["-c", &limit]).status().is_ok_and(|status| status.success()) {
+        return skip!("e2e-descriptors", "{limit} is refused");
+    }
+    let servers = plane.servers(1);
+    let mut config = Config::proxy_to(&[servers[0].to_string()])
         .listener("network: udp")
         .filter("{type: udp_proxy, config: {cluster: origins, idle_timeout: 10m}}")
         .limit("udp_sessions_max", &CLIENTS.to_string());
     config.listen = free_udp_address();
-    // As many descriptors as this needs, where they may be had.
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 12000 && exec \"$0\" \"$@\"", binary()]);
-    let gateway = match Gateway::launch(&mut command, &config) {
-        Ok(gateway) => gateway,
-        Err(exited) if exited.output.contains("ulimit") => return skip!("e2e-descriptors", "{}", exited.output.trim()),
-        Err(exited) => panic!("{}\n{}", exited.status, exited.output),
+    let gateway = || {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), binary()]);
+        command
     };
-    let to = gateway.listen;
+    let Some(stage) = plane.start_by(gateway, config) else { return };
+    let _dns = Dns::start(&stage, servers[0]);
+    let gateway = &stage.gateway;
     let listener = |name: &str| gateway.metric(&format!("ferrogate_listener_{name}"), "listener=\"http\"").round();
-    // Everybody asks, and asks again by the session that there is then.
-    for round in 0..2_u16 {
-        let shares: Vec<_> = (0..THREADS)
-            .map(|share| {
-                thread::spawn(move || {
-                    for number in (share..CLIENTS).step_by(usize::from(THREADS)) {
-                        let (socket, name) = (client(number, to), format!("r{round}n{number}"));
-                        let answered = (0..TRIES_MAX).find_map(|_| ask(&socket, number, &name, PATIENCE).ok());
-                        assert!(answered.is_some(), "{name} was not answered");
-                    }
-                })
-            })
-            .collect();
-        for share in shares {
-            share.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
+    let ips: Vec<IpAddr> = (1..=100).map(|number| stage.client_ip(number)).collect();
+    // The second time by the session that there is then.
+    for round in 0..2 {
+        ask_all(&stage, &ips, round);
         assert_eq!(listener("session_active"), f64::from(CLIENTS));
         assert_eq!(listener("session_total"), f64::from(CLIENTS));
     }
-    let files = gateway.process.open_files();
-    assert!((usize::from(CLIENTS)..usize::from(CLIENTS) + 100).contains(&files), "one socket a session: {files}");
+    // A session has a socket, which on a port is none of the kernel's.
+    let (files, sockets) =
+        (gateway.process.open_files(), if plane == Plane::Kernel { usize::from(CLIENTS) } else { 0 });
+    assert!((sockets..sockets + 100).contains(&files), "{files} files for {sockets} sockets");
     // One more than there may be.
-    let late = socket(IpAddr::from([127, 0, 10, 1]), 0, to);
-    assert!(ask(&late, 1, "late", Duration::from_millis(200)).is_err());
+    let (ip, to) = (ips[0], stage.address);
+    assert!(stage.inside(move || ask(&socket(ip, 0, to), 1, "late", Duration::from_millis(200))).is_err());
     assert!(listener("session_refused_total") >= 1.0);
-    gateway.stop();
+    stage.gateway.stop();
 }
 
 const CLIENTS: u16 = 10_000;
+const DESCRIPTORS: u16 = 12_000;
 const THREADS: u16 = 4;
 const PORTS: u16 = 100;
 const FIRST_PORT: u16 = 18_000;

@@ -1,9 +1,10 @@
-//! Relayed datagrams: a session for each client, over hosts that fail, reloads, drains and restarts. The kernel plane's own.
+//! Relayed datagrams: a session for each client, over hosts that fail, reloads, drains and restarts. Hosts are beside the clients: on the DPDK
+//! plane both sides of a session go over the port.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,21 @@ use test_support::temp::TempDir;
 use test_support::{Config, Gateway, pattern, wait_until};
 
 use crate::restart::{is_alive, serving};
-use crate::stage::binary;
+use crate::stage::{Plane, Stage, binary, on_both_planes};
+
+on_both_planes!(
+    a_burst_keeps_its_order,
+    one_port_serves_both,
+    clients_go_by_their_address_to_one_host,
+    a_silent_session_is_over,
+    sessions_are_bounded,
+    the_bound_of_a_cluster_holds,
+    a_host_that_refuses_is_left,
+    routes_go_by_the_client,
+    a_reload_keeps_sessions_as_long_as_their_host_stays,
+    a_drain_waits_for_answers,
+    a_line_tells_of_each_session,
+);
 
 /// A server that answers each datagram with its name and the same again.
 struct Echo {
@@ -26,8 +41,17 @@ struct Echo {
 }
 
 impl Echo {
+    /// Beside the clients.
+    fn at(stage: &Stage, address: SocketAddr, name: &str) -> Self {
+        Self::over(stage.bind(address), name)
+    }
+
+    /// On loopback.
     fn start(name: &str) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::over(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"), name)
+    }
+
+    fn over(socket: UdpSocket, name: &str) -> Self {
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a live socket");
         let address = socket.local_addr().expect("a bound socket");
         let clients: Arc<Mutex<HashSet<SocketAddr>>> = Arc::default();
@@ -65,14 +89,21 @@ impl Drop for Echo {
 struct Asker(UdpSocket);
 
 impl Asker {
-    fn of(address: SocketAddr) -> Self {
-        let from =
-            if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { "::".parse().expect("an address") };
-        Self::from(from, address)
+    fn of(stage: &Stage) -> Self {
+        Self::over(stage.bind((Ipv4Addr::UNSPECIFIED, 0).into()), stage.address)
     }
 
-    fn from(ip: IpAddr, address: SocketAddr) -> Self {
-        let socket = UdpSocket::bind((ip, 0)).expect("a port");
+    fn from(stage: &Stage, ip: IpAddr) -> Self {
+        Self::over(stage.bind((ip, 0).into()), stage.address)
+    }
+
+    /// On this host, whatever its plane.
+    fn local(address: SocketAddr) -> Self {
+        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Self::over(UdpSocket::bind((any, 0)).expect("a port"), address)
+    }
+
+    fn over(socket: UdpSocket, address: SocketAddr) -> Self {
         socket.connect(address).expect("a route");
         socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a live socket");
         Self(socket)
@@ -127,6 +158,14 @@ fn start(config: &Config) -> Gateway {
     Gateway::start(binary(), config)
 }
 
+/// A gateway in front of one host.
+fn one_host(plane: Plane, more: &str) -> Option<(Stage, Echo)> {
+    let hosts = plane.servers(1);
+    let stage = plane.start(relay_to(&hosts, more))?;
+    let echo = Echo::at(&stage, hosts[0], "");
+    Some((stage, echo))
+}
+
 /// What the only listener has counted.
 fn listener(gateway: &Gateway, name: &str) -> f64 {
     gateway.metric(&format!("ferrogate_listener_{name}"), "listener=\"http\"").round()
@@ -134,31 +173,39 @@ fn listener(gateway: &Gateway, name: &str) -> f64 {
 
 #[test]
 fn datagrams_pass_whole_and_as_they_are() {
-    let echo = Echo::start("");
-    let gateway = start(&relay_to(&[echo.address], ""));
-    let asker = Asker::of(gateway.listen);
+    pass_whole(Plane::Kernel);
+}
+
+/// On AF_XDP: before net_af_packet the kernel puts fragments together, and cuts what does not fit into a frame of the port.
+#[test]
+fn datagrams_pass_a_port_whole_and_as_they_are() {
+    pass_whole(Plane::AfXdp);
+}
+
+fn pass_whole(plane: Plane) {
+    let Some((stage, echo)) = one_host(plane, "") else { return };
+    let gateway = &stage.gateway;
+    let asker = Asker::of(&stage);
     for len in [0, 1, 1400, 1500, 9000, 65_507] {
         let question = pattern::bytes(len);
         assert!(asker.ask(&question) == question, "{len} bytes");
     }
     assert_eq!(echo.clients(), 1, "a session has one socket");
-    assert_eq!(listener(&gateway, "session_total"), 1.0);
-    assert_eq!(listener(&gateway, "session_active"), 1.0);
-    assert_eq!((listener(&gateway, "datagrams_read_total"), listener(&gateway, "datagrams_write_total")), (6.0, 6.0));
+    assert_eq!(listener(gateway, "session_total"), 1.0);
+    assert_eq!(listener(gateway, "session_active"), 1.0);
+    assert_eq!((listener(gateway, "datagrams_read_total"), listener(gateway, "datagrams_write_total")), (6.0, 6.0));
     let bytes = f64::from(1 + 1400 + 1500 + 9000 + 65_507);
-    assert_eq!(listener(&gateway, "relay_bytes_read_total"), bytes);
+    assert_eq!(listener(gateway, "relay_bytes_read_total"), bytes);
     let cluster = |name: &str| gateway.metric(name, "cluster=\"origins\"").round();
     assert_eq!(cluster("ferrogate_upstream_relay_bytes_read_total"), bytes);
     assert_eq!(cluster("upstream_connection_active"), 1.0);
-    gateway.stop();
+    stage.gateway.stop();
 }
 
 /// Many at once by one client: all are passed on in their order, in bursts.
-#[test]
-fn a_burst_keeps_its_order() {
-    let echo = Echo::start("");
-    let gateway = start(&relay_to(&[echo.address], ""));
-    let asker = Asker::of(gateway.listen);
+fn a_burst_keeps_its_order(plane: Plane) {
+    let Some((stage, _echo)) = one_host(plane, "") else { return };
+    let asker = Asker::of(&stage);
     for round in 0..20_u32 {
         for n in 0..25_u32 {
             asker.0.send(&(round * 25 + n).to_be_bytes()).expect("it is taken");
@@ -167,7 +214,7 @@ fn a_burst_keeps_its_order() {
             assert_eq!(asker.answer().expect("an answer"), (round * 25 + n).to_be_bytes());
         }
     }
-    gateway.stop();
+    stage.gateway.stop();
 }
 
 #[test]
@@ -178,72 +225,65 @@ fn an_answer_comes_from_where_the_question_went() {
         config.listen = format!("{all}:{}", config.listen.port()).parse().expect("an address");
         let _gateway = start(&config);
         let at = format!("{one}:{}", config.listen.port()).parse().expect("an address");
-        assert_eq!(Asker::of(at).text("who?"), "who?");
+        assert_eq!(Asker::local(at).text("who?"), "who?");
     }
 }
 
 /// The same port for TCP and UDP, as DNS has it.
-#[test]
-fn one_port_serves_both() {
-    let (echo, origin) = (Echo::start("udp "), test_support::Origin::start("tcp"));
-    let config = relay_to(&[echo.address], "").more_origins("web", &[origin.address()]);
+fn one_port_serves_both(plane: Plane) {
+    let (hosts, origin) = (plane.servers(1), test_support::Origin::start("tcp"));
+    let config = relay_to(&hosts, "").more_origins("web", &[origin.address()]);
     let second = format!(
-        "      - {{name: second, address: \"{}\", filter_chains: [{{filters: [{{type: tcp_proxy, config: {{cluster: web}}}}]}}]}}\ncluster_manager:",
+        "{{name: second, address: \"{}\", filter_chains: [{{filters: [{{type: tcp_proxy, config: {{cluster: web}}}}]}}]}}",
         config.listen
     );
-    let text = config.text().replacen("cluster_manager:", &second, 1);
-    let gateway = start(&config.verbatim(&text));
-    assert_eq!(Asker::of(gateway.listen).text("x"), "udp x");
-    assert_eq!(gateway.client().get("/").text(), "tcp");
+    let Some(stage) = plane.start(config.another_listener(&second)) else { return };
+    let _echo = Echo::at(&stage, hosts[0], "udp ");
+    assert_eq!(Asker::of(&stage).text("x"), "udp x");
+    assert_eq!(stage.client().get("/").text(), "tcp");
 }
 
-#[test]
-fn clients_go_by_their_address_to_one_host() {
-    let echoes: Vec<Echo> = ["a ", "b ", "c "].into_iter().map(Echo::start).collect();
-    let hosts: Vec<SocketAddr> = echoes.iter().map(|echo| echo.address).collect();
-    let config = relay_to(&hosts, "");
-    let text = config.text().replace("LB_ROUNDROBIN", "LB_MAGLEV");
-    let gateway = start(&config.workers(2).verbatim(&text));
+fn clients_go_by_their_address_to_one_host(plane: Plane) {
+    let hosts = plane.servers(3);
+    let Some(stage) = plane.start(relay_to(&hosts, "").lb_type("LB_MAGLEV").workers(2)) else { return };
+    let _echoes: Vec<Echo> =
+        hosts.iter().zip(["a ", "b ", "c "]).map(|(at, name)| Echo::at(&stage, *at, name)).collect();
     let mut chosen = HashSet::new();
     for last in 1..=40 {
-        let ip = IpAddr::from([127, 0, 0, last]);
-        let first = Asker::from(ip, gateway.listen).text("x");
+        let ip = stage.client_ip(last);
+        let first = Asker::from(&stage, ip).text("x");
         for _ in 0..3 {
-            assert_eq!(
-                Asker::from(ip, gateway.listen).text("x"),
-                first,
-                "another port, another session, the same host"
-            );
+            assert_eq!(Asker::from(&stage, ip).text("x"), first, "another port, another session, the same host");
         }
         chosen.insert(first);
     }
     assert_eq!(chosen.len(), 3, "{chosen:?}");
 }
 
-#[test]
-fn a_silent_session_is_over() {
-    let echo = Echo::start("");
-    let gateway = start(&relay_to(&[echo.address], "idle_timeout: 300ms"));
-    let asker = Asker::of(gateway.listen);
+fn a_silent_session_is_over(plane: Plane) {
+    let Some((stage, echo)) = one_host(plane, "idle_timeout: 300ms") else { return };
+    let gateway = &stage.gateway;
+    let asker = Asker::of(&stage);
     assert_eq!(asker.text("one"), "one");
-    wait_until("it is over", || listener(&gateway, "session_active") == 0.0);
-    assert_eq!(listener(&gateway, "session_idle_closed_total"), 1.0);
+    wait_until("it is over", || listener(gateway, "session_active") == 0.0);
+    assert_eq!(listener(gateway, "session_idle_closed_total"), 1.0);
     assert_eq!(gateway.metric("upstream_connection_active", "cluster=\"origins\"").round(), 0.0);
     assert_eq!(asker.text("two"), "two");
     assert_eq!(echo.clients(), 2);
 }
 
-#[test]
-fn sessions_are_bounded() {
-    let echo = Echo::start("");
-    let gateway = start(&relay_to(&[echo.address], "idle_timeout: 1500ms").limit("udp_sessions_max", "3"));
-    let held: Vec<Asker> = (0..3).map(|_| Asker::of(gateway.listen)).collect();
+fn sessions_are_bounded(plane: Plane) {
+    let hosts = plane.servers(1);
+    let config = relay_to(&hosts, "idle_timeout: 1500ms").limit("udp_sessions_max", "3");
+    let Some(stage) = plane.start(config) else { return };
+    let echo = Echo::at(&stage, hosts[0], "");
+    let held: Vec<Asker> = (0..3).map(|_| Asker::of(&stage)).collect();
     for asker in &held {
         assert_eq!(asker.text("x"), "x");
     }
-    let late = Asker::of(gateway.listen);
+    let late = Asker::of(&stage);
     late.0.send(b"late").expect("it is taken");
-    wait_until("it is refused", || listener(&gateway, "session_refused_total") > 0.0);
+    wait_until("it is refused", || listener(&stage.gateway, "session_refused_total") > 0.0);
     assert!(late.hears_nothing_for(Duration::from_millis(100)));
     assert_eq!(held[0].text("still"), "still", "those who are in are served");
     assert_eq!(late.text_at_last("late"), "late", "a place has come free");
@@ -251,64 +291,65 @@ fn sessions_are_bounded() {
 }
 
 /// What the cluster bounds holds for sessions as for connections, on all workers together.
-#[test]
-fn the_bound_of_a_cluster_holds() {
-    let echo = Echo::start("");
-    let config = relay_to(&[echo.address], "").workers(2).cluster("circuit_breakers: [{max_connections: 2}]");
-    let gateway = start(&config);
-    let askers: Vec<Asker> = (0..6).map(|_| Asker::of(gateway.listen)).collect();
+fn the_bound_of_a_cluster_holds(plane: Plane) {
+    let hosts = plane.servers(1);
+    let config = relay_to(&hosts, "").workers(2).cluster("circuit_breakers: [{max_connections: 2}]");
+    let Some(stage) = plane.start(config) else { return };
+    let _echo = Echo::at(&stage, hosts[0], "");
+    let askers: Vec<Asker> = (0..6).map(|_| Asker::of(&stage)).collect();
     askers.iter().for_each(|asker| drop(asker.0.send(b"x")));
-    wait_until("four get no host", || listener(&gateway, "session_failed_total") == 4.0);
-    assert_eq!(listener(&gateway, "session_active"), 2.0);
+    wait_until("four get no host", || listener(&stage.gateway, "session_failed_total") == 4.0);
+    assert_eq!(listener(&stage.gateway, "session_active"), 2.0);
 }
 
-#[test]
-fn a_host_that_refuses_is_left() {
-    let (echo, nobody) = (Echo::start("live "), free_udp_address());
-    let gateway = start(&relay_to(&[nobody, echo.address], ""));
-    let askers: Vec<Asker> = (0..4).map(|_| Asker::of(gateway.listen)).collect();
+fn a_host_that_refuses_is_left(plane: Plane) {
+    let hosts = plane.servers(2);
+    let Some(stage) = plane.start(relay_to(&hosts, "")) else { return };
+    let _echo = Echo::at(&stage, hosts[1], "live ");
+    let askers: Vec<Asker> = (0..4).map(|_| Asker::of(&stage)).collect();
     for asker in &askers {
         assert_eq!(asker.text_at_last("x"), "live x");
     }
-    assert!(listener(&gateway, "session_broken_total") > 0.0);
-    assert!(gateway.metric("upstream_connection_con_fail_total", "cluster=\"origins\"") > 0.0);
+    assert!(listener(&stage.gateway, "session_broken_total") > 0.0);
+    assert!(stage.gateway.metric("upstream_connection_con_fail_total", "cluster=\"origins\"") > 0.0);
     // Nobody at all: nothing is answered, and nothing breaks.
-    let gateway = start(&relay_to(&[nobody], ""));
-    let asker = Asker::of(gateway.listen);
+    let Some(stage) = plane.start(relay_to(&hosts[..1], "")) else { return };
+    let asker = Asker::of(&stage);
     for _ in 0..3 {
         asker.0.send(b"x").expect("the gateway's own socket is there");
         assert!(asker.hears_nothing_for(Duration::from_millis(50)));
     }
-    gateway.stop();
+    stage.gateway.stop();
 }
 
-#[test]
-fn routes_go_by_the_client() {
-    let (one, two) = (Echo::start("one "), Echo::start("two "));
-    let config = relay_to(&[one.address], "").more_origins("others", &[two.address.to_string()]);
-    let filter = "{type: udp_proxy, config: {routes: [{cluster: origins, source_addrs: [127.0.1.0/24]}, \
-                  {cluster: others, source_addrs: [127.0.2.0/24]}]}}";
-    let gateway = start(&config.filter(filter));
-    let from = |ip: [u8; 4]| Asker::from(ip.into(), gateway.listen);
-    assert_eq!(from([127, 0, 1, 1]).text("x"), "one x");
-    assert_eq!(from([127, 0, 2, 1]).text("x"), "two x");
-    from([127, 0, 3, 1]).0.send(b"x").expect("it is taken");
-    wait_until("it goes nowhere", || listener(&gateway, "session_failed_total") == 1.0);
+fn routes_go_by_the_client(plane: Plane) {
+    let hosts = plane.servers(2);
+    let config = relay_to(&hosts[..1], "").more_origins("others", &[hosts[1].to_string()]);
+    let filter = "{type: udp_proxy, config: {routes: [{cluster: origins, source_addrs: [127.0.0.1/32, 198.18.0.101/32]}, \
+                  {cluster: others, source_addrs: [127.0.0.2/32, 198.18.0.102/32]}]}}";
+    let Some(stage) = plane.start(config.filter(filter)) else { return };
+    let _echoes = [Echo::at(&stage, hosts[0], "one "), Echo::at(&stage, hosts[1], "two ")];
+    let from = |number| Asker::from(&stage, stage.client_ip(number));
+    assert_eq!(from(1).text("x"), "one x");
+    assert_eq!(from(2).text("x"), "two x");
+    from(3).0.send(b"x").expect("it is taken");
+    wait_until("it goes nowhere", || listener(&stage.gateway, "session_failed_total") == 1.0);
 }
 
-#[test]
-fn a_reload_keeps_sessions_as_long_as_their_host_stays() {
-    let (one, two) = (Echo::start("one "), Echo::start("two "));
-    let config = relay_to(&[one.address], "").more_origins("others", &[two.address.to_string()]);
-    let gateway = start(&config);
-    let before = Asker::of(gateway.listen);
+fn a_reload_keeps_sessions_as_long_as_their_host_stays(plane: Plane) {
+    let hosts = plane.servers(2);
+    let config = relay_to(&hosts[..1], "").more_origins("others", &[hosts[1].to_string()]);
+    let Some(stage) = plane.start(config) else { return };
+    let (one, two) = (Echo::at(&stage, hosts[0], "one "), Echo::at(&stage, hosts[1], "two "));
+    let gateway = &stage.gateway;
+    let before = Asker::of(&stage);
     assert_eq!(before.text("x"), "one x");
     let text = fs::read_to_string(gateway.file()).expect("the file");
     let moved = text.replace("{cluster: origins, }", "{cluster: others}");
     assert_ne!(moved, text);
     gateway.rewrite(&moved);
     gateway.reload().expect("it is good");
-    wait_until("new sessions go elsewhere", || Asker::of(gateway.listen).text("x") == "two x");
+    wait_until("new sessions go elsewhere", || Asker::of(&stage).text("x") == "two x");
     let sessions = one.clients();
     for _ in 0..5 {
         assert_eq!(before.text("x"), "one x", "who has a session keeps it");
@@ -323,27 +364,30 @@ fn a_reload_keeps_sessions_as_long_as_their_host_stays() {
     gateway.rewrite(&gone.replace("bind_port: true", "bind_port: false"));
     gateway.reload().expect("it is good");
     wait_until("nobody is served", || {
-        let asker = Asker::of(gateway.listen);
+        let asker = Asker::of(&stage);
         let _ = asker.0.send(b"x");
         asker.hears_nothing_for(Duration::from_millis(100))
     });
 }
 
-#[test]
-fn a_drain_waits_for_answers() {
-    let echo = Echo::start("");
-    let mut gateway = start(&relay_to(&[echo.address], ""));
-    let asker = Asker::of(gateway.listen);
+fn a_drain_waits_for_answers(plane: Plane) {
+    let Some((mut stage, _echo)) = one_host(plane, "") else { return };
+    let asker = Asker::of(&stage);
     assert_eq!(asker.text("x"), "x");
-    gateway.process.signal("TERM");
+    stage.gateway.process.signal("TERM");
     for n in 0..5 {
         assert_eq!(asker.text(&n.to_string()), n.to_string(), "who has a session is served");
         thread::sleep(Duration::from_millis(100));
     }
-    let stranger = Asker::of(gateway.listen);
+    let stranger = Asker::of(&stage);
     let _ = stranger.0.send(b"x");
     assert!(stranger.hears_nothing_for(Duration::from_millis(100)));
-    assert_eq!(gateway.process.wait().code(), Some(0), "it ends when all are silent: {}", gateway.process.output());
+    assert_eq!(
+        stage.gateway.process.wait().code(),
+        Some(0),
+        "it ends when all are silent: {}",
+        stage.gateway.process.output()
+    );
 }
 
 /// A new process takes the very socket over: whoever asks during that is answered.
@@ -351,7 +395,7 @@ fn a_drain_waits_for_answers() {
 fn a_restart_loses_nothing() {
     let echo = Echo::start("");
     let gateway = start(&relay_to(&[echo.address], "").workers(2));
-    let askers: Vec<Asker> = (0..8).map(|_| Asker::of(gateway.listen)).collect();
+    let askers: Vec<Asker> = (0..8).map(|_| Asker::local(gateway.listen)).collect();
     let ask_all = || askers.iter().all(|asker| asker.text("x") == "x");
     assert!(ask_all());
     gateway.process.signal("USR2");
@@ -373,24 +417,24 @@ fn a_restart_loses_nothing() {
     wait_until("the new process ends", || !is_alive(id));
 }
 
-#[test]
-fn a_line_tells_of_each_session() {
-    let (echo, folder) = (Echo::start("12345"), TempDir::new());
+fn a_line_tells_of_each_session(plane: Plane) {
+    let (hosts, folder) = (plane.servers(2), TempDir::new());
     let log = folder.path().join("access.log");
     let format = "%protocol% %bytes_received% %bytes_sent% %upstream_host% %upstream_cluster% %response_flags% \
                   %request_scheme% %downstream_remote_address% %downstream_local_address%";
     let line = format!("access_logs: [{{log_path: \"{}\", log_format: \"{format}\"}}]", log.display());
-    let nobody = free_udp_address();
-    let config = relay_to(&[echo.address], "idle_timeout: 200ms").listener(&line);
-    let gateway = start(&config);
-    let asker = Asker::of(gateway.listen);
+    let config = relay_to(&hosts[..1], "idle_timeout: 200ms").listener(&line);
+    let Some(stage) = plane.start(config) else { return };
+    let (echo, nobody) = (Echo::at(&stage, hosts[0], "12345"), hosts[1]);
+    let (gateway, asker) = (&stage.gateway, Asker::of(&stage));
     assert_eq!(asker.text("abc"), "12345abc");
     let lines = || fs::read_to_string(&log).unwrap_or_default();
     wait_until("the line is written", || lines().ends_with('\n'));
-    let client = asker.0.local_addr().expect("a bound socket");
-    let expected = format!("UDP 3 8 {} origins - - {client} {}\n", echo.address, gateway.listen);
+    let client = asker.0.local_addr().expect("a connected socket");
+    let expected = format!("UDP 3 8 {} origins - - {client} {}\n", echo.address, stage.address);
     assert_eq!(lines(), expected);
-    gateway.rewrite(&config.text().replace(&echo.address.to_string(), &nobody.to_string()));
+    let text = fs::read_to_string(gateway.file()).expect("the file");
+    gateway.rewrite(&text.replace(&echo.address.to_string(), &nobody.to_string()));
     gateway.reload().expect("it is good");
     wait_until("the refusal is written", || {
         let _ = asker.0.send(b"x");
@@ -398,10 +442,33 @@ fn a_line_tells_of_each_session() {
     });
 }
 
-/// Where datagrams can't be relayed, the check says so.
+/// A port and this host's own loopback are served by one listener: who asks there is answered from there.
 #[test]
-fn the_dpdk_plane_says_that_it_has_none() {
-    let config = relay_to(&[free_udp_address()], "").dataplane("dataplane: {type: dpdk}\n");
-    let refused = Gateway::refused(binary(), &config.text());
-    assert!(refused.output.contains("the DPDK plane relays no datagrams yet"), "{}", refused.output);
+fn a_port_and_loopback_are_one_listener() {
+    let hosts = Plane::AfPacket.servers(1);
+    let mut config = relay_to(&hosts, "");
+    config.listen.set_ip(Ipv4Addr::UNSPECIFIED.into());
+    let Some(stage) = Plane::AfPacket.start(config) else { return };
+    let echo = Echo::at(&stage, hosts[0], "");
+    assert_eq!(Asker::of(&stage).text("by the port"), "by the port");
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, stage.address.port()));
+    assert_eq!(Asker::local(here).text("by loopback"), "by loopback");
+    assert_eq!((echo.clients(), listener(&stage.gateway, "session_active")), (2, 2.0));
+}
+
+/// What the stack counts of datagrams is in the metrics, each loss by its reason.
+#[test]
+fn the_port_counts_what_it_drops() {
+    let Some((stage, _echo)) = one_host(Plane::AfXdp, "") else { return };
+    assert_eq!(Asker::of(&stage).ask(&pattern::bytes(5000)).len(), 5000);
+    let lcore = |name: &str| stage.gateway.metric(&format!("ferrogate_dpdk_lcore_{name}_total"), "").round();
+    assert_eq!((lcore("datagrams_received"), lcore("datagrams_sent")), (2.0, 2.0));
+    assert_eq!((lcore("datagrams_reassembled"), lcore("datagrams_fragmented")), (2.0, 2.0));
+    let mut nowhere = stage.address;
+    nowhere.set_port(9);
+    let asker = Asker::over(stage.bind((Ipv4Addr::UNSPECIFIED, 0).into()), nowhere);
+    asker.0.send(b"anybody?").expect("it is taken");
+    assert_eq!(asker.answer().unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "the sender is told");
+    let dropped = stage.gateway.metric("ferrogate_dpdk_dropped_frames_total", "reason=\"udp_port\"").round();
+    assert_eq!(dropped, 1.0);
 }

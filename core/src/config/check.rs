@@ -87,15 +87,11 @@ fn interception(r: &mut Reader, config: &Config) {
     }
 }
 
-/// What listeners of datagrams can't have: a plane without them, and clusters that they can't go to.
+/// What listeners of datagrams can't have: clusters that they can't go to.
 fn datagrams(r: &mut Reader, config: &Config) {
     let clusters: HashMap<&str, &Cluster> = config.clusters.iter().map(|c| (c.name.as_str(), &**c)).collect();
     for listener in &config.server.listeners {
         let Some(udp) = listener.udp_proxy() else { continue };
-        if config.dataplane.plane == Plane::Dpdk {
-            let message = "the DPDK plane relays no datagrams yet";
-            r.error_at(&listener.origin, message, "write `dataplane: {type: kernel}`, or leave this listener out");
-        }
         for (name, origin) in udp.routes.iter().flat_map(|route| route.cluster.origins()) {
             let Some(cluster) = clusters.get(name) else { continue };
             if cluster.tls.is_some() {

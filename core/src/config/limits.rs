@@ -143,6 +143,36 @@ pub struct FlowLimits {
     pub keepalive_interval: Duration,
     /// Questions without an answer; then the connection ends.
     pub keepalive_probes_max: u8,
+    /// What its datagrams may take.
+    pub datagrams: DatagramLimits,
+}
+
+/// What the datagrams of one port's stack may take, one worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramLimits {
+    /// Datagrams that wait for one socket, at most; further ones are dropped.
+    pub udp_queue_datagrams_max: usize,
+    /// Datagrams that wait for all sockets together, at most: each holds a frame of the port.
+    pub udp_queued_datagrams_max: usize,
+    /// Memory for datagrams of which not all fragments have come, in bytes, at most: the oldest give way.
+    pub reassembly_bytes_max: usize,
+    /// From the first fragment of a datagram to its last.
+    pub reassembly_timeout: Duration,
+    /// Senders a second that are told that nobody receives at a port.
+    pub unreachables_per_second_max: u32,
+}
+
+impl Default for DatagramLimits {
+    fn default() -> Self {
+        Self {
+            udp_queue_datagrams_max: 1024,
+            udp_queued_datagrams_max: 2048,
+            reassembly_bytes_max: 4 << 20,
+            // Fragments come close together. The longer they are waited for, the likelier their number is another datagram's (RFC 4963).
+            reassembly_timeout: Duration::from_secs(5),
+            unreachables_per_second_max: 1000,
+        }
+    }
 }
 
 impl Default for FlowLimits {
@@ -161,6 +191,7 @@ impl Default for FlowLimits {
             keepalive_idle: Duration::ZERO,
             keepalive_interval: Duration::from_secs(15),
             keepalive_probes_max: 4,
+            datagrams: DatagramLimits::default(),
         }
     }
 }

@@ -3,23 +3,27 @@
 //! **Invariant:** a flow sends at most [`SEGMENTS_PER_TURN_MAX`] segments in a turn, and a port that takes no more stops the turn: what
 //! was not sent keeps its place in line.
 
+use std::net::IpAddr;
+
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
 
 use super::Stack;
-use super::arp::Neighbour;
 use super::flow::{Fault, Stage};
+use super::neighbours::{Neighbour, Waiting};
 use crate::device::Mac;
 
 impl Stack {
     /// Sends what timers and tasks want sent. Answers whether anything was to be done.
     pub fn egress(&mut self, now: Instant) -> bool {
         self.now = now;
+        let has_sent = self.nic.is_backed_up();
         self.nic.flush();
         self.fire_timers();
+        self.tend_datagrams();
         if self.dirty.is_empty() {
-            return false;
+            return has_sent;
         }
         // What becomes dirty on the way is for the next turn. The two lists take turns, so that neither is allocated again.
         std::mem::swap(&mut self.dirty, &mut self.sending);
@@ -50,7 +54,7 @@ impl Stack {
         self.give_back_rings();
         self.table.expire(self.now);
         self.count_time_waits();
-        if self.arp.is_asking() {
+        if self.neighbours.is_asking() {
             self.ask_neighbours();
         }
     }
@@ -62,11 +66,25 @@ impl Stack {
         self.time_waits = time_waits;
     }
 
-    fn ask_neighbours(&mut self) {
-        let Self { arp, nic, config, .. } = self;
+    pub(super) fn ask_neighbours(&mut self) {
+        let Self { neighbours, nic, config, .. } = self;
         let mut silent = Vec::new();
-        arp.questions(self.now, |ip| nic.send_arp(config.address, None, ip), |id| silent.push(id));
-        for id in silent {
+        let ask = |ip| {
+            // Nobody else is asked for.
+            if let IpAddr::V4(ip) = ip {
+                nic.send_arp(config.address, None, ip);
+            }
+        };
+        neighbours.questions(self.now, ask, |waiting| silent.push(waiting));
+        for Waiting { flows, frames } in silent {
+            self.lose_held(&frames);
+            self.lose_neighbour(&flows);
+        }
+    }
+
+    /// Flows that waited for a neighbour that does not answer.
+    fn lose_neighbour(&mut self, flows: &[u32]) {
+        for &id in flows {
             // The flow may be another one by now: one that waits has no address yet.
             if self.flows.get(id as usize).is_some_and(|f| f.mapped && f.peer_mac.is_none()) {
                 self.fail(id, Fault::Unreachable);
@@ -135,7 +153,7 @@ impl Stack {
     /// The Ethernet address of the next hop, if it is known. Otherwise the flow is told later.
     fn find_neighbour(&mut self, id: u32) -> Option<Mac> {
         let next_hop = self.next_hop(self.flows[id as usize].key.peer)?;
-        match self.arp.look_up(next_hop, id, self.now) {
+        match self.neighbours.look_up(next_hop.into(), Some(id), self.now) {
             Neighbour::Known(mac) => Some(mac),
             Neighbour::Asked => {
                 self.ask_neighbours();

@@ -1,7 +1,9 @@
 //! From a received frame to the flow it belongs to.
 //!
 //! **Invariant:** what a frame costs does not depend on the number of flows, and a frame makes no new state unless it is a SYN to a
-//! listening port within every limit, or an ARP packet for us.
+//! listening port within every limit, an ARP packet for us, or a datagram for a socket, which wait within theirs.
+
+use std::io;
 
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
@@ -10,6 +12,7 @@ use super::Stack;
 use super::arp::Heard;
 use super::flow::Fault;
 use super::flow_table::{Holder, TimeWait};
+use super::neighbours::Waiting;
 use super::nic::Emitted;
 use super::packet::{self, Packet, Segment};
 use crate::counters::DropReason;
@@ -38,7 +41,10 @@ impl Stack {
     fn receive(&mut self, mut frame: Frame) {
         match packet::parse(&frame, self.nic.mac, self.config.address) {
             Ok(Packet::Tcp(segment)) => self.receive_segment(&mut frame, &segment),
+            Ok(Packet::Datagram { ip, arrived }) => self.receive_datagram(frame, &ip, &arrived),
+            Ok(Packet::Fragment { place, payload }) => self.receive_fragment(place, &frame.bytes()[payload]),
             Ok(Packet::TooBig(told)) => self.receive_too_big(told),
+            Ok(Packet::Refused(key)) => self.udp.fail(&key, io::ErrorKind::ConnectionRefused),
             Ok(Packet::Arp(heard)) => self.receive_arp(heard),
             Ok(Packet::Echo(_)) if !self.echoes.take(self.config.limits.echoes_per_second_max, self.now) => {
                 self.nic.counters.drop_frame(DropReason::EchoRate);
@@ -59,9 +65,11 @@ impl Stack {
         if !on_link || (heard.ip == ours && heard.mac != self.nic.mac) {
             return self.nic.counters.drop_frame(DropReason::Arp);
         }
-        for id in self.arp.learn(heard.ip, heard.mac, self.now) {
+        let Waiting { flows, frames } = self.neighbours.learn(heard.ip.into(), heard.mac, self.now);
+        for id in flows {
             self.mark_waiting(id);
         }
+        self.send_held(frames, heard.mac);
         if heard.asks {
             self.nic.send_arp(ours, Some(heard.mac), heard.ip);
         }

@@ -24,6 +24,7 @@ mod ingress;
 mod isn;
 mod keepalive;
 mod listen;
+mod neighbours;
 mod nic;
 mod packet;
 mod path_mtu;
@@ -36,6 +37,7 @@ mod scoreboard;
 mod sockets;
 mod syn_cookie;
 mod timer_wheel;
+mod udp;
 
 #[cfg(test)]
 mod handshake_tests;
@@ -65,11 +67,11 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::Ipv4Cidr;
 
 use self::arena::Arena;
-use self::arp::ArpTable;
 use self::flow::{Flow, Stage};
 use self::flow_table::{FlowKey, FlowTable};
 use self::half_open::HalfOpen;
 use self::listen::Listeners;
+use self::neighbours::Neighbours;
 use self::nic::Nic;
 use self::path_mtu::Interfaces;
 use self::rate::Rate;
@@ -77,6 +79,8 @@ use self::recovery::Sender;
 pub(crate) use self::sockets::{FlowId, Incoming, copy};
 use self::syn_cookie::SynCookies;
 use self::timer_wheel::TimerWheel;
+use self::udp::Udp;
+pub(crate) use self::udp::{Received, SocketId};
 use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
 use crate::frame::{BURST, FrameVec};
@@ -157,8 +161,9 @@ pub struct Stack {
     idled: Vec<u32>,
     /// Bytes of rings as they were last counted.
     ring_bytes: u64,
-    arp: ArpTable,
+    neighbours: Neighbours,
     listeners: Listeners,
+    udp: Udp,
     /// Answers what belongs to no flow.
     strays: SocketSet<'static>,
     /// Flows in [`Stage::Opening`].
@@ -198,8 +203,9 @@ impl Stack {
             idle: TimerWheel::new(now),
             idled: Vec::with_capacity(BURST),
             ring_bytes: 0,
-            arp: ArpTable::new(),
+            neighbours: Neighbours::new(),
             listeners: Listeners::default(),
+            udp: Udp::new(config.seed),
             strays: SocketSet::new(Vec::new()),
             half_open: HalfOpen::default(),
             cookies: SynCookies::new(config.seed),
@@ -239,12 +245,19 @@ impl Stack {
         self.arena.bytes_in_use() - self.pooled_rings * self.config.ring_bytes()
     }
 
+    /// The memory that it holds for its peers in bytes: rings and datagrams.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.ring_bytes() + self.udp.held_bytes()
+    }
+
     /// Whether it has something to do without a frame coming in: at once, or at the time answered.
     pub(crate) fn due(&self) -> Option<Instant> {
         if !self.dirty.is_empty() || self.nic.is_backed_up() {
             return Some(self.now);
         }
-        [self.wheel.next(), self.idle.next(), self.arp.next()].into_iter().flatten().min()
+        let datagrams = self.udp.due(&self.config.limits.datagrams);
+        [self.wheel.next(), self.idle.next(), self.neighbours.next(), datagrams].into_iter().flatten().min()
     }
 
     /// Ready when a frame may have come in. Otherwise `cx` is woken when one has, or when a connection writes.

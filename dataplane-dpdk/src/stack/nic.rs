@@ -102,20 +102,33 @@ impl Nic {
         }
     }
 
+    /// A frame with a packet of `len` bytes for `to`, which `f` writes. None: the port has no frame left.
+    pub(super) fn packet(&mut self, to: Mac, kind: &[u8], len: usize, f: impl FnOnce(&mut [u8])) -> Option<Frame> {
+        let mut frame = self.take_spare()?;
+        frame.set_len(ETHERNET_BYTES + len);
+        frame.offload_checksums(false);
+        let bytes = frame.bytes_mut();
+        write_ethernet(bytes, to, self.mac, kind);
+        f(&mut bytes[ETHERNET_BYTES..]);
+        Some(frame)
+    }
+
+    /// Whether a frame can be had and sent now.
+    pub(super) fn can_send(&mut self) -> bool {
+        if self.spare.is_empty() {
+            self.queue.alloc_burst(&mut self.spare);
+        }
+        !self.spare.is_empty() && self.has_room()
+    }
+
     /// Sends an ARP question to all, or an answer to one.
     pub(super) fn send_arp(&mut self, our_ip: Ipv4Addr, to: Option<Mac>, about: Ipv4Addr) {
-        let Some(mut frame) = self.take_spare() else {
-            self.counters.drop_frame(DropReason::TxFull);
-            return;
-        };
-        let len = ETHERNET_BYTES + arp::ARP_BYTES;
-        frame.set_len(len);
-        frame.offload_checksums(false);
         let mac = self.mac;
-        let bytes = frame.bytes_mut();
-        write_ethernet(bytes, to.unwrap_or(Mac::BROADCAST), mac, ETHER_ARP);
-        arp::emit((mac, our_ip), to, about, &mut bytes[ETHERNET_BYTES..]);
-        self.send(frame);
+        let write = |packet: &mut [u8]| arp::emit((mac, our_ip), to, about, packet);
+        match self.packet(to.unwrap_or(Mac::BROADCAST), ETHER_ARP, arp::ARP_BYTES, write) {
+            Some(frame) => self.send(frame),
+            None => self.counters.drop_frame(DropReason::TxFull),
+        }
     }
 
     /// Sends the peer of `key`, by way of `to`, a bare ACK that says `what`.
@@ -165,7 +178,8 @@ impl Nic {
         }
     }
 
-    fn has_room(&mut self) -> bool {
+    /// Whether a frame can be sent now.
+    pub(super) fn has_room(&mut self) -> bool {
         if self.out.room() == 0 {
             self.flush();
         }

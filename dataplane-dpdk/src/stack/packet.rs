@@ -16,6 +16,7 @@ use super::flow_table::FlowKey;
 use super::path_mtu::TooBig;
 use super::recovery::is_after;
 use super::syn_cookie::Offer;
+use super::udp::{self, Arrived, Place, Whole};
 use crate::counters::DropReason;
 use crate::device::Mac;
 use crate::frame::{Checksum, Frame};
@@ -29,8 +30,18 @@ pub(super) enum Packet {
     Echo(Range<usize>),
     /// A TCP segment.
     Tcp(Segment),
+    /// A datagram; where its IPv4 packet is.
+    Datagram {
+        ip: Range<usize>,
+        /// Its places count from the end of the IPv4 header.
+        arrived: Arrived,
+    },
+    /// A fragment of a datagram, and where its bytes are.
+    Fragment { place: Place, payload: Range<usize> },
     /// A packet of ours was too long for its path.
     TooBig(TooBig),
+    /// Nobody receives the datagrams of this socket of ours.
+    Refused(FlowKey),
 }
 
 /// What the flow table and TIME-WAIT need of a TCP segment.
@@ -135,28 +146,48 @@ fn parse_ipv4(frame: &Frame, ip: Ipv4Addr) -> Result<Packet, DropReason> {
     if packet.dst_addr() != ip || !is_host(packet.src_addr()) {
         return Err(DropReason::OtherAddress);
     }
-    if packet.more_frags() || packet.frag_offset() != 0 {
-        return Err(DropReason::Fragment);
-    }
     let range = ETHERNET_BYTES..ETHERNET_BYTES + usize::from(packet.total_len());
+    if packet.more_frags() || packet.frag_offset() != 0 {
+        return parse_fragment(&packet, range);
+    }
     match packet.next_header() {
         IpProtocol::Tcp => parse_tcp(bytes, &packet, range, verify).map(Packet::Tcp),
-        IpProtocol::Icmp => {
-            let icmp = Icmpv4Packet::new_checked(packet.payload()).map_err(|_| DropReason::Malformed)?;
-            // A port checks TCP and IPv4 for us, never ICMP.
-            if !icmp.verify_checksum() {
-                return Err(DropReason::Checksum);
-            }
-            match icmp.msg_type() {
-                Icmpv4Message::EchoRequest => Ok(Packet::Echo(range)),
-                Icmpv4Message::DstUnreachable if icmp.msg_code() == FRAGMENTATION_NEEDED => {
-                    parse_too_big(packet.payload(), ip).map(Packet::TooBig).ok_or(DropReason::Malformed)
-                }
-                _ => Err(DropReason::Protocol),
-            }
+        IpProtocol::Udp => {
+            let arrived = udp::read(packet.payload(), packet.src_addr(), packet.dst_addr(), verify)?;
+            Ok(Packet::Datagram { ip: range, arrived })
+        }
+        IpProtocol::Icmp => parse_icmp(packet.payload(), range, ip),
+        _ => Err(DropReason::Protocol),
+    }
+}
+
+fn parse_icmp(message: &[u8], range: Range<usize>, ip: Ipv4Addr) -> Result<Packet, DropReason> {
+    let icmp = Icmpv4Packet::new_checked(message).map_err(|_| DropReason::Malformed)?;
+    // A port checks TCP, UDP and IPv4 for us, never ICMP.
+    if !icmp.verify_checksum() {
+        return Err(DropReason::Checksum);
+    }
+    match (icmp.msg_type(), icmp.msg_code()) {
+        (Icmpv4Message::EchoRequest, _) => Ok(Packet::Echo(range)),
+        (Icmpv4Message::DstUnreachable, FRAGMENTATION_NEEDED) => {
+            parse_too_big(message, ip).map(Packet::TooBig).ok_or(DropReason::Malformed)
+        }
+        (Icmpv4Message::DstUnreachable, PROTOCOL_UNREACHABLE | PORT_UNREACHABLE) => {
+            let quoted = message.get(8..).and_then(udp::read_back).filter(|key| key.local == ip);
+            quoted.map(Packet::Refused).ok_or(DropReason::Protocol)
         }
         _ => Err(DropReason::Protocol),
     }
+}
+
+/// A fragment: of a datagram, or of what nobody sends in fragments who is well.
+fn parse_fragment(packet: &Ipv4Packet<&[u8]>, range: Range<usize>) -> Result<Packet, DropReason> {
+    if packet.next_header() != IpProtocol::Udp {
+        return Err(DropReason::Fragment);
+    }
+    let whole = Whole { peer: packet.src_addr().into(), local: packet.dst_addr().into(), id: packet.ident().into() };
+    let place = Place { whole, offset: packet.frag_offset().into(), more: packet.more_frags() };
+    Ok(Packet::Fragment { place, payload: range.start + usize::from(packet.header_len())..range.end })
 }
 
 /// Reads whose packet a router complains of in `icmp` (RFC 792, and 1191 for the MTU): one of `ip`'s, that was TCP.
@@ -280,6 +311,9 @@ fn is_host(ip: Ipv4Addr) -> bool {
     !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast() && !ip.is_loopback()
 }
 
+/// The codes of ICMP messages that nobody is there for a packet.
+const PROTOCOL_UNREACHABLE: u8 = 2;
+const PORT_UNREACHABLE: u8 = 3;
 /// The code of an ICMP message that a packet was too long.
 const FRAGMENTATION_NEEDED: u8 = 4;
 /// Bytes of an Ethernet header.
@@ -381,7 +415,8 @@ mod tests {
             change(frame.bytes_mut());
             assert_eq!(look(&frame), Err(reason), "case {n}");
         }
-        assert_eq!(look(&frame(IpProtocol::Udp, &[0; 8])), Err(DropReason::Protocol));
+        assert_eq!(look(&frame(IpProtocol::Unknown(132), &[0; 8])), Err(DropReason::Protocol));
+        assert_eq!(look(&frame(IpProtocol::Udp, &[0; 8])), Err(DropReason::Malformed));
         assert_eq!(look(&frame(IpProtocol::Icmp, &[3, 0, 252, 255, 0, 0, 0, 0])), Err(DropReason::Protocol));
     }
 

@@ -137,7 +137,7 @@ fn segments_are_no_longer_than_is_said_in_either_direction() {
         assert_eq!(sent, [1000, 1000, 500]);
     }
     let mut bench = Bench::with(|c| c.limits.segment_bytes_max = 1000);
-    bench.stack.arp.learn(PEER, PEER_MAC, bench.now);
+    bench.stack.neighbours.learn(PEER.into(), PEER_MAC, bench.now);
     bench.stack.connect(SocketAddrV4::new(PEER, 443)).unwrap();
     assert_eq!(told(&bench.turn()[0]), Some(1000));
     // The port's MTU is the bound where it is narrower.

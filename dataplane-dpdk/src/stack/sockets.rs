@@ -208,7 +208,7 @@ impl Stack {
     }
 
     /// The ports for connections of our own, each once, from a place that nobody can guess (RFC 6056, 3.3.3).
-    fn ephemeral_ports_to(&self, to: SocketAddrV4) -> impl Iterator<Item = u16> + use<> {
+    pub(super) fn ephemeral_ports_to(&self, to: SocketAddrV4) -> impl Iterator<Item = u16> + use<> {
         let mut hash = DefaultHasher::new();
         (self.config.seed, to, self.now.total_micros()).hash(&mut hash);
         let start = hash.finish() % u64::from(EPHEMERAL_PORTS);
@@ -251,5 +251,5 @@ fn error(fault: Fault) -> io::Error {
 }
 
 /// The first of the ports for connections of our own, and how many there are. As many as can be: one origin is one destination.
-const FIRST_EPHEMERAL_PORT: u16 = 32_768;
+pub(super) const FIRST_EPHEMERAL_PORT: u16 = 32_768;
 const EPHEMERAL_PORTS: u16 = 32_768;

@@ -28,6 +28,13 @@ pub(super) struct TestQueue {
     blocked: Rc<Cell<bool>>,
 }
 
+impl TestQueue {
+    /// Takes no more frames from now on, or takes them again.
+    pub(super) fn block(&self, blocked: bool) {
+        self.blocked.set(blocked);
+    }
+}
+
 impl PacketQueue for TestQueue {
     fn rx_burst(&mut self, into: &mut FrameVec) {
         while into.room() > 0

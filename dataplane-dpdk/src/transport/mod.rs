@@ -11,9 +11,12 @@
 //! | other IPv4 | `AddrNotAvailable` | the port whose network it is in, or that has a gateway |
 //! | other IPv6 | `AddrNotAvailable` | `NetworkUnreachable` |
 //!
+//! Sockets for datagrams go the same ways.
+//!
 //! **Invariant:** everything here is on one thread, and no borrow of a stack is held across an await.
 
 mod conn;
+mod datagrams;
 mod flow;
 mod none;
 
@@ -24,10 +27,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use ferrogate_core::net::{Address, ListenOptions, Listener, NoDatagrams, Transport};
+use ferrogate_core::net::{Address, ListenOptions, Listener, Transport};
 use tokio::task::coop;
 
 pub use self::conn::DpdkConn;
+pub use self::datagrams::DpdkDatagrams;
 pub use self::flow::FlowConn;
 pub use self::none::NoKernel;
 use crate::stack::{FlowId, SharedStack};
@@ -74,12 +78,12 @@ impl<K> DpdkTransport<K> {
 impl<K: Transport> Transport for DpdkTransport<K> {
     type Conn = DpdkConn<K::Conn>;
     type Listener = DpdkListener<K>;
-    type Datagrams = NoDatagrams;
+    type Datagrams = DpdkDatagrams<K::Datagrams>;
 
     /// A flow's rings count whole: that is what its peer can make it use.
     fn held_bytes(&self) -> usize {
-        let rings = |stack: &SharedStack| stack.try_borrow().map_or(0, |stack| stack.ring_bytes());
-        self.stacks.iter().map(rings).sum::<usize>() + self.kernel.held_bytes()
+        let held = |stack: &SharedStack| stack.try_borrow().map_or(0, |stack| stack.held_bytes());
+        self.stacks.iter().map(held).sum::<usize>() + self.kernel.held_bytes()
     }
 
     fn is_polled(&self) -> bool {
@@ -133,6 +137,30 @@ impl<K: Transport> Transport for DpdkTransport<K> {
         let conn = FlowConn::new(stack, id);
         poll_fn(|cx| conn.poll_connected(cx)).await?;
         Ok(DpdkConn::Flow(conn))
+    }
+
+    fn listen_datagrams(&self, address: SocketAddr) -> io::Result<Self::Datagrams> {
+        let (stacks, local) = self.places(address.ip());
+        if stacks.is_empty() && local.is_none() {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        let kernel = match local.map(|local| self.kernel.listen_datagrams(SocketAddr::new(local, address.port()))) {
+            // A plane without kernel sockets serves its ports alone.
+            Some(Err(e)) if e.kind() == io::ErrorKind::Unsupported => None,
+            Some(Err(e)) => return Err(e),
+            Some(Ok(kernel)) => Some(kernel),
+            None => None,
+        };
+        DpdkDatagrams::listening(address, stacks, kernel)
+    }
+
+    fn connect_datagrams(&self, to: SocketAddr) -> io::Result<Self::Datagrams> {
+        if Address::from(to).is_host_local() {
+            return self.kernel.connect_datagrams(to).map(DpdkDatagrams::over_kernel);
+        }
+        let IpAddr::V4(ip) = to.ip().to_canonical() else { return Err(io::ErrorKind::NetworkUnreachable.into()) };
+        let stack = self.stack_to(ip).ok_or(io::ErrorKind::NetworkUnreachable)?;
+        DpdkDatagrams::connected(stack, SocketAddrV4::new(ip, to.port()))
     }
 }
 

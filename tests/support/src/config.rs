@@ -14,6 +14,7 @@ pub struct Config {
     /// Where its admin API listens.
     pub admin: SocketAddr,
     hosts: Vec<String>,
+    lb_type: String,
     routes: Vec<String>,
     cluster: Vec<String>,
     clusters: String,
@@ -24,6 +25,7 @@ pub struct Config {
     protocols: String,
     upstream_protocol: Option<String>,
     listener: Vec<String>,
+    listeners: String,
     limits: Vec<String>,
     workers: usize,
     dataplane: Option<String>,
@@ -39,6 +41,7 @@ impl Config {
             listen: free_address(),
             admin: free_address(),
             hosts: hosts.to_vec(),
+            lb_type: "LB_ROUNDROBIN".to_owned(),
             routes: Vec::new(),
             cluster: Vec::new(),
             clusters: String::new(),
@@ -49,6 +52,7 @@ impl Config {
             protocols: "Http1".to_owned(),
             upstream_protocol: None,
             listener: Vec::new(),
+            listeners: String::new(),
             limits: Vec::new(),
             workers: 1,
             dataplane: None,
@@ -110,6 +114,20 @@ impl Config {
     #[must_use]
     pub fn listener(mut self, line: &str) -> Self {
         self.listener.push(format!("        {line}\n"));
+        self
+    }
+
+    /// Adds a listener, all of it, behind the first one.
+    #[must_use]
+    pub fn another_listener(mut self, text: &str) -> Self {
+        writeln!(self.listeners, "      - {text}").expect("a string takes it");
+        self
+    }
+
+    /// How the cluster chooses among its hosts, such as `LB_MAGLEV`.
+    #[must_use]
+    pub fn lb_type(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.lb_type);
         self
     }
 
@@ -223,11 +241,11 @@ servers:
 {listener}        filter_chains:
           - filters:
               - {filter}
-{tls}cluster_manager:
+{tls}{listeners}cluster_manager:
   clusters:
     - name: origins
       type: SIMPLE
-      lb_type: LB_ROUNDROBIN
+      lb_type: {lb_type}
 {cluster}      hosts:
 {hosts}{clusters}admin:
   address: {{socket_address: {{address: {admin_ip}, port_value: {admin_port}}}}}
@@ -238,6 +256,8 @@ servers:
             virtual_host = self.virtual_host.concat(),
             clusters = self.clusters,
             listener = self.listener.concat(),
+            listeners = self.listeners,
+            lb_type = self.lb_type,
             filter = self.filter.as_deref().unwrap_or(&http),
             tls = self.listener_tls.as_deref().unwrap_or_default(),
             cluster = self.cluster.concat(),

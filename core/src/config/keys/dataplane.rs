@@ -105,6 +105,31 @@ pub(super) const DPDK: &[Key] = &[
         "4",
         "Questions without an answer, at most: then the connection ends. 1 to 255.",
     ),
+    key(
+        "udp_queue_datagrams_max",
+        Number,
+        "1024",
+        "Datagrams that wait for one socket of a worker to be received, at most; further ones are dropped.",
+    ),
+    key(
+        "udp_queued_datagrams_max",
+        Number,
+        "2048",
+        "The same for all sockets of a worker together: what waits holds frames of the port. 4096 at most.",
+    ),
+    key(
+        "reassembly_bytes_max",
+        Size,
+        "4MiB",
+        "Memory of a worker for datagrams of which not all fragments have come, at most: the oldest give way. 128KiB at least.",
+    ),
+    key("reassembly_timeout", Duration, "5s", "How long the fragments of a datagram are waited for."),
+    key(
+        "unreachables_per_second_max",
+        Number,
+        "1000",
+        "Datagrams to a port where nobody receives that a worker answers by ICMP; further ones are dropped without a word.",
+    ),
     key("ring_idle_timeout", Duration, "5s", "A flow whose rings have been empty for so long gives their memory back."),
     key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
 ];

@@ -14,12 +14,7 @@ pub(super) const LISTENER: &[Key] = &[
         "",
         "`IP:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:/PATH`; with `network: unix` a path. Required.",
     ),
-    key(
-        "network",
-        Choice(&["tcp", "udp", "unix"]),
-        "tcp",
-        "What kind of socket. `udp` is for `udp_proxy`, on the kernel plane.",
-    ),
+    key("network", Choice(&["tcp", "udp", "unix"]), "tcp", "What kind of socket. `udp` is for `udp_proxy`."),
     key(
         "bind_port",
         Bool,

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::config::dataplane::{CongestionControl, Dataplane, Dpdk, Fallback, Idle, IdleMode, Plane, Port};
-use crate::config::limits::FlowLimits;
+use crate::config::limits::{DatagramLimits, FlowLimits};
 use crate::config::reader::{Fields, Reader};
 use crate::config::tree::Node;
 
@@ -74,6 +74,7 @@ fn flow_limits(r: &mut Reader, fields: &Fields<'_>) -> FlowLimits {
         keepalive_idle: fields.duration_or_none(r, "keepalive_idle").unwrap_or(d.keepalive_idle),
         keepalive_interval: fields.duration(r, "keepalive_interval").unwrap_or(d.keepalive_interval),
         keepalive_probes_max: fields.number(r, "keepalive_probes_max", 1..=255).unwrap_or(d.keepalive_probes_max),
+        datagrams: datagram_limits(r, fields),
     };
     if let Some(node) = fields.get("ack_delay").filter(|_| limits.ack_delay > ACK_DELAY_MAX) {
         r.at("ack_delay", |r| {
@@ -85,6 +86,28 @@ fn flow_limits(r: &mut Reader, fields: &Fields<'_>) -> FlowLimits {
         });
     }
     limits
+}
+
+fn datagram_limits(r: &mut Reader, fields: &Fields<'_>) -> DatagramLimits {
+    let d = DatagramLimits::default();
+    let count = 1..=u64::from(u32::MAX);
+    // The port's frames are for more than that.
+    let frames = 1..=FRAMES_QUEUED_MAX;
+    DatagramLimits {
+        udp_queue_datagrams_max: fields
+            .number(r, "udp_queue_datagrams_max", frames.clone())
+            .unwrap_or(d.udp_queue_datagrams_max),
+        udp_queued_datagrams_max: fields
+            .number(r, "udp_queued_datagrams_max", frames)
+            .unwrap_or(d.udp_queued_datagrams_max),
+        reassembly_bytes_max: fields
+            .size(r, "reassembly_bytes_max", REASSEMBLY_BYTES_MIN..=u64::from(u32::MAX))
+            .unwrap_or(d.reassembly_bytes_max),
+        reassembly_timeout: fields.duration(r, "reassembly_timeout").unwrap_or(d.reassembly_timeout),
+        unreachables_per_second_max: fields
+            .number(r, "unreachables_per_second_max", count)
+            .unwrap_or(d.unreachables_per_second_max),
+    }
 }
 
 fn port(r: &mut Reader, node: &Node) -> Option<Port> {
@@ -163,6 +186,12 @@ const RING_MAX: u64 = 16 << 20;
 /// A segment's bytes: what everybody takes (RFC 9293, 3.7.1), and what the longest packet of a port has.
 const SEGMENT_BYTES_MIN: u64 = 536;
 const SEGMENT_BYTES_MAX: u64 = 9176;
+
+/// Datagrams that wait hold frames, of which a queue pair has 8192 for all its uses.
+const FRAMES_QUEUED_MAX: u64 = 4096;
+
+/// One datagram of 64 KiB, and what it takes besides.
+const REASSEMBLY_BYTES_MIN: u64 = 128 * 1024;
 
 /// RFC 9293, 3.8.6.3.
 const ACK_DELAY_MAX: Duration = Duration::from_millis(500);

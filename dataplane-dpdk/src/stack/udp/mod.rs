@@ -1,0 +1,284 @@
+//! Datagrams over the port: who receives them, and what waits for him.
+//!
+//! A socket is either a listener's, for everybody, or of one peer alone; a hash finds it. What arrives waits in the frame that it came in, and is
+//! shown there. What is sent is written into a frame at once, which leaves with the next turn, or with the thirty-second.
+//!
+//! **Invariant:** a datagram is delivered whole or not at all. What waits is bounded for each socket and for all of them, and so is what waits
+//! for its other fragments; whatever is dropped has a [`DropReason`].
+
+mod packet;
+mod reassembly;
+mod send;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::ops::Range;
+use std::task::{Context, Poll, Waker};
+
+use ferrogate_core::config::limits::DatagramLimits;
+use ferrogate_core::net::BURST_DATAGRAMS_MAX;
+use slab::Slab;
+use smoltcp::time::Instant;
+
+pub(super) use self::packet::{Arrived, read, read_back};
+use self::reassembly::{Added, Reassembly};
+pub(super) use self::reassembly::{Place, Whole};
+use self::send::Departures;
+use super::Stack;
+use super::flow_table::FlowKey;
+use super::rate::Rate;
+use super::sockets::FIRST_EPHEMERAL_PORT;
+use crate::counters::{DropReason, LcoreCounters};
+use crate::frame::Frame;
+
+/// A socket for datagrams, until [`Stack::close_datagrams`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SocketId(u32);
+
+/// The datagrams of one stack.
+#[derive(Debug)]
+pub(super) struct Udp {
+    sockets: Slab<Socket>,
+    /// Listeners, by port: the stack has one address.
+    listening: HashMap<u16, u32>,
+    /// Sockets of one peer. The hash is keyed at random, as that of flows.
+    connected: HashMap<FlowKey, u32>,
+    reassembly: Reassembly,
+    /// Datagrams in all queues, and their bytes.
+    queued: usize,
+    queued_bytes: usize,
+    /// Empty: the memory of a burst that was taken and shown.
+    burst: Vec<Received>,
+    departures: Departures,
+    refusals: Rate,
+}
+
+#[derive(Debug)]
+struct Socket {
+    local: SocketAddrV4,
+    /// None: a listener's.
+    peer: Option<SocketAddrV4>,
+    queue: VecDeque<Received>,
+    /// What was heard of the peer, until somebody is told.
+    fault: Option<io::ErrorKind>,
+    waker: Option<Waker>,
+}
+
+/// A datagram that waits to be received.
+#[derive(Debug)]
+pub(crate) struct Received {
+    frame: Frame,
+    payload: Range<usize>,
+    /// Who sent it.
+    pub(crate) peer: SocketAddr,
+    /// The address of ours that it came to.
+    pub(crate) local: IpAddr,
+}
+
+impl Received {
+    /// What it carries.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.frame.bytes()[self.payload.clone()]
+    }
+}
+
+impl Udp {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            sockets: Slab::new(),
+            listening: HashMap::new(),
+            connected: HashMap::new(),
+            reassembly: Reassembly::default(),
+            queued: 0,
+            queued_bytes: 0,
+            burst: Vec::new(),
+            departures: Departures::new(seed),
+            refusals: Rate::default(),
+        }
+    }
+
+    /// What waits, in bytes: for its receiver, for its other fragments, and to leave.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.queued_bytes + self.reassembly.bytes() + self.departures.bytes()
+    }
+
+    /// Whether there is something to do without a frame coming in: at once (the past), or then.
+    pub(super) fn due(&self, limits: &DatagramLimits) -> Option<Instant> {
+        if self.departures.are_waiting() {
+            return Some(Instant::ZERO);
+        }
+        self.reassembly.oldest().map(|since| since + limits.reassembly_timeout.into())
+    }
+
+    /// Whose datagram it is.
+    fn find(&self, key: &FlowKey) -> Option<u32> {
+        let connected = if key.local_port >= FIRST_EPHEMERAL_PORT { self.connected.get(key) } else { None };
+        connected.or_else(|| self.listening.get(&key.local_port)).copied()
+    }
+
+    /// Puts a datagram into the queue of a socket.
+    fn queue(&mut self, socket: u32, received: Received, limits: &DatagramLimits) -> Result<(), DropReason> {
+        let socket = &mut self.sockets[socket as usize];
+        if socket.queue.len() >= limits.udp_queue_datagrams_max || self.queued >= limits.udp_queued_datagrams_max {
+            return Err(DropReason::UdpQueue);
+        }
+        self.queued += 1;
+        self.queued_bytes += received.payload.len();
+        socket.queue.push_back(received);
+        if let Some(waker) = socket.waker.take() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Something was heard of the peer of a socket: it is told.
+    pub(super) fn fail(&mut self, key: &FlowKey, fault: io::ErrorKind) {
+        let Some(&socket) = self.connected.get(key) else { return };
+        let socket = &mut self.sockets[socket as usize];
+        socket.fault = Some(fault);
+        if let Some(waker) = socket.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Stack {
+    /// Receives the datagrams that come to `port`, or to a free one for 0. Answers the socket and its address.
+    pub(crate) fn bind_datagrams(&mut self, port: u16) -> io::Result<(SocketId, SocketAddr)> {
+        let free = |p: &u16| !self.udp.listening.contains_key(p);
+        let port = match port {
+            0 => self.ephemeral_ports().find(free),
+            p => Some(p).filter(free),
+        };
+        let local = SocketAddrV4::new(self.config.address, port.ok_or(io::ErrorKind::AddrInUse)?);
+        let id = self.udp.insert(local, None);
+        self.udp.listening.insert(local.port(), id);
+        Ok((SocketId(id), local.into()))
+    }
+
+    /// A socket of a port of its own for the datagrams to and from `to`, and nobody else's. Answers the socket and its address.
+    pub(crate) fn connect_datagrams(&mut self, to: SocketAddrV4) -> io::Result<(SocketId, SocketAddr)> {
+        self.next_hop(*to.ip()).ok_or(io::ErrorKind::NetworkUnreachable)?;
+        let local = self.config.address;
+        let key = |port| FlowKey { peer: *to.ip(), local, peer_port: to.port(), local_port: port };
+        let free = |p: &u16| !self.udp.listening.contains_key(p) && !self.udp.connected.contains_key(&key(*p));
+        let port = self.ephemeral_ports_to(to).find(free).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let local = SocketAddrV4::new(local, port);
+        let id = self.udp.insert(local, Some(to));
+        self.udp.connected.insert(key(port), id);
+        Ok((SocketId(id), local.into()))
+    }
+
+    /// The socket is gone, and with it what was not received.
+    pub(crate) fn close_datagrams(&mut self, id: SocketId) {
+        let udp = &mut self.udp;
+        let Socket { local, peer, queue, .. } = udp.sockets.remove(id.0 as usize);
+        match peer {
+            None => udp.listening.remove(&local.port()),
+            Some(peer) => udp.connected.remove(&key_of(local, peer)),
+        };
+        udp.queued -= queue.len();
+        udp.queued_bytes -= queue.iter().map(|received| received.payload.len()).sum::<usize>();
+        self.nic.counters.datagrams_queued.sub(queue.len() as u64);
+    }
+
+    /// Takes the datagrams that are there, at most a burst; they go back by [`give_back`](Self::give_back) once they were shown.
+    pub(crate) fn poll_datagrams(&mut self, id: SocketId, cx: &Context<'_>) -> Poll<io::Result<Vec<Received>>> {
+        let udp = &mut self.udp;
+        let socket = &mut udp.sockets[id.0 as usize];
+        if socket.queue.is_empty() {
+            if let Some(fault) = socket.fault.take() {
+                return Poll::Ready(Err(fault.into()));
+            }
+            if !socket.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                socket.waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        let mut burst = std::mem::take(&mut udp.burst);
+        let count = socket.queue.len().min(BURST_DATAGRAMS_MAX);
+        burst.extend(socket.queue.drain(..count));
+        udp.queued -= count;
+        udp.queued_bytes -= burst.iter().map(|received| received.payload.len()).sum::<usize>();
+        self.nic.counters.datagrams_queued.sub(count as u64);
+        Poll::Ready(Ok(burst))
+    }
+
+    /// The datagrams of a burst were shown: their frames are free.
+    pub(crate) fn give_back(&mut self, mut burst: Vec<Received>) {
+        burst.clear();
+        self.udp.burst = burst;
+    }
+
+    /// A datagram has come, in one packet.
+    pub(super) fn receive_datagram(&mut self, frame: Frame, ip: &Range<usize>, arrived: &Arrived) {
+        let header = usize::from(frame.bytes()[ip.start] & 15) * 4;
+        let at = ip.start + header;
+        let payload = at + arrived.payload.start..at + arrived.payload.end;
+        match self.udp.find(&arrived.key) {
+            Some(socket) => self.deliver_datagram(socket, frame, payload, &arrived.key),
+            None => self.refuse_datagram(&frame, ip, &arrived.key),
+        }
+    }
+
+    /// A part of a datagram has come.
+    pub(super) fn receive_fragment(&mut self, place: Place, fragment: &[u8]) {
+        let limits = &self.config.limits.datagrams;
+        let Self { udp, nic: super::Nic { counters, .. }, .. } = self;
+        let lost = |fragments| counters.drop_frames(DropReason::FragmentMemory, fragments);
+        let bytes = match udp.reassembly.add(place, fragment, limits.reassembly_bytes_max, self.now, lost) {
+            Added::Kept => return,
+            Added::Lost(reason, before) => return counters.drop_frames(reason, before + 1),
+            Added::Whole(bytes) => bytes,
+        };
+        let (IpAddr::V4(peer), IpAddr::V4(local)) = (place.whole.peer, place.whole.local) else { return };
+        match read(&bytes, peer, local, true) {
+            Ok(arrived) => {
+                counters.datagrams_reassembled.add(1);
+                match udp.find(&arrived.key) {
+                    Some(socket) => self.deliver_datagram(socket, bytes.into(), arrived.payload, &arrived.key),
+                    // Its header is gone that would be quoted.
+                    None => counters.drop_frame(DropReason::UdpPort),
+                }
+            }
+            Err(reason) => counters.drop_frame(reason),
+        }
+    }
+
+    /// What is to be done for datagrams in a turn, besides those that come.
+    pub(super) fn tend_datagrams(&mut self) {
+        if !self.udp.reassembly.is_empty() {
+            let timeout = self.config.limits.datagrams.reassembly_timeout.into();
+            let lost = self.udp.reassembly.expire(timeout, self.now);
+            self.nic.counters.drop_frames(DropReason::FragmentTimeout, lost);
+        }
+        self.send_departures();
+    }
+
+    fn deliver_datagram(&mut self, socket: u32, frame: Frame, payload: Range<usize>, key: &FlowKey) {
+        let peer = SocketAddrV4::new(key.peer, key.peer_port).into();
+        let received = Received { frame, payload, peer, local: key.local.into() };
+        let counters: &LcoreCounters = &self.nic.counters;
+        match self.udp.queue(socket, received, &self.config.limits.datagrams) {
+            Ok(()) => {
+                counters.datagrams_received.add(1);
+                counters.datagrams_queued.add(1);
+            }
+            Err(reason) => counters.drop_frame(reason),
+        }
+    }
+}
+
+impl Udp {
+    fn insert(&mut self, local: SocketAddrV4, peer: Option<SocketAddrV4>) -> u32 {
+        let socket = Socket { local, peer, queue: VecDeque::new(), fault: None, waker: None };
+        u32::try_from(self.sockets.insert(socket)).expect("fewer sockets than 2^32")
+    }
+}
+
+fn key_of(local: SocketAddrV4, peer: SocketAddrV4) -> FlowKey {
+    FlowKey { peer: *peer.ip(), local: *local.ip(), peer_port: peer.port(), local_port: local.port() }
+}
