@@ -22,7 +22,7 @@ use crate::codec::http2::{
     flags, put_window_update,
 };
 use crate::config::Limits;
-use crate::message::{BodyError, HttpHead};
+use crate::message::HttpHead;
 
 /// A connection's machine.
 pub(super) struct Mux {
@@ -226,15 +226,10 @@ impl Mux {
         self.phase != Phase::Deaf && self.out.len() < 2 * self.limits.h2_out_bytes_max
     }
 
-    /// The peer has ended its side: bodies that were not complete never will be.
+    /// The peer has ended its side. Of a client that is the end of its requests: what is answered already still leaves. Of an origin,
+    /// whose task ends with it, what has come whole can still be taken.
     pub(super) fn end_of_input(&mut self) {
-        self.phase = Phase::Deaf;
-        for (_, stream) in self.store.iter_mut() {
-            if stream.state.is_receiving() {
-                stream.broken.get_or_insert(BodyError::Truncated);
-                stream.wake();
-            }
-        }
+        self.lose();
     }
 
     /// Everything is over: the exchanges end, and nothing that comes is looked at.
