@@ -32,7 +32,7 @@ main() {
 }
 
 run_tests() {
-    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux dnsmasq:dnsmasq-base nft:nftables
+    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio h2:python3-h2 websockets:python3-websockets nghttpx:nghttp2-proxy openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux dnsmasq:dnsmasq-base nft:nftables
     results=$(mktemp -d)
     trap 'give_back_hugepages "$results/hugepages"; rm -rf "$results"' EXIT
     : >"$results/skipped"
@@ -54,6 +54,15 @@ run_tests() {
 # The tests' gRPC server and client are Python's, as Debian has it.
 probe_grpcio() {
     /usr/bin/python3 -c 'import grpc' 2>/dev/null || python3 -c 'import grpc' 2>/dev/null
+}
+
+# The tests' clients of WebSockets over HTTP/2, and their origin, are Python's too.
+probe_h2() {
+    /usr/bin/python3 -c 'import h2' 2>/dev/null
+}
+
+probe_websockets() {
+    /usr/bin/python3 -c 'import websockets' 2>/dev/null
 }
 
 # What is built with features: everything, or where DPDK is missing all that can be without it.

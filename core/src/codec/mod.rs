@@ -9,6 +9,7 @@ pub mod http2;
 pub mod proxy_protocol;
 #[doc(hidden)]
 pub mod selfcheck;
+pub mod websocket;
 
 use bytes::BufMut;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Request, Version};
+use super::{Method, Request, Version};
 use crate::config::Address;
 use crate::config::schema::MetadataMatch;
 
@@ -24,6 +24,8 @@ pub struct Exchange {
     pub protocol: &'static str,
     /// Whether the client offers an upgrade of its connection that may be passed on.
     pub upgrade: bool,
+    /// Whether that offer was made by extended CONNECT: the handshake with an origin of HTTP/1.1 is ours.
+    pub bridged: bool,
     /// Whether the client takes trailers.
     pub te_trailers: bool,
     /// When its head was complete.
@@ -221,6 +223,13 @@ impl Exchange {
         host.map_or(Duration::ZERO, |(sent, got)| got.saturating_duration_since(sent))
     }
 
+    /// Whether it asks over HTTP/2 for a tunnel, which any 2xx would be.
+    #[must_use]
+    pub fn wants_tunnel(&self) -> bool {
+        let head = self.request.head.http();
+        self.bridged || head.is_some_and(|head| head.method() == Method::Connect && head.version() == Version::Http2)
+    }
+
     /// Where to keep what a log wants.
     pub fn notes_mut(&mut self) -> &mut Notes {
         self.notes.get_or_insert_default()
@@ -235,6 +244,7 @@ impl Exchange {
             downstream,
             protocol: if is_http2 { "Http2" } else { "Http1" },
             upgrade: false,
+            bridged: false,
             te_trailers: false,
             started: Instant::now(),
             status: 0,

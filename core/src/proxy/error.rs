@@ -137,6 +137,7 @@ impl Error {
             ErrorKind::Send(
                 SendError::Malformed(_)
                 | SendError::Unexpected
+                | SendError::Handshake
                 | SendError::Refused
                 | SendError::Reset(_)
                 | SendError::Broken(_)
@@ -146,7 +147,9 @@ impl Error {
                 ResponseFlags::BODY_TOO_LARGE
             }
             ErrorKind::Send(SendError::RequestBody(_)) => ResponseFlags::DOWNSTREAM_TERMINATED,
-            ErrorKind::Target | ErrorKind::Send(SendError::Unwritable(_)) => ResponseFlags::LOCAL_RESET,
+            ErrorKind::Target | ErrorKind::Send(SendError::Unwritable(_) | SendError::NoWebSocket) => {
+                ResponseFlags::LOCAL_RESET
+            }
         }
     }
 

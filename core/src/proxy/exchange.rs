@@ -14,9 +14,10 @@ use super::error::{Error, ErrorKind};
 use super::reply::{busy_reply, direct_reply, local_reply, redirect_reply, refusal};
 use super::{Current, Generation, Slot, forwarded, grpc};
 use crate::codec::detect::Protocol;
+use crate::codec::websocket;
 use crate::config::schema::{ClusterId, UpstreamProtocol};
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
-use crate::message::{BodyError, Exchange, Request, Response, ResponseFlags};
+use crate::message::{BodyError, Exchange, HttpHead, Request, Response, ResponseFlags};
 use crate::net::Transport;
 use crate::router::{Route, RouteAction};
 use crate::stream::client::{Answer, SendError, SendOptions};
@@ -112,9 +113,15 @@ impl<T: Transport> Proxy<T> {
         &self,
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
-        response: Response,
+        mut response: Response,
     ) -> Result<(), Error> {
-        self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
+        let mut status = response.head.http().map_or(0, HttpHead::status);
+        if x.wants_tunnel() && (200..300).contains(&status) {
+            // Over HTTP/2 it would say that there is a tunnel.
+            response = local_reply(502);
+            status = 502;
+        }
+        self.count_reply(x, status);
         self.note_response(x, &response);
         if let Err(e) = reply.response(x, response).await {
             tracing::debug!(peer = %x.downstream.peer, error = %e, "the answer did not arrive whole");
@@ -133,7 +140,11 @@ impl<T: Transport> Proxy<T> {
         response: Response,
         tunnel: Tunnel,
     ) -> Result<(), Error> {
-        self.count_reply(x, response.head.http().map_or(0, crate::message::HttpHead::status));
+        let answered = |head| x.request.head.http().is_some_and(|asked| websocket::is_accepted(asked, head));
+        if x.bridged && !response.head.http().is_some_and(answered) {
+            return Err(SendError::Handshake.into());
+        }
+        self.count_reply(x, response.head.http().map_or(0, HttpHead::status));
         self.note_response(x, &response);
         if reply.upgrade(x, response, tunnel).await.is_err() {
             self.counts.reset();
@@ -190,6 +201,10 @@ impl<T: Transport> Service for Proxy<T> {
         }
     }
 
+    fn offers_websocket(&self) -> bool {
+        self.current.get().http2_offers(self.listener).extended_connect
+    }
+
     fn ended(&self, x: &mut Exchange, whole: bool) {
         if !whole {
             x.flags.add(ResponseFlags::DOWNSTREAM_TERMINATED);
@@ -210,7 +225,7 @@ impl<T: Transport> Service for Proxy<T> {
         match refusal {
             Refusal::Overload(_) => return busy_reply(),
             Refusal::HeadTimeout => self.counts.worker().head_timeout.inc(),
-            Refusal::Malformed(_) | Refusal::Tunnel => {}
+            Refusal::Malformed(_) => {}
         }
         local_reply(refusal.status())
     }

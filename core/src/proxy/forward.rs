@@ -156,7 +156,10 @@ impl<T: Transport> Proxy<T> {
             Err(e) => {
                 host.report(match e {
                     SendError::Timeout => Outcome::Timeout,
-                    SendError::RequestBody(_) | SendError::Unwritable(_) | SendError::Refused => Outcome::Abandoned,
+                    SendError::RequestBody(_)
+                    | SendError::Unwritable(_)
+                    | SendError::Refused
+                    | SendError::NoWebSocket => Outcome::Abandoned,
                     _ => Outcome::Reset,
                 });
                 Err(e.into())

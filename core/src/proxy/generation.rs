@@ -11,7 +11,7 @@ use super::access_log::{AccessLogs, LogBuffers};
 use super::dice::Dice;
 use super::mirror::UnderWay;
 use crate::config::Limits;
-use crate::config::schema::{ClusterId, Forwarded, Listener, TcpProxy, UdpProxy, UpstreamProtocol};
+use crate::config::schema::{ClusterId, Forwarded, Http2Offers, Listener, TcpProxy, UdpProxy, UpstreamProtocol};
 use crate::filter::{FilterSet, Filters};
 use crate::net::Transport;
 use crate::router::{Router, TcpRoutes};
@@ -205,6 +205,15 @@ impl<T: Transport> Generation<T> {
     #[must_use]
     pub fn forwarded(&self, slot: Slot) -> Option<&Forwarded> {
         self.listener(slot).config.proxy().map(|proxy| &proxy.forwarded)
+    }
+
+    /// What the listener in a slot of this generation offers to clients of HTTP/2.
+    ///
+    /// # Panics
+    /// When the slot is not one of this generation.
+    #[must_use]
+    pub(super) fn http2_offers(&self, slot: Slot) -> Http2Offers {
+        self.listener(slot).config.proxy().map(|proxy| proxy.http2).unwrap_or_default()
     }
 
     /// What the listener in a slot of this generation asks origins in, where its routes don't say it. None: it does not say it either.

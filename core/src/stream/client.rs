@@ -111,6 +111,10 @@ pub enum SendError {
     Broken(ErrorCode),
     /// The answer's head is none in HTTP/2.
     MalformedHead(Malformed),
+    /// The origin of HTTP/2 takes no WebSocket.
+    NoWebSocket,
+    /// What it has switched to is not what was asked for.
+    Handshake,
     /// The request's own body broke off: the client's fault.
     RequestBody(BodyError),
     /// It can't be written: a filter or a rewrite made it so, or the origin's protocol has no such request.
@@ -427,6 +431,11 @@ impl fmt::Display for SendError {
             Self::Reset(code) => write!(f, "the origin reset the stream: {code:?}"),
             Self::Broken(code) => write!(f, "the origin broke the rules of HTTP/2 on the stream: {code:?}"),
             Self::MalformedHead(e) => write!(f, "the head of the origin's answer is malformed: {e}"),
+            Self::NoWebSocket => f.write_str(
+                "the origin takes no WebSocket over HTTP/2: it has not sent SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441); \
+                 set upstream_protocol to Http1 on its route",
+            ),
+            Self::Handshake => f.write_str("the origin's Sec-WebSocket-Accept is not the answer to the key"),
             Self::RequestBody(e) => write!(f, "the request's body broke off: {e}"),
             Self::Unwritable(e) => write!(f, "the request can't be written: {e}"),
         }

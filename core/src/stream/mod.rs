@@ -43,6 +43,11 @@ pub trait Service: Clone + 'static {
     /// The request is over, whatever became of it; `whole` is false when the client left before its answer was complete.
     fn ended(&self, x: &mut Exchange, whole: bool);
 
+    /// Whether clients of HTTP/2 are told that they may ask for a WebSocket (RFC 8441).
+    fn offers_websocket(&self) -> bool {
+        true
+    }
+
     /// The answer to bytes that are no request, or that came too slowly: sent, then the connection is closed.
     fn refuse(&self, refusal: Refusal) -> Response;
 
@@ -67,8 +72,6 @@ pub enum Refusal {
     HeadTimeout,
     /// It is one too many: the worker has enough to do. The client may try again.
     Overload(Overload),
-    /// It is a CONNECT on a connection that can't become a tunnel.
-    Tunnel,
 }
 
 impl Refusal {
@@ -79,7 +82,6 @@ impl Refusal {
             Self::Malformed(e) => e.status(),
             Self::HeadTimeout => 408,
             Self::Overload(_) => 503,
-            Self::Tunnel => 501,
         }
     }
 }
@@ -90,7 +92,6 @@ impl fmt::Display for Refusal {
             Self::Malformed(e) => e.fmt(f),
             Self::HeadTimeout => f.write_str("the request head did not arrive within head_timeout"),
             Self::Overload(e) => e.fmt(f),
-            Self::Tunnel => f.write_str("CONNECT is not served over HTTP/2"),
         }
     }
 }
@@ -103,7 +104,7 @@ pub trait ReplyTo {
     /// Sends the answer, body and all.
     fn response(&mut self, x: &mut Exchange, response: Response) -> impl Future<Output = Result<(), ReplyError>>;
 
-    /// Sends the answer that turns the connection into a tunnel (101, or 2xx to CONNECT), and joins it to `peer` afterwards.
+    /// Sends the answer that makes a tunnel of the connection, or of its stream (101, or 2xx to CONNECT), and joins it to `peer` afterwards.
     fn upgrade(
         &mut self,
         x: &mut Exchange,
@@ -114,7 +115,7 @@ pub trait ReplyTo {
 
 /// The far side of a tunnel.
 pub struct Tunnel {
-    /// A connection of the same kind as the one the request came on.
+    /// A connection of the same kind as the one the request came on, or a stream of one of HTTP/2.
     pub conn: Box<dyn Any>,
     /// Lives as long as the tunnel.
     pub guard: Box<dyn Any>,

@@ -2,22 +2,25 @@
 //!
 //! **Invariant:** between two requests the task holds no buffer and little memory; what a request needs is made when its head is complete.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::http2::StreamMouth;
 use super::linger::Linger;
 use super::load::{Overload, REQUEST_BYTES};
 use super::reply::{Http1Reply, Outcome};
 use super::request_body::RequestBody;
 use super::timer::Timer;
-use super::tunnel::tunnel;
+use super::tunnel::{Passes, tunnel};
 use super::{ConnState, Ended, Refusal, ReplyTo, Service, Tunnel, Wish};
 use crate::codec::Codec;
 use crate::codec::http1::{CodecLimits, ConnectionOptions, Frame, RequestDecoder};
@@ -403,12 +406,30 @@ pub(super) async fn answer<S: Service>(
 
 /// Joins the connection to the far side of its tunnel.
 async fn run_tunnel<C: Conn>(io: SharedIo<C>, peer: Tunnel) {
-    let Tunnel { conn, guard: _guard } = peer;
-    let Ok(mut peer) = conn.downcast::<C>() else { return };
+    let Tunnel { conn: peer, guard: _guard } = peer;
     // The request is over and its body source gone: nobody else holds the connection.
     let Ok(io) = Rc::try_unwrap(io) else { return };
     let ServerIo { mut conn, limits, .. } = io.into_inner();
-    tunnel(&mut conn, &mut *peer, limits.tunnel_idle_timeout, |_| {}).await;
+    join::<C, C>(&mut conn, peer, limits.tunnel_idle_timeout).await;
+}
+
+/// Runs a tunnel between a side and what a [`Tunnel`] holds.
+pub(super) async fn join<A, C>(a: &mut A, peer: Box<dyn Any>, idle_timeout: Duration)
+where
+    A: Passes<C> + Passes<StreamMouth>,
+    C: Conn + Passes<A>,
+    StreamMouth: Passes<A>,
+{
+    let peer = match peer.downcast::<C>() {
+        Ok(mut conn) => {
+            tunnel(a, &mut *conn, idle_timeout, |_| {}).await;
+            return;
+        }
+        Err(other) => other,
+    };
+    if let Ok(mut stream) = peer.downcast::<StreamMouth>() {
+        tunnel(a, &mut *stream, idle_timeout, |_| {}).await;
+    }
 }
 
 /// Reads what the service left of the request's body, so that the next request can be found behind it.

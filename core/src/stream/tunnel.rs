@@ -1,8 +1,9 @@
-//! A tunnel: bytes both ways between two connections, each direction ended by itself.
+//! A tunnel: bytes both ways between two connections, or streams of HTTP/2, each direction ended by itself.
 //!
 //! **Invariant:** nothing is parsed and nothing is kept: a direction reads only what the other side can take.
 
 use std::future::poll_fn;
+use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,11 +30,49 @@ pub enum TunnelEnd {
     Idle,
 }
 
+/// One side of a tunnel: a connection, or a stream of one.
+pub trait Mouth {
+    /// Hands everything that was written on.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends our direction, behind what was written.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends both directions at once.
+    fn abort(&mut self);
+}
+
+/// A side whose bytes can go to that one.
+pub trait Passes<B>: Mouth {
+    /// Moves up to `limit` bytes that have come, no more than `to` has room for. Says how many; 0 is the end.
+    fn poll_pass(&mut self, to: &mut B, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>>;
+}
+
+impl<C: Conn> Mouth for C {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Conn::poll_flush(self, cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Conn::poll_shutdown(self, cx)
+    }
+
+    fn abort(&mut self) {
+        Conn::abort(self);
+    }
+}
+
+impl<C: Conn> Passes<C> for C {
+    fn poll_pass(&mut self, to: &mut C, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        self.poll_relay(to, cx, limit)
+    }
+}
+
 /// Relays between `a` and `b` until both directions have ended, one side breaks, or nothing moves for `idle_timeout`. `meter` is told what
 /// each turn has moved.
-pub async fn tunnel<C: Conn>(
-    a: &mut C,
-    b: &mut C,
+pub async fn tunnel<A: Passes<B>, B: Passes<A>>(
+    a: &mut A,
+    b: &mut B,
     idle_timeout: Duration,
     mut meter: impl FnMut(Moved),
 ) -> (Moved, TunnelEnd) {
@@ -79,7 +118,13 @@ enum Direction {
 
 impl Direction {
     /// Moves what can be moved now; the state it got to.
-    fn poll<C: Conn>(&mut self, cx: &mut Context<'_>, from: &mut C, to: &mut C, moved: &mut u64) -> Result<Self, ()> {
+    fn poll<A: Passes<B>, B: Mouth>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut A,
+        to: &mut B,
+        moved: &mut u64,
+    ) -> Result<Self, ()> {
         let mut steps = 0;
         while *self == Self::Open {
             if steps == STEPS_MAX {
@@ -88,7 +133,7 @@ impl Direction {
                 break;
             }
             steps += 1;
-            match from.poll_relay(to, cx, RELAY_BYTES) {
+            match from.poll_pass(to, cx, RELAY_BYTES) {
                 Poll::Ready(Ok(0)) => *self = Self::Ending,
                 Poll::Ready(Ok(n)) => *moved += n as u64,
                 Poll::Ready(Err(_)) => return Err(()),

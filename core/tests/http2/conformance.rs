@@ -330,10 +330,16 @@ fn heads() -> Vec<Case> {
         ("CONNECT with a path", only(&[(":method", "CONNECT"), GET[1], GET[2], GET[3]]), refused),
         ("CONNECT without an authority", only(&[(":method", "CONNECT")]), refused),
         (
-            "extended CONNECT, which was not offered",
+            "extended CONNECT (RFC 8441, 4)",
             only(&[(":method", "CONNECT"), (":protocol", "websocket"), GET[1], GET[2], GET[3]]),
+            Status(1, "200"),
+        ),
+        (
+            "extended CONNECT without a path",
+            only(&[(":method", "CONNECT"), (":protocol", "websocket"), GET[1], GET[3]]),
             refused,
         ),
+        ("a protocol without CONNECT", with(&[(":protocol", "websocket")]), refused),
     ]
 }
 

@@ -16,7 +16,7 @@ fn what_we_say_of_ourselves() {
         let mut peer = Peer::silent(Limits::default());
         let Heard::Settings(ours) = peer.next().await else { panic!("SETTINGS come first") };
         assert_eq!((ours.push, ours.streams_max, ours.head_bytes_max), (false, 128, 65_536));
-        assert_eq!((ours.window_bytes, ours.frame_bytes_max), (65_535, 16_384));
+        assert_eq!((ours.window_bytes, ours.frame_bytes_max, ours.connect_protocol), (65_535, 16_384, true));
         assert_eq!(peer.next().await, Heard::Window(0, (2 << 20) - 65_535));
     });
 }
@@ -254,17 +254,6 @@ fn heads_are_translated() {
         assert_eq!((fields.len(), end), (1, true));
         let seen = peer.service.heads.borrow();
         assert_eq!(seen[0], "Host: test.example");
-    });
-}
-
-#[test]
-fn connect_is_refused() {
-    run(async {
-        let mut peer = Peer::new(Limits::default()).await;
-        let head = [crate::peer::literal(":method", "CONNECT"), crate::peer::literal(":authority", "a:1")].concat();
-        peer.send(&frame(1, 4, 1, &head)).await;
-        assert_eq!(peer.answer(1).await.0, "501");
-        peer.ping().await;
     });
 }
 

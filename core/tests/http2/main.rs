@@ -9,3 +9,4 @@ mod floods;
 mod origins;
 mod peer;
 mod service;
+mod tunnels;

@@ -7,9 +7,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use ferrogate_core::message::{
-    Body, BodyError, BodyLength, BodySource, Chunk, Exchange, Head, HttpHead, Response, Version,
+    Body, BodyError, BodyLength, BodySource, Chunk, Exchange, Head, HttpHead, Method, Response, Version,
 };
-use ferrogate_core::stream::{Refusal, ReplyTo, Service};
+use ferrogate_core::stream::{Refusal, ReplyTo, Service, Tunnel};
+use test_support::memory_conn::{MemoryConn, pair};
 
 /// Answers by path; remembers what became of each request.
 #[derive(Clone, Default)]
@@ -23,6 +24,8 @@ pub struct Record {
     pub refused: Cell<usize>,
     pub heads: RefCell<Vec<String>>,
     pub last_upload: RefCell<Option<Result<(u64, bool), BodyError>>>,
+    /// The far ends of tunnels that were opened.
+    pub tunnels: RefCell<Vec<MemoryConn>>,
 }
 
 impl std::ops::Deref for Paths {
@@ -41,6 +44,22 @@ impl Drop for Running {
     }
 }
 
+impl Paths {
+    /// Answers by a tunnel, and keeps its far end.
+    async fn open_tunnel(&self, x: &mut Exchange, reply: &mut impl ReplyTo, offers: bool) {
+        let (near, far) = pair(1 << 16);
+        self.tunnels.borrow_mut().push(far);
+        let mut head = HttpHead::response(if offers { 101 } else { 200 });
+        if offers {
+            head.append("upgrade", b"websocket");
+            head.append("sec-websocket-accept", b"x");
+        }
+        head.append("sec-websocket-protocol", b"chat");
+        let response = Response { head: Head::Http(head), body: Body::Empty };
+        reply.upgrade(x, response, Tunnel { conn: Box::new(near), guard: Box::new(()) }).await.unwrap();
+    }
+}
+
 impl Service for Paths {
     async fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) {
         let head = x.request.head.http().unwrap();
@@ -54,6 +73,10 @@ impl Service for Paths {
         self.running.set(self.running.get() + 1);
         self.most_running.set(self.most_running.get().max(self.running.get()));
         let _running = Running(self.clone());
+        let (is_connect, offers) = (head.method() == Method::Connect, x.upgrade);
+        if (is_connect || offers) && path != "/early" {
+            return self.open_tunnel(x, reply, offers).await;
+        }
         let (head, body) = match &path[..] {
             "/echo" => (HttpHead::response(200), std::mem::take(&mut x.request.body)),
             "/count" => {

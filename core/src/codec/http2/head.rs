@@ -1,7 +1,7 @@
 //! Header blocks to heads: the rules of RFC 9113, sections 8.2 and 8.3, and the limits of a head.
 //!
 //! A head is written as HTTP/1.1 text, its start line made from the pseudo-header fields. Cookies that came in pieces are joined
-//! (RFC 9113, 8.2.3).
+//! (RFC 9113, 8.2.3). An extended CONNECT (RFC 8441) becomes the GET with Upgrade that it would be.
 //!
 //! **Invariant:** a request that passes has one method, one target, one host and one body length, and its text reads the same to whoever
 //! reads it; what is refused was decoded to its end all the same.
@@ -10,6 +10,7 @@ use super::error::Malformed;
 use super::hpack::{Decoder, Fields, HpackError};
 use super::rules::{check_name, check_value, is_of_connection};
 use crate::codec::http1::{DecodeError, check_authority, content_length, is_authority, target_end, thin_out_trailers};
+use crate::codec::websocket::WEBSOCKET;
 use crate::config::Limits;
 use crate::message::{Field, FieldId, HttpHead, Method, Span, StartLine, Version, is_token};
 
@@ -33,6 +34,8 @@ pub struct Decoded {
     pub content_length: Option<u64>,
     /// Whether the sender takes trailers.
     pub te_trailers: bool,
+    /// Whether it was an extended CONNECT: its head offers the upgrade of HTTP/1.1.
+    pub upgrade: bool,
 }
 
 /// Why a head is not taken. The connection goes on.
@@ -60,6 +63,7 @@ pub struct HeadLimits {
 pub struct HeadDecoder {
     hpack: Decoder,
     limits: HeadLimits,
+    extended_connect: bool,
     scratch: Scratch,
 }
 
@@ -91,7 +95,12 @@ impl HeadDecoder {
     /// A decoder at the start of a connection whose peer was told of a compression table of this size.
     #[must_use]
     pub fn new(table_bytes_max: usize, limits: HeadLimits) -> Self {
-        Self { hpack: Decoder::new(table_bytes_max), limits, scratch: Scratch::default() }
+        Self { hpack: Decoder::new(table_bytes_max), limits, extended_connect: false, scratch: Scratch::default() }
+    }
+
+    /// From now on the peer may ask by extended CONNECT: it was told so (RFC 8441, 3).
+    pub fn allow_extended_connect(&mut self) {
+        self.extended_connect = true;
     }
 
     /// Decodes a block, which is whole.
@@ -99,7 +108,7 @@ impl HeadDecoder {
     /// # Errors
     /// When it breaks the compression: the connection is lost. Inside, when the head is not taken.
     pub fn decode(&mut self, kind: HeadKind, block: &[u8]) -> Result<Result<Decoded, HeadError>, HpackError> {
-        let mut builder = Builder::new(kind, self.limits, &mut self.scratch);
+        let mut builder = Builder::new((kind, self.extended_connect), self.limits, &mut self.scratch);
         self.hpack.decode(block, &mut builder)?;
         Ok(builder.finish())
     }
@@ -121,6 +130,7 @@ impl HeadDecoder {
 /// A head in the making.
 struct Builder<'s> {
     kind: HeadKind,
+    extended_connect: bool,
     limits: HeadLimits,
     scratch: &'s mut Scratch,
     head: HttpHead,
@@ -144,9 +154,10 @@ enum Pseudo {
     Authority,
     Path,
     Status,
+    Protocol,
 }
 
-const PSEUDO_COUNT: usize = 5;
+const PSEUDO_COUNT: usize = 6;
 
 impl Fields for Builder<'_> {
     fn field(&mut self, name: &[u8], value: &[u8]) {
@@ -159,12 +170,13 @@ impl Fields for Builder<'_> {
 }
 
 impl<'s> Builder<'s> {
-    fn new(kind: HeadKind, limits: HeadLimits, scratch: &'s mut Scratch) -> Self {
+    fn new((kind, extended_connect): (HeadKind, bool), limits: HeadLimits, scratch: &'s mut Scratch) -> Self {
         scratch.text.clear();
         scratch.pseudo.clear();
         scratch.cookies.clear();
         Self {
             kind,
+            extended_connect,
             limits,
             scratch,
             head: HttpHead::empty(),
@@ -217,7 +229,7 @@ impl<'s> Builder<'s> {
             b":authority" => Pseudo::Authority,
             b":path" => Pseudo::Path,
             b":status" => Pseudo::Status,
-            // RFC 8441 is not announced.
+            b":protocol" if self.extended_connect => Pseudo::Protocol,
             _ => return Err(Malformed::PseudoUnknown),
         };
         let of_kind = match self.kind {
@@ -249,9 +261,9 @@ impl<'s> Builder<'s> {
         match self.kind {
             HeadKind::Request => {
                 let mut text = std::mem::take(&mut self.scratch.text);
-                let (line, host) = self.put_request_line(&mut text)?;
+                let (line, fields) = self.put_request_line(&mut text)?;
                 (self.scratch.text, self.line) = (text, line);
-                host.into_iter().for_each(|host| self.head.push(host));
+                fields.into_iter().flatten().for_each(|field| self.head.push(field));
                 Ok(())
             }
             HeadKind::Response => Ok(self.begin_response()?),
@@ -259,11 +271,15 @@ impl<'s> Builder<'s> {
         }
     }
 
-    fn put_request_line(&self, text: &mut Vec<u8>) -> Result<(StartLine, Option<Field>), HeadError> {
+    /// The start line, and the fields that follow from the pseudo-header fields.
+    fn put_request_line(&self, text: &mut Vec<u8>) -> Result<(StartLine, [Option<Field>; 2]), HeadError> {
         let name = self.value(Pseudo::Method).ok_or(Malformed::PseudoMissing)?;
         if !is_token(name) {
             return Err(Malformed::Method.into());
         }
+        let extended = self.check_protocol(name)?;
+        // RFC 6455, 4.1: what asks for a WebSocket is a GET.
+        let name = if extended { b"GET" } else { name };
         let method = Method::of(name);
         let authority = self.authority();
         let target = self.check_target(method, authority)?;
@@ -280,7 +296,19 @@ impl<'s> Builder<'s> {
             target: Span::new(method_end + 1, method_end + 1 + target.len()),
             version: Version::Http2,
         };
-        Ok((line, authority.map(|authority| put_line(text, FieldId::Host, b"Host", authority))))
+        let host = authority.map(|authority| put_line(text, FieldId::Host, b"Host", authority));
+        Ok((line, [host, extended.then(|| put_line(text, FieldId::Upgrade, b"Upgrade", WEBSOCKET))]))
+    }
+
+    /// Whether this is an extended CONNECT, and for a protocol that is passed on (RFC 8441, 4).
+    fn check_protocol(&self, method: &[u8]) -> Result<bool, HeadError> {
+        match self.value(Pseudo::Protocol) {
+            None => Ok(false),
+            Some(_) if Method::of(method) != Method::Connect => Err(Malformed::PseudoForbidden.into()),
+            Some(protocol) if !is_token(protocol) => Err(Malformed::Protocol.into()),
+            Some(protocol) if protocol.eq_ignore_ascii_case(WEBSOCKET) => Ok(true),
+            Some(_) => Err(HeadError::Refused(DecodeError::Protocol)),
+        }
     }
 
     /// An empty authority is as good as none: the Host may say it.
@@ -404,12 +432,13 @@ impl<'s> Builder<'s> {
             }
         }
         self.scratch.text.extend_from_slice(b"\r\n");
+        let upgrade = self.pseudo[Pseudo::Protocol as usize].is_some();
         let Self { mut head, line, content_length, te_trailers, .. } = self;
         head.seal(&self.scratch.text, line);
         if self.kind == HeadKind::Trailers {
             thin_out_trailers(&mut head);
         }
-        Ok(Decoded { head, content_length, te_trailers })
+        Ok(Decoded { head, content_length, te_trailers, upgrade })
     }
 }
 

@@ -4,7 +4,8 @@
 
 use super::hpack::{put_field, put_number, put_status, put_table_size};
 use super::rules::is_of_connection;
-use crate::codec::http1::{EncodeError, is_authority, target_end, trim};
+use crate::codec::http1::{EncodeError, check_authority, is_authority, target_end, trim};
+use crate::codec::websocket::{self, WEBSOCKET};
 use crate::message::{BodyLength, FieldId, HttpHead, Method, StartLine, is_token};
 
 /// Writes the header blocks of one connection.
@@ -12,6 +13,17 @@ use crate::message::{BodyLength, FieldId, HttpHead, Method, StartLine, is_token}
 pub struct HeadEncoder {
     /// The peer knows that its table is not used. Whatever size it allows, now or later, none is.
     has_said_size: bool,
+}
+
+/// What is to be said in the head of a request besides what stands in it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestTerms<'a> {
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Whether trailers are taken.
+    pub te_trailers: bool,
+    /// Whether to ask for a WebSocket by extended CONNECT (RFC 8441), which the head asks for as HTTP/1.1 does.
+    pub websocket: bool,
 }
 
 impl HeadEncoder {
@@ -52,18 +64,21 @@ impl HeadEncoder {
     /// Writes the head of a request with a body of this length.
     ///
     /// # Errors
-    /// `StartLine` for a head that is no request or whose target was set to what is none, and for CONNECT; `Field` when its host is none.
+    /// `StartLine` for a head that is no request or whose target was set to what is none; `Field` when its host is none.
     /// Nothing has been written then.
     pub fn request(
         &mut self,
         head: &HttpHead,
         length: BodyLength,
-        (scheme, te_trailers): (&str, bool),
+        terms: RequestTerms<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let StartLine::Request { method, .. } = head.line() else { return Err(EncodeError::StartLine) };
         let (name, path) = (head.method_bytes(), head.path_and_query());
-        if !is_token(name) || method == Method::Connect || path.is_empty() || target_end(path, 0) < path.len() {
+        if method == Method::Connect {
+            return self.connect(head, out);
+        }
+        if !is_token(name) || path.is_empty() || target_end(path, 0) < path.len() {
             return Err(EncodeError::StartLine);
         }
         let host = head.authority();
@@ -71,21 +86,45 @@ impl HeadEncoder {
             return Err(EncodeError::Field);
         }
         self.begin(out);
-        put_field(out, b":method", name);
-        put_field(out, b":scheme", scheme.as_bytes());
+        if terms.websocket {
+            put_field(out, b":method", b"CONNECT");
+            put_field(out, b":protocol", WEBSOCKET);
+        } else {
+            put_field(out, b":method", name);
+        }
+        put_field(out, b":scheme", terms.scheme.as_bytes());
         // RFC 9113, 8.3.1: none is made up where HTTP/1.0 has said none.
         host.into_iter().for_each(|host| put_field(out, b":authority", host));
         match path {
             [b'?', ..] => put_field(out, b":path", &[b"/", path].concat()),
             path => put_field(out, b":path", path),
         }
+        if terms.websocket {
+            // RFC 8441, 5: there is no such field in HTTP/2.
+            for (id, name, value) in head.fields() {
+                if passes(id, FieldId::Host) && !name.eq_ignore_ascii_case(websocket::KEY.as_bytes()) {
+                    put_field(out, name, trim(value));
+                }
+            }
+            return Ok(());
+        }
         put_fields(head, FieldId::Host, out);
         if let BodyLength::Exact(n) = length {
             put_number(out, LENGTH, n);
         }
-        if te_trailers {
+        if terms.te_trailers {
             put_field(out, b"te", b"trailers");
         }
+        Ok(())
+    }
+
+    /// CONNECT has its authority and nothing else (RFC 9113, 8.5).
+    fn connect(&mut self, head: &HttpHead, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        check_authority(head.target(), true).map_err(|_| EncodeError::StartLine)?;
+        self.begin(out);
+        put_field(out, b":method", b"CONNECT");
+        put_field(out, b":authority", head.target());
+        put_fields(head, FieldId::Host, out);
         Ok(())
     }
 
@@ -106,11 +145,16 @@ impl HeadEncoder {
 /// Writes the fields that may pass, but for the content-length and one kind more.
 fn put_fields(head: &HttpHead, but: FieldId, out: &mut Vec<u8>) {
     for (id, name, value) in head.fields() {
-        let ours = matches!(id, FieldId::ContentLength | FieldId::Te | FieldId::Http2Settings | FieldId::Nominated);
-        if id == FieldId::Other || !(ours || id == but || is_of_connection(id)) {
+        if passes(id, but) {
             put_field(out, name, trim(value));
         }
     }
+}
+
+#[inline]
+fn passes(id: FieldId, but: FieldId) -> bool {
+    let ours = matches!(id, FieldId::ContentLength | FieldId::Te | FieldId::Http2Settings | FieldId::Nominated);
+    id == FieldId::Other || !(ours || id == but || is_of_connection(id))
 }
 
 fn is_number(value: &[u8]) -> bool {

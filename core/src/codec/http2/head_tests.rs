@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** what is expected here is what the RFCs print, not what the code does.
 
-use super::super::HeadEncoder;
 use super::super::hpack::put_field;
+use super::super::{HeadEncoder, RequestTerms};
 use super::*;
 use crate::codec::Codec;
 use crate::codec::http1::{CodecLimits, Frame, RequestDecoder};
@@ -11,7 +11,7 @@ use crate::message::BodyLength;
 
 const LIMITS: HeadLimits = HeadLimits { request_line_bytes_max: 64, head_bytes_max: 1000, head_fields_max: 8 };
 
-fn decoded(kind: HeadKind, fields: &[(&str, &str)]) -> Result<Decoded, HeadError> {
+fn decoded_by(mut decoder: HeadDecoder, kind: HeadKind, fields: &[(&str, &str)]) -> Result<Decoded, HeadError> {
     let mut block = Vec::new();
     for (name, value) in fields {
         // Written out: the encoder would put the names in lower case.
@@ -21,12 +21,25 @@ fn decoded(kind: HeadKind, fields: &[(&str, &str)]) -> Result<Decoded, HeadError
         put_field(&mut rest, b"x", value.as_bytes());
         block.extend_from_slice(&rest[3..]);
     }
-    HeadDecoder::new(4096, LIMITS).decode(kind, &block).unwrap()
+    decoder.decode(kind, &block).unwrap()
+}
+
+fn decoded(kind: HeadKind, fields: &[(&str, &str)]) -> Result<Decoded, HeadError> {
+    decoded_by(HeadDecoder::new(4096, LIMITS), kind, fields)
+}
+
+/// As by one that was told of extended CONNECT.
+fn extended(fields: &[(&str, &str)]) -> Result<Decoded, HeadError> {
+    let mut decoder = HeadDecoder::new(4096, LIMITS);
+    decoder.allow_extended_connect();
+    decoded_by(decoder, HeadKind::Request, fields)
 }
 
 fn text(kind: HeadKind, fields: &[(&str, &str)]) -> String {
     String::from_utf8(decoded(kind, fields).unwrap().head.raw().to_vec()).unwrap()
 }
+
+const TERMS: RequestTerms<'_> = RequestTerms { scheme: "http", te_trailers: false, websocket: false };
 
 const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "https"), (":authority", "a.example:8443"), (":path", "/x?y")];
@@ -207,7 +220,7 @@ fn a_request_that_would_carry_another_is_not_written() {
             assert!(head.append("host", host.as_bytes()));
         }
         let mut out = Vec::new();
-        let done = HeadEncoder::default().request(&head, BodyLength::None, ("http", false), &mut out);
+        let done = HeadEncoder::default().request(&head, BodyLength::None, TERMS, &mut out);
         done.map(|()| HeadDecoder::new(4096, LIMITS).decode(HeadKind::Request, &out).unwrap())
     };
     let host = Some("a.example");
@@ -221,7 +234,8 @@ fn a_request_that_would_carry_another_is_not_written() {
         ("CR LF in the method", "GET\r\n", b"/", host),
         ("a colon in the method", ":method", b"/", host),
         ("no method", "", b"/", host),
-        ("CONNECT", "CONNECT", b"a.example:443", host),
+        ("CONNECT to no port", "CONNECT", b"a.example", host),
+        ("CR LF in where CONNECT goes", "CONNECT", b"a.example:1\r\nx", host),
         ("a path in the host", "GET", b"/", Some("a/b")),
         ("a user in the host", "GET", b"/", Some("me@a")),
         ("two hosts in one", "GET", b"/", Some("a, b")),
@@ -253,9 +267,95 @@ fn fields_that_end_here() {
     let mut decoder = RequestDecoder::new(CodecLimits::default());
     let Ok(Some((Frame::Head(head, length, _), _))) = decoder.decode(text) else { panic!("it is a request") };
     let mut out = Vec::new();
-    HeadEncoder::default().request(&head, length, ("https", true), &mut out).unwrap();
+    let terms = RequestTerms { scheme: "https", te_trailers: true, ..TERMS };
+    HeadEncoder::default().request(&head, length, terms, &mut out).unwrap();
     let again = HeadDecoder::new(4096, LIMITS).decode(HeadKind::Request, &out).unwrap().unwrap();
     let names: Vec<_> = again.head.fields().map(|(_, name, _)| String::from_utf8_lossy(name).to_lowercase()).collect();
     assert_eq!(names, ["host", "x-end", "te"]);
     assert!(again.te_trailers && again.content_length.is_none());
+}
+
+const WEBSOCKET_ASK: [(&str, &str); 5] = [
+    (":method", "CONNECT"),
+    (":protocol", "websocket"),
+    (":scheme", "https"),
+    (":authority", "a.example"),
+    (":path", "/chat"),
+];
+
+/// An extended CONNECT is the GET with Upgrade that it would be, and becomes what it was.
+#[test]
+fn an_extended_connect_becomes_its_http1_text_and_back() {
+    let fields = [&WEBSOCKET_ASK[..], &[("sec-websocket-version", "13"), ("sec-websocket-key", "x")]].concat();
+    let asked = extended(&fields).unwrap();
+    let want = "GET /chat HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n\r\n";
+    assert_eq!(String::from_utf8_lossy(asked.head.raw()), want);
+    assert!(asked.upgrade && asked.head.method() == Method::Get);
+    let mut out = Vec::new();
+    let terms = RequestTerms { scheme: "https", websocket: true, ..TERMS };
+    HeadEncoder::default().request(&asked.head, BodyLength::None, terms, &mut out).unwrap();
+    let mut decoder = HeadDecoder::new(4096, LIMITS);
+    decoder.allow_extended_connect();
+    let again = decoder.decode(HeadKind::Request, &out).unwrap().unwrap();
+    let want = "GET /chat HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nsec-websocket-version: 13\r\n\r\n";
+    assert_eq!(String::from_utf8_lossy(again.head.raw()), want);
+    let shouted = [&WEBSOCKET_ASK[..1], &[(":protocol", "WebSocket")], &WEBSOCKET_ASK[2..]].concat();
+    assert_eq!(extended(&shouted).unwrap().head.get("upgrade"), Some(&b"websocket"[..]));
+    assert!(!extended(&GET).unwrap().upgrade);
+    let mut out = Vec::new();
+    HeadEncoder::default().request(&HttpHead::request("CONNECT", b"h:443"), BodyLength::None, TERMS, &mut out).unwrap();
+    let connect = extended_block(&out).unwrap();
+    assert_eq!(String::from_utf8_lossy(connect.head.raw()), "CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n");
+    assert!(!connect.upgrade);
+}
+
+fn extended_block(block: &[u8]) -> Result<Decoded, HeadError> {
+    let mut decoder = HeadDecoder::new(4096, LIMITS);
+    decoder.allow_extended_connect();
+    decoder.decode(HeadKind::Request, block).unwrap()
+}
+
+/// Nothing comes in by :protocol that HTTP/1 would read in another way (RFC 8441, 4).
+#[test]
+fn what_is_no_extended_connect_is_refused() {
+    use Malformed as M;
+    let but = |at: usize, field: (&'static str, &'static str)| {
+        let mut fields = WEBSOCKET_ASK.to_vec();
+        fields[at] = field;
+        fields
+    };
+    let without = |at: usize| [&WEBSOCKET_ASK[..at], &WEBSOCKET_ASK[at + 1..]].concat();
+    let more = |fields: &[(&'static str, &'static str)]| [&WEBSOCKET_ASK[..], fields].concat();
+    for (why, fields) in [
+        (M::Protocol, but(1, (":protocol", "websocket\r\nx: y"))),
+        (M::Protocol, but(1, (":protocol", "web socket"))),
+        (M::Protocol, but(1, (":protocol", "websocket, h2c"))),
+        (M::Protocol, but(1, (":protocol", "websocket\0"))),
+        (M::Protocol, but(1, (":protocol", ""))),
+        (M::PseudoForbidden, but(0, (":method", "GET"))),
+        (M::PseudoForbidden, but(0, (":method", "POST"))),
+        (M::PseudoForbidden, but(0, (":method", "connect"))),
+        (M::PseudoRepeated, more(&[(":protocol", "websocket")])),
+        (M::PseudoLate, [&GET[..], &[("a", "b"), (":protocol", "websocket")]].concat()),
+        (M::PseudoMissing, without(2)),
+        (M::PseudoMissing, without(3)),
+        (M::PseudoMissing, without(4)),
+        (M::PseudoForbidden, without(1)),
+        (M::Path, but(4, (":path", "a.example:443"))),
+        (M::Path, but(4, (":path", "*"))),
+        (M::Path, but(4, (":path", "/ HTTP/1.1\r\nx: y"))),
+        (M::Authority, but(3, (":authority", "a\r\nb"))),
+        (M::Scheme, but(2, (":scheme", "wss"))),
+        (M::ConnectionField, more(&[("upgrade", "websocket")])),
+        (M::ConnectionField, more(&[("connection", "upgrade")])),
+        (M::HostDiffers, more(&[("host", "b.example")])),
+    ] {
+        assert_eq!(extended(&fields).err(), Some(HeadError::Malformed(why)), "{fields:?}");
+    }
+    for protocol in ["connect-udp", "h2c", "tls", "websockets"] {
+        let refused = extended(&but(1, (":protocol", protocol))).err();
+        assert_eq!(refused, Some(HeadError::Refused(DecodeError::Protocol)), "{protocol}");
+    }
+    // Who was not told of it must not use it.
+    assert_eq!(decoded(HeadKind::Request, &WEBSOCKET_ASK).err(), Some(HeadError::Malformed(M::PseudoUnknown)));
 }

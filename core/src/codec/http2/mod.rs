@@ -25,7 +25,7 @@ pub use frame::{
     put_window_update,
 };
 pub use head::{Decoded, HeadDecoder, HeadError, HeadKind, HeadLimits};
-pub use head_encoder::HeadEncoder;
+pub use head_encoder::{HeadEncoder, RequestTerms};
 pub use settings::{Setting, Settings};
 
 /// What a client's connection starts with (RFC 9113, 3.4).

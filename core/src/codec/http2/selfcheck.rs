@@ -3,7 +3,8 @@
 //! **Invariant:** panics when a promise is broken, and only then; not used outside of tests.
 
 use super::{
-    Decoded, FRAME_HEAD_BYTES, Fault, Frame, FrameCodec, HeadDecoder, HeadEncoder, HeadKind, HeadLimits, Scope,
+    Decoded, FRAME_HEAD_BYTES, Fault, Frame, FrameCodec, HeadDecoder, HeadEncoder, HeadKind, HeadLimits, RequestTerms,
+    Scope,
 };
 use crate::codec::Codec;
 use crate::codec::http1::{ConnectionField, RequestDecoder, RequestEncoder, ResponseEncoder};
@@ -73,6 +74,7 @@ fn check_written(codec: &mut FrameCodec, frame: Frame<'_>) {
 /// A head that passes is read by HTTP/1 as the same head, and comes back as itself when it is written as HTTP/2.
 fn check_blocks(kind: HeadKind, mut src: &[u8]) {
     let mut decoder = HeadDecoder::new(128, LIMITS);
+    decoder.allow_extended_connect();
     while let [len, rest @ ..] = src {
         let (block, after) = rest.split_at(rest.len().min(usize::from(*len)));
         src = after;
@@ -116,30 +118,33 @@ fn check_request(head: &Decoded) {
         Err(crate::codec::http1::DecodeError::BodyForbidden) => {}
         other => panic!("HTTP/1 does not take it: {other:?}\n{}", String::from_utf8_lossy(&text)),
     }
-    if !connect {
-        check_again(HeadKind::Request, head, |encoder, out| {
-            encoder.request(&head.head, length, ("http", head.te_trailers), out).expect("it can be encoded");
-        });
-    }
+    check_again(HeadKind::Request, head, |encoder, out| {
+        let terms = RequestTerms { scheme: "http", te_trailers: head.te_trailers, websocket: head.upgrade };
+        encoder.request(&head.head, length, terms, out).expect("it can be encoded");
+    });
 }
 
 /// Encodes a head, and compares what that decodes to.
 fn check_again(kind: HeadKind, head: &Decoded, put: impl FnOnce(&mut HeadEncoder, &mut Vec<u8>)) {
     let mut block = Vec::new();
     put(&mut HeadEncoder::default(), &mut block);
-    let again = HeadDecoder::new(4096, ROOMY).decode(kind, &block).expect("it can be decoded").expect("it is taken");
+    let mut decoder = HeadDecoder::new(4096, ROOMY);
+    decoder.allow_extended_connect();
+    let again = decoder.decode(kind, &block).expect("it can be decoded").expect("it is taken");
     let fields = |decoded: &Decoded| -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut fields: Vec<_> = decoded
             .head
             .fields()
             .map(|(_, n, v)| (n.to_ascii_lowercase(), v.to_vec()))
             .filter(|(n, _)| n != b"content-length" && n != b"te" && n != b"http2-settings")
+            .filter(|(n, _)| !decoded.upgrade || n != crate::codec::websocket::KEY.as_bytes())
             .collect();
         // Host moves, and the rest stays in order.
         fields.sort_by_key(|(name, _)| name != b"host");
         fields
     };
     assert_eq!(fields(head), fields(&again));
+    assert_eq!(head.upgrade, again.upgrade);
     assert_eq!((head.head.target(), head.head.status()), (again.head.target(), again.head.status()));
 }
 

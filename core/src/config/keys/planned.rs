@@ -67,7 +67,7 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("proxy", "fallback_for_unknown_protocol", Error, "bytes of an unknown protocol would be refused, not passed on"),
     row("proxy", "validate_clusters", Warning, "clusters of routes are always checked"),
     row("proxy", "transparent_proxy", Error, "origins would see the gateway's address instead of the client's"),
-    row("proxy_extend", "Http2", Warning, "bodies of HTTP/2 always stream"),
+    row("proxy_http2", "http2_use_stream", Warning, "bodies of HTTP/2 always stream"),
     row("tcp_proxy", "stat_prefix", Warning, "statistics go by the listener's name"),
     row("tcp_proxy", "transparent_proxy", Error, "hosts would see the gateway's address instead of the client's"),
     row("udp_proxy", "stat_prefix", Warning, "statistics go by the listener's name"),

@@ -83,6 +83,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[].filters[0].config", keys: PROXY },
     Section { name: "proxy_extend", path: "….filters[0].config.extend_config", keys: PROXY_EXTEND },
     Section { name: "proxy_http1", path: "….filters[0].config.extend_config.Http1", keys: PROXY_HTTP1 },
+    Section { name: "proxy_http2", path: "….filters[0].config.extend_config.Http2", keys: PROXY_HTTP2 },
     Section {
         name: "fault_inject",
         path: "fault_inject: filter_chains[].filters[].config",
@@ -295,11 +296,21 @@ const PROXY: &[Key] = &[
     key("via", Text, "", "The name in a Via field (RFC 9110, 7.6.3). Absent: no such field."),
 ];
 
-const PROXY_EXTEND: &[Key] = &[key(
-    "Http1",
-    Map("proxy_http1"),
-    "",
-    "Settings of HTTP/1. Where the protocol is `Http1` alone they may also stand in `extend_config` itself.",
+const PROXY_EXTEND: &[Key] = &[
+    key(
+        "Http1",
+        Map("proxy_http1"),
+        "",
+        "Settings of HTTP/1. Where the protocol is `Http1` alone they may also stand in `extend_config` itself.",
+    ),
+    key("Http2", Map("proxy_http2"), "", "Settings of HTTP/2."),
+];
+
+const PROXY_HTTP2: &[Key] = &[key(
+    "extended_connect",
+    Bool,
+    "true",
+    "Tell clients that they may ask for a WebSocket over HTTP/2 (RFC 8441, SETTINGS_ENABLE_CONNECT_PROTOCOL).",
 )];
 
 const PROXY_HTTP1: &[Key] = &[

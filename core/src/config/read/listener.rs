@@ -10,8 +10,8 @@ use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
-    ChainMatch, ConnFault, Edits, Forwarded, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, RouterConfig,
-    TlsConfig, UpstreamProtocol, VirtualHost,
+    ChainMatch, ConnFault, Edits, Forwarded, Http2Offers, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy,
+    RouterConfig, TlsConfig, UpstreamProtocol, VirtualHost,
 };
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
@@ -381,10 +381,19 @@ fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
             let Some(fields) = r.map(extend, section) else { return };
             if flat {
                 http1(r, &fields, &mut proxy);
-            } else if let Some(node) = fields.get("Http1") {
+                return;
+            }
+            if let Some(node) = fields.get("Http1") {
                 r.at("Http1", |r| {
                     if let Some(fields) = r.map(node, "proxy_http1") {
                         http1(r, &fields, &mut proxy);
+                    }
+                });
+            }
+            if let Some(node) = fields.get("Http2") {
+                r.at("Http2", |r| {
+                    if let Some(fields) = r.map(node, "proxy_http2") {
+                        proxy.http2 = http2(r, &fields);
                     }
                 });
             }
@@ -416,6 +425,11 @@ fn forwarded(r: &mut Reader, f: &Fields<'_>) -> Forwarded {
 fn http1(r: &mut Reader, fields: &Fields<'_>, proxy: &mut Proxy) {
     proxy.head_bytes_max = fields.size(r, "max_header_size", 256..=HEAD_BYTES_MAX);
     proxy.request_body_bytes_max = fields.size(r, "max_request_body_size", 0..=u64::MAX);
+}
+
+fn http2(r: &mut Reader, fields: &Fields<'_>) -> Http2Offers {
+    let d = Http2Offers::default();
+    Http2Offers { extended_connect: fields.boolean(r, "extended_connect").unwrap_or(d.extended_connect) }
 }
 
 /// The protocols that are asked for.

@@ -270,6 +270,21 @@ pub struct Proxy {
     pub request_body_bytes_max: Option<u64>,
     /// What origins are told about the client.
     pub forwarded: Forwarded,
+    /// `extend_config.Http2`.
+    pub http2: Http2Offers,
+}
+
+/// What clients of HTTP/2 are offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Offers {
+    /// `extended_connect`: WebSockets (RFC 8441).
+    pub extended_connect: bool,
+}
+
+impl Default for Http2Offers {
+    fn default() -> Self {
+        Self { extended_connect: true }
+    }
 }
 
 /// What clients may speak.

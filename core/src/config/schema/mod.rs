@@ -27,8 +27,8 @@ pub use filter::{
 pub use forwarded::Forwarded;
 pub use health::{Health, HttpProbe, Outlier, Probe, SuccessRate};
 pub use listener::{
-    AccessLog, ChainMatch, ConnFault, Interception, InterceptionKind, Listener, ListenerFilter, NetworkFilter,
-    Protocols, Proxy, ProxyHeader, TcpProxy, TcpRoute, UdpProxy,
+    AccessLog, ChainMatch, ConnFault, Http2Offers, Interception, InterceptionKind, Listener, ListenerFilter,
+    NetworkFilter, Protocols, Proxy, ProxyHeader, TcpProxy, TcpRoute, UdpProxy,
 };
 pub use pattern::{Pattern, PatternError};
 pub use route::{

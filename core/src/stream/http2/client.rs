@@ -96,7 +96,7 @@ pub async fn connect<C: Conn>(
     scheme: &'static str,
     limits: Rc<Limits>,
 ) -> Result<(Rc<OriginConn>, Driver<C>), ConnectError> {
-    let mux: SharedMux = Rc::new(RefCell::new(Mux::new(Rc::clone(&limits), Side::Client)));
+    let mux: SharedMux = Rc::new(RefCell::new(Mux::new(Rc::clone(&limits), Side::Client, false)));
     let local_text = conn.local_addr().log_text().into();
     let (head_timer, answer_timer) = (Timer::new(), Timer::new());
     let mut driver =
@@ -152,6 +152,11 @@ impl OriginConn {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.mux.borrow().is_open()
+    }
+
+    /// Whether the origin takes extended CONNECT (RFC 8441, 3).
+    pub(super) fn takes_websocket(&self) -> bool {
+        self.mux.borrow().peer.connect_protocol
     }
 
     /// Whether it is open and takes no exchange at all: the origin allows no streams.

@@ -3,6 +3,7 @@
 //! **Invariant:** whatever becomes of the exchange, its stream is closed with it, and the service hears how it ended.
 
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -11,10 +12,13 @@ use super::SharedMux;
 use super::body::RequestBody;
 use super::mux::Arrived;
 use super::reply::Http2Reply;
-use crate::message::{Body, Downstream, Exchange, Head, HttpHead, Method, Request};
+use super::tunnel::StreamMouth;
+use crate::codec::websocket;
+use crate::message::{Body, Downstream, Exchange, FieldId, Head, HttpHead, Method, Request};
+use crate::net::Conn;
 use crate::stream::load::REQUEST_BYTES;
-use crate::stream::server::{answer, watched};
-use crate::stream::{ConnState, Refusal, ReplyTo, Service};
+use crate::stream::server::{answer, join, watched};
+use crate::stream::{ConnState, Refusal, ReplyTo, Service, Tunnel};
 
 /// What the exchanges of a connection have in common.
 pub(super) struct Shared<S> {
@@ -45,24 +49,39 @@ impl<S> Drop for OpenStream<S> {
 }
 
 /// Answers the request that has arrived.
-pub(super) async fn exchange<S: Service>(shared: Rc<Shared<S>>, arrived: Arrived) {
-    let stream = OpenStream { shared: Rc::clone(&shared), id: arrived.stream };
-    match arrived.head {
-        Err(error) => refuse(&stream, Refusal::Malformed(error)).await,
-        Ok(head) if head.method() == Method::Connect => refuse(&stream, Refusal::Tunnel).await,
-        Ok(head) => serve(&stream, head, arrived.te_trailers).await,
+pub(super) async fn exchange<C: Conn, S: Service>(shared: Rc<Shared<S>>, arrived: Arrived) {
+    let Arrived { stream: id, head, te_trailers, is_upgrade } = arrived;
+    let stream = OpenStream { shared, id };
+    let tunnel = match head {
+        Err(error) => return refuse(&stream, Refusal::Malformed(error)).await,
+        Ok(head) => serve(&stream, head, (te_trailers, is_upgrade)).await,
+    };
+    if let Some(tunnel) = tunnel {
+        // Boxed: a request that is none has no room for it.
+        Box::pin(run_tunnel::<C, S>(&stream, tunnel)).await;
     }
 }
 
-async fn serve<S: Service>(stream: &OpenStream<S>, head: HttpHead, te_trailers: bool) {
+/// Answers a request; what the stream becomes a tunnel to, if that is its answer.
+async fn serve<S: Service>(
+    stream: &OpenStream<S>,
+    mut head: HttpHead,
+    (te_trailers, is_upgrade): (bool, bool),
+) -> Option<Tunnel> {
     let Shared { mux, service, downstream, state } = &*stream.shared;
     let id = stream.id;
     let mut reply = Http2Reply::new(Rc::clone(mux), id, head.method());
-    let has_length = head.get_id(crate::message::FieldId::ContentLength).is_some();
-    let body = body(mux, id, has_length);
+    if is_upgrade {
+        // To an origin of HTTP/1.1 the handshake is ours (RFC 8441, 5).
+        head.set(websocket::KEY, &websocket::key(random()));
+    }
+    let body = match head.get_id(FieldId::ContentLength).is_some() {
+        _ if is_upgrade || head.method() == Method::Connect => Body::Empty,
+        has_length => body(mux, id, has_length),
+    };
     let streams = matches!(body, Body::Streaming(_));
     let mut x = Exchange::new(Request { head: Head::Http(head), body }, Rc::clone(downstream));
-    x.te_trailers = te_trailers;
+    (x.te_trailers, x.upgrade, x.bridged) = (te_trailers, is_upgrade, is_upgrade);
     if let Body::Full(bytes) = &x.request.body {
         x.bytes_received = bytes.len() as u64;
     }
@@ -84,6 +103,15 @@ async fn serve<S: Service>(stream: &OpenStream<S>, head: HttpHead, te_trailers: 
         (x.bytes_received, x.request_received) = upload.unwrap_or_default();
     }
     service.ended(&mut x, whole);
+    reply.into_tunnel().filter(|_| whole)
+}
+
+/// Joins the stream to the far side of its tunnel.
+async fn run_tunnel<C: Conn, S>(stream: &OpenStream<S>, tunnel: Tunnel) {
+    let mux = &stream.shared.mux;
+    let idle_timeout = mux.borrow().limits.tunnel_idle_timeout;
+    let Tunnel { conn: peer, guard: _guard } = tunnel;
+    join::<_, C>(&mut StreamMouth::to_client(Rc::clone(mux), stream.id), peer, idle_timeout).await;
 }
 
 /// Runs an exchange until it is over or its client has given it up; says whether it is over.
@@ -130,4 +158,10 @@ async fn refuse<S: Service>(stream: &OpenStream<S>, refusal: Refusal) {
     };
     until_gone(stream, sent).await;
     service.refused(&x);
+}
+
+/// Numbers that nobody can foretell: from the keys that the standard library's maps are hashed with.
+fn random() -> [u8; 16] {
+    let (one, two) = (RandomState::new().hash_one(0), RandomState::new().hash_one(1));
+    (u128::from(one) << 64 | u128::from(two)).to_be_bytes()
 }

@@ -7,12 +7,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::client::StreamLease;
-use super::open::{Asking, Next};
+use super::open::{Asking, Next, Wants};
 use super::send::{Taken, Unsent};
 use super::store::Failure;
+use super::tunnel::{StreamMouth, switching};
 use super::upload::Upload;
 use crate::codec::http2::HeadError;
+use crate::codec::websocket::{self, ACCEPT_BYTES};
 use crate::message::{Body, BodyError, BodyLength, BodySource, Chunk, Head, HttpHead, Method, Request, Response};
+use crate::stream::Tunnel;
 use crate::stream::client::{Answer, STALL_SLACK, SendError, SendOptions};
 
 /// A request on its way and the answer that comes back.
@@ -22,6 +25,10 @@ pub struct Flight {
     upload: Option<Upload>,
     timeout: Option<Duration>,
     to_head: bool,
+    /// It asks for a tunnel.
+    to_connect: bool,
+    /// That is for a WebSocket: what a client of HTTP/1.1 is answered with.
+    accept: Option<Box<[u8; ACCEPT_BYTES]>>,
 }
 
 impl StreamLease {
@@ -36,7 +43,15 @@ impl StreamLease {
         let is_streaming = matches!(request.body, Body::Streaming(_));
         let end = matches!(length, BodyLength::None | BodyLength::Exact(0)) && !is_streaming;
         let (scheme, te_trailers) = (self.conn.scheme, options.te_trailers);
-        let asking = Asking { head, length, scheme, te_trailers, end };
+        let key = websocket::asked(head).filter(|_| options.upgrade && end);
+        let wants = match key {
+            Some(_) if !self.conn.takes_websocket() => return Err(SendError::NoWebSocket),
+            Some(_) => Wants::WebSocket,
+            None if head.method() == Method::Connect => Wants::Tunnel,
+            None => Wants::Message,
+        };
+        let to_connect = wants != Wants::Message;
+        let asking = Asking { head, length, scheme, te_trailers, wants, end: end && !to_connect };
         let Self { conn, timer, .. } = &mut self;
         timer.set(conn.limits.body_idle_timeout + STALL_SLACK);
         let opened = poll_fn(|cx| match conn.mux.borrow_mut().poll_open(cx, &asking) {
@@ -48,9 +63,10 @@ impl StreamLease {
         });
         self.stream = Some(opened.await?);
         let to_head = head.method() == Method::Head;
+        let accept = key.map(|key| Box::new(websocket::accept(key)));
         let upload = Upload::new(std::mem::take(&mut request.body));
         self.time(upload.is_some(), options.timeout);
-        Ok(Flight { lease: Some(self), upload, timeout: options.timeout, to_head })
+        Ok(Flight { lease: Some(self), upload, timeout: options.timeout, to_head, to_connect, accept })
     }
 
     /// The stream. Asked for only once it is open.
@@ -102,6 +118,7 @@ impl Flight {
                 }
                 Poll::Ready(Ok(Answer::Interim(head)))
             }
+            Next::Head(head) if self.to_connect && (200..300).contains(&head.status()) => Poll::Ready(self.join(&head)),
             Next::Head(head) => Poll::Ready(Ok(Answer::Response(self.finish(head)))),
             Next::Failed(failure) => Poll::Ready(Err(error_of(failure, lease.conn.exchanges() > 1))),
             Next::Wait => {
@@ -110,6 +127,17 @@ impl Flight {
                 Poll::Ready(Err(SendError::Timeout))
             }
         }
+    }
+
+    /// The stream is a tunnel from here on.
+    fn join(&mut self, head: &HttpHead) -> Result<Answer, SendError> {
+        let head = match &self.accept {
+            Some(accept) => switching(head, accept),
+            None => head.clone(),
+        };
+        let mouth = self.lease.take().and_then(StreamMouth::to_origin).ok_or(SendError::Unexpected)?;
+        let response = Response { head: Head::Http(head), body: Body::Empty };
+        Ok(Answer::Upgraded(response, Tunnel { conn: Box::new(mouth), guard: Box::new(()) }))
     }
 
     fn finish(&mut self, head: HttpHead) -> Response {

@@ -22,12 +22,14 @@ mod send;
 mod server;
 mod state;
 mod store;
+mod tunnel;
 mod upload;
 mod wire;
 
 pub use client::{ConnectError, Driver, End, OriginConn, StreamHome, StreamLease, connect};
 pub use flight::Flight;
 pub use server::serve_for;
+pub use tunnel::StreamMouth;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -99,6 +99,8 @@ pub(super) struct Arrived {
     /// The head, or why it is refused.
     pub(super) head: Result<HttpHead, DecodeError>,
     pub(super) te_trailers: bool,
+    /// It is an extended CONNECT.
+    pub(super) is_upgrade: bool,
 }
 
 /// Why a connection is lost.
@@ -135,8 +137,9 @@ impl From<Flood> for Lost {
 }
 
 impl Mux {
-    /// A machine at the start of a connection; its SETTINGS wait to be written, a client's preface before them.
-    pub(super) fn new(limits: Rc<Limits>, side: Side) -> Self {
+    /// A machine at the start of a connection; its SETTINGS wait to be written, a client's preface before them. With `offers_websocket` they
+    /// say that extended CONNECT is taken.
+    pub(super) fn new(limits: Rc<Limits>, side: Side, offers_websocket: bool) -> Self {
         let initial = Settings::default();
         let is_server = side == Side::Server;
         let ours = Settings {
@@ -145,6 +148,7 @@ impl Mux {
             streams_max: if is_server { limits.h2_streams_max } else { initial.streams_max },
             window_bytes: limits.h2_stream_window_bytes,
             head_bytes_max: u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX),
+            connect_protocol: offers_websocket,
             ..Settings::default()
         };
         let mut out = if is_server { Vec::new() } else { PREFACE.to_vec() };
@@ -154,10 +158,13 @@ impl Mux {
             0 => {}
             increment => put_window_update(0, increment, &mut out),
         }
-        let table_bytes_max = initial.table_bytes_max as usize;
+        let mut decoder = HeadDecoder::new(initial.table_bytes_max as usize, HeadLimits::from(&*limits));
+        if offers_websocket {
+            decoder.allow_extended_connect();
+        }
         Self {
             side,
-            decoder: HeadDecoder::new(table_bytes_max, HeadLimits::from(&*limits)),
+            decoder,
             floods: Floods::new(&limits),
             limits,
             store: Store::default(),

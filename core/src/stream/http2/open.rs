@@ -16,7 +16,7 @@ use super::mux::{Lost, Mux, Phase};
 use super::send::Unsent;
 use super::state::{Cause, Event, State};
 use super::store::{Failure, Stream};
-use crate::codec::http2::{Decoded, ErrorCode, HeadError, Malformed, STREAM_ID_MAX, put_ping};
+use crate::codec::http2::{Decoded, ErrorCode, HeadError, Malformed, RequestTerms, STREAM_ID_MAX, put_ping};
 use crate::message::{BodyLength, HttpHead, Method};
 use crate::stream::timer::Timer;
 
@@ -45,8 +45,20 @@ pub(super) struct Asking<'a> {
     pub(super) length: BodyLength,
     pub(super) scheme: &'static str,
     pub(super) te_trailers: bool,
+    /// What it asks for: a message, or a tunnel.
+    pub(super) wants: Wants,
     /// Nothing follows.
     pub(super) end: bool,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    Message,
+    /// A tunnel, by CONNECT.
+    Tunnel,
+    /// One for a WebSocket, by extended CONNECT.
+    WebSocket,
 }
 
 /// The next thing of an answer.
@@ -93,17 +105,19 @@ impl Mux {
     }
 
     fn open(&mut self, asking: &Asking<'_>) -> Result<u32, Unsent> {
-        let Asking { head, length, scheme, te_trailers, end } = *asking;
+        let Asking { head, length, scheme, te_trailers, wants, end } = *asking;
         let id = if self.last_stream == 0 { 1 } else { self.last_stream + 2 };
         let event = if end { Event::SendHeadersEnd } else { Event::SendHeaders };
         let state = State::Idle.on(event).map_err(|_| Unsent::Gone)?;
-        self.put_head(id, end, |encoder, out| encoder.request(head, length, (scheme, te_trailers), out))?;
+        let terms = RequestTerms { scheme, te_trailers, websocket: wants == Wants::WebSocket };
+        self.put_head(id, end, |encoder, out| encoder.request(head, length, terms, out))?;
         self.last_stream = id;
         self.opening.reserved -= 1;
         // The origin has our SETTINGS before this head: it knows this window.
         let window = RecvWindow::new(self.limits.h2_stream_window_bytes, self.limits.h2_stream_window_bytes_max);
         let mut stream = Stream::new(state, SendWindow::new(self.peer.window_bytes), window);
         stream.answer.to_head = head.method() == Method::Head;
+        stream.answer.to_connect = wants != Wants::Message;
         self.store.insert(id, stream);
         self.floods.useful();
         self.wake_conn();
@@ -154,12 +168,18 @@ impl Mux {
         }
         // RFC 9110, 6.4.1: what content-length says of these is not there.
         let is_bodiless = answer.to_head || matches!(head.status(), 204 | 304);
-        let left = if is_bodiless { Some(0) } else { content_length };
+        // Nor is it with a tunnel (RFC 9110, 9.3.6).
+        let is_tunnel = answer.to_connect && (200..300).contains(&head.status());
+        let left = match is_bodiless {
+            _ if is_tunnel => None,
+            true => Some(0),
+            false => content_length,
+        };
         if end && left.unwrap_or(0) > 0 {
             return self.refuse_answer(id, malformed(Malformed::BodyLength), ErrorCode::ProtocolError);
         }
         (answer.head, answer.has_head) = (Some(head), true);
-        (stream.left, stream.state) = (left, next);
+        (stream.left, stream.state, stream.is_tunnel) = (left, next, is_tunnel);
         stream.wake();
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::codec::http2::{
     Decoded, ErrorCode, Fault, Frame, HeadError, HeadKind, Scope, Settings, put_ping, put_reset, put_settings_ack,
     put_window_update,
 };
-use crate::message::{BodyError, HttpHead, Method};
+use crate::message::{BodyError, Method};
 
 impl Mux {
     pub(super) fn frame(&mut self, frame: Frame<'_>) -> Result<(), Lost> {
@@ -116,7 +116,7 @@ impl Mux {
             return self.reset_for(id, ErrorCode::ProtocolError);
         }
         let body_max = self.limits.request_body_bytes_max;
-        if self.side == Side::Server && body_max > 0 && stream.received > body_max {
+        if self.side == Side::Server && body_max > 0 && stream.received > body_max && !stream.is_tunnel {
             stream.broken.get_or_insert(BodyError::TooLarge);
             stream.discards = true;
         }
@@ -208,21 +208,22 @@ impl Mux {
             self.tally.refused += 1;
             return self.reset_for(id, ErrorCode::RefusedStream);
         }
-        let (head, length, te_trailers) = match decoded {
-            Ok(head) => (Ok(head.head), head.content_length, head.te_trailers),
-            Err(HeadError::Refused(error)) => (Err(error), None, false),
+        let decoded = match decoded {
+            Ok(decoded) => Ok(decoded),
+            Err(HeadError::Refused(error)) => Err(error),
             Err(HeadError::Malformed(reason)) => {
                 tracing::debug!(stream = id, %reason, "a request was malformed");
                 self.tally.malformed += 1;
                 return self.reset_for(id, ErrorCode::ProtocolError);
             }
         };
-        self.admit(id, next, (head, length, te_trailers), end)
+        self.admit(id, next, decoded, end)
     }
 
     /// Trailers end a message (RFC 9113, 8.1), and all of its body has to have come.
     fn trailers(&mut self, id: u32, next: State, trailers: Option<Decoded>) -> Result<(), Lost> {
-        let stream = self.store.get_mut(id).filter(|stream| stream.left.unwrap_or(0) == 0);
+        // On a tunnel there is DATA alone (RFC 9113, 8.5).
+        let stream = self.store.get_mut(id).filter(|stream| stream.left.unwrap_or(0) == 0 && !stream.is_tunnel);
         let (Some(stream), Some(trailers)) = (stream, trailers) else {
             self.tally.malformed += 1;
             return self.reset_for(id, ErrorCode::ProtocolError);
@@ -238,13 +239,17 @@ impl Mux {
         &mut self,
         id: u32,
         state: State,
-        (mut head, length, te_trailers): (Result<HttpHead, DecodeError>, Option<u64>, bool),
+        mut decoded: Result<Decoded, DecodeError>,
         end: bool,
     ) -> Result<(), Lost> {
         // CONNECT has no length, and TRACE no content (RFC 9110, 9.3.6 and 9.3.8).
-        let empty = match head.as_ref().map(HttpHead::method) {
-            Ok(Method::Trace) => true,
-            Ok(Method::Connect) => length.is_some(),
+        let method = decoded.as_ref().map_or(Method::Other, |decoded| decoded.head.method());
+        let length = decoded.as_ref().ok().and_then(|decoded| decoded.content_length);
+        let is_upgrade = decoded.as_ref().is_ok_and(|decoded| decoded.upgrade);
+        let is_tunnel = is_upgrade || method == Method::Connect;
+        let empty = match method {
+            Method::Trace => true,
+            _ if is_tunnel => length.is_some(),
             _ => end,
         };
         if empty && (!end || length.unwrap_or(0) > 0) {
@@ -253,7 +258,7 @@ impl Mux {
         }
         let body_max = self.limits.request_body_bytes_max;
         if body_max > 0 && length.is_some_and(|length| length > body_max) {
-            head = Err(DecodeError::BodyTooLarge);
+            decoded = Err(DecodeError::BodyTooLarge);
         }
         // A client that has not heard of our window yet takes it to be the usual one (RFC 9113, 6.9.2).
         let usual = if self.unacknowledged { Settings::default().window_bytes } else { 0 };
@@ -261,9 +266,11 @@ impl Mux {
         let window = RecvWindow::new(size, self.limits.h2_stream_window_bytes_max);
         let mut stream = Stream::new(state, SendWindow::new(self.peer.window_bytes), window);
         stream.left = length;
-        stream.discards = head.is_err();
+        (stream.discards, stream.is_tunnel) = (decoded.is_err(), is_tunnel);
         self.store.insert(id, stream);
-        self.arrived.push_back(Arrived { stream: id, head, te_trailers });
+        let te_trailers = decoded.as_ref().is_ok_and(|decoded| decoded.te_trailers);
+        let head = decoded.map(|decoded| decoded.head);
+        self.arrived.push_back(Arrived { stream: id, head, te_trailers, is_upgrade });
         Ok(())
     }
 

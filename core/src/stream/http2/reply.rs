@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 
 use super::SharedMux;
 use super::send::{Sent, Unsent};
+use super::tunnel::connected;
 use crate::message::{Body, BodyLength, BodySource, Chunk, Exchange, Head, HttpHead, Method, Response};
 use crate::stream::timer::Timer;
 use crate::stream::{ReplyError, ReplyTo, Tunnel};
@@ -21,11 +22,18 @@ pub(super) struct Http2Reply {
     method: Method,
     timer: Timer,
     answered: bool,
+    /// What the stream is to become.
+    tunnel: Option<Tunnel>,
 }
 
 impl Http2Reply {
     pub(super) fn new(mux: SharedMux, stream: u32, method: Method) -> Self {
-        Self { mux, stream, method, timer: Timer::new(), answered: false }
+        Self { mux, stream, method, timer: Timer::new(), answered: false, tunnel: None }
+    }
+
+    /// What the answer has made of the stream.
+    pub(super) fn into_tunnel(self) -> Option<Tunnel> {
+        self.tunnel
     }
 
     /// Waits for room, then writes a head.
@@ -143,9 +151,19 @@ impl ReplyTo for Http2Reply {
         }
     }
 
-    /// There is none on a stream: CONNECT is refused before it gets so far, and HTTP/2 has no Upgrade.
-    async fn upgrade(&mut self, _: &mut Exchange, _: Response, _: Tunnel) -> Result<(), ReplyError> {
-        Err(ReplyError::Misuse)
+    async fn upgrade(&mut self, x: &mut Exchange, response: Response, peer: Tunnel) -> Result<(), ReplyError> {
+        if std::mem::replace(&mut self.answered, true) {
+            return Err(ReplyError::Misuse);
+        }
+        let Response { head: Head::Http(mut head), .. } = response;
+        if head.status() == 101 {
+            head = connected(&head);
+        }
+        x.status = head.status();
+        // Its length is that of the tunnel, which nobody knows.
+        self.write_head(&head, BodyLength::Chunked, false).await?;
+        self.tunnel = Some(peer);
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 //! **Invariant:** no more data is written than both windows and `h2_out_bytes_max` have room for; nothing is written on a stream that its
 //! state does not allow.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::mux::{Leaving, Mux, Side};
 use super::state::{Event, State};
@@ -40,6 +40,15 @@ pub(super) enum Taken {
     Trailers(HttpHead),
     End,
     Broken(BodyError),
+    Wait,
+}
+
+/// What there is of a tunnel's bytes.
+#[derive(Debug)]
+pub(super) enum Seen<'a> {
+    Data(&'a [u8]),
+    End,
+    Broken,
     Wait,
 }
 
@@ -129,6 +138,47 @@ impl Mux {
             return Taken::Trailers(trailers);
         }
         if stream.state.is_receiving() { Taken::Wait } else { Taken::End }
+    }
+
+    /// How much data may be sent on a stream now; None: the stream has gone. At 0 it is woken when there may be more.
+    pub(super) fn data_room(&mut self, id: u32) -> Option<usize> {
+        self.may_send(id, Event::SendData).ok()?;
+        let out_room = self.limits.h2_out_bytes_max.saturating_sub(self.out.len() + FRAME_HEAD_BYTES);
+        let own = self.store.get(id)?.send.room();
+        let room = own.min(self.send.room()).min(out_room);
+        if room == 0 && own > 0 {
+            self.enqueue(id);
+        }
+        Some(room)
+    }
+
+    /// What there is of a tunnel's bytes.
+    pub(super) fn look_at_data(&self, id: u32) -> Seen<'_> {
+        match self.store.get(id) {
+            Some(stream) if !stream.inbox.is_empty() => Seen::Data(&stream.inbox),
+            Some(stream) if stream.broken.is_some() => Seen::Broken,
+            Some(stream) if stream.state.is_receiving() => Seen::Wait,
+            Some(_) => Seen::End,
+            None => Seen::Broken,
+        }
+    }
+
+    /// So many of those have been passed on.
+    pub(super) fn passed(&mut self, id: u32, bytes: usize) {
+        if let Some(stream) = self.store.get_mut(id) {
+            stream.inbox.advance(bytes);
+            self.consumed(Some(id), bytes);
+        }
+    }
+
+    /// Resets a stream that is a tunnel, if anything of it is left.
+    pub(super) fn abort(&mut self, id: u32, code: ErrorCode) {
+        let Some(stream) = self.store.get_mut(id) else { return };
+        if let Ok(next) = stream.state.on(Event::SendReset) {
+            stream.state = next;
+            put_reset(id, code, &mut self.out);
+            self.wake_conn();
+        }
     }
 
     /// The whole body, if it has come, is no longer than `bytes_max`, and has no trailers.

@@ -65,7 +65,7 @@ pub fn serve_for<C: Conn, S: Service>(
     state: Rc<ConnState>,
     guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
-    let mux: SharedMux = Rc::new(RefCell::new(Mux::new(Rc::clone(&limits), Side::Server)));
+    let mux: SharedMux = Rc::new(RefCell::new(Mux::new(Rc::clone(&limits), Side::Server, service.offers_websocket())));
     let charge = state.load().map(|load| {
         load.counters().downstream.h2_connection_total.inc();
         load.charge(0)
@@ -144,7 +144,7 @@ impl<C: Conn, S: Service> Server<C, S> {
                 self.shared.mux.borrow_mut().say_last();
             }
             // Its result is that it is over.
-            drop(spawn_local(exchange(Rc::clone(&self.shared), arrived)));
+            drop(spawn_local(exchange::<C, S>(Rc::clone(&self.shared), arrived)));
         }
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Stream {
     pub(super) broken: Option<BodyError>,
     /// What comes is thrown away.
     pub(super) discards: bool,
+    /// What comes is a tunnel's, not a message's.
+    pub(super) is_tunnel: bool,
     /// What the origin has answered, where we are the client.
     pub(super) answer: Answered,
     /// Why no more of that will come.
@@ -56,6 +58,8 @@ pub(super) struct Answered {
     pub(super) has_head: bool,
     /// It answers HEAD.
     pub(super) to_head: bool,
+    /// It answers CONNECT: 2xx makes the stream a tunnel.
+    pub(super) to_connect: bool,
 }
 
 /// Why an origin's answer will not come.
@@ -95,6 +99,7 @@ impl Stream {
             ended: None,
             broken: None,
             discards: false,
+            is_tunnel: false,
             answer: Answered::default(),
             failure: None,
             queued: false,
