@@ -11,6 +11,7 @@ use crate::stage::{Plane, Stage, on_both_planes};
 on_both_planes! {
     curl_by_prior_knowledge,
     curl_by_alpn,
+    a_change_from_http1,
     nghttp_asks_for_many_at_once,
     h2load_gets_every_answer,
     both_protocols_on_one_port,
@@ -68,6 +69,43 @@ fn curl_by_alpn(plane: Plane) {
     // Two URLs in one call go over one connection, at once.
     let twice = asked("/", &["--http2", "-Z", &format!("https://test.example:{port}/"), "-w", "%{num_connects} "]);
     assert_eq!(twice.matches("one").count(), 2, "{twice}");
+}
+
+/// `Upgrade: h2c`, as curl and nghttp offer it.
+fn a_change_from_http1(plane: Plane) {
+    let origin = Origin::start("one");
+    let Some(stage) = start(plane, Config::proxy_to(&[origin.address()]), "Auto") else { return };
+    let folder = test_support::temp::TempDir::new();
+    let (small, large) = (folder.path().join("small"), folder.path().join("large"));
+    std::fs::write(&small, pattern::bytes(900)).unwrap();
+    std::fs::write(&large, pattern::bytes(3_000_000)).unwrap();
+    let (small, large) = (format!("@{}", small.display()), format!("@{}", large.display()));
+    let asked = |stage: &Stage, path: &str, more: &[&str]| {
+        let url = stage.url(path);
+        curl(stage, &[&["--http2", "-w", " %{http_version}"], more, &[&url]].concat())
+            .unwrap_or_else(|e| panic!("{path}: {e}"))
+    };
+    assert_eq!(asked(&stage, "/", &[]), "one 2");
+    assert_eq!(asked(&stage, "/big?bytes=2000000", &["-o", "/dev/null", "-w", "%{size_download}"]), "2000000");
+    assert_eq!(asked(&stage, "/sink", &["--data-binary", &small]), "bytes=900 intact=true 2");
+    // What is not here with its head is not waited for.
+    assert_eq!(asked(&stage, "/sink", &["--data-binary", &large]), "bytes=3000000 intact=true 1.1");
+    let mut command = stage.client_command("nghttp");
+    match run(command.args(["-n", "-u", "-s", "-m", "5"]).arg(stage.url("/big?bytes=200000"))) {
+        Ok(out) => {
+            let answered = out.lines().filter(|line| line.contains(" 200 ") && line.contains("195K")).count();
+            assert_eq!(answered, 5, "{out}");
+        }
+        Err(reason) if reason.contains("No such file") => skip!("e2e-nghttp", "{reason}"),
+        Err(reason) => panic!("{reason}"),
+    }
+    for request in origin.received() {
+        assert!(!request.head.has("upgrade") && !request.head.has("http2-settings"), "{request:?}");
+    }
+    drop(stage);
+    let filter = "{type: proxy, config: {downstream_protocol: Auto, router_config_name: web, extend_config: {Http2: {upgrade_h2c: false}}}}";
+    let Some(stage) = plane.start(Config::proxy_to(&[origin.address()]).filter(filter)) else { return };
+    assert_eq!(asked(&stage, "/", &[]), "one 1.1");
 }
 
 fn nghttp_asks_for_many_at_once(plane: Plane) {

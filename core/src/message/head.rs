@@ -147,6 +147,13 @@ impl HttpHead {
         self.0.line = line;
     }
 
+    /// Makes a request of one version one of another: what its connection has changed to.
+    pub(crate) fn set_version(&mut self, new: Version) {
+        if let StartLine::Request { version, .. } = &mut self.0.line {
+            *version = new;
+        }
+    }
+
     /// The fields as places, for the codec.
     pub(crate) fn spans(&self) -> &[Field] {
         &self.0.fields

@@ -15,7 +15,7 @@ use super::reply::{busy_reply, direct_reply, local_reply, redirect_reply, refusa
 use super::{Current, Generation, Slot, forwarded, grpc};
 use crate::codec::detect::Protocol;
 use crate::codec::websocket;
-use crate::config::schema::{ClusterId, UpstreamProtocol};
+use crate::config::schema::{ClusterId, Protocols, UpstreamProtocol};
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
 use crate::message::{BodyError, Exchange, HttpHead, Request, Response, ResponseFlags};
 use crate::net::Transport;
@@ -202,7 +202,12 @@ impl<T: Transport> Service for Proxy<T> {
     }
 
     fn offers_websocket(&self) -> bool {
-        self.current.get().http2_offers(self.listener).extended_connect
+        self.current.get().protocols(self.listener).1.extended_connect
+    }
+
+    fn offers_h2c(&self) -> bool {
+        let (protocols, offers) = self.current.get().protocols(self.listener);
+        protocols == Protocols::Both && offers.upgrade_h2c
     }
 
     fn ended(&self, x: &mut Exchange, whole: bool) {

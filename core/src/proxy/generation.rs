@@ -11,7 +11,9 @@ use super::access_log::{AccessLogs, LogBuffers};
 use super::dice::Dice;
 use super::mirror::UnderWay;
 use crate::config::Limits;
-use crate::config::schema::{ClusterId, Forwarded, Http2Offers, Listener, TcpProxy, UdpProxy, UpstreamProtocol};
+use crate::config::schema::{
+    ClusterId, Forwarded, Http2Offers, Listener, Protocols, TcpProxy, UdpProxy, UpstreamProtocol,
+};
 use crate::filter::{FilterSet, Filters};
 use crate::net::Transport;
 use crate::router::{Router, TcpRoutes};
@@ -207,13 +209,13 @@ impl<T: Transport> Generation<T> {
         self.listener(slot).config.proxy().map(|proxy| &proxy.forwarded)
     }
 
-    /// What the listener in a slot of this generation offers to clients of HTTP/2.
+    /// What clients of the listener in a slot of this generation may speak, and what they are offered of HTTP/2.
     ///
     /// # Panics
     /// When the slot is not one of this generation.
     #[must_use]
-    pub(super) fn http2_offers(&self, slot: Slot) -> Http2Offers {
-        self.listener(slot).config.proxy().map(|proxy| proxy.http2).unwrap_or_default()
+    pub(super) fn protocols(&self, slot: Slot) -> (Protocols, Http2Offers) {
+        self.listener(slot).config.proxy().map(|proxy| (proxy.protocols, proxy.http2)).unwrap_or_default()
     }
 
     /// What the listener in a slot of this generation asks origins in, where its routes don't say it. None: it does not say it either.

@@ -48,6 +48,11 @@ pub trait Service: Clone + 'static {
         true
     }
 
+    /// Whether clients of HTTP/1.1 in clear text may change to HTTP/2 (RFC 7540, 3.2).
+    fn offers_h2c(&self) -> bool {
+        false
+    }
+
     /// The answer to bytes that are no request, or that came too slowly: sent, then the connection is closed.
     fn refuse(&self, refusal: Refusal) -> Response;
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::http2::StreamMouth;
+use super::http2::{Changed, StreamMouth, serve_changed};
 use super::linger::Linger;
 use super::load::{Overload, REQUEST_BYTES};
 use super::reply::{Http1Reply, Outcome};
@@ -24,8 +24,11 @@ use super::tunnel::{Passes, tunnel};
 use super::{ConnState, Ended, Refusal, ReplyTo, Service, Tunnel, Wish};
 use crate::codec::Codec;
 use crate::codec::http1::{CodecLimits, ConnectionOptions, Frame, RequestDecoder};
+use crate::codec::http2::offered_settings;
 use crate::config::Limits;
-use crate::message::{Body, BodyLength, Downstream, Exchange, Head, HttpHead, Request, ResponseFlags, next_conn_id};
+use crate::message::{
+    Body, BodyLength, Downstream, Exchange, Head, HttpHead, Method, Request, ResponseFlags, Version, next_conn_id,
+};
 use crate::net::Conn;
 use crate::telemetry::pulse::Work;
 
@@ -127,6 +130,11 @@ async fn serve_all<C: Conn, S: Service>(
                 Box::pin(run_tunnel(io, peer)).await;
                 return Ok(Ended::Closed);
             }
+            After::Http2(changed) => {
+                let Ok(io) = Rc::try_unwrap(io) else { return Ok(Ended::Closed) };
+                let ServerIo { conn, limits, .. } = io.into_inner();
+                return Box::pin(serve_changed(conn, downstream, service, limits, state, *changed)).await;
+            }
             After::Cut => {
                 io.borrow_mut().conn.abort();
                 return Ok(Ended::Closed);
@@ -169,6 +177,13 @@ fn poll_step<'a, C: Conn, S: Service>(
         Incoming::Request(mut request) => {
             *requests += 1;
             request.options.keep_alive &= !is_last(&io.borrow().limits, *requests);
+            let may_change = request.options.h2c && state.wish() == Wish::Stay;
+            if may_change && !downstream.is_tls && service.offers_h2c() {
+                match request.change() {
+                    Ok(changed) => return Poll::Ready(Ok(Step::Rest(After::Http2(changed)))),
+                    Err(unchanged) => request = unchanged,
+                }
+            }
             Step::Work(Box::pin(exchange(io, service, downstream, state, request)))
         }
         Incoming::Refused(refusal) => Step::Work(Box::pin(refuse(io, service, downstream, refusal))),
@@ -186,6 +201,19 @@ struct Arrived {
     in_hand: Option<Bytes>,
     /// The client has said that no other follows (RFC 9112, 9.6), or speaks HTTP/1.0.
     is_last: bool,
+}
+
+impl Arrived {
+    /// The change to HTTP/2 that it offers, if the offer is to the letter and nothing of the request is still to come: what follows it
+    /// is then the client's preface.
+    fn change(self) -> Result<Box<Changed>, Self> {
+        let is_whole = self.length == BodyLength::None || self.in_hand.is_some();
+        let may = is_whole && self.options.keep_alive && self.head.method() != Method::Connect;
+        let Some(settings) = offered_settings(&self.head).filter(|_| may) else { return Err(self) };
+        let Self { mut head, options, in_hand: body, .. } = self;
+        head.set_version(Version::Http2);
+        Ok(Box::new(Changed { head, body, te_trailers: options.te_trailers, settings }))
+    }
 }
 
 enum Incoming {
@@ -209,6 +237,8 @@ enum After {
     Cut,
     /// It is a tunnel from here on.
     Tunnel(Tunnel),
+    /// It speaks HTTP/2 from here on.
+    Http2(Box<Changed>),
 }
 
 impl<C> ServerIo<C> {

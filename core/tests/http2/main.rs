@@ -10,3 +10,4 @@ mod origins;
 mod peer;
 mod service;
 mod tunnels;
+mod upgrades;

@@ -14,6 +14,7 @@ use ferrogate_core::message::{Downstream, next_conn_id};
 use ferrogate_core::net::Conn;
 use ferrogate_core::stream::ConnState;
 use ferrogate_core::stream::http2::{OriginConn, connect, serve_for};
+use ferrogate_core::stream::server as http1;
 use test_support::memory_conn::{MemoryConn, pair};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
@@ -81,6 +82,33 @@ impl Peer {
         let served = serve_for(server, downstream, service.clone(), Rc::new(limits), Rc::clone(&state), ());
         spawn_local(served);
         Self { service, state, ..Self::over(conn) }
+    }
+
+    /// A client of HTTP/1.1, which may change.
+    pub fn of_http1(limits: Limits) -> Self {
+        let (conn, server) = pair(1 << 20);
+        let (service, state) = (Paths::default(), Rc::new(ConnState::default()));
+        let served = http1::serve(server, false, service.clone(), Rc::new(limits), Rc::clone(&state), ());
+        spawn_local(served);
+        Self { service, state, ..Self::over(conn) }
+    }
+
+    /// A head of HTTP/1.1, and of its body what has a length.
+    pub async fn text(&mut self) -> String {
+        loop {
+            if let Some(at) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head = String::from_utf8(self.unread.drain(..at + 4).collect()).unwrap();
+                let lines = head.to_lowercase();
+                let length = lines.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+                let length: usize = length.unwrap_or(0);
+                while self.unread.len() < length {
+                    assert!(self.read().await, "the answer breaks off");
+                }
+                self.unread.drain(..length);
+                return head;
+            }
+            assert!(self.read().await, "the connection has ended");
+        }
     }
 
     fn over(conn: MemoryConn) -> Self {

@@ -63,7 +63,7 @@ impl Paths {
 impl Service for Paths {
     async fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) {
         let head = x.request.head.http().unwrap();
-        assert_eq!(head.version(), Version::Http2);
+        assert!(matches!(head.version(), Version::Http11 | Version::Http2));
         let path = String::from_utf8(head.path().to_vec()).unwrap();
         let fields: Vec<_> = head
             .fields()
@@ -123,6 +123,10 @@ impl Service for Paths {
         };
         // What becomes of it is in `ended`.
         let _ = reply.response(x, Response { head: Head::Http(head), body }).await;
+    }
+
+    fn offers_h2c(&self) -> bool {
+        true
     }
 
     fn ended(&self, x: &mut Exchange, whole: bool) {

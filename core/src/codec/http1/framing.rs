@@ -22,7 +22,7 @@ pub(super) enum Kind {
 pub(super) struct Facts {
     length: Option<u64>,
     coding: Coding,
-    said: u8,
+    said: u16,
     /// How many fields Connection names.
     nominated: usize,
 }
@@ -126,6 +126,9 @@ impl Facts {
         if list(value).any(hides) {
             self.said |= UPGRADE_REFUSED;
         }
+        if list(value).any(|e| e.eq_ignore_ascii_case(b"h2c")) {
+            self.said |= H2C;
+        }
     }
 
     /// The length of a request's body.
@@ -179,6 +182,7 @@ impl Facts {
             // RFC 9112, 9.3: close wins, else HTTP/1.1 stays open and HTTP/1.0 when it asks for it.
             keep_alive: !self.has(CLOSE) && (modern || self.has(KEEP_ALIVE)),
             upgrade: modern && self.has(UPGRADE_OPTION) && self.has(UPGRADE_FIELD) && !self.has(UPGRADE_REFUSED),
+            h2c: modern && self.has(UPGRADE_OPTION) && self.has(H2C),
             te_trailers: modern && self.has(TE_TRAILERS),
             // RFC 9110, 10.1.1: ignored in HTTP/1.0.
             expect_continue: modern && self.has(EXPECT),
@@ -208,7 +212,7 @@ impl Facts {
         }
     }
 
-    fn has(&self, what: u8) -> bool {
+    fn has(&self, what: u16) -> bool {
         self.said & what != 0
     }
 }
@@ -330,11 +334,12 @@ const END_TO_END: [&[u8]; 19] = [
 /// Fields that Connection may name, at most.
 const NOMINATED_FIELDS_MAX: usize = 32;
 
-const HOST: u8 = 1;
-const CLOSE: u8 = 1 << 1;
-const KEEP_ALIVE: u8 = 1 << 2;
-const UPGRADE_OPTION: u8 = 1 << 3;
-const UPGRADE_FIELD: u8 = 1 << 4;
-const UPGRADE_REFUSED: u8 = 1 << 5;
-const TE_TRAILERS: u8 = 1 << 6;
-const EXPECT: u8 = 1 << 7;
+const HOST: u16 = 1;
+const CLOSE: u16 = 1 << 1;
+const KEEP_ALIVE: u16 = 1 << 2;
+const UPGRADE_OPTION: u16 = 1 << 3;
+const UPGRADE_FIELD: u16 = 1 << 4;
+const UPGRADE_REFUSED: u16 = 1 << 5;
+const TE_TRAILERS: u16 = 1 << 6;
+const EXPECT: u16 = 1 << 7;
+const H2C: u16 = 1 << 8;

@@ -67,6 +67,8 @@ pub struct ConnectionOptions {
     pub keep_alive: bool,
     /// Whether the message offers (or, with 101, confirms) an upgrade that may be forwarded. Upgrades to HTTP/2 and TLS may not.
     pub upgrade: bool,
+    /// Whether it offers the change to HTTP/2 in clear text (RFC 7540, 3.2). Never forwarded.
+    pub h2c: bool,
     /// Whether the sender takes trailers in the response.
     pub te_trailers: bool,
     /// Whether the client waits for 100 (Continue) before it sends its body.

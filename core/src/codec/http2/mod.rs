@@ -18,6 +18,7 @@ mod rules;
 #[doc(hidden)]
 pub mod selfcheck;
 mod settings;
+mod upgrade;
 
 pub use error::{ErrorCode, Fault, Malformed, Scope};
 pub use frame::{
@@ -27,6 +28,7 @@ pub use frame::{
 pub use head::{Decoded, HeadDecoder, HeadError, HeadKind, HeadLimits};
 pub use head_encoder::{HeadEncoder, RequestTerms};
 pub use settings::{Setting, Settings};
+pub use upgrade::{SWITCHING_TO_H2C, offered_settings};
 
 /// What a client's connection starts with (RFC 9113, 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

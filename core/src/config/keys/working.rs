@@ -306,12 +306,20 @@ const PROXY_EXTEND: &[Key] = &[
     key("Http2", Map("proxy_http2"), "", "Settings of HTTP/2."),
 ];
 
-const PROXY_HTTP2: &[Key] = &[key(
-    "extended_connect",
-    Bool,
-    "true",
-    "Tell clients that they may ask for a WebSocket over HTTP/2 (RFC 8441, SETTINGS_ENABLE_CONNECT_PROTOCOL).",
-)];
+const PROXY_HTTP2: &[Key] = &[
+    key(
+        "extended_connect",
+        Bool,
+        "true",
+        "Tell clients that they may ask for a WebSocket over HTTP/2 (RFC 8441, SETTINGS_ENABLE_CONNECT_PROTOCOL).",
+    ),
+    key(
+        "upgrade_h2c",
+        Bool,
+        "true",
+        "Let clients in clear text change from HTTP/1.1 by `Upgrade: h2c` (RFC 7540, 3.2), where both are spoken.",
+    ),
+];
 
 const PROXY_HTTP1: &[Key] = &[
     key(

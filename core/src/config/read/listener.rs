@@ -429,7 +429,10 @@ fn http1(r: &mut Reader, fields: &Fields<'_>, proxy: &mut Proxy) {
 
 fn http2(r: &mut Reader, fields: &Fields<'_>) -> Http2Offers {
     let d = Http2Offers::default();
-    Http2Offers { extended_connect: fields.boolean(r, "extended_connect").unwrap_or(d.extended_connect) }
+    Http2Offers {
+        extended_connect: fields.boolean(r, "extended_connect").unwrap_or(d.extended_connect),
+        upgrade_h2c: fields.boolean(r, "upgrade_h2c").unwrap_or(d.upgrade_h2c),
+    }
 }
 
 /// The protocols that are asked for.

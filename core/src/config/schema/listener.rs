@@ -279,11 +279,13 @@ pub struct Proxy {
 pub struct Http2Offers {
     /// `extended_connect`: WebSockets (RFC 8441).
     pub extended_connect: bool,
+    /// `upgrade_h2c`: the change from HTTP/1.1 in clear text (RFC 7540, 3.2).
+    pub upgrade_h2c: bool,
 }
 
 impl Default for Http2Offers {
     fn default() -> Self {
-        Self { extended_connect: true }
+        Self { extended_connect: true, upgrade_h2c: true }
     }
 }
 

@@ -8,6 +8,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use bytes::Bytes;
+
 use super::SharedMux;
 use super::body::RequestBody;
 use super::mux::Arrived;
@@ -50,11 +52,11 @@ impl<S> Drop for OpenStream<S> {
 
 /// Answers the request that has arrived.
 pub(super) async fn exchange<C: Conn, S: Service>(shared: Rc<Shared<S>>, arrived: Arrived) {
-    let Arrived { stream: id, head, te_trailers, is_upgrade } = arrived;
+    let Arrived { stream: id, head, te_trailers, is_upgrade, body } = arrived;
     let stream = OpenStream { shared, id };
     let tunnel = match head {
         Err(error) => return refuse(&stream, Refusal::Malformed(error)).await,
-        Ok(head) => serve(&stream, head, (te_trailers, is_upgrade)).await,
+        Ok(head) => serve(&stream, (head, body), (te_trailers, is_upgrade)).await,
     };
     if let Some(tunnel) = tunnel {
         // Boxed: a request that is none has no room for it.
@@ -65,7 +67,7 @@ pub(super) async fn exchange<C: Conn, S: Service>(shared: Rc<Shared<S>>, arrived
 /// Answers a request; what the stream becomes a tunnel to, if that is its answer.
 async fn serve<S: Service>(
     stream: &OpenStream<S>,
-    mut head: HttpHead,
+    (mut head, in_hand): (HttpHead, Option<Bytes>),
     (te_trailers, is_upgrade): (bool, bool),
 ) -> Option<Tunnel> {
     let Shared { mux, service, downstream, state } = &*stream.shared;
@@ -77,7 +79,7 @@ async fn serve<S: Service>(
     }
     let body = match head.get_id(FieldId::ContentLength).is_some() {
         _ if is_upgrade || head.method() == Method::Connect => Body::Empty,
-        has_length => body(mux, id, has_length),
+        has_length => in_hand.map_or_else(|| body(mux, id, has_length), Body::Full),
     };
     let streams = matches!(body, Body::Streaming(_));
     let mut x = Exchange::new(Request { head: Head::Http(head), body }, Rc::clone(downstream));

@@ -29,6 +29,7 @@ mod wire;
 pub use client::{ConnectError, Driver, End, OriginConn, StreamHome, StreamLease, connect};
 pub use flight::Flight;
 pub use server::serve_for;
+pub(super) use server::{Changed, serve_changed};
 pub use tunnel::StreamMouth;
 
 use std::cell::RefCell;

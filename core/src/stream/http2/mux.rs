@@ -11,15 +11,18 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
+use bytes::Bytes;
+
 use super::floods::{Flood, Floods};
 use super::flow::{RecvWindow, SendWindow};
 use super::open::Opening;
-use super::state::Cause;
-use super::store::{Failure, Store};
+use super::server::Changed;
+use super::state::{Cause, State};
+use super::store::{Failure, Store, Stream};
 use crate::codec::http1::DecodeError;
 use crate::codec::http2::{
-    ErrorCode, FRAME_HEAD_BYTES, Frame, FrameHead, HeadDecoder, HeadEncoder, HeadLimits, Kind, PREFACE, Settings,
-    flags, put_window_update,
+    ErrorCode, FRAME_HEAD_BYTES, Frame, FrameHead, HeadDecoder, HeadEncoder, HeadLimits, Kind, PREFACE,
+    SWITCHING_TO_H2C, Settings, flags, put_window_update,
 };
 use crate::config::Limits;
 use crate::message::HttpHead;
@@ -101,6 +104,8 @@ pub(super) struct Arrived {
     pub(super) te_trailers: bool,
     /// It is an extended CONNECT.
     pub(super) is_upgrade: bool,
+    /// The whole body, if it came before the stream.
+    pub(super) body: Option<Bytes>,
 }
 
 /// Why a connection is lost.
@@ -185,6 +190,16 @@ impl Mux {
             tally: Tally::default(),
             task: None,
         }
+    }
+
+    /// The client has come from HTTP/1.1 with a request, which is stream 1 (RFC 7540, 3.2).
+    pub(super) fn change(&mut self, changed: Changed) {
+        let Changed { head, body, te_trailers, settings } = changed;
+        self.out.splice(0..0, SWITCHING_TO_H2C.iter().copied());
+        (self.peer, self.last_stream) = (settings, 1);
+        let window = RecvWindow::new(self.limits.h2_stream_window_bytes, self.limits.h2_stream_window_bytes_max);
+        self.store.insert(1, Stream::new(State::HalfClosedRemote, SendWindow::new(settings.window_bytes), window));
+        self.arrived.push_back(Arrived { stream: 1, head: Ok(head), te_trailers, is_upgrade: false, body });
     }
 
     /// Takes frames in; how many bytes of `bytes` are behind us. What is left is the start of a frame.

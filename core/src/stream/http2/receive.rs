@@ -270,7 +270,7 @@ impl Mux {
         self.store.insert(id, stream);
         let te_trailers = decoded.as_ref().is_ok_and(|decoded| decoded.te_trailers);
         let head = decoded.map(|decoded| decoded.head);
-        self.arrived.push_back(Arrived { stream: id, head, te_trailers, is_upgrade });
+        self.arrived.push_back(Arrived { stream: id, head, te_trailers, is_upgrade, body: None });
         Ok(())
     }
 

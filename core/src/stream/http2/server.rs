@@ -9,6 +9,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::task::spawn_local;
 
 use super::SharedMux;
@@ -16,9 +17,9 @@ use super::exchange::{Shared, exchange};
 use super::floods::Flood;
 use super::mux::{Leaving, Lost, Mux, Side};
 use super::wire::Wire;
-use crate::codec::http2::ErrorCode;
+use crate::codec::http2::{ErrorCode, Settings};
 use crate::config::Limits;
-use crate::message::Downstream;
+use crate::message::{Downstream, HttpHead};
 use crate::net::Conn;
 use crate::stream::linger::Linger;
 use crate::stream::load::Charge;
@@ -38,6 +39,18 @@ struct Server<C, S> {
     settings_timer: Timer,
     leave_timer: Timer,
     charge: Option<Charge>,
+}
+
+/// A request with which a client of HTTP/1.1 has changed to HTTP/2.
+pub(in crate::stream) struct Changed {
+    /// Its head.
+    pub(in crate::stream) head: HttpHead,
+    /// The whole of its body.
+    pub(in crate::stream) body: Option<Bytes>,
+    /// Whether the client takes trailers.
+    pub(in crate::stream) te_trailers: bool,
+    /// What it has said of itself.
+    pub(in crate::stream) settings: Settings,
 }
 
 /// Why a connection ends.
@@ -65,23 +78,27 @@ pub fn serve_for<C: Conn, S: Service>(
     state: Rc<ConnState>,
     guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
-    let mux: SharedMux = Rc::new(RefCell::new(Mux::new(Rc::clone(&limits), Side::Server, service.offers_websocket())));
-    let charge = state.load().map(|load| {
-        load.counters().downstream.h2_connection_total.inc();
-        load.charge(0)
-    });
-    let server = Server {
-        wire: Wire::new(conn),
-        shared: Rc::new(Shared { mux, service, downstream, state }),
-        limits,
-        requests: 0,
-        head_timer: Timer::new(),
-        timed_after: 0,
-        settings_timer: Timer::new(),
-        leave_timer: Timer::new(),
-        charge,
-    };
-    run(server, guard)
+    let mux = Mux::new(Rc::clone(&limits), Side::Server, service.offers_websocket());
+    run(Server::new(conn, downstream, service, limits, state, mux), guard)
+}
+
+/// Serves HTTP/2 on a connection that has changed to it.
+///
+/// # Errors
+/// As [`serve_for`].
+pub(in crate::stream) async fn serve_changed<C: Conn, S: Service>(
+    conn: C,
+    downstream: Rc<Downstream>,
+    service: S,
+    limits: Rc<Limits>,
+    state: Rc<ConnState>,
+    changed: Changed,
+) -> io::Result<Ended<C>> {
+    let mut mux = Mux::new(Rc::clone(&limits), Side::Server, service.offers_websocket());
+    mux.change(changed);
+    let mut server = Server::new(conn, downstream, service, limits, state, mux);
+    server.start_exchanges();
+    run(server, ()).await
 }
 
 async fn run<C: Conn, S: Service>(mut server: Server<C, S>, _guard: impl Sized) -> io::Result<Ended<C>> {
@@ -107,6 +124,32 @@ async fn run<C: Conn, S: Service>(mut server: Server<C, S>, _guard: impl Sized) 
 }
 
 impl<C: Conn, S: Service> Server<C, S> {
+    fn new(
+        conn: C,
+        downstream: Rc<Downstream>,
+        service: S,
+        limits: Rc<Limits>,
+        state: Rc<ConnState>,
+        mux: Mux,
+    ) -> Self {
+        let charge = state.load().map(|load| {
+            load.counters().downstream.h2_connection_total.inc();
+            load.charge(0)
+        });
+        let mux: SharedMux = Rc::new(RefCell::new(mux));
+        Self {
+            wire: Wire::new(conn),
+            shared: Rc::new(Shared { mux, service, downstream, state }),
+            limits,
+            requests: 0,
+            head_timer: Timer::new(),
+            timed_after: 0,
+            settings_timer: Timer::new(),
+            leave_timer: Timer::new(),
+            charge,
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
         loop {
             if let Poll::Ready(read) = self.poll_read(cx) {
