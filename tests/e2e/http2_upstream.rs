@@ -13,6 +13,7 @@ on_both_planes! {
     trailers_pass_with_and_without_a_length,
     over_tls_by_alpn,
     more_requests_than_streams,
+    one_place_serves_both_versions,
     an_origin_that_restarts,
     through_two_gateways,
     one_protocol_a_route,
@@ -135,6 +136,23 @@ fn more_requests_than_streams(plane: Plane) {
     let connections = stage.gateway.metric("ferrogate_upstream_h2_connection_total", "");
     assert!((connections - 3.0).abs() < 0.1, "{connections} connections");
     assert!(stage.gateway.metric("ferrogate_upstream_h2_stream_reset_total", "") < 0.1, "streams were refused");
+}
+
+/// An idle connection of one version gives its place to who asks in the other, on its worker and on others.
+fn one_place_serves_both_versions(plane: Plane) {
+    let origin = Origin::start("one");
+    let inner = Gateway::start(binary(), &Config::proxy_to(&[origin.address()]).protocols("Auto"));
+    for workers in [1, 2] {
+        let breakers = "circuit_breakers: [{max_connections: 1, max_pending_requests: 10}]";
+        let config = Config::proxy_to(&[inner.listen.to_string()]).protocols("Auto").upstream_protocol("Auto");
+        let config = config.cluster(breakers).workers(workers);
+        let Some(stage) = plane.start(config) else { return };
+        for version in VERSIONS.into_iter().cycle().take(if workers == 1 { 4 } else { 24 }) {
+            let got = curl(&stage, &[version, "-w", " %{http_code} %{time_total}", &stage.url("/")]);
+            let seconds = got.strip_prefix("one 200 ").and_then(|time| time.parse::<f64>().ok());
+            assert!(seconds.is_some_and(|seconds| seconds < 5.0), "{version}, {workers} workers: {got}");
+        }
+    }
 }
 
 fn an_origin_that_restarts(plane: Plane) {

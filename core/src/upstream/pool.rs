@@ -424,9 +424,11 @@ impl<T: Transport> HostPool<T> {
     fn lend_idle(&self) {
         let shared = Arc::clone(&self.reach.borrow().shared);
         while shared.is_lending_wanted(self.waiting.get()) {
-            let Some(idle) = self.idle.borrow_mut().pop() else { return };
+            let Some(idle) = self.idle.borrow_mut().pop() else { break };
             self.lend(&shared, *idle.conn);
         }
+        // One of HTTP/2 can't be lent, but its place can.
+        self.retire_idle_streams(&shared);
     }
 
     fn lend(&self, shared: &ClusterShared, conn: ClientConn<MaybeTls<T::Conn>>) {

@@ -142,7 +142,12 @@ impl ClusterShared {
 
     /// Whether more wait than were lent a connection, but for `here` that wait with the caller.
     pub(super) fn is_lending_wanted(&self, here: usize) -> bool {
-        self.pending() > here + self.lent_len.load(Ordering::Acquire)
+        self.lending_wanted(here) > 0
+    }
+
+    /// How many more wait than were lent a connection, but for `here` that wait with the caller.
+    pub(super) fn lending_wanted(&self, here: usize) -> usize {
+        self.pending().saturating_sub(here + self.lent_len.load(Ordering::Acquire))
     }
 
     /// Asks all workers to lend what lies idle.

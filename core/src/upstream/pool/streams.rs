@@ -19,7 +19,7 @@ use crate::stream::http2::{Driver, End, OriginConn, StreamHome, StreamLease, con
 use crate::tls::MaybeTls;
 use crate::upstream::pick::Outcome;
 use crate::upstream::reach::{ConnectError, Opening, Overflow, Reach};
-use crate::upstream::shared::Waiting;
+use crate::upstream::shared::{ClusterShared, Waiting};
 
 /// The connections, and those who wait for a stream.
 #[derive(Default)]
@@ -31,6 +31,8 @@ pub(super) struct Streams {
     changed: Notify,
     /// Exchanges that wait for that.
     waiting: Cell<usize>,
+    /// Those of them that wait for a place, too: among all that do on all workers.
+    queued: Cell<usize>,
 }
 
 /// A connection and its task, which ends with it.
@@ -45,6 +47,12 @@ impl Drop for Live {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// One that waits for a place, while it does.
+struct Queued<'a> {
+    waiting: Waiting<'a>,
+    _here: Here<'a>,
 }
 
 /// That a connection is being opened; those who wait are told when it is over.
@@ -138,14 +146,20 @@ impl<T: Transport> HostPool<T> {
                 }
                 if queued.get().is_none() {
                     // Set once: it was looked at in this turn.
-                    let _ = queued.set(queue(&reach)?);
+                    let waiting = queue(&reach)?;
+                    let _ = queued.set(Queued { waiting, _here: Here::new(&self.streams.queued) });
+                    continue;
+                }
+                // What was lent speaks HTTP/1, or goes elsewhere: its place is what is wanted.
+                if let Some(lent) = reach.shared.borrow(self.id()) {
+                    self.discard(&reach, lent);
                     continue;
                 }
                 reach.shared.ask();
             }
             // Of this worker: nothing has changed since it was looked at above. A place that comes free is for whoever can open a connection.
             let changed = self.streams.changed.notified();
-            let freed = queued.get().filter(|_| !self.streams.opening.get()).map(Waiting::freed);
+            let freed = queued.get().filter(|_| !self.streams.opening.get()).map(|queued| queued.waiting.freed());
             let word = async {
                 match freed {
                     Some(freed) => tokio::select! { () = changed => {} () = freed => {} },
@@ -162,8 +176,17 @@ impl<T: Transport> HostPool<T> {
     /// A place for one more connection, if there is one now. Where nobody may wait for one, whoever has an idle connection is to close it.
     fn place_for_streams(&self, reach: &Reach<T>) -> Option<Place<'_, T>> {
         let breakers = &reach.config().breakers;
+        if let Some(place) = self.try_place(reach) {
+            return Some(place);
+        }
+        // The place of one of HTTP/1 that lies idle here serves as well.
+        if let Some(conn) = self.take_idle() {
+            drop(conn);
+            self.counts.closed();
+            return Some(Place(self));
+        }
         if breakers.pending_max.is_some() {
-            return self.try_place(reach);
+            return None;
         }
         reach.shared.open(breakers.conns_max).then(|| self.placed(reach))
     }
@@ -185,7 +208,21 @@ impl<T: Transport> HostPool<T> {
         self.counters().h2_connection_total.inc();
         let task = spawn_local(drive(driver, Weak::clone(&self.me), conn.id()));
         self.streams.live.borrow_mut().push(Live { conn, task, seen: None });
+        self.start_lender();
         Ok(())
+    }
+
+    /// Lets as many idle connections go as others wait for a place, on whatever worker and in whatever version.
+    pub(super) fn retire_idle_streams(&self, shared: &ClusterShared) {
+        let live = self.streams.live.borrow();
+        if live.is_empty() {
+            return;
+        }
+        // Those that wait here for a stream take it before it lies idle.
+        let wanted = shared.lending_wanted(self.streams.queued.get());
+        let going = live.iter().filter(|live| !live.conn.is_open()).count();
+        let idle = live.iter().filter(|live| live.conn.is_open() && live.conn.is_idle());
+        idle.take(wanted.saturating_sub(going)).for_each(|live| live.conn.retire());
     }
 
     /// A connection has ended.
@@ -218,7 +255,11 @@ impl<T: Transport> StreamHome for HostPool<T> {
         self.leave();
         self.count_resets(conn);
         if self.streams.waiting.get() > 0 {
-            self.streams.changed.notify_one();
+            return self.streams.changed.notify_one();
+        }
+        let reach = self.reach.borrow();
+        if reach.config().breakers.pending_max.is_some() && conn.is_idle() && reach.shared.is_lending_wanted(0) {
+            self.retire_idle_streams(&reach.shared);
         }
     }
 }
