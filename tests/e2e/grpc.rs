@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use test_support::origin::raw_target;
 use test_support::ports::free_address;
 use test_support::process::{Process, run};
 use test_support::temp::TempDir;
@@ -109,4 +110,14 @@ fn a_deadline_is_kept(plane: Plane) {
         assert!(out.contains("content-type: application/grpc"), "{field}: {out}");
         assert!(begun.elapsed() < Duration::from_secs(within), "{field}");
     }
+    // An answer that has begun ends with it too: by its trailers, and at the origin.
+    let begun = Instant::now();
+    let part = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: application/grpc\r\n\r\n4\r\npart\r\n";
+    let mut command = stage.client_command("curl");
+    command.args(["-sS", "-i", "--max-time", "20", "--noproxy", "*", "--http2-prior-knowledge"]);
+    command.args(["-H", "content-type: application/grpc", "-H", "grpc-timeout: 500m", "-d", ""]);
+    let out = run(command.arg(stage.url(&raw_target(part, "stall")))).unwrap_or_else(|e| panic!("{e}"));
+    assert!(out.contains("part") && out.contains("grpc-status: 4"), "{out}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    wait_until("the origin's connection is closed", || origin.open_conns() == 0);
 }

@@ -14,9 +14,9 @@ use super::Generation;
 use super::destination::destination;
 use super::error::{Error, ErrorKind, Side};
 use super::exchange::{Proxy, ask};
-use super::mirror;
 use super::replay::Replay;
 use super::retry::{Again, HOSTS_MAX, Tries};
+use super::{grpc, mirror};
 use crate::codec::detect::Protocol;
 use crate::config::schema::{MetadataMatch, UpstreamProtocol};
 use crate::filter::{Direction, Filters, Phase, Round};
@@ -105,7 +105,7 @@ impl<T: Transport> Proxy<T> {
             match again {
                 None => {
                     let sent = sent.inspect_err(|error| log_failure(cluster.name(), &host, error, x))?;
-                    return self.finish(filters, (route, hash), sent, x, reply).await;
+                    return self.finish(filters, (route, hash, tries.deadline(x)), sent, x, reply).await;
                 }
                 Some(again) => {
                     log_retry(&host, &sent);
@@ -183,13 +183,14 @@ impl<T: Transport> Proxy<T> {
     async fn finish(
         &self,
         filters: &Rc<Filters>,
-        (route, hash): (&Route, Option<HashKey>),
+        (route, hash, deadline): (&Route, Option<HashKey>, Option<Instant>),
         sent: Sent<'_>,
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<(), Error> {
         match sent.answer {
             Final::Response(mut response) => {
+                response.body = grpc::until(deadline, response.body, x);
                 if !filters.is_empty() {
                     filters.on_response(x, &mut response, Some(route)).await;
                     response.body = filters.on_body(Direction::Response, response.body);

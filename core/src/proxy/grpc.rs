@@ -2,11 +2,15 @@
 //!
 //! **Invariant:** a client of gRPC reads an answer of the gateway's own as a status of gRPC, never as bytes of a message.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::reply::with_body;
 use crate::codec::http1::default_reason;
-use crate::message::{Exchange, FieldId, HttpHead, Response};
+use crate::message::{Body, BodyError, BodyLength, BodySource, Chunk, Exchange, FieldId, HttpHead, Response};
+use crate::stream::timer::Timer;
 
 /// An answer of the gateway's own, as the client of `x` reads it: to gRPC it is the head that is the whole answer ("Trailers-Only").
 pub(super) fn for_client(x: &Exchange, response: Response) -> Response {
@@ -17,9 +21,7 @@ pub(super) fn for_client(x: &Exchange, response: Response) -> Response {
     let mut reply = with_body(200, "", bytes::Bytes::new());
     if let Some(head) = reply.head.http_mut() {
         head.append("content-type", b"application/grpc");
-        head.append("grpc-status", itoa::Buffer::new().format(code(status)).as_bytes());
-        // No byte of it needs an escape.
-        head.append("grpc-message", format!("{status} {}", default_reason(status)).as_bytes());
+        put_status(head, status);
     }
     reply
 }
@@ -27,6 +29,61 @@ pub(super) fn for_client(x: &Exchange, response: Response) -> Response {
 /// How long the client of a request waits from when it has asked.
 pub(super) fn deadline(head: &HttpHead) -> Option<Duration> {
     parse(head.get_id(FieldId::GrpcTimeout)?)
+}
+
+/// The body of an answer, up to the client's deadline. What is not there by then is given up: gRPC's clients are told by trailers, others by
+/// an end that is none.
+pub(super) fn until(deadline: Option<Instant>, body: Body, x: &Exchange) -> Body {
+    let (source, at) = match (body, deadline) {
+        (Body::Streaming(source), Some(at)) => (source, at),
+        (body, _) => return body,
+    };
+    let mut timer = Timer::new();
+    timer.set(at.saturating_duration_since(Instant::now()));
+    let says = source.length() == BodyLength::Chunked && x.request.head.http().is_some_and(is_grpc);
+    Body::Streaming(Box::new(Until { source: Some(source), timer, says }))
+}
+
+/// A body that ends at a deadline.
+struct Until {
+    /// Gone once the deadline has passed, so that the origin hears of it.
+    source: Option<Box<dyn BodySource>>,
+    timer: Timer,
+    /// Whether it can end with a status of gRPC.
+    says: bool,
+}
+
+impl BodySource for Until {
+    fn length(&self) -> BodyLength {
+        self.source.as_ref().map_or(BodyLength::None, |source| source.length())
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
+        let Some(source) = &mut self.source else { return Poll::Ready(Ok(None)) };
+        if self.timer.poll_expired(cx).is_pending() {
+            return source.poll_chunk(cx);
+        }
+        self.source = None;
+        if !self.says {
+            return Poll::Ready(Err(BodyError::Timeout));
+        }
+        let mut trailers = HttpHead::empty();
+        put_status(&mut trailers, 504);
+        Poll::Ready(Ok(Some(Chunk::Trailers(trailers))))
+    }
+
+    fn poll_beside(&mut self, cx: &mut Context<'_>) {
+        if let Some(source) = &mut self.source {
+            source.poll_beside(cx);
+        }
+    }
+}
+
+/// What a status of ours is to gRPC.
+fn put_status(head: &mut HttpHead, status: u16) {
+    head.append("grpc-status", itoa::Buffer::new().format(code(status)).as_bytes());
+    // No byte of it needs an escape.
+    head.append("grpc-message", format!("{status} {}", default_reason(status)).as_bytes());
 }
 
 /// Whether this is the head of a request of gRPC: `application/grpc`, maybe with the kind of its messages. Not gRPC-Web, whose clients
@@ -87,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::config::Address;
-    use crate::message::{Body, Downstream, Head, Request};
+    use crate::message::{Downstream, Head, Request};
     use crate::proxy::reply::local_reply;
 
     fn exchange(content_type: &str) -> Exchange {

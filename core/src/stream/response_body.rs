@@ -72,7 +72,13 @@ impl<C: Conn> BodySource for ResponseBody<C> {
 
     fn poll_beside(&mut self, cx: &mut Context<'_>) {
         let (Some(pump), Some(lease)) = (&mut self.pump, &mut self.lease) else { return };
-        if let Poll::Ready(sent) = pump.poll(cx, &mut lease.conn().conn) {
+        let (before, conn) = (pump.sent(), lease.conn());
+        let polled = pump.poll(cx, &mut conn.conn);
+        if pump.sent() != before || polled.is_ready() {
+            // An origin that waits for more of the request is not silent.
+            conn.timer.set(conn.limits.body_idle_timeout);
+        }
+        if let Poll::Ready(sent) = polled {
             if sent.is_err() {
                 // The origin took no more, or the client sent no more: the answer still counts, the connection does not.
                 self.reusable = false;

@@ -212,7 +212,7 @@ impl BodySource for AnswerBody {
         lease.watch(cx);
         let before = upload.sent();
         let polled = upload.poll(cx, &lease.conn.mux, lease.open_stream());
-        if upload.sent() != before {
+        if upload.sent() != before || polled.is_ready() {
             // An origin that waits for more of the request is not silent.
             lease.timer.clear();
         }
