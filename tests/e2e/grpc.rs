@@ -18,6 +18,7 @@ on_both_planes! {
     through_two_gateways,
     answers_of_our_own,
     a_deadline_is_kept,
+    hosts_are_asked_for_their_health,
 }
 
 /// A Python that has grpcio: the first on the path, or the system's, which `make test` gives it to.
@@ -39,9 +40,13 @@ struct Server {
 
 impl Server {
     fn start(python: &str) -> Self {
+        Self::start_as(python, "")
+    }
+
+    fn start_as(python: &str, state: &str) -> Self {
         let (address, folder) = (free_address(), TempDir::new());
         let script = folder.write("server.py", include_str!("grpc/server.py"));
-        let mut process = Process::start(Command::new(python).arg(script).arg(address.port().to_string()));
+        let mut process = Process::start(Command::new(python).arg(script).arg(address.port().to_string()).arg(state));
         wait_until("the gRPC server serves", || {
             let ended = process.ended();
             assert!(ended.is_none(), "{}", process.output());
@@ -93,6 +98,30 @@ fn answers_of_our_own(plane: Plane) {
         .route("{match: {prefix: /}, direct_response: {status: 404}}");
     let Some(stage) = plane.start(config) else { return };
     check(python, &stage, &["no_route", "no_origin"]);
+}
+
+/// By grpc.health.v1: one that serves, one that says it does not, one that is not there.
+fn hosts_are_asked_for_their_health(plane: Plane) {
+    let Some(python) = python() else { return };
+    let (well, sick) = (Server::start(python), Server::start_as(python, "sick"));
+    let hosts = [well.address, sick.address, free_address()].map(|address| address.to_string());
+    let common = "interval: 50ms, timeout: 5s, initial_delay_seconds: 1ms, initial_state: unhealthy";
+    let healthy = |stage: &Stage| stage.gateway.metric("ferrogate_upstream_membership_healthy", "cluster=\"origins\"");
+    let probes = |stage: &Stage| stage.gateway.metric("healthcheck_attempt_total", "cluster=\"origins\"");
+    for service in ["", ", check_config: {grpc_check_config: {service_name: test.All}}"] {
+        let config = Config::proxy_to(&hosts).protocols("Http2").upstream_protocol("Http2");
+        let config = config.cluster(&format!("health_check: {{protocol: grpc, {common}{service}}}"));
+        let Some(stage) = plane.start(config) else { return };
+        wait_until("each was probed, and again", || probes(&stage) >= 9.0);
+        assert!((healthy(&stage) - 1.0).abs() < 0.1, "{} are healthy", healthy(&stage));
+        check(python, &stage, &["unary", "unary", "unary", "unary"]);
+    }
+    let unknown = ", check_config: {grpc_check_config: {service_name: nobody}}";
+    let config = Config::proxy_to(&hosts[..1]).cluster(&format!("health_check: {{protocol: grpc, {common}{unknown}}}"));
+    let Some(stage) = plane.start(config) else { return };
+    wait_until("it was probed, and again", || probes(&stage) >= 3.0);
+    assert!(healthy(&stage) < 0.1, "it does not know that service");
+    assert!(stage.gateway.metric("healthcheck_active_failure_total", "cluster=\"origins\"") >= 2.0);
 }
 
 /// The deadline that a client names is the gateway's too, however long its route would wait, and whatever its origin speaks.

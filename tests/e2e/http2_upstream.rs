@@ -17,6 +17,7 @@ on_both_planes! {
     an_origin_that_restarts,
     through_two_gateways,
     one_protocol_a_route,
+    probes_speak_http2,
 }
 
 /// An nghttpd with a file or two.
@@ -223,6 +224,35 @@ fn one_protocol_a_route(plane: Plane) {
     ] {
         assert_eq!(curl(&stage, &[version, &stage.url(path)]), "one");
         assert!((spoken() - connections).abs() < 0.1, "{path} {version}: {} connections of HTTP/2", spoken());
+    }
+}
+
+fn probes_speak_http2(plane: Plane) {
+    let pair = Pair::for_names(&["origin.example"]);
+    let healthy = |stage: &Stage| stage.gateway.metric("ferrogate_upstream_membership_healthy", "cluster=\"origins\"");
+    let probes = |stage: &Stage| stage.gateway.metric("healthcheck_attempt_total", "cluster=\"origins\"");
+    let tls = format!(
+        "tls_context: {{status: true, ca_cert: \"{}\", server_name: origin.example}}",
+        pair.certificate.display()
+    );
+    for secure in [false, true] {
+        let Some(origin) = nghttpd(secure.then_some(&pair), &[]) else { return };
+        for (path, good) in [("/page", 1.0), ("/absent", 0.0)] {
+            let check = format!(
+                "health_check: {{protocol: Http2, interval: 50ms, timeout: 5s, initial_delay_seconds: 1ms, initial_state: unhealthy, \
+                 check_config: {{http_check_config: {{path: {path}}}}}}}"
+            );
+            let mut config = asking_in_http2(&origin.address.to_string()).cluster(&check);
+            if secure {
+                config = config.cluster(&tls);
+            }
+            let Some(stage) = plane.start(config) else { return };
+            wait_until("it was probed, and again", || probes(&stage) >= 3.0);
+            assert!((healthy(&stage) - good).abs() < 0.1, "{path}, TLS {secure}: {} are healthy", healthy(&stage));
+            if good > 0.5 {
+                assert_eq!(curl(&stage, &[&stage.url("/page")]), "a page");
+            }
+        }
     }
 }
 

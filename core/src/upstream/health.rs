@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** each host has a task of its own: a target that hangs delays no other probe, and no request.
 
+mod http2;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,7 +19,7 @@ use super::random::{Random, stable_hash};
 use super::reach::{Opening, Reach};
 use crate::config::Address;
 use crate::config::schema::{Health, HttpProbe, Probe};
-use crate::message::{Body, Head, HttpHead, Request};
+use crate::message::{Body, Head, HttpHead, Request, Response};
 use crate::net::{Conn, Transport};
 use crate::stream::client::{Answer, ClientConn, Home, Lease, SendError, SendOptions};
 use crate::telemetry::metrics::UpstreamCounters;
@@ -174,23 +176,29 @@ fn count(counters: &UpstreamCounters, result: Result<(), Failure>) {
 }
 
 async fn probe<T: Transport>(reach: &Reach<T>, host: &Host, plain: bool, health: &Health) -> Result<(), Failure> {
-    let address = match (&health.probe, host.address()) {
-        (Probe::Http(HttpProbe { port: Some(port), .. }), Address::Inet(inet)) => {
+    let address = match (health.probe.port(), host.address()) {
+        (Some(port), Address::Inet(inet)) => {
             let mut inet = *inet;
-            inet.set_port(*port);
+            inet.set_port(port);
             Address::Inet(inet)
         }
         (_, address) => address.clone(),
     };
+    let alpn = health.probe.is_http2().then(http2::alpn);
+    let opening = Opening { alpn: alpn.as_ref(), ..Opening::default() };
     let all = async {
-        let conn = reach
-            .connect(host, &address, plain, health.timeout, Opening::default())
-            .await
-            .map_err(|_| Failure::Network)?;
+        let conn = reach.connect(host, &address, plain, health.timeout, opening).await.map_err(|_| Failure::Network)?;
+        let (limits, within) = (Rc::clone(&reach.limits), health.timeout);
         match &health.probe {
             Probe::Tcp => Ok(()),
-            Probe::Http(probe) => {
-                ask(ClientConn::new(conn, Rc::clone(&reach.limits)), probe, &address, health.timeout).await
+            Probe::Http(probe) => ask(ClientConn::new(conn, limits), probe, &address, within).await,
+            Probe::Http2(probe) => {
+                let judge = async |response: Response| judge(probe, &response);
+                http2::ask(conn, limits, page(probe, &address), within, judge).await
+            }
+            Probe::Grpc(probe) => {
+                let request = http2::check_request(probe, &authority(&address));
+                http2::ask(conn, limits, request, within, http2::judge_check).await
             }
         }
     };
@@ -203,28 +211,38 @@ async fn ask<C: Conn>(
     address: &Address,
     within: Duration,
 ) -> Result<(), Failure> {
-    let mut head = HttpHead::request(&probe.method, probe.path.as_bytes());
-    let domain = match (probe.domain.as_str(), address) {
-        ("", Address::Inet(inet)) => inet.to_string(),
-        ("", Address::Udp(_) | Address::Unix(_)) => "localhost".to_owned(),
-        (domain, _) => domain.to_owned(),
-    };
-    head.append("host", domain.as_bytes());
-    head.append("user-agent", USER_AGENT);
-    let mut request = Request { head: Head::Http(head), body: Body::Empty };
+    let mut request = page(probe, address);
     let options = SendOptions { timeout: Some(within), upgrade: false, te_trailers: false };
     let lease = Lease::new(Box::new(conn), Rc::new(Nobody));
     let mut flight = lease.send(&mut request, options).await.map_err(failure)?;
     loop {
         match flight.answer().await.map_err(failure)? {
             Answer::Interim(_) => {}
-            Answer::Response(response) | Answer::Upgraded(response, _) => {
-                let status = response.head.http().map_or(0, HttpHead::status);
-                let is_good = probe.codes.iter().any(|codes| codes.contains(&status));
-                return if is_good { Ok(()) } else { Err(Failure::Answer) };
-            }
+            Answer::Response(response) | Answer::Upgraded(response, _) => return judge(probe, &response),
         }
     }
+}
+
+/// What asks for the page.
+fn page(probe: &HttpProbe, address: &Address) -> Request {
+    let mut head = HttpHead::request(&probe.method, probe.path.as_bytes());
+    let domain = if probe.domain.is_empty() { authority(address) } else { probe.domain.clone() };
+    head.append("host", domain.as_bytes());
+    head.append("user-agent", USER_AGENT);
+    Request { head: Head::Http(head), body: Body::Empty }
+}
+
+/// The name of a host that has none.
+fn authority(address: &Address) -> String {
+    match address {
+        Address::Inet(inet) => inet.to_string(),
+        Address::Udp(_) | Address::Unix(_) => "localhost".to_owned(),
+    }
+}
+
+fn judge(probe: &HttpProbe, response: &Response) -> Result<(), Failure> {
+    let status = response.head.http().map_or(0, HttpHead::status);
+    if probe.codes.iter().any(|codes| codes.contains(&status)) { Ok(()) } else { Err(Failure::Answer) }
 }
 
 /// What an exchange that failed says of the host. Its own clock may run out in the same tick as that of the whole probe: both are a host that did

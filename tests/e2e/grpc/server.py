@@ -1,6 +1,8 @@
 """A gRPC server for the tests: messages are bytes, each kind of call has a method.
 
-Usage: server.py PORT
+Usage: server.py PORT [sick]
+
+Its health service says that it serves, or with `sick` that it does not; it knows itself and test.All.
 """
 
 import sys
@@ -52,6 +54,15 @@ def wait_cancelled(request, context):
     return b"yes" if cancelled.acquire(timeout=10) else b"no"
 
 
+def health(request, context):
+    # HealthCheckRequest { string service = 1 } and HealthCheckResponse { ServingStatus status = 1 }.
+    if request not in (b"", b"\x0a\x08test.All"):
+        context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
+    return b"\x08\x02" if "sick" in sys.argv else b"\x08\x01"
+
+
+HEALTH = {"Check": grpc.unary_unary_rpc_method_handler(health)}
+
 METHODS = {
     "Unary": grpc.unary_unary_rpc_method_handler(unary),
     "Collect": grpc.stream_unary_rpc_method_handler(collect),
@@ -66,6 +77,7 @@ def main():
     options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=options)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.All", METHODS),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", HEALTH),))
     if server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}") == 0:
         sys.exit("the port is taken")
     server.start()

@@ -144,7 +144,13 @@ pub(super) const SLOW_START: &[Key] = &[
 ];
 
 pub(super) const HEALTH_CHECK: &[Key] = &[
-    key("protocol", Text, "TCP", "`Http1` asks for a page; anything else opens a connection."),
+    key(
+        "protocol",
+        Text,
+        "TCP",
+        "`Http1` and `Http2` ask for a page, `grpc` asks the health service of gRPC (`grpc.health.v1`); anything else opens a connection. \
+         (MOSN has `Http1` and TCP.)",
+    ),
     key("timeout", Duration, "1s", "A probe without an answer has failed."),
     key("interval", Duration, "15s", "Between two probes of a host."),
     key("interval_jitter", Duration, "5ms", "Up to this much more, so that probes spread out."),
@@ -161,7 +167,16 @@ pub(super) const HEALTH_CHECK: &[Key] = &[
     key("check_config", Map("check_config"), "", "What is asked for."),
 ];
 
-pub(super) const CHECK_CONFIG: &[Key] = &[key("http_check_config", Map("http_check"), "", "For `Http1`.")];
+pub(super) const CHECK_CONFIG: &[Key] = &[
+    key("http_check_config", Map("http_check"), "", "For `Http1` and `Http2`."),
+    key("grpc_check_config", Map("grpc_check"), "", "Ferrogate's own, for `grpc`."),
+];
+
+pub(super) const GRPC_CHECK: &[Key] = &[
+    key("port", Number, "the host's", "Which port is asked."),
+    key("service_name", Text, "", "Which service is asked about. Empty: the server as a whole."),
+    key("authority", Text, "the host's address", "The `:authority` of the request."),
+];
 
 pub(super) const HTTP_CHECK: &[Key] = &[
     key("port", Number, "the host's", "Which port is asked."),

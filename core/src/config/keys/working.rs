@@ -3,8 +3,8 @@
 //! **Invariant:** the default written here is the default in force; tests read both.
 
 use super::cluster::{
-    CHECK_CONFIG, CIRCUIT_BREAKER, CLUSTER, CLUSTER_MANAGER, CODES, DNS_RESOLVERS, HEALTH_CHECK, HOST, HTTP_CHECK,
-    LBCONFIG, METADATA, ORIGINAL_DST_LB, OUTLIER, SLOW_START, SUBSET,
+    CHECK_CONFIG, CIRCUIT_BREAKER, CLUSTER, CLUSTER_MANAGER, CODES, DNS_RESOLVERS, GRPC_CHECK, HEALTH_CHECK, HOST,
+    HTTP_CHECK, LBCONFIG, METADATA, ORIGINAL_DST_LB, OUTLIER, SLOW_START, SUBSET,
 };
 use super::dataplane::{DATAPLANE, DPDK, DPDK_IDLE, DPDK_PORT};
 use super::limits::LIMITS;
@@ -144,6 +144,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "health_check", path: "cluster_manager.clusters[].health_check", keys: HEALTH_CHECK },
     Section { name: "check_config", path: "….health_check.check_config", keys: CHECK_CONFIG },
     Section { name: "http_check", path: "….health_check.check_config.http_check_config", keys: HTTP_CHECK },
+    Section { name: "grpc_check", path: "….health_check.check_config.grpc_check_config", keys: GRPC_CHECK },
     Section { name: "codes", path: "….http_check_config.codes[]", keys: CODES },
     Section { name: "outlier_detection", path: "cluster_manager.clusters[].outlier_detection", keys: OUTLIER },
     Section {

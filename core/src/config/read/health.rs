@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{Health, HttpProbe, Outlier, Probe, SuccessRate};
+use crate::config::schema::{GrpcProbe, Health, HttpProbe, Outlier, Probe, SuccessRate};
 use crate::config::tree::{Node, Value};
 
 pub(super) fn health(r: &mut Reader, node: &Node, cluster: &str) -> Option<Health> {
@@ -17,11 +17,20 @@ pub(super) fn health(r: &mut Reader, node: &Node, cluster: &str) -> Option<Healt
     let d = Health::default();
     let protocol = f.text(r, "protocol").unwrap_or_default();
     let mut timeout = f.duration(r, "timeout");
-    let page = f.with(r, "check_config", |r, node| {
-        let f = r.map(node, "check_config")?;
-        f.with(r, "http_check_config", |r, node| http(r, node, &mut timeout))
-    });
-    let probe = if protocol.eq_ignore_ascii_case("http1") { Probe::Http(page.unwrap_or_default()) } else { Probe::Tcp };
+    let (mut page, mut service) = (None, None);
+    if let Some(node) = f.get("check_config") {
+        r.at("check_config", |r| {
+            let Some(f) = r.map(node, "check_config") else { return };
+            page = f.with(r, "http_check_config", |r, node| http(r, node, &mut timeout));
+            service = f.with(r, "grpc_check_config", grpc);
+        });
+    }
+    let probe = match protocol.to_ascii_lowercase().as_str() {
+        "http1" => Probe::Http(page.unwrap_or_default()),
+        "http2" => Probe::Http2(page.unwrap_or_default()),
+        "grpc" => Probe::Grpc(service.unwrap_or_default()),
+        _ => Probe::Tcp,
+    };
     let states = [("healthy", false), ("unhealthy", true), ("", false)];
     Some(Health {
         probe,
@@ -58,6 +67,15 @@ fn http(r: &mut Reader, node: &Node, timeout: &mut Option<Duration>) -> Option<H
         path: f.with(r, "path", target).unwrap_or(d.path),
         domain: f.with(r, "domain", visible).unwrap_or_default(),
         codes: if codes.is_empty() { d.codes } else { codes },
+    })
+}
+
+fn grpc(r: &mut Reader, node: &Node) -> Option<GrpcProbe> {
+    let f = r.map(node, "grpc_check")?;
+    Some(GrpcProbe {
+        port: f.number(r, "port", 0..=65535).filter(|port| *port != 0),
+        service: f.text(r, "service_name").unwrap_or_default(),
+        authority: f.with(r, "authority", visible).unwrap_or_default(),
     })
 }
 

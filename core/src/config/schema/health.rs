@@ -35,6 +35,39 @@ pub enum Probe {
     Tcp,
     /// A request that is answered with the right status is good.
     Http(HttpProbe),
+    /// The same over HTTP/2.
+    Http2(HttpProbe),
+    /// A health service of gRPC that says that it serves is good.
+    Grpc(GrpcProbe),
+}
+
+impl Probe {
+    /// The port that is asked instead of the host's.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp => None,
+            Self::Http(probe) | Self::Http2(probe) => probe.port,
+            Self::Grpc(probe) => probe.port,
+        }
+    }
+
+    /// Whether it is made over HTTP/2.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(_) | Self::Grpc(_))
+    }
+}
+
+/// `check_config.grpc_check_config`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct GrpcProbe {
+    /// `port`: instead of the host's.
+    pub port: Option<u16>,
+    /// `service_name`: which of its services is asked about; empty: all of it.
+    pub service: String,
+    /// `authority`: the host's address where the file says none.
+    pub authority: String,
 }
 
 /// `check_config.http_check_config`.

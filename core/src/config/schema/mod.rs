@@ -25,7 +25,7 @@ pub use filter::{
     Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule, Mirror, PayloadLimit,
 };
 pub use forwarded::Forwarded;
-pub use health::{Health, HttpProbe, Outlier, Probe, SuccessRate};
+pub use health::{GrpcProbe, Health, HttpProbe, Outlier, Probe, SuccessRate};
 pub use listener::{
     AccessLog, ChainMatch, ConnFault, Http2Offers, Interception, InterceptionKind, Listener, ListenerFilter,
     NetworkFilter, Protocols, Proxy, ProxyHeader, TcpProxy, TcpRoute, UdpProxy,
