@@ -98,12 +98,17 @@ pub async fn tunnel<A: Passes<B>, B: Passes<A>>(
         // What one side sent before it broke still belongs to the other.
         timer.set(LAST_BYTES_TIMEOUT);
         poll_fn(|cx| {
-            let (one, two) = (a.poll_flush(cx), b.poll_flush(cx));
+            let (one, two) = (forth.poll_last(cx, b), back.poll_last(cx, a));
             if one.is_ready() && two.is_ready() { Poll::Ready(()) } else { timer.poll_expired(cx) }
         })
         .await;
-        a.abort();
-        b.abort();
+        // Who has had all that there was, and the end of it, keeps that: a reset could overtake it.
+        if back != Direction::Ended {
+            a.abort();
+        }
+        if forth != Direction::Ended {
+            b.abort();
+        }
     }
     (moved, end)
 }
@@ -117,6 +122,18 @@ enum Direction {
 }
 
 impl Direction {
+    /// Lets the last bytes leave, and the end where it is one.
+    fn poll_last<B: Mouth>(&mut self, cx: &mut Context<'_>, to: &mut B) -> Poll<()> {
+        if *self != Self::Ending {
+            return to.poll_flush(cx).map(drop);
+        }
+        to.poll_shutdown(cx).map(|shut| {
+            if shut.is_ok() {
+                *self = Self::Ended;
+            }
+        })
+    }
+
     /// Moves what can be moved now; the state it got to.
     fn poll<A: Passes<B>, B: Mouth>(
         &mut self,

@@ -229,6 +229,25 @@ fn what_is_no_tunnel_is_refused_and_reaches_nobody() {
     });
 }
 
+/// A stream that is over for its origin, which wants no more of it either (RFC 9113, 8.1), ends in order.
+#[test]
+fn an_origin_that_has_said_all_and_wants_no_more() {
+    run(async {
+        let (mut origin, conn) = Peer::origin(Limits::default(), &[(8, 1)]).await;
+        let mut flight = send(&conn, upgrade()).await.unwrap();
+        origin.send(&head(1, false, &[(":status", "200")])).await;
+        let Answer::Upgraded(_, tunnelled) = flight.answer().await.unwrap() else { panic!("it is a tunnel") };
+        let mut mouth = tunnelled.conn.downcast::<StreamMouth>().expect("a stream");
+        let (mut near, mut client) = pair(1 << 16);
+        let joined = spawn_local(async move { tunnel(&mut near, &mut *mouth, Duration::from_secs(60), |_| {}).await });
+        origin.send(&[last(1, b"bye"), frame(3, 0, 1, &[0; 4])].concat()).await;
+        assert_eq!(read(&mut client).await.unwrap(), b"bye");
+        assert_eq!(read(&mut client).await.unwrap(), b"", "an end, no reset");
+        joined.await.unwrap();
+        assert!(conn.is_idle() && conn.is_open());
+    });
+}
+
 struct Pool;
 
 impl StreamHome for Pool {
