@@ -6,6 +6,7 @@
 mod conformance;
 mod exchanges;
 mod floods;
+mod hostile;
 mod origins;
 mod peer;
 mod service;

@@ -52,7 +52,7 @@ impl Mux {
         match fault.scope {
             Scope::Connection => Err(Lost::Fault(fault.code)),
             // RFC 9113, 5.1: of an idle stream nothing can be reset.
-            Scope::Stream(id) if id > self.last_stream => Err(Lost::Fault(fault.code)),
+            Scope::Stream(id) if self.is_idle(id) => Err(Lost::Fault(fault.code)),
             Scope::Stream(id) => self.reset_for(id, fault.code),
         }
     }
@@ -75,9 +75,14 @@ impl Mux {
         misfit.fault(id).map_or(Ok(()), |fault| self.fault(fault))
     }
 
+    /// Whether nobody has opened a stream, or one above it. Even ones never are: they are the server's, and pushes are off.
+    fn is_idle(&self, id: u32) -> bool {
+        id > self.last_stream || id.is_multiple_of(2)
+    }
+
     /// The state of a stream, open or not.
     fn state(&self, id: u32) -> State {
-        if id > self.last_stream {
+        if self.is_idle(id) {
             return State::Idle;
         }
         let state = self.store.get(id).map(|stream| stream.state);
