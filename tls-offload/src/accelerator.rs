@@ -11,7 +11,7 @@ use crate::error::ConfigError;
 use crate::openssl;
 
 /// What an accelerator is opened from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AcceleratorOptions {
     /// Its name, in messages.
     pub name: Box<str>,
@@ -31,12 +31,24 @@ pub struct AcceleratorOptions {
     pub poll_interval: Duration,
     /// Operations of one worker in the accelerator, at most; further handshakes wait for one to end.
     pub in_flight_max: u32,
+    /// How long a handshake waits for an operation, or for its turn; then the accelerator has failed it.
+    pub timeout: Duration,
+    /// What becomes of a handshake that the accelerator has failed.
+    pub fallback: Fallback,
+    /// Failures in a row after which it is left alone.
+    pub failures_max: u32,
+    /// For how long it is left alone; then one handshake tries it. Twice as long after each trial that fails, up to 32 times.
+    pub retry_interval: Duration,
+    /// The time since any moment. Never goes back.
+    pub clock: fn() -> Duration,
+    /// Is told, by the accelerator's name, what an operator wants to know. Called on workers: must not block.
+    pub tell: fn(&str, AcceleratorEvent),
 }
 
 impl AcceleratorOptions {
-    /// With the defaults: the provider's own way to tell, 1024 operations per worker.
+    /// With the defaults: the provider's own way to tell, 1024 operations per worker, half a second for each, software where it fails.
     #[must_use]
-    pub fn new(name: &str, provider: &str) -> Self {
+    pub fn new(name: &str, provider: &str, clock: fn() -> Duration) -> Self {
         Self {
             name: name.into(),
             provider: provider.into(),
@@ -47,6 +59,12 @@ impl AcceleratorOptions {
             notify: Notify::Callback,
             poll_interval: Duration::from_micros(50),
             in_flight_max: 1024,
+            timeout: Duration::from_millis(500),
+            fallback: Fallback::Software,
+            failures_max: 8,
+            retry_interval: Duration::from_secs(1),
+            clock,
+            tell: |_, _| (),
         }
     }
 }
@@ -59,6 +77,63 @@ pub enum Notify {
     Callback,
     /// It calls back when it is polled: by the provider's parameter `poll`.
     Poll,
+}
+
+/// Shows no parameter: one may be a PIN.
+impl fmt::Debug for AcceleratorOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcceleratorOptions")
+            .field("name", &self.name)
+            .field("provider", &self.provider)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a handshake that an accelerator has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// Software computes, where the key can be had; the client notices nothing but the time.
+    #[default]
+    Software,
+    /// It fails.
+    Fail,
+}
+
+/// How an accelerator fails a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An operation was not done within the timeout.
+    Timeout,
+    /// It said that it can't.
+    Fault,
+    /// It took no more for as long as the timeout, or had as many as it may have.
+    Full,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "an operation took longer than its timeout",
+            Self::Fault => "an operation failed",
+            Self::Full => "it took no further operation within its timeout",
+        })
+    }
+}
+
+/// What happens to an accelerator that an operator wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AcceleratorEvent {
+    /// It failed a handshake: the first for some time.
+    Failed(Failure),
+    /// It failed the proof that a configuration begins with, and software takes its place.
+    Unproven,
+    /// It is left alone for so long.
+    Left(Duration),
+    /// A handshake tries it again.
+    Tried,
+    /// It computes again.
+    Back,
 }
 
 /// An open accelerator. Cheap to clone; the clones are the same one.
@@ -106,4 +181,18 @@ pub struct AcceleratorCounts {
     pub waits: u64,
     /// Handshakes that were given up while their operation was in it.
     pub cancelled: u64,
+    /// Operations that were not done within the timeout.
+    pub timeouts: u64,
+    /// Operations that failed.
+    pub faults: u64,
+    /// Handshakes that it had no place for within the timeout.
+    pub full: u64,
+    /// Handshakes that software computed in its place.
+    pub software: u64,
+    /// Times that it was left alone.
+    pub left: u64,
+    /// Handshakes that tried it again after that.
+    pub tried: u64,
+    /// Whether it is left alone now.
+    pub is_left: bool,
 }

@@ -27,7 +27,9 @@ mod self_signed;
 mod server;
 mod session;
 
-pub use accelerator::{Accelerator, AcceleratorCounts, AcceleratorOptions, Notify};
+pub use accelerator::{
+    Accelerator, AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Notify,
+};
 pub use client::{ClientOptions, ClientTls, Roots};
 pub use error::{Cause, ConfigError, Place, SessionError, TlsError};
 pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, poll_news, turn};

@@ -4,6 +4,8 @@
 
 #[path = "accelerator/card.rs"]
 mod card;
+#[path = "accelerator/loss.rs"]
+mod loss;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,8 +15,8 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use tls_offload::{
-    Accelerator, AcceleratorOptions, Backend, ClientOptions, ClientTls, Identity, Key, Notify, Roots, ServerOptions,
-    ServerTls, Session, Step, TlsError, Version, Versions, buried, poll_news, turn,
+    Accelerator, AcceleratorOptions, Backend, ClientOptions, ClientTls, Fallback, Identity, Key, Notify, Roots,
+    ServerOptions, ServerTls, Session, Step, TlsError, Version, Versions, buried, poll_news, turn,
 };
 
 /// A handshake in memory, and whether somebody woke it.
@@ -107,17 +109,19 @@ fn set_up(rsa: bool, version: Version, options: AcceleratorOptions) -> Setup {
 /// Drives handshakes to their end; says how many operations of theirs were in the card at once.
 fn drive(setup: &Setup, shakes: &mut [Shake]) -> u64 {
     let mut most = 0;
-    for _ in 0..200_000 {
+    for _ in 0..40_000 {
         shakes.iter_mut().for_each(Shake::go_on);
         most = most.max(setup.card.counts().in_flight);
         if shakes.iter().all(|s| s.result.is_some()) {
             return most;
         }
-        let wait = turn().unwrap_or(Duration::from_micros(100));
-        std::thread::sleep(wait);
+        std::thread::sleep(turn().unwrap_or(LOOK_INTERVAL).min(LOOK_INTERVAL));
     }
     panic!("the handshakes do not end");
 }
+
+/// How soon a handshake goes on whose operation is done.
+const LOOK_INTERVAL: Duration = Duration::from_micros(100);
 
 fn shakes(setup: &Setup, count: usize) -> Vec<Shake> {
     (0..count).map(|_| Shake::new(&setup.server, &setup.client)).collect()
@@ -209,7 +213,7 @@ fn handshakes_given_up_in_the_card_stay_in_the_graveyard_until_it_lets_go() {
         drop(all);
         assert_eq!((buried(), setup.card.counts().cancelled), (50, 50 * round));
         while buried() > 0 {
-            std::thread::sleep(turn().unwrap_or_default());
+            std::thread::sleep(turn().unwrap_or_default().min(LOOK_INTERVAL));
         }
         assert_eq!(setup.card.counts().in_flight, 0);
     }
@@ -239,7 +243,9 @@ fn a_thread_may_end_with_operations_in_the_card() {
 
 #[test]
 fn a_fault_of_the_card_fails_its_handshake_and_no_other() {
-    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "1000"), ("fail_every", "10")]));
+    let mut options = card::options(&[("latency_us", "1000"), ("fail_every", "10")]);
+    options.fallback = Fallback::Fail;
+    let setup = set_up(false, Version::Tls13, options);
     let mut all = shakes(&setup, 50);
     drive(&setup, &mut all);
     let failed: Vec<_> = all.iter().filter_map(|s| s.result.as_ref()?.as_ref().err()).collect();
@@ -259,12 +265,14 @@ fn an_accelerator_that_does_not_compute_is_told_of_at_the_start() {
         ServerTls::new(options).unwrap_err().to_string()
     };
     // OpenSSL's own software, posing as a card.
-    let text = bound(AcceleratorOptions::new("soft", "default"), Backend::Auto);
+    let text = bound(AcceleratorOptions::new("soft", "default", card::clock), Backend::Auto);
     assert!(text.contains("never paused for the accelerator soft"), "{text}");
-    let text = bound(AcceleratorOptions::new("old", "legacy"), Backend::OpenSsl);
+    let text = bound(AcceleratorOptions::new("old", "legacy", card::clock), Backend::OpenSsl);
     assert!(text.contains("can't be given to the accelerator old"), "{text}");
     let text = bound(card::options(&[]), Backend::Rustls);
     assert!(text.contains("needs OpenSSL: set tls_backend.backend"), "{text}");
-    let text = bound(card::options(&[("fail_every", "1")]), Backend::Auto);
+    let mut options = card::options(&[("fail_every", "1")]);
+    options.fallback = Fallback::Fail;
+    let text = bound(options, Backend::Auto);
     assert!(text.contains("and the accelerator card0 failed: TLS failed on our side"), "{text}");
 }

@@ -22,8 +22,11 @@ pub(super) async fn drive(load: Rc<Load>, is_polled: bool) {
         let news = poll_fn(poll_news);
         match wait {
             None => news.await,
-            Some(wait) if is_polled && wait < TIMER_STEP => yield_now().await,
-            Some(wait) => drop(timeout(wait, news).await),
+            // Everybody else first.
+            Some(wait) if wait.is_zero() || (is_polled && wait < TIMER_STEP) => yield_now().await,
+            Some(wait) => {
+                let _ = timeout(wait, news).await;
+            }
         }
     }
 }

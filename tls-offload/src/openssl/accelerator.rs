@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::breaker::{Admission, Breaker};
 use super::error::{OpenSslError, clear};
 use super::ffi;
 use super::own::{LibCtx, PrivateKey};
-use crate::accelerator::{AcceleratorCounts, AcceleratorOptions, Notify};
+use crate::accelerator::{AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Notify};
 use crate::error::{Cause, ConfigError};
 
 /// An open accelerator.
@@ -31,6 +32,15 @@ pub(crate) struct Accelerator {
     notify: Notify,
     poll_interval: Duration,
     in_flight_max: u32,
+    timeout: Duration,
+    fallback: Fallback,
+    breaker: Breaker,
+    clock: fn() -> Duration,
+    tell: fn(&str, AcceleratorEvent),
+    /// When the next failure is told, in microseconds of the clock.
+    next_told: AtomicU64,
+    /// When it last computed for a handshake, in microseconds of the clock.
+    last_success: AtomicU64,
     /// Its place in each worker's table.
     pub(super) index: usize,
     pub(super) count: Counts,
@@ -49,6 +59,12 @@ pub(super) struct Counts {
     pub(super) in_flight: AtomicU64,
     pub(super) waits: AtomicU64,
     pub(super) cancelled: AtomicU64,
+    timeouts: AtomicU64,
+    faults: AtomicU64,
+    full: AtomicU64,
+    software: AtomicU64,
+    left: AtomicU64,
+    tried: AtomicU64,
 }
 
 impl Accelerator {
@@ -70,6 +86,13 @@ impl Accelerator {
             notify: options.notify,
             poll_interval: options.poll_interval,
             in_flight_max: options.in_flight_max.max(1),
+            timeout: options.timeout,
+            fallback: options.fallback,
+            breaker: Breaker::new(options.failures_max, options.retry_interval, options.timeout * 2),
+            clock: options.clock,
+            tell: options.tell,
+            next_told: AtomicU64::new(0),
+            last_success: AtomicU64::new(0),
             index: OPENED.fetch_add(1, Ordering::Relaxed),
             count: Counts::default(),
             name: options.name,
@@ -88,7 +111,87 @@ impl Accelerator {
             in_flight: of(&self.count.in_flight),
             waits: of(&self.count.waits),
             cancelled: of(&self.count.cancelled),
+            timeouts: of(&self.count.timeouts),
+            faults: of(&self.count.faults),
+            full: of(&self.count.full),
+            software: of(&self.count.software),
+            left: of(&self.count.left),
+            tried: of(&self.count.tried),
+            is_left: self.breaker.is_open(),
         }
+    }
+
+    /// Whether a handshake may use it.
+    pub(super) fn admit(&self) -> Admission {
+        let admission = self.breaker.admit(self.clock);
+        if admission == Admission::Trial {
+            self.count.tried.fetch_add(1, Ordering::Relaxed);
+            (self.tell)(&self.name, AcceleratorEvent::Tried);
+        }
+        admission
+    }
+
+    /// It has computed for a handshake.
+    pub(super) fn succeeded(&self) {
+        self.last_success.store(micros(self.now()), Ordering::Relaxed);
+        if self.breaker.succeeded() {
+            (self.tell)(&self.name, AcceleratorEvent::Back);
+        }
+    }
+
+    /// It has failed a handshake, which had waited since then. While it computes for others it is slow, and not lost.
+    pub(super) fn failed(&self, failure: Failure, since: Duration, is_trial: bool) {
+        let counter = match failure {
+            Failure::Timeout => &self.count.timeouts,
+            Failure::Fault => &self.count.faults,
+            Failure::Full => &self.count.full,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let now = self.now();
+        let (next, later) = (self.next_told.load(Ordering::Relaxed), micros(now + TOLD_INTERVAL));
+        if micros(now) >= next
+            && self.next_told.compare_exchange(next, later, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            (self.tell)(&self.name, AcceleratorEvent::Failed(failure));
+        }
+        let is_slow = failure != Failure::Fault && self.last_success.load(Ordering::Relaxed) > micros(since);
+        if is_trial || !is_slow {
+            self.leave_alone(self.breaker.failed(now, is_trial));
+        }
+    }
+
+    pub(super) fn count_software(&self) {
+        self.count.software.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has failed the proof of a configuration that can do without.
+    pub(super) fn unproven(&self) {
+        (self.tell)(&self.name, AcceleratorEvent::Unproven);
+        self.leave_alone(self.breaker.trip(self.now()));
+    }
+
+    /// A trial ended without an operation.
+    pub(super) fn release(&self) {
+        self.breaker.release(self.now());
+    }
+
+    fn leave_alone(&self, pause: Option<Duration>) {
+        if let Some(pause) = pause {
+            self.count.left.fetch_add(1, Ordering::Relaxed);
+            (self.tell)(&self.name, AcceleratorEvent::Left(pause));
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        (self.clock)()
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(super) fn fallback(&self) -> Fallback {
+        self.fallback
     }
 
     pub(super) fn is_asynchronous(&self) -> bool {
@@ -132,6 +235,10 @@ impl fmt::Debug for Accelerator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Accelerator").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Loads the provider with its parameters, which OpenSSL 3.0 takes from a configuration file only: it is given one of two lines and more.
@@ -204,6 +311,8 @@ fn quoted(text: &str) -> String {
 /// Everything but what a key of the provider's does is OpenSSL's own. Without the query a provider that has keys for EC would be taken for the curves
 /// of the key exchange too, or have them left out.
 const SOFTWARE: &str = "?provider=default";
+/// Between two failures that are told: of further ones there are the counters.
+const TOLD_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -216,7 +325,8 @@ mod tests {
 
     #[test]
     fn a_provider_that_is_not_there_is_named_with_the_reason() {
-        let error = Accelerator::open(AcceleratorOptions::new("card0", "no-such-provider")).unwrap_err();
+        let error =
+            Accelerator::open(AcceleratorOptions::new("card0", "no-such-provider", || Duration::ZERO)).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("card0") && text.contains("could not load"), "{text}");
     }

@@ -5,7 +5,9 @@
 //! session          a session over lent bytes
 //! ssl              what must be there while libssl can call back
 //! accelerator      a provider in a library context of its own
+//! breaker          when an accelerator is left alone
 //! job              operations in an accelerator
+//! rescue           what a handshake needs to begin anew in software
 //! turn             a worker's part for its accelerators, and the graveyard
 //! proof            that a key's operations pause
 //! bio              where libssl reads and writes
@@ -19,12 +21,14 @@
 
 mod accelerator;
 mod bio;
+mod breaker;
 mod client;
 mod error;
 mod ffi;
 mod job;
 mod own;
 mod proof;
+mod rescue;
 mod server;
 mod session;
 mod ssl;

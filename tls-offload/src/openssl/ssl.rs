@@ -12,7 +12,7 @@ use super::bio::Wire;
 use super::client::{Client, Tickets};
 use super::error::{OpenSslError, clear, constant};
 use super::ffi;
-use super::job::Job;
+use super::job::{Job, Wait};
 use super::own::Config;
 use super::server::Server;
 use super::turn;
@@ -47,6 +47,14 @@ impl Ssl {
         Self { ssl, wire, place: None, job: None, of: Some(of) }
     }
 
+    /// One that waits for a client.
+    pub(super) fn accepting(server: &Arc<Server>) -> Self {
+        let ssl = Self::new(server.config(), Of::Server(Arc::clone(server)));
+        // SAFETY: the SSL is new.
+        unsafe { ffi::SSL_set_accept_state(ssl.as_ptr()) };
+        ssl
+    }
+
     pub(super) fn as_ptr(&self) -> *mut ffi::SSL {
         self.ssl.as_ptr()
     }
@@ -70,18 +78,21 @@ impl Ssl {
         let ssl = self.as_ptr();
         match (&mut self.job, &outcome) {
             (Some(job), Outcome::Paused) => job.paused(ssl),
-            (Some(job), _) => job.resumed(),
+            (Some(job), _) => job.resumed(matches!(outcome, Outcome::Failed(TlsError::Local(_)))),
             (None, _) => {}
         }
         outcome
     }
 
     /// After the handshake: records are the processor's.
-    pub(super) fn end_job(&self) {
-        if let Some(job) = &self.job {
-            job.finished();
+    pub(super) fn end_job(&mut self) {
+        let ssl = self.as_ptr();
+        if let Some(job) = &mut self.job {
             // SAFETY: the SSL is alive, and no job of it has paused.
-            unsafe { ffi::SSL_ctrl(self.as_ptr(), ffi::SSL_CTRL_CLEAR_MODE, ffi::SSL_MODE_ASYNC, ptr::null_mut()) };
+            unsafe {
+                job.finished(ffi::SSL_session_reused(ssl) == 1);
+                ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_CLEAR_MODE, ffi::SSL_MODE_ASYNC, ptr::null_mut());
+            }
         }
     }
 
@@ -89,7 +100,7 @@ impl Ssl {
     pub(super) fn drive_to_end(mut self) -> Option<Self> {
         let nobody = Context::from_waker(Waker::noop());
         let job = self.job.as_mut().filter(|job| job.is_paused())?;
-        if job.must_wait(&nobody) || matches!(self.shake(&[]), Outcome::Paused) {
+        if job.must_wait(&nobody, true) != Wait::No || matches!(self.shake(&[]), Outcome::Paused) {
             return Some(self);
         }
         None

@@ -439,4 +439,24 @@ const ACCELERATOR: &[Key] = &[
         "Between two polls of a worker, while it has operations in it; at least 1 ms on the kernel plane. On the DPDK plane below 1 ms is as often as it can.",
     ),
     key("in_flight_max", Number, "1024", "Operations of one worker in it, at most; further handshakes wait."),
+    key(
+        "timeout",
+        Duration,
+        "500ms",
+        "How long a handshake waits for its operation, or for a place in the accelerator; then the accelerator has failed it.",
+    ),
+    key(
+        "fallback",
+        Choice(&["software", "fail"]),
+        "software",
+        "What becomes of a handshake that it has failed (Envoy: `fallback`). `software`: this computes, where it can have the key, and the client \
+         notices nothing but the time. `fail`.",
+    ),
+    key("failures_max", Number, "8", "Failures in a row after which it is left alone."),
+    key(
+        "retry_interval",
+        Duration,
+        "1s",
+        "For how long it is left alone; then one handshake tries it. Twice as long after each trial that fails, up to 32 times.",
+    ),
 ];

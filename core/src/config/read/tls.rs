@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{AcceleratorConfig, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion};
+use crate::config::schema::{
+    AcceleratorConfig, AcceleratorFallback, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion,
+};
 use crate::config::tree::{Node, Value};
 
 /// The TLS of a listener; None when it is off.
@@ -67,6 +69,7 @@ pub(super) fn backend(r: &mut Reader, node: &Node) -> Option<(TlsBackend, Vec<Ar
 fn accelerator(r: &mut Reader, node: &Node) -> Option<AcceleratorConfig> {
     let fields = r.map(node, "accelerator")?;
     let ways = [("callback", AcceleratorNotify::Callback), ("poll", AcceleratorNotify::Poll)];
+    let fallbacks = [("software", AcceleratorFallback::Software), ("fail", AcceleratorFallback::Fail)];
     let (name, id) = (fields.required(r, "name"), fields.required(r, "id"));
     Some(AcceleratorConfig {
         path: fields.text(r, "path").map(Into::into),
@@ -76,6 +79,10 @@ fn accelerator(r: &mut Reader, node: &Node) -> Option<AcceleratorConfig> {
         notify: fields.choice(r, "notify", &ways).unwrap_or_default(),
         poll_interval: fields.duration(r, "poll_interval").unwrap_or(Duration::from_micros(50)),
         in_flight_max: fields.number(r, "in_flight_max", 1..=IN_FLIGHT_MAX).unwrap_or(1024),
+        timeout: fields.duration(r, "timeout").unwrap_or(Duration::from_millis(500)),
+        fallback: fields.choice(r, "fallback", &fallbacks).unwrap_or_default(),
+        failures_max: fields.number(r, "failures_max", 1..=FAILURES_MAX).unwrap_or(8),
+        retry_interval: fields.duration(r, "retry_interval").unwrap_or(Duration::from_secs(1)),
         name: name?,
         id: id?,
     })
@@ -167,3 +174,6 @@ const VERSIONS: &[(&str, TlsVersion)] = &[
 
 /// More than any card takes.
 const IN_FLIGHT_MAX: u64 = 1 << 20;
+
+/// Beyond it nobody can be said to notice.
+const FAILURES_MAX: u64 = 1 << 20;

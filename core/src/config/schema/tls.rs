@@ -92,6 +92,24 @@ pub struct AcceleratorConfig {
     pub poll_interval: Duration,
     /// `in_flight_max`: operations of one worker, at most.
     pub in_flight_max: u32,
+    /// `timeout`: how long a handshake waits for it.
+    pub timeout: Duration,
+    /// `fallback`.
+    pub fallback: AcceleratorFallback,
+    /// `failures_max`: failures in a row after which it is left alone.
+    pub failures_max: u32,
+    /// `retry_interval`: for how long.
+    pub retry_interval: Duration,
+}
+
+/// What becomes of a handshake that an accelerator has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AcceleratorFallback {
+    /// Software computes.
+    #[default]
+    Software,
+    /// It fails.
+    Fail,
 }
 
 /// How an accelerator says that it has finished.
