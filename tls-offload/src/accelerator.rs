@@ -15,11 +15,13 @@ use crate::openssl;
 pub struct AcceleratorOptions {
     /// Its name, in messages.
     pub name: Box<str>,
-    /// The provider's name (HAProxy: `ssl-provider`).
-    pub provider: Box<str>,
-    /// The provider's module where it is not in OpenSSL's own directory (HAProxy: `ssl-provider-path`).
+    /// What it is to OpenSSL.
+    pub kind: Kind,
+    /// The provider's or engine's name (HAProxy: `ssl-provider`, `ssl-engine`).
+    pub id: Box<str>,
+    /// Its module where it is not in OpenSSL's own directory (HAProxy: `ssl-provider-path`).
     pub module: Option<PathBuf>,
-    /// What the provider is told when it is loaded, as in its section of `openssl.cnf`.
+    /// What it is told when it is loaded, as in its section of `openssl.cnf`; an engine, before it is initialised.
     pub parameters: Vec<(Box<str>, Box<str>)>,
     /// A property query for everything that the sessions of its keys compute (HAProxy: `ssl-propquery`); empty: only what its keys do is its own.
     pub properties: Box<str>,
@@ -48,10 +50,11 @@ pub struct AcceleratorOptions {
 impl AcceleratorOptions {
     /// With the defaults: the provider's own way to tell, 1024 operations per worker, half a second for each, software where it fails.
     #[must_use]
-    pub fn new(name: &str, provider: &str, clock: fn() -> Duration) -> Self {
+    pub fn new(name: &str, id: &str, clock: fn() -> Duration) -> Self {
         Self {
             name: name.into(),
-            provider: provider.into(),
+            kind: Kind::Provider,
+            id: id.into(),
             module: None,
             parameters: Vec::new(),
             properties: "".into(),
@@ -69,6 +72,16 @@ impl AcceleratorOptions {
     }
 }
 
+/// What an accelerator is to OpenSSL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A provider, of OpenSSL 3 and newer.
+    #[default]
+    Provider,
+    /// An engine, the way before providers: OpenSSL 4 has none. It is used for keys that it holds.
+    Engine,
+}
+
 /// How an accelerator says that it has finished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Notify {
@@ -82,10 +95,7 @@ pub enum Notify {
 /// Shows no parameter: one may be a PIN.
 impl fmt::Debug for AcceleratorOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AcceleratorOptions")
-            .field("name", &self.name)
-            .field("provider", &self.provider)
-            .finish_non_exhaustive()
+        f.debug_struct("AcceleratorOptions").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -141,10 +151,10 @@ pub enum AcceleratorEvent {
 pub struct Accelerator(pub(crate) Arc<openssl::Accelerator>);
 
 impl Accelerator {
-    /// Loads the provider.
+    /// Loads the provider or the engine.
     ///
     /// # Errors
-    /// This binary has no OpenSSL, or the provider can't be loaded.
+    /// This binary has no OpenSSL, or it can't be loaded.
     pub fn open(options: AcceleratorOptions) -> Result<Self, ConfigError> {
         openssl::Accelerator::open(options).map(Self)
     }

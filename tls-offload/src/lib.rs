@@ -28,7 +28,7 @@ mod server;
 mod session;
 
 pub use accelerator::{
-    Accelerator, AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Notify,
+    Accelerator, AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Kind, Notify,
 };
 pub use client::{ClientOptions, ClientTls, Roots};
 pub use error::{Cause, ConfigError, Place, SessionError, TlsError};

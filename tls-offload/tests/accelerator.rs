@@ -276,3 +276,36 @@ fn an_accelerator_that_does_not_compute_is_told_of_at_the_start() {
     let text = bound(options, Backend::Auto);
     assert!(text.contains("and the accelerator card0 failed: TLS failed on our side"), "{text}");
 }
+
+/// By URI, through the store that every OpenSSL has.
+#[test]
+fn a_key_that_is_named_by_uri_serves() {
+    let folder = test_support::temp::TempDir::new();
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let certificate = CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&key).unwrap().pem();
+    let file = folder.write("key.pem", &key.serialize_pem());
+    let with = |uri: String| {
+        let mut options = AcceleratorOptions::new("soft", "default", card::clock);
+        options.asynchronous = false;
+        let accelerator = Accelerator::open(options).unwrap();
+        let identity =
+            Identity { certificates: certificate.as_str().into(), key: Key::Stored(uri.into(), accelerator) };
+        ServerTls::new(ServerOptions::new(vec![identity]))
+    };
+    let server = with(format!("file:{}", file.display())).unwrap();
+    let roots = Roots::Pem(certificate.as_str().into());
+    let client = ClientTls::new(ClientOptions { roots, ..ClientOptions::default() }).unwrap();
+    let mut shake = Shake::new(&server, &client);
+    shake.go_on();
+    assert!(matches!(shake.result, Some(Ok(()))), "{:?}", shake.result);
+    let text = with("file:/nowhere/key.pem?pin-value=1234".to_owned()).unwrap_err().to_string();
+    assert!(text.contains("the accelerator soft gives no private key file:/nowhere/key.pem: "), "{text}");
+}
+
+#[test]
+fn an_engine_that_is_not_there_is_told() {
+    let mut options = AcceleratorOptions::new("old", "no-such-engine", card::clock);
+    options.kind = tls_offload::Kind::Engine;
+    let text = Accelerator::open(options).unwrap_err().to_string();
+    assert!(text.contains("the accelerator old can't be opened: "), "{text}");
+}

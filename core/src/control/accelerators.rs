@@ -5,10 +5,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tls_offload::{Accelerator, AcceleratorEvent, AcceleratorOptions, ConfigError, Fallback, Notify};
+use tls_offload::{Accelerator, AcceleratorEvent, AcceleratorOptions, ConfigError, Fallback, Kind, Notify};
 use tokio::time::Instant;
 
-use crate::config::schema::{AcceleratorConfig, AcceleratorFallback, AcceleratorNotify};
+use crate::config::schema::{AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify};
 
 /// Those that are open, by what the file says of them.
 #[derive(Debug, Default)]
@@ -35,6 +35,10 @@ impl Accelerators {
 fn options(config: &AcceleratorConfig) -> AcceleratorOptions {
     let in_boxes = |(key, value): &(String, String)| (key.as_str().into(), value.as_str().into());
     AcceleratorOptions {
+        kind: match config.kind {
+            AcceleratorKind::Provider => Kind::Provider,
+            AcceleratorKind::Engine => Kind::Engine,
+        },
         module: config.path.clone(),
         properties: config.properties.as_str().into(),
         parameters: config.parameters.iter().map(in_boxes).collect(),

@@ -115,9 +115,12 @@ fn identity(context: &TlsConfig, open: &mut Accelerators) -> Result<Identity, Fa
             remedy: "name a certificate file and its key file, or set status to false".into(),
         });
     };
-    let key = match &context.accelerated_by {
-        None => Key::Pem(pem(key)),
-        Some(config) => Key::Accelerated(pem(key), open.get(config).map_err(|e| fault(context, &e))?),
+    let accelerator = context.accelerated_by.as_ref().map(|config| open.get(config));
+    let accelerator = accelerator.transpose().map_err(|e| fault(context, &e))?;
+    let key = match (key, accelerator) {
+        (schema::Pem::Stored(id), Some(accelerator)) => Key::Stored(id.as_str().into(), accelerator),
+        (key, Some(accelerator)) => Key::Accelerated(pem(key), accelerator),
+        (key, None) => Key::Pem(pem(key)),
     };
     Ok(Identity { certificates: pem(certificates), key })
 }
@@ -146,6 +149,8 @@ fn versions(context: &TlsConfig) -> Result<Versions, Fault> {
 fn pem(from: &schema::Pem) -> Pem {
     match from {
         schema::Pem::Path(path) => Pem::File(path.clone()),
+        // Only a key with an accelerator is read as one; as a file its error names it.
+        schema::Pem::Stored(id) => Pem::File(id.into()),
         schema::Pem::Text(text) => Pem::Inline(text.as_str().into()),
     }
 }

@@ -1,4 +1,4 @@
-//! An accelerator: a provider in a library context of its own.
+//! An accelerator: a provider in a library context of its own, or an engine.
 //!
 //! **Invariant:** the process's default context never sees the provider, so that it can't capture unrelated work; what is loaded stays loaded as
 //! long as a key, a session or a cancelled operation of it is there.
@@ -12,17 +12,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::breaker::{Admission, Breaker};
+use super::engine::Engine;
 use super::error::{OpenSslError, clear};
 use super::ffi;
 use super::own::{LibCtx, PrivateKey};
-use crate::accelerator::{AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Notify};
+use super::store;
+use crate::accelerator::{AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Kind, Notify};
 use crate::error::{Cause, ConfigError};
 
 /// An open accelerator.
 pub(crate) struct Accelerator {
     name: Box<str>,
-    /// Of the library context, which unloads it.
-    provider: NonNull<ffi::OSSL_PROVIDER>,
+    /// Before the context, which unloads it.
+    module: Module,
     context: LibCtx,
     /// The query that names the provider.
     binding: CString,
@@ -46,7 +48,14 @@ pub(crate) struct Accelerator {
     pub(super) count: Counts,
 }
 
-// SAFETY: a library context and a provider may be used by every thread; they lock themselves.
+/// What was loaded.
+enum Module {
+    /// Of the library context.
+    Provider(NonNull<ffi::OSSL_PROVIDER>),
+    Engine(Engine),
+}
+
+// SAFETY: a library context, a provider and an engine may be used by every thread; they lock themselves.
 unsafe impl Send for Accelerator {}
 // SAFETY: as above.
 unsafe impl Sync for Accelerator {}
@@ -76,11 +85,14 @@ impl Accelerator {
             |text: &str| CString::new(text).map_err(|_| failed(OpenSslError::with_text("a text with a 0 in it")));
         let context = LibCtx::new();
         context.load_default().map_err(failed)?;
-        let provider = load(&context, &options).map_err(failed)?;
+        let module = match options.kind {
+            Kind::Provider => Module::Provider(load(&context, &options).map_err(failed)?),
+            Kind::Engine => Module::Engine(Engine::load(&options).map_err(failed)?),
+        };
         Ok(Arc::new(Self {
-            provider,
+            module,
             context,
-            binding: text(&format!("provider={}", options.provider))?,
+            binding: text(&format!("provider={}", options.id))?,
             properties: text(if options.properties.is_empty() { SOFTWARE } else { &options.properties })?,
             asynchronous: options.asynchronous,
             notify: options.notify,
@@ -214,19 +226,35 @@ impl Accelerator {
         &self.properties
     }
 
-    /// A software key as one of the provider's.
-    pub(super) fn bind(&self, key: &PrivateKey) -> Result<PrivateKey, OpenSslError> {
-        key.moved_to(&self.context, &self.binding)
+    /// A software key as one of the provider's. None: an engine takes no keys.
+    pub(super) fn bind(&self, key: &PrivateKey) -> Option<Result<PrivateKey, OpenSslError>> {
+        match self.module {
+            Module::Provider(_) => Some(key.moved_to(&self.context, &self.binding)),
+            Module::Engine(_) => None,
+        }
     }
 
-    /// Lets the provider tell of what it has finished.
+    /// A key that it holds.
+    pub(super) fn stored(&self, id: &str) -> Result<PrivateKey, OpenSslError> {
+        let id = CString::new(id).map_err(|_| OpenSslError::with_text("a name with a 0 in it"))?;
+        match &self.module {
+            Module::Provider(_) => store::private_key(&self.context, &id),
+            Module::Engine(engine) => engine.private_key(&id),
+        }
+    }
+
+    /// Lets it tell of what it has finished.
     pub(super) fn poll(&self) {
+        let provider = match &self.module {
+            Module::Provider(provider) => provider,
+            Module::Engine(engine) => return engine.poll(),
+        };
         let mut finished: c_int = 0;
         // SAFETY: the provider is loaded; the list ends in a null key, and the number has room for what is asked.
         unsafe {
             let number = ptr::from_mut(&mut finished);
             let mut params = [ffi::OSSL_PARAM_construct_int(c"poll".as_ptr(), number), ffi::OSSL_PARAM_construct_end()];
-            ffi::OSSL_PROVIDER_get_params(self.provider.as_ptr(), params.as_mut_ptr());
+            ffi::OSSL_PROVIDER_get_params(provider.as_ptr(), params.as_mut_ptr());
         }
     }
 }
@@ -245,7 +273,7 @@ fn micros(time: Duration) -> u64 {
 fn load(context: &LibCtx, options: &AcceleratorOptions) -> Result<NonNull<ffi::OSSL_PROVIDER>, OpenSslError> {
     let file =
         ConfigFile::write(options).map_err(|e| OpenSslError::with_text(format!("no file for its parameters: {e}")))?;
-    let id = CString::new(&*options.provider).map_err(|_| OpenSslError::with_text("a name with a 0 in it"))?;
+    let id = CString::new(&*options.id).map_err(|_| OpenSslError::with_text("a name with a 0 in it"))?;
     clear();
     // SAFETY: the context is ours and nobody else's yet; the texts end in 0.
     let provider = unsafe {
@@ -274,7 +302,7 @@ impl ConfigFile {
         let path = std::env::temp_dir().join(format!("ferrogate-provider-{}-{number}.cnf", std::process::id()));
         let mut text = format!(
             "openssl_conf = init\n[init]\nproviders = providers\n[providers]\n{} = this\n[this]\nactivate = 1\n",
-            quoted(&options.provider)
+            quoted(&options.id)
         );
         if let Some(module) = &options.module {
             text.push_str(&format!("module = {}\n", quoted(&module.to_string_lossy())));

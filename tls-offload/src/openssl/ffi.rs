@@ -23,6 +23,8 @@ opaque!(
     EVP_PKEY_CTX,
     OSSL_LIB_CTX,
     OSSL_PROVIDER,
+    OSSL_STORE_CTX,
+    OSSL_STORE_INFO,
     SSL,
     SSL_CIPHER,
     SSL_CTX,
@@ -246,6 +248,29 @@ unsafe extern "C" {
         params: *mut OSSL_PARAM,
     ) -> c_int;
 }
+
+// libcrypto: stores.
+unsafe extern "C" {
+    pub(super) fn OSSL_STORE_open_ex(
+        uri: *const c_char,
+        libctx: *mut OSSL_LIB_CTX,
+        propq: *const c_char,
+        ui_method: *mut c_void,
+        ui_data: *mut c_void,
+        params: *const OSSL_PARAM,
+        post_process: Option<unsafe extern "C" fn(*mut OSSL_STORE_INFO, *mut c_void) -> *mut OSSL_STORE_INFO>,
+        post_process_data: *mut c_void,
+    ) -> *mut OSSL_STORE_CTX;
+    pub(super) fn OSSL_STORE_expect(store: *mut OSSL_STORE_CTX, kind: c_int) -> c_int;
+    pub(super) fn OSSL_STORE_eof(store: *mut OSSL_STORE_CTX) -> c_int;
+    pub(super) fn OSSL_STORE_load(store: *mut OSSL_STORE_CTX) -> *mut OSSL_STORE_INFO;
+    pub(super) fn OSSL_STORE_close(store: *mut OSSL_STORE_CTX) -> c_int;
+    pub(super) fn OSSL_STORE_INFO_get_type(info: *const OSSL_STORE_INFO) -> c_int;
+    pub(super) fn OSSL_STORE_INFO_get1_PKEY(info: *const OSSL_STORE_INFO) -> *mut EVP_PKEY;
+    pub(super) fn OSSL_STORE_INFO_free(info: *mut OSSL_STORE_INFO);
+}
+
+pub(super) const OSSL_STORE_INFO_PKEY: c_int = 4;
 
 pub(super) const SSL_ERROR_WANT_READ: c_int = 2;
 pub(super) const SSL_ERROR_ZERO_RETURN: c_int = 6;

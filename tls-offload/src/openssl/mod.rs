@@ -4,7 +4,8 @@
 //! server, client   configurations: certificates, roots, tickets
 //! session          a session over lent bytes
 //! ssl              what must be there while libssl can call back
-//! accelerator      a provider in a library context of its own
+//! accelerator      a provider in a library context of its own, or an engine
+//! engine, store    keys that it holds
 //! breaker          when an accelerator is left alone
 //! job              operations in an accelerator
 //! rescue           what a handshake needs to begin anew in software
@@ -23,6 +24,7 @@ mod accelerator;
 mod bio;
 mod breaker;
 mod client;
+mod engine;
 mod error;
 mod ffi;
 mod job;
@@ -32,6 +34,7 @@ mod rescue;
 mod server;
 mod session;
 mod ssl;
+mod store;
 mod turn;
 
 pub(crate) use accelerator::Accelerator;

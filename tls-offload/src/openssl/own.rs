@@ -55,6 +55,8 @@ owner!(/// A session that can be resumed.
 owner!(/// What sessions are made from.
     Config, ffi::SSL_CTX, ffi::SSL_CTX_free);
 
+owner!(/// What a store has given.
+    Stored, ffi::OSSL_STORE_INFO, ffi::OSSL_STORE_INFO_free);
 owner!(/// A library context: algorithms and providers apart from the process's own.
     LibCtx, ffi::OSSL_LIB_CTX, ffi::OSSL_LIB_CTX_free);
 

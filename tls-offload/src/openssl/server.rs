@@ -140,21 +140,14 @@ impl Installed {
             let bad = |_| ConfigError::BadCertificate { place: identity.certificates.place(), number: index + 1 };
             certificates.push(Certificate::from_der(der).map_err(bad)?);
         }
-        let place = || identity.key.pem().place();
-        let der = identity.key.pem().key()?;
-        let bad = |error| ConfigError::BadKey { place: place(), cause: Cause::openssl(error) };
-        let mut key = PrivateKey::from_der(&der).map_err(bad)?;
+        let place = || identity.key.place();
+        let key = private_key(identity)?;
         let others = certificates.split_off(1);
         let certificate = certificates.remove(0);
         if !certificate.is_of(&key) {
             return Err(ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: place() });
         }
-        if let Some(accelerator) = identity.key.accelerator() {
-            let name = || accelerator.0.name().into();
-            let failed =
-                |error| ConfigError::NotAccelerated { name: name(), key: place(), cause: Cause::openssl(error) };
-            key = accelerator.0.bind(&key).map_err(failed)?;
-        }
+        let key = in_accelerator(identity, key)?;
         Ok(Self { certificate, schemes: key.schemes(), key, chain: Chain::of(&others), _chain_certificates: others })
     }
 
@@ -186,6 +179,30 @@ impl Installed {
     }
 }
 
+/// From PEM, or the one that an accelerator holds.
+fn private_key(identity: &Identity) -> Result<PrivateKey, ConfigError> {
+    let place = || identity.key.place();
+    match &identity.key {
+        Key::Pem(pem) | Key::Accelerated(pem, _) => {
+            let bad = |error| ConfigError::BadKey { place: place(), cause: Cause::openssl(error) };
+            PrivateKey::from_der(&pem.key()?).map_err(bad)
+        }
+        Key::Stored(id, accelerator) => accelerator.0.stored(id).map_err(|error| ConfigError::NotStored {
+            name: accelerator.0.name().into(),
+            key: place(),
+            cause: Cause::openssl(error),
+        }),
+    }
+}
+
+/// Gives a key to its accelerator, if it has one and is not there yet.
+fn in_accelerator(identity: &Identity, key: PrivateKey) -> Result<PrivateKey, ConfigError> {
+    let Key::Accelerated(_, accelerator) = &identity.key else { return Ok(key) };
+    let (name, place) = (|| accelerator.0.name().into(), || identity.key.place());
+    let bound = accelerator.0.bind(&key).ok_or_else(|| ConfigError::EngineTakesIds { name: name(), key: place() })?;
+    bound.map_err(|error| ConfigError::NotAccelerated { name: name(), key: place(), cause: Cause::openssl(error) })
+}
+
 /// The same without its accelerator. None: there is none, it is not to be done without, or the key is where software can't have it.
 fn in_software(options: &ServerOptions) -> Option<ServerOptions> {
     let accelerator = options.identities.iter().find_map(|i| i.key.accelerator())?;
@@ -193,10 +210,10 @@ fn in_software(options: &ServerOptions) -> Option<ServerOptions> {
         return None;
     }
     let identities = options.identities.iter().map(|identity| {
-        let key = Key::Pem(identity.key.pem().clone());
-        Identity { certificates: identity.certificates.clone(), key }
+        let key = Key::Pem(identity.key.pem()?.clone());
+        Some(Identity { certificates: identity.certificates.clone(), key })
     });
-    Some(ServerOptions { identities: identities.collect(), ..options.clone() })
+    Some(ServerOptions { identities: identities.collect::<Option<_>>()?, ..options.clone() })
 }
 
 /// The one accelerator of all keys that have one.

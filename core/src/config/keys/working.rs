@@ -325,7 +325,13 @@ const TLS_SERVER: &[Key] = &[
         "",
         "The certificate and those between it and the root: a file or PEM text. Required where TLS is on.",
     ),
-    key("private_key", Pem, "", "Its key: a file or PEM text. Required where TLS is on."),
+    key(
+        "private_key",
+        Pem,
+        "",
+        "Its key: a file or PEM text; with an accelerator also `pkcs11:...` (RFC 7512), or `store:` and any other URI or id that it knows keys by. \
+         Required where TLS is on.",
+    ),
     key(
         "accelerator",
         Text,
@@ -406,8 +412,14 @@ const TLS_BACKEND: &[Key] = &[
 
 const ACCELERATOR: &[Key] = &[
     key("name", Text, "", "Its name in this file. Required."),
-    key("id", Text, "", "The OpenSSL provider (HAProxy: `ssl-provider`). Required."),
-    key("path", Text, "", "The provider's module. Absent: by its name in OpenSSL's directory of modules."),
+    key(
+        "kind",
+        Choice(&["provider", "engine"]),
+        "provider",
+        "What it is to OpenSSL. An `engine`, which OpenSSL 4 has no more, is used for keys that it holds.",
+    ),
+    key("id", Text, "", "The OpenSSL provider or engine (HAProxy: `ssl-provider`, `ssl-engine`). Required."),
+    key("path", Text, "", "Its module. Absent: by its name in OpenSSL's directory of modules, or of engines."),
     key(
         "properties",
         Text,
@@ -418,7 +430,7 @@ const ACCELERATOR: &[Key] = &[
         "parameters",
         Any,
         "",
-        "What the provider is told when it is loaded, as in its section of openssl.cnf: names with texts.",
+        "What a provider is told when it is loaded, as in its section of openssl.cnf, and an engine before it is initialised: names with texts.",
     ),
     key(
         "async",

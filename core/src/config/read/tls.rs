@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
-    AcceleratorConfig, AcceleratorFallback, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion,
+    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion,
 };
 use crate::config::tree::{Node, Value};
 
@@ -24,7 +24,7 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
     }
     Some(TlsConfig {
         cert_chain: pem(r, &fields, "cert_chain"),
-        private_key: pem(r, &fields, "private_key"),
+        private_key: fields.text(r, "private_key").map(Pem::of_key),
         accelerator: fields.text(r, "accelerator").unwrap_or_default(),
         ..common(r, &fields, &["h2", "http/1.1"])
     })
@@ -70,8 +70,10 @@ fn accelerator(r: &mut Reader, node: &Node) -> Option<AcceleratorConfig> {
     let fields = r.map(node, "accelerator")?;
     let ways = [("callback", AcceleratorNotify::Callback), ("poll", AcceleratorNotify::Poll)];
     let fallbacks = [("software", AcceleratorFallback::Software), ("fail", AcceleratorFallback::Fail)];
+    let kinds = [("provider", AcceleratorKind::Provider), ("engine", AcceleratorKind::Engine)];
     let (name, id) = (fields.required(r, "name"), fields.required(r, "id"));
     Some(AcceleratorConfig {
+        kind: fields.choice(r, "kind", &kinds).unwrap_or_default(),
         path: fields.text(r, "path").map(Into::into),
         properties: fields.text(r, "properties").unwrap_or_default(),
         parameters: fields.with(r, "parameters", parameters).unwrap_or_default(),
@@ -108,6 +110,9 @@ pub(super) fn resolve<'a>(
         tls.accelerated_by = accelerators.iter().find(|a| a.name == tls.accelerator).cloned();
         if !tls.accelerator.is_empty() && tls.accelerated_by.is_none() {
             let message = format!("there is no accelerator `{}`", tls.accelerator);
+            r.error_at(&tls.origin, message, "name one of tls_backend.accelerators");
+        } else if let (Some(Pem::Stored(_)), true) = (&tls.private_key, tls.accelerator.is_empty()) {
+            let message = "`private_key` names a key that an accelerator holds, and there is no `accelerator`";
             r.error_at(&tls.origin, message, "name one of tls_backend.accelerators");
         }
     }
