@@ -12,7 +12,7 @@ use crate::stage::{Plane, Stage, binary, on_both_planes};
 
 on_both_planes! {
     handshakes_wait_for_the_card_side_by_side,
-    a_card_that_must_be_polled_is,
+    a_card_may_want_to_be_polled_or_tell_by_a_descriptor,
     no_client_notices_that_the_card_is_lost,
 }
 
@@ -34,14 +34,17 @@ fn handshakes_wait_for_the_card_side_by_side(plane: Plane) {
     assert_eq!(of(&stage, "in_flight"), 0.0);
 }
 
-fn a_card_that_must_be_polled_is(plane: Plane) {
+fn a_card_may_want_to_be_polled_or_tell_by_a_descriptor(plane: Plane) {
     let (origin, pair) = (Origin::start("one"), Pair::for_names(&["test.example"]));
-    let Some(stage) = start(plane, &origin, &pair, "completion: poll", "notify: poll") else { return };
-    for version in ["1.2", "1.3"] {
-        let out = curl(&stage, &pair, &[&format!("--tlsv{version}"), "--tls-max", version]);
-        assert_eq!(out.as_deref(), Ok("one"), "{version}");
+    for way in ["poll", "fd"] {
+        let (parameters, more) = (format!("completion: {way}"), format!("notify: {way}, timeout: 5s, fallback: fail"));
+        let Some(stage) = start(plane, &origin, &pair, &parameters, &more) else { return };
+        for version in ["1.2", "1.3"] {
+            let out = curl(&stage, &pair, &[&format!("--tlsv{version}"), "--tls-max", version]);
+            assert_eq!(out.as_deref(), Ok("one"), "{way} {version}");
+        }
+        assert_eq!((of(&stage, "handshakes_total"), of(&stage, "offloaded_total")), (3.0, 3.0), "{way}");
     }
-    assert_eq!((of(&stage, "handshakes_total"), of(&stage, "offloaded_total")), (3.0, 3.0));
 }
 
 /// It goes and comes back under load, and a tenth of what it computes fails all the while.

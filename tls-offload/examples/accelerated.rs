@@ -22,15 +22,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("usage: accelerated MODULE LATENCY_US");
         return Ok(());
     };
-    for (name, asynchronous, completion) in
-        [("synchronous", false, "callback"), ("callback", true, "callback"), ("poll", true, "poll")]
-    {
+    for (name, asynchronous, notify) in [
+        ("synchronous", false, Notify::Callback),
+        ("callback", true, Notify::Callback),
+        ("poll", true, Notify::Poll),
+        ("fd", true, Notify::Fd),
+    ] {
+        let completion = if asynchronous { name } else { "callback" };
         let mut options = AcceleratorOptions::new("card0", "card", clock);
         options.module = Some(module.into());
         options.parameters =
             vec![("latency_us".into(), latency_us.as_str().into()), ("completion".into(), completion.into())];
         options.asynchronous = asynchronous;
-        options.notify = if completion == "poll" { Notify::Poll } else { Notify::Callback };
+        options.notify = notify;
         let (certificate, key) = self_signed(["a.example"])?;
         let key = Key::Accelerated(key.as_str().into(), Accelerator::open(options)?);
         let identity = Identity { certificates: certificate.as_str().into(), key };

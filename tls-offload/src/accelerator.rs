@@ -90,6 +90,8 @@ pub enum Notify {
     Callback,
     /// It calls back when it is polled: by the provider's parameter `poll`.
     Poll,
+    /// It makes a descriptor readable.
+    Fd,
 }
 
 /// Shows no parameter: one may be a PIN.

@@ -32,7 +32,7 @@ pub use accelerator::{
 };
 pub use client::{ClientOptions, ClientTls, Roots};
 pub use error::{Cause, ConfigError, Place, SessionError, TlsError};
-pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, poll_news, turn};
+pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, poll_news, turn, watched};
 pub use options::{Alpn, Backend, Version, Versions};
 pub use pem::Pem;
 pub use rustls::RustlsSession;

@@ -129,12 +129,12 @@ fn shakes(setup: &Setup, count: usize) -> Vec<Shake> {
 
 #[test]
 fn one_thread_has_every_handshake_in_the_card_at_once() {
-    for completion in ["callback", "poll"] {
+    for (completion, notify) in [("callback", Notify::Callback), ("poll", Notify::Poll), ("fd", Notify::Fd)] {
         for (rsa, version) in
             [(false, Version::Tls13), (false, Version::Tls12), (true, Version::Tls13), (true, Version::Tls12)]
         {
             let mut options = card::options(&[("latency_us", "100000"), ("completion", completion)]);
-            options.notify = if completion == "poll" { Notify::Poll } else { Notify::Callback };
+            options.notify = notify;
             let setup = set_up(rsa, version, options);
             let mut all = shakes(&setup, 40);
             assert_eq!(drive(&setup, &mut all), 40, "{completion} {version} rsa: {rsa}");

@@ -46,6 +46,7 @@ fn options(config: &AcceleratorConfig) -> AcceleratorOptions {
         notify: match config.notify {
             AcceleratorNotify::Callback => Notify::Callback,
             AcceleratorNotify::Poll => Notify::Poll,
+            AcceleratorNotify::Fd => Notify::Fd,
         },
         poll_interval: config.poll_interval,
         in_flight_max: config.in_flight_max,

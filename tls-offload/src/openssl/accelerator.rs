@@ -218,6 +218,10 @@ impl Accelerator {
         (self.notify == Notify::Poll).then_some(self.poll_interval)
     }
 
+    pub(super) fn tells_by_fd(&self) -> bool {
+        self.notify == Notify::Fd
+    }
+
     pub(super) fn context(&self) -> &LibCtx {
         &self.context
     }

@@ -223,6 +223,7 @@ unsafe extern "C" {
         callback: unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int,
     ) -> c_int;
     pub(super) fn SSL_set_async_callback_arg(ssl: *mut SSL, arg: *mut c_void) -> c_int;
+    pub(super) fn SSL_get_all_async_fds(ssl: *mut SSL, fds: *mut c_int, count: *mut usize) -> c_int;
     pub(super) fn SSL_get_async_status(ssl: *mut SSL, status: *mut c_int) -> c_int;
     pub(super) fn OSSL_LIB_CTX_new() -> *mut OSSL_LIB_CTX;
     pub(super) fn OSSL_LIB_CTX_free(context: *mut OSSL_LIB_CTX);

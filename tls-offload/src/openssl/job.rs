@@ -22,6 +22,7 @@ use super::breaker::Admission;
 use super::ffi;
 use super::rescue::Doubt;
 use super::turn::{Load, expire_at, retry, tell_driver, with_load};
+use super::watch;
 use crate::accelerator::Failure;
 
 /// Where the accelerator says that an operation is done. It may be told before the job has paused (R6).
@@ -119,9 +120,12 @@ impl Job {
     pub(super) unsafe fn new(accelerator: Arc<Accelerator>, ssl: *mut ffi::SSL) -> Self {
         let cell = Arc::new(WakeCell::default());
         if accelerator.is_asynchronous() {
+            // SAFETY: the caller says that the SSL is new.
+            unsafe { ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_MODE, ffi::SSL_MODE_ASYNC, std::ptr::null_mut()) };
+        }
+        if accelerator.is_asynchronous() && !accelerator.tells_by_fd() {
             // SAFETY: the caller says that the SSL is new; the cell lives as long as the job.
             unsafe {
-                ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_MODE, ffi::SSL_MODE_ASYNC, std::ptr::null_mut());
                 ffi::SSL_set_async_callback(ssl, on_done);
                 ffi::SSL_set_async_callback_arg(ssl, Arc::as_ptr(&cell).cast_mut().cast());
             }
@@ -198,9 +202,28 @@ impl Job {
                 load.in_flight += 1;
                 load.in_flight == 1
             });
-            if is_first && self.accelerator.poll_interval().is_some() {
+            if self.accelerator.tells_by_fd() {
+                self.watch(ssl);
+            }
+            if is_first && (self.accelerator.poll_interval().is_some() || self.accelerator.tells_by_fd()) {
                 tell_driver();
             }
+        }
+    }
+
+    /// Waits for the descriptors by which the accelerator tells.
+    fn watch(&self, ssl: *mut ffi::SSL) {
+        let (mut fds, mut count) = ([0; FDS_MAX], 0);
+        // SAFETY: the SSL is alive and has paused; with no place it says how many there are.
+        let known = unsafe { ffi::SSL_get_all_async_fds(ssl, std::ptr::null_mut(), &raw mut count) } == 1;
+        // SAFETY: as above, and there is room for as many.
+        let known = known
+            && count <= FDS_MAX
+            && unsafe { ffi::SSL_get_all_async_fds(ssl, fds.as_mut_ptr(), &raw mut count) } == 1;
+        let fds = if known { &fds[..count] } else { &[] };
+        // With nothing to wait for it looks again in the next turn.
+        if fds.iter().filter(|fd| watch::add(**fd, Arc::clone(&self.cell))).count() == 0 {
+            retry(Arc::clone(&self.cell));
         }
     }
 
@@ -281,7 +304,12 @@ impl Job {
     }
 
     fn queue_if_full(&mut self) -> bool {
-        let is_full = with_load(&self.accelerator, |load| load.in_flight >= self.accelerator.in_flight_max());
+        let max = self.accelerator.in_flight_max();
+        let is_new = self.at == At::Home;
+        // The last place is for who has waited.
+        let is_full = with_load(&self.accelerator, |load| {
+            load.in_flight >= max || (is_new && load.in_flight + 1 >= max && !load.queue.is_empty())
+        });
         if is_full {
             if self.at != At::Queue {
                 self.start_time();
@@ -362,3 +390,6 @@ unsafe extern "C" fn on_done(_ssl: *mut ffi::SSL, cell: *mut c_void) -> c_int {
     cell.tell();
     1
 }
+
+/// Descriptors of one operation.
+const FDS_MAX: usize = 4;

@@ -10,6 +10,7 @@
 //! job              operations in an accelerator
 //! rescue           what a handshake needs to begin anew in software
 //! turn             a worker's part for its accelerators, and the graveyard
+//! watch            descriptors by which they tell
 //! proof            that a key's operations pause
 //! bio              where libssl reads and writes
 //! own, error       owners of what libcrypto hands out; its error queue
@@ -36,6 +37,7 @@ mod session;
 mod ssl;
 mod store;
 mod turn;
+mod watch;
 
 pub(crate) use accelerator::Accelerator;
 pub(crate) use client::Client;
@@ -43,6 +45,7 @@ pub use error::OpenSslError;
 pub(crate) use server::Server;
 pub use session::OpenSslSession;
 pub use turn::{buried, poll_news, turn};
+pub use watch::watched;
 
 /// Whether this binary has OpenSSL.
 pub const BUILT: bool = true;

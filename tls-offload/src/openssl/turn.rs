@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::accelerator::Accelerator;
 use super::job::WakeCell;
 use super::ssl::Ssl;
+use super::watch;
 
 /// One worker's share of an accelerator.
 #[derive(Default)]
@@ -134,6 +135,7 @@ pub(super) fn bury(ssl: Ssl) {
 /// compute in their place, frees what they have let go of. Says how long to wait before the next time; None: not before there is news.
 pub fn turn() -> Option<Duration> {
     NEWS.with_borrow_mut(|news| news.is_there = false);
+    watch::collect();
     let polled: Vec<_> = LOADS.with_borrow(|loads| {
         let busy = loads.iter().filter(|load| load.in_flight > 0);
         busy.filter_map(|load| load.accelerator.clone()).filter(|a| a.poll_interval().is_some()).collect()

@@ -440,9 +440,10 @@ const ACCELERATOR: &[Key] = &[
     ),
     key(
         "notify",
-        Choice(&["callback", "poll"]),
+        Choice(&["callback", "poll", "fd"]),
         "callback",
-        "`callback`: it says when it has finished. `poll`: it says so when its parameter `poll` is asked for.",
+        "`callback`: it says when it has finished. `poll`: it says so when its parameter `poll` is asked for. `fd`: it makes a descriptor readable, \
+         the only way that some have.",
     ),
     key(
         "poll_interval",

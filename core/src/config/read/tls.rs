@@ -68,7 +68,8 @@ pub(super) fn backend(r: &mut Reader, node: &Node) -> Option<(TlsBackend, Vec<Ar
 
 fn accelerator(r: &mut Reader, node: &Node) -> Option<AcceleratorConfig> {
     let fields = r.map(node, "accelerator")?;
-    let ways = [("callback", AcceleratorNotify::Callback), ("poll", AcceleratorNotify::Poll)];
+    let ways =
+        [("callback", AcceleratorNotify::Callback), ("poll", AcceleratorNotify::Poll), ("fd", AcceleratorNotify::Fd)];
     let fallbacks = [("software", AcceleratorFallback::Software), ("fail", AcceleratorFallback::Fail)];
     let kinds = [("provider", AcceleratorKind::Provider), ("engine", AcceleratorKind::Engine)];
     let (name, id) = (fields.required(r, "name"), fields.required(r, "id"));

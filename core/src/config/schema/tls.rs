@@ -134,6 +134,8 @@ pub enum AcceleratorNotify {
     Callback,
     /// It is polled.
     Poll,
+    /// It makes a descriptor readable.
+    Fd,
 }
 
 /// Shows no parameter: one may be a PIN.

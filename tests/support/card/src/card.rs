@@ -32,6 +32,8 @@ pub(crate) struct Behaviour {
     pub(crate) fail_every: usize,
     /// What is done waits for [`Card::poll`].
     pub(crate) polled: bool,
+    /// What is done makes a descriptor readable.
+    pub(crate) by_fd: bool,
     /// The card is gone while this file is there.
     pub(crate) gone_file: Option<PathBuf>,
     /// What it is asked meanwhile fails at once. Else nothing is heard of it until the card is back, and then that it failed.
@@ -126,6 +128,10 @@ impl Card {
         let count = done.len();
         done.into_iter().for_each(|tell| tell());
         count
+    }
+
+    pub(crate) fn tells_by_fd(&self) -> bool {
+        self.behaviour.by_fd
     }
 
     pub(crate) fn in_flight(&self) -> usize {
