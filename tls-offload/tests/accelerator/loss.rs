@@ -25,7 +25,7 @@ impl Removable {
         let file = folder.path().join("gone");
         let mut options =
             card::options(&[("latency_us", "1000"), ("gone_file", &file.to_string_lossy()), ("gone", gone)]);
-        options.timeout = Duration::from_millis(300);
+        options.timeout = Duration::from_millis(500);
         options.retry_interval = Duration::from_millis(200);
         change(&mut options);
         Self { setup: set_up(false, version, options), folder }

@@ -245,10 +245,8 @@ unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answ
     if pauses {
         // SAFETY: within a job.
         unsafe { ffi::ASYNC_WAIT_CTX_set_status(wait, ffi::ASYNC_STATUS_OK) };
-        while !answer.done.load(Ordering::Acquire) {
-            // SAFETY: within a job.
-            unsafe { ffi::ASYNC_pause_job() };
-        }
+        // SAFETY: within a job.
+        unsafe { pause_until_done(answer) };
         if readable.is_some() {
             // SAFETY: within a job.
             unsafe { ffi::ASYNC_WAIT_CTX_clear_fd(wait, fd_key) };
@@ -257,6 +255,20 @@ unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answ
         let mut signature = answer.signature.lock().unwrap_or_else(PoisonError::into_inner);
         while !answer.done.load(Ordering::Acquire) {
             signature = answer.waited.wait(signature).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Pauses the job even where it is done already, as QAT's engine: who resumes it has been told then, and nobody is told of one that has gone.
+///
+/// # Safety
+/// Within a job.
+unsafe fn pause_until_done(answer: &Answer) {
+    loop {
+        // SAFETY: the caller says so.
+        unsafe { ffi::ASYNC_pause_job() };
+        if answer.done.load(Ordering::Acquire) {
+            return;
         }
     }
 }
