@@ -22,7 +22,7 @@ use super::breaker::Admission;
 use super::ffi;
 use super::rescue::Doubt;
 use super::turn::{Load, expire_at, retry, tell_driver, with_load};
-use super::watch;
+use super::watch::{self, Watched};
 use crate::accelerator::Failure;
 
 /// Where the accelerator says that an operation is done. It may be told before the job has paused (R6).
@@ -87,6 +87,8 @@ pub(super) struct Job {
     admission: Option<Admission>,
     /// Its operation came back from the accelerator as a fault.
     is_faulty: bool,
+    /// By which the accelerator tells, while it computes.
+    watched: Vec<Watched>,
 }
 
 /// Where the operation is.
@@ -131,7 +133,8 @@ impl Job {
             }
         }
         let (at, deadline) = (At::Home, Duration::MAX);
-        Self { accelerator, cell, at, deadline, is_let_in: false, pauses: 0, admission: None, is_faulty: false }
+        let (is_let_in, is_faulty, watched) = (false, false, Vec::new());
+        Self { accelerator, cell, at, deadline, is_let_in, pauses: 0, admission: None, is_faulty, watched }
     }
 
     pub(super) fn accelerator(&self) -> &Arc<Accelerator> {
@@ -152,7 +155,13 @@ impl Job {
                 // With an operation done it has had its turn.
                 return if self.pauses == 0 && self.queue_if_full() { Wait::Yes } else { Wait::No };
             }
-            At::Card => self.cell.take(cx.waker()),
+            At::Card => {
+                let is_told = self.cell.take(cx.waker());
+                if is_told {
+                    self.watched.clear();
+                }
+                is_told
+            }
             At::Refused => {
                 self.is_let_in |= self.cell.take(cx.waker());
                 self.is_let_in
@@ -212,7 +221,7 @@ impl Job {
     }
 
     /// Waits for the descriptors by which the accelerator tells.
-    fn watch(&self, ssl: *mut ffi::SSL) {
+    fn watch(&mut self, ssl: *mut ffi::SSL) {
         let (mut fds, mut count) = ([0; FDS_MAX], 0);
         // SAFETY: the SSL is alive and has paused; with no place it says how many there are.
         let known = unsafe { ffi::SSL_get_all_async_fds(ssl, std::ptr::null_mut(), &raw mut count) } == 1;
@@ -221,8 +230,9 @@ impl Job {
             && count <= FDS_MAX
             && unsafe { ffi::SSL_get_all_async_fds(ssl, fds.as_mut_ptr(), &raw mut count) } == 1;
         let fds = if known { &fds[..count] } else { &[] };
+        self.watched.extend(fds.iter().filter_map(|fd| watch::add(*fd, &self.cell)));
         // With nothing to wait for it looks again in the next turn.
-        if fds.iter().filter(|fd| watch::add(**fd, Arc::clone(&self.cell))).count() == 0 {
+        if self.watched.is_empty() {
             retry(Arc::clone(&self.cell));
         }
     }
@@ -264,8 +274,16 @@ impl Job {
         None
     }
 
-    /// The handshake is over. `is_resumed`: it needed no key.
-    pub(super) fn finished(&mut self, is_resumed: bool) {
+    /// The handshake is over, and the accelerator has told all that it was asked. `is_resumed`: it needed no key. Says how often it paused.
+    ///
+    /// # Safety
+    /// `ssl` is alive, and the job's.
+    pub(super) unsafe fn finish(mut self, ssl: *mut ffi::SSL, is_resumed: bool) -> u32 {
+        // SAFETY: the caller says so. libssl can't be told to forget the callback, only what it is for.
+        unsafe {
+            ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_CLEAR_MODE, ffi::SSL_MODE_ASYNC, std::ptr::null_mut());
+            ffi::SSL_set_async_callback_arg(ssl, std::ptr::null_mut());
+        }
         self.cell.rest();
         self.accelerator.count.handshakes.fetch_add(1, Relaxed);
         let has_blocked = !self.accelerator.is_asynchronous() && !is_resumed;
@@ -278,6 +296,7 @@ impl Job {
             self.accelerator.release();
             self.admission = Some(Admission::Yes);
         }
+        self.pauses
     }
 
     pub(super) fn pauses(&self) -> u32 {
@@ -379,8 +398,11 @@ impl Drop for Job {
 }
 
 /// # Safety
-/// Called by libssl with the argument that was set: the cell of a job that is not dropped.
+/// Called by libssl with the argument that was set: the cell of a job that is not dropped, or null.
 unsafe extern "C" fn on_done(_ssl: *mut ffi::SSL, cell: *mut c_void) -> c_int {
+    if cell.is_null() {
+        return 1;
+    }
     // SAFETY: the pointer is that of an Arc; the job holds the cell, and lives in its SSL, which lives until this was called. A share of our
     // own: once it was told, the job may end, and the cell with it, before this has returned.
     let cell = unsafe {

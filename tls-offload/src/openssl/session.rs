@@ -37,6 +37,8 @@ pub struct OpenSslSession {
     records_left: u32,
     /// The name the client asked for.
     sni: Option<Box<str>>,
+    /// Times that the handshake paused for an accelerator, when it is over.
+    pauses: u32,
 }
 
 impl OpenSslSession {
@@ -68,7 +70,16 @@ impl OpenSslSession {
     }
 
     fn new(ssl: Ssl, is_server: bool, sni: Option<Box<str>>) -> Self {
-        Self { ssl, rescue: None, state: State::Fresh, is_server, closing: false, records_left: KEY_RECORDS_MAX, sni }
+        Self {
+            ssl,
+            rescue: None,
+            state: State::Fresh,
+            is_server,
+            closing: false,
+            records_left: KEY_RECORDS_MAX,
+            sni,
+            pauses: 0,
+        }
     }
 
     pub(crate) fn handshake(
@@ -162,7 +173,7 @@ impl OpenSslSession {
 
     /// Times that the handshake paused for an accelerator.
     pub(super) fn pauses(&self) -> u32 {
-        self.ssl.job.as_ref().map_or(0, Job::pauses)
+        self.ssl.job.as_ref().map_or(self.pauses, Job::pauses)
     }
 
     pub(crate) fn open(&mut self, wire_in: &mut &[u8], plain: &mut impl BufMut) -> Result<Step, TlsError> {
@@ -333,7 +344,7 @@ impl OpenSslSession {
             Outcome::Done => {
                 self.state = State::Open;
                 self.rescue = None;
-                self.ssl.end_job();
+                self.pauses = self.ssl.end_job();
                 self.keep_renewed_ticket();
             }
             Outcome::WantsWire | Outcome::Paused => {}

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -84,16 +84,11 @@ impl Ssl {
         outcome
     }
 
-    /// After the handshake: records are the processor's.
-    pub(super) fn end_job(&mut self) {
+    /// After the handshake: records are the processor's, and nothing is kept for the accelerator. Says how often it paused.
+    pub(super) fn end_job(&mut self) -> u32 {
         let ssl = self.as_ptr();
-        if let Some(job) = &mut self.job {
-            // SAFETY: the SSL is alive, and no job of it has paused.
-            unsafe {
-                job.finished(ffi::SSL_session_reused(ssl) == 1);
-                ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_CLEAR_MODE, ffi::SSL_MODE_ASYNC, ptr::null_mut());
-            }
-        }
+        // SAFETY: the SSL is alive, and the job is its own.
+        self.job.take().map_or(0, |job| unsafe { job.finish(ssl, ffi::SSL_session_reused(ssl) == 1) })
     }
 
     /// Goes on with the operation of a handshake that nobody waits for; None when it has ended, and all is freed.
