@@ -147,6 +147,11 @@ ensure_build_tools() {
     ensure_rust
 }
 
+# An engine that OpenSSL finds by its name.
+probe_pkcs11_engine() {
+    have openssl && openssl engine pkcs11 >/dev/null 2>&1
+}
+
 probe_libssl() {
     have pkg-config && pkg-config --exists 'openssl >= 3.0.0'
 }

@@ -490,6 +490,11 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
         ),
         (
             "listener",
+            "address: :80, router_config_name: r, filter_chains: [{tls_context: {status: true, cert_chain: a, private_key: \"pkcs11:object=b\"}, filters: [{type: proxy}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].tls_context: `private_key` names a key that an accelerator holds, and there is no `accelerator` (name one of tls_backend.accelerators)",
+        ),
+        (
+            "listener",
             "address: :80, router_config_name: r, filter_chains: [{tls_context: {cert_chain: a, private_key: b}, filters: [{type: proxy}]}]",
             "warning: servers[0].listeners[0].filter_chains[0].tls_context: TLS is on, though `status` does not say so; in MOSN it would be off (write `status: true`)",
         ),

@@ -33,6 +33,7 @@ mod tcp_proxy;
 mod tls;
 mod tls_inspector;
 mod tls_offload;
+mod tls_token;
 mod tunnels;
 mod udp_dns;
 mod udp_proxy;

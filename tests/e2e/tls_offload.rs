@@ -1,6 +1,7 @@
 //! Keys in accelerators: the card simulator of `tests/support/card` behind the real binary, with curl as a client.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use test_support::certs::Pair;
 use test_support::process::run;
@@ -11,7 +12,8 @@ use crate::stage::{Plane, Stage, binary, on_both_planes};
 
 on_both_planes! {
     handshakes_wait_for_the_card_side_by_side,
-    a_card_that_must_be_polled_is,
+    a_card_may_want_to_be_polled_or_tell_by_a_descriptor,
+    no_client_notices_that_the_card_is_lost,
 }
 
 /// One worker, and a card that takes long: what waits for it is not one handshake behind the other.
@@ -32,14 +34,71 @@ fn handshakes_wait_for_the_card_side_by_side(plane: Plane) {
     assert_eq!(of(&stage, "in_flight"), 0.0);
 }
 
-fn a_card_that_must_be_polled_is(plane: Plane) {
+fn a_card_may_want_to_be_polled_or_tell_by_a_descriptor(plane: Plane) {
     let (origin, pair) = (Origin::start("one"), Pair::for_names(&["test.example"]));
-    let Some(stage) = start(plane, &origin, &pair, "completion: poll", "notify: poll") else { return };
-    for version in ["1.2", "1.3"] {
-        let out = curl(&stage, &pair, &[&format!("--tlsv{version}"), "--tls-max", version]);
-        assert_eq!(out.as_deref(), Ok("one"), "{version}");
+    for way in ["poll", "fd"] {
+        let (parameters, more) = (format!("completion: {way}"), format!("notify: {way}, timeout: 5s, fallback: fail"));
+        let Some(stage) = start(plane, &origin, &pair, &parameters, &more) else { return };
+        for version in ["1.2", "1.3"] {
+            let out = curl(&stage, &pair, &[&format!("--tlsv{version}"), "--tls-max", version]);
+            assert_eq!(out.as_deref(), Ok("one"), "{way} {version}");
+        }
+        assert_eq!((of(&stage, "handshakes_total"), of(&stage, "offloaded_total")), (3.0, 3.0), "{way}");
     }
-    assert_eq!((of(&stage, "handshakes_total"), of(&stage, "offloaded_total")), (3.0, 3.0));
+}
+
+/// It goes and comes back under load, and a tenth of what it computes fails all the while.
+fn no_client_notices_that_the_card_is_lost(plane: Plane) {
+    let (origin, pair, folder) = (Origin::start("one"), Pair::for_names(&["test.example"]), TempDir::new());
+    let gone = folder.path().join("gone");
+    let parameters = format!("latency_us: \"1000\", fail_every: \"10\", gone_file: \"{}\"", gone.display());
+    let more = "timeout: 300ms, failures_max: 3, retry_interval: 100ms";
+    let Some(stage) = start(plane, &origin, &pair, &parameters, more) else { return };
+    let (stop, served) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    assert_eq!(curl(&stage, &pair, &[]).as_deref(), Ok("one"));
+                    served.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        let _stops = StopAtEnd(&stop);
+        wait_until("faults", || of(&stage, "faults_total") >= 3.0);
+        assert_eq!(of(&stage, "is_left"), 0.0, "one in ten is no reason");
+        std::fs::write(&gone, "").unwrap();
+        wait_until("it is left alone", || of(&stage, "is_left") == 1.0);
+        let before = served.load(Relaxed);
+        wait_until("software serves", || served.load(Relaxed) > before + 20);
+        wait_until("it is tried in vain", || of(&stage, "left_total") >= 2.0);
+        std::fs::remove_file(&gone).unwrap();
+        wait_until("it is back", || of(&stage, "is_left") == 0.0);
+        let offloaded = of(&stage, "offloaded_total");
+        wait_until("it serves", || of(&stage, "offloaded_total") > offloaded + 10.0);
+    });
+    wait_until("nothing is left in the card", || of(&stage, "in_flight") == 0.0);
+    assert_eq!(stage.gateway.metric("ferrogate_tls_handshake_failed_total", ""), 0.0);
+    assert!(of(&stage, "timeouts_total") >= 3.0 && of(&stage, "software_total") >= 20.0);
+    let log = stage.gateway.process.output();
+    for line in ["an operation failed", "it is left alone", "a handshake tries it again", "it computes again"] {
+        assert!(log.contains(line), "{line:?} is not in\n{log}");
+    }
+}
+
+/// Beyond in_flight_max one waits for the other, and each has its turn.
+#[test]
+fn handshakes_beyond_in_flight_max_have_their_turn() {
+    let (origin, pair) = (Origin::start("one"), Pair::for_names(&["test.example"]));
+    let more = "in_flight_max: 2, timeout: 15s, fallback: fail";
+    let Some(stage) = start(Plane::Kernel, &origin, &pair, "latency_us: \"50000\"", more) else { return };
+    std::thread::scope(|scope| {
+        for _ in 0..4 * CLIENTS {
+            scope.spawn(|| assert_eq!(curl(&stage, &pair, &[]).as_deref(), Ok("one")));
+        }
+    });
+    assert!(of(&stage, "waits_total") >= 1.0);
+    assert_eq!(of(&stage, "offloaded_total"), f64::from(4 * CLIENTS + 1));
 }
 
 /// What a card leaves to software is no card.
@@ -86,6 +145,15 @@ fn curl(stage: &Stage, pair: &Pair, arguments: &[&str]) -> Result<String, String
     command.args(["-sS", "--max-time", "20", "--noproxy", "*", "--cacert"]).arg(&pair.certificate);
     command.args(["--resolve", &format!("test.example:{port}:{ip}")]).args(arguments);
     run(command.arg(format!("https://test.example:{port}/")))
+}
+
+/// Ends the load whatever happens, so that a failed wait is told.
+struct StopAtEnd<'s>(&'s AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 const CLIENTS: u8 = 6;

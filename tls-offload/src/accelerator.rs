@@ -11,15 +11,17 @@ use crate::error::ConfigError;
 use crate::openssl;
 
 /// What an accelerator is opened from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AcceleratorOptions {
     /// Its name, in messages.
     pub name: Box<str>,
-    /// The provider's name (HAProxy: `ssl-provider`).
-    pub provider: Box<str>,
-    /// The provider's module where it is not in OpenSSL's own directory (HAProxy: `ssl-provider-path`).
+    /// What it is to OpenSSL.
+    pub kind: Kind,
+    /// The provider's or engine's name (HAProxy: `ssl-provider`, `ssl-engine`).
+    pub id: Box<str>,
+    /// Its module where it is not in OpenSSL's own directory (HAProxy: `ssl-provider-path`).
     pub module: Option<PathBuf>,
-    /// What the provider is told when it is loaded, as in its section of `openssl.cnf`.
+    /// What it is told when it is loaded, as in its section of `openssl.cnf`; an engine, before it is initialised.
     pub parameters: Vec<(Box<str>, Box<str>)>,
     /// A property query for everything that the sessions of its keys compute (HAProxy: `ssl-propquery`); empty: only what its keys do is its own.
     pub properties: Box<str>,
@@ -31,15 +33,28 @@ pub struct AcceleratorOptions {
     pub poll_interval: Duration,
     /// Operations of one worker in the accelerator, at most; further handshakes wait for one to end.
     pub in_flight_max: u32,
+    /// How long a handshake waits for an operation, or for its turn; then the accelerator has failed it.
+    pub timeout: Duration,
+    /// What becomes of a handshake that the accelerator has failed.
+    pub fallback: Fallback,
+    /// Failures in a row after which it is left alone.
+    pub failures_max: u32,
+    /// For how long it is left alone; then one handshake tries it. Twice as long after each trial that fails, up to 32 times.
+    pub retry_interval: Duration,
+    /// The time since any moment. Never goes back.
+    pub clock: fn() -> Duration,
+    /// Is told, by the accelerator's name, what an operator wants to know. Called on workers: must not block.
+    pub tell: fn(&str, AcceleratorEvent),
 }
 
 impl AcceleratorOptions {
-    /// With the defaults: the provider's own way to tell, 1024 operations per worker.
+    /// With the defaults: the provider's own way to tell, 1024 operations per worker, half a second for each, software where it fails.
     #[must_use]
-    pub fn new(name: &str, provider: &str) -> Self {
+    pub fn new(name: &str, id: &str, clock: fn() -> Duration) -> Self {
         Self {
             name: name.into(),
-            provider: provider.into(),
+            kind: Kind::Provider,
+            id: id.into(),
             module: None,
             parameters: Vec::new(),
             properties: "".into(),
@@ -47,8 +62,24 @@ impl AcceleratorOptions {
             notify: Notify::Callback,
             poll_interval: Duration::from_micros(50),
             in_flight_max: 1024,
+            timeout: Duration::from_millis(500),
+            fallback: Fallback::Software,
+            failures_max: 8,
+            retry_interval: Duration::from_secs(1),
+            clock,
+            tell: |_, _| (),
         }
     }
+}
+
+/// What an accelerator is to OpenSSL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A provider, of OpenSSL 3 and newer.
+    #[default]
+    Provider,
+    /// An engine, the way before providers: OpenSSL 4 has none. It is used for keys that it holds.
+    Engine,
 }
 
 /// How an accelerator says that it has finished.
@@ -59,6 +90,62 @@ pub enum Notify {
     Callback,
     /// It calls back when it is polled: by the provider's parameter `poll`.
     Poll,
+    /// It makes a descriptor readable.
+    Fd,
+}
+
+/// Shows no parameter: one may be a PIN.
+impl fmt::Debug for AcceleratorOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcceleratorOptions").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a handshake that an accelerator has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// Software computes, where the key can be had; the client notices nothing but the time.
+    #[default]
+    Software,
+    /// It fails.
+    Fail,
+}
+
+/// How an accelerator fails a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An operation was not done within the timeout.
+    Timeout,
+    /// It said that it can't.
+    Fault,
+    /// It took no more for as long as the timeout, or had as many as it may have.
+    Full,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "an operation took longer than its timeout",
+            Self::Fault => "an operation failed",
+            Self::Full => "it took no further operation within its timeout",
+        })
+    }
+}
+
+/// What happens to an accelerator that an operator wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AcceleratorEvent {
+    /// It failed a handshake: the first for some time.
+    Failed(Failure),
+    /// It failed the proof that a configuration begins with, and software takes its place.
+    Unproven,
+    /// It is left alone for so long.
+    Left(Duration),
+    /// A handshake tries it again.
+    Tried,
+    /// It computes again.
+    Back,
 }
 
 /// An open accelerator. Cheap to clone; the clones are the same one.
@@ -66,10 +153,10 @@ pub enum Notify {
 pub struct Accelerator(pub(crate) Arc<openssl::Accelerator>);
 
 impl Accelerator {
-    /// Loads the provider.
+    /// Loads the provider or the engine.
     ///
     /// # Errors
-    /// This binary has no OpenSSL, or the provider can't be loaded.
+    /// This binary has no OpenSSL, or it can't be loaded.
     pub fn open(options: AcceleratorOptions) -> Result<Self, ConfigError> {
         openssl::Accelerator::open(options).map(Self)
     }
@@ -106,4 +193,18 @@ pub struct AcceleratorCounts {
     pub waits: u64,
     /// Handshakes that were given up while their operation was in it.
     pub cancelled: u64,
+    /// Operations that were not done within the timeout.
+    pub timeouts: u64,
+    /// Operations that failed.
+    pub faults: u64,
+    /// Handshakes that it had no place for within the timeout.
+    pub full: u64,
+    /// Handshakes that software computed in its place.
+    pub software: u64,
+    /// Times that it was left alone.
+    pub left: u64,
+    /// Handshakes that tried it again after that.
+    pub tried: u64,
+    /// Whether it is left alone now.
+    pub is_left: bool,
 }

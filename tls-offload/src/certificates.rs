@@ -90,12 +90,14 @@ pub(crate) fn load_certified_key(
     if let Some(accelerator) = identity.key.accelerator() {
         return Err(ConfigError::NeedsOpenSsl { name: accelerator.0.name().into() });
     }
-    let key = identity.key.pem().key()?;
+    let place = || identity.key.place();
+    let pem = identity.key.pem().ok_or_else(|| ConfigError::NoKeyBlock { place: place() })?;
+    let key = pem.key()?;
     CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: identity.key.pem().place() }
+            ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: place() }
         }
-        error => ConfigError::BadKey { place: identity.key.pem().place(), cause: Cause::new(error) },
+        error => ConfigError::BadKey { place: place(), cause: Cause::new(error) },
     })
 }
 

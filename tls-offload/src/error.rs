@@ -148,6 +148,17 @@ pub enum Place {
     File(PathBuf),
     /// The text in the configuration itself.
     Inline,
+    /// An accelerator, under this name. Without a PIN.
+    Stored(Box<str>),
+}
+
+impl Place {
+    /// A PIN in a URI (RFC 7512 section 2.3) is left out.
+    pub(crate) fn stored(id: &str) -> Self {
+        let parts = id.split_inclusive([';', '?', '&']);
+        let shown: String = parts.map(|part| part.find("pin-value=").map_or(part, |at| &part[..at])).collect();
+        Self::Stored(shown.trim_end_matches([';', '?', '&']).into())
+    }
 }
 
 impl fmt::Display for Place {
@@ -155,6 +166,7 @@ impl fmt::Display for Place {
         match self {
             Self::File(path) => path.display().fmt(f),
             Self::Inline => f.write_str("the inline PEM text"),
+            Self::Stored(id) => f.write_str(id),
         }
     }
 }
@@ -262,6 +274,22 @@ pub enum ConfigError {
         /// Why.
         cause: Cause,
     },
+    /// An engine was given a key in PEM.
+    EngineTakesIds {
+        /// The engine's name.
+        name: Box<str>,
+        /// The key's place.
+        key: Place,
+    },
+    /// An accelerator has no such key.
+    NotStored {
+        /// The accelerator's name.
+        name: Box<str>,
+        /// The key's place.
+        key: Place,
+        /// Why.
+        cause: Cause,
+    },
     /// A key is bound to an accelerator, and the backend is rustls.
     NeedsOpenSsl {
         /// The accelerator's name.
@@ -348,6 +376,14 @@ impl fmt::Display for ConfigError {
             Self::NotAccelerated { name, key, cause } => {
                 write!(f, "the key in {key} can't be given to the accelerator {name}: {cause}: does it do keys of this kind?")
             }
+            Self::EngineTakesIds { name, key } => write!(
+                f,
+                "the key in {key} can't be given to the accelerator {name}, an engine: name a key that it holds, like pkcs11:object=KEY"
+            ),
+            Self::NotStored { name, key, cause } => write!(
+                f,
+                "the accelerator {name} gives no private key {key}: {cause}: is it in the token (`pkcs11-tool --list-objects --login`), and is the PIN right?"
+            ),
             Self::NeedsOpenSsl { name } => write!(
                 f,
                 "a key for the accelerator {name} needs OpenSSL: set tls_backend.backend to auto or openssl, or take the key from the accelerator"

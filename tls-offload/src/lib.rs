@@ -27,10 +27,12 @@ mod self_signed;
 mod server;
 mod session;
 
-pub use accelerator::{Accelerator, AcceleratorCounts, AcceleratorOptions, Notify};
+pub use accelerator::{
+    Accelerator, AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Kind, Notify,
+};
 pub use client::{ClientOptions, ClientTls, Roots};
 pub use error::{Cause, ConfigError, Place, SessionError, TlsError};
-pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, poll_news, turn};
+pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, poll_news, turn, watched};
 pub use options::{Alpn, Backend, Version, Versions};
 pub use pem::Pem;
 pub use rustls::RustlsSession;

@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -43,6 +44,12 @@ pub fn turn() -> Option<Duration> {
 /// Never: there is nothing to do.
 pub fn poll_news(_cx: &mut Context<'_>) -> Poll<()> {
     Poll::Pending
+}
+
+/// There is no descriptor.
+#[must_use]
+pub fn watched() -> Option<OwnedFd> {
+    None
 }
 
 /// Nobody waits in the graveyard.

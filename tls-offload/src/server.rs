@@ -11,7 +11,7 @@ use ::rustls::server::NoServerSessionStorage;
 
 use crate::accelerator::Accelerator;
 use crate::certificates::{self, CertificateTable};
-use crate::error::{Cause, ConfigError};
+use crate::error::{Cause, ConfigError, Place};
 use crate::openssl;
 use crate::options::{Alpn, Backend, Versions};
 use crate::pem::Pem;
@@ -28,26 +28,44 @@ pub struct Identity {
 }
 
 /// Where a private key is, and who computes with it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Key {
     /// In PEM, for software.
     Pem(Pem),
     /// In PEM, given to an accelerator when it is loaded.
     Accelerated(Pem, Accelerator),
+    /// In the accelerator, which never gives it out: a URI for OSSL_STORE (RFC 7512 for `pkcs11:`), or an engine's id for it.
+    Stored(Box<str>, Accelerator),
 }
 
 impl Key {
-    pub(crate) fn pem(&self) -> &Pem {
+    /// Where software can have it.
+    pub(crate) fn pem(&self) -> Option<&Pem> {
         match self {
-            Self::Pem(pem) | Self::Accelerated(pem, _) => pem,
+            Self::Pem(pem) | Self::Accelerated(pem, _) => Some(pem),
+            Self::Stored(..) => None,
+        }
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        match self {
+            Self::Pem(pem) | Self::Accelerated(pem, _) => pem.place(),
+            Self::Stored(id, _) => Place::stored(id),
         }
     }
 
     pub(crate) fn accelerator(&self) -> Option<&Accelerator> {
         match self {
             Self::Pem(_) => None,
-            Self::Accelerated(_, accelerator) => Some(accelerator),
+            Self::Accelerated(_, accelerator) | Self::Stored(_, accelerator) => Some(accelerator),
         }
+    }
+}
+
+/// Shows the place, never a PIN.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}, {:?})", self.place(), self.accelerator())
     }
 }
 

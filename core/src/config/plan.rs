@@ -212,11 +212,12 @@ limits: {idle_timeout: 90s}
     fn no_secret_is_shown() {
         let file = |key: &str| {
             format!(
-                "servers: [{{listeners: [{{name: l, address: :1, stream_filters: [{{type: x, config: {{password: {key}}}}}], filter_chains: [{{tls_context: {{cert_chain: a, private_key: \"-----BEGIN PRIVATE KEY-----{key}\"}}}}]}}]}}]"
+                "servers: [{{listeners: [{{name: l, address: :1, stream_filters: [{{type: x, config: {{password: {key}}}}}], filter_chains: [{{tls_context: {{cert_chain: a, private_key: \"-----BEGIN PRIVATE KEY-----{key}\"}}}}]}}]}}]
+tls_backend: {{accelerators: [{{name: t, id: pkcs11, parameters: {{PIN: {key}}}}}]}}"
             )
         };
         let (one, two) = (Document::parse(&file("oneone"), "a"), Document::parse(&file("twotwo"), "b"));
-        for (old, new, count) in [(&one, &two, 2), (&Document::parse("servers: []", "c"), &one, 1), (&one, &one, 0)] {
+        for (old, new, count) in [(&one, &two, 3), (&Document::parse("servers: []", "c"), &one, 1), (&one, &one, 0)] {
             let plan = Plan::between(old, new);
             assert_eq!(plan.changes.len(), count, "{plan}");
             // What a running process tells of itself has marks for secrets: they stand for the same.

@@ -6,12 +6,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tls_offload::{
-    Accelerator, AcceleratorOptions, Alpn, Backend, ClientOptions, ClientTls, ConfigError, Identity, Key, Notify, Pem,
-    Roots, ServerOptions, ServerTls, Versions,
+    Accelerator, Alpn, Backend, ClientOptions, ClientTls, ConfigError, Identity, Key, Pem, Roots, ServerOptions,
+    ServerTls, Versions,
 };
 
+use super::accelerators::Accelerators;
 use crate::config::Origin;
-use crate::config::schema::{self, AcceleratorConfig, AcceleratorNotify, TlsBackend, TlsConfig, TlsVersion};
+use crate::config::schema::{self, AcceleratorConfig, TlsBackend, TlsConfig, TlsVersion};
 use crate::snapshot::{Fault, MakeTls};
 
 /// Loads certificates from the files that the configuration names, and remembers what it made of which contents.
@@ -19,8 +20,7 @@ use crate::snapshot::{Fault, MakeTls};
 pub struct Certificates {
     servers: Vec<Made<ServerTls>>,
     clients: Vec<Made<ClientTls>>,
-    /// Those that are open, by what the file says of them.
-    accelerators: Vec<(Arc<AcceleratorConfig>, Accelerator)>,
+    accelerators: Accelerators,
 }
 
 /// What was made of some contexts.
@@ -38,9 +38,7 @@ impl MakeTls for Certificates {
     }
 
     fn accelerators(&mut self, wanted: &[Arc<AcceleratorConfig>]) -> Vec<Accelerator> {
-        // What no generation has any more is closed when its last session ends.
-        self.accelerators.retain(|(config, _)| wanted.contains(config));
-        self.accelerators.iter().map(|(_, open)| open.clone()).collect()
+        self.accelerators.keep(wanted)
     }
 
     fn client(&mut self, context: &TlsConfig, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
@@ -81,10 +79,7 @@ fn digest(contexts: &[TlsConfig]) -> u64 {
     hasher.finish()
 }
 
-fn make_server(
-    contexts: &[TlsConfig],
-    open: &mut Vec<(Arc<AcceleratorConfig>, Accelerator)>,
-) -> Result<ServerTls, Fault> {
+fn make_server(contexts: &[TlsConfig], open: &mut Accelerators) -> Result<ServerTls, Fault> {
     let Some(first) = contexts.first() else {
         return Err(Fault { origin: Origin::default(), message: "no TLS context".into(), remedy: String::new() });
     };
@@ -112,7 +107,7 @@ fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
     ClientTls::new(options).map_err(|e| fault(context, &e))
 }
 
-fn identity(context: &TlsConfig, open: &mut Vec<(Arc<AcceleratorConfig>, Accelerator)>) -> Result<Identity, Fault> {
+fn identity(context: &TlsConfig, open: &mut Accelerators) -> Result<Identity, Fault> {
     let (Some(certificates), Some(key)) = (&context.cert_chain, &context.private_key) else {
         return Err(Fault {
             origin: context.origin.clone(),
@@ -120,36 +115,14 @@ fn identity(context: &TlsConfig, open: &mut Vec<(Arc<AcceleratorConfig>, Acceler
             remedy: "name a certificate file and its key file, or set status to false".into(),
         });
     };
-    let key = match &context.accelerated_by {
-        None => Key::Pem(pem(key)),
-        Some(config) => Key::Accelerated(pem(key), accelerator(config, open).map_err(|e| fault(context, &e))?),
+    let accelerator = context.accelerated_by.as_ref().map(|config| open.get(config));
+    let accelerator = accelerator.transpose().map_err(|e| fault(context, &e))?;
+    let key = match (key, accelerator) {
+        (schema::Pem::Stored(id), Some(accelerator)) => Key::Stored(id.as_str().into(), accelerator),
+        (key, Some(accelerator)) => Key::Accelerated(pem(key), accelerator),
+        (key, None) => Key::Pem(pem(key)),
     };
     Ok(Identity { certificates: pem(certificates), key })
-}
-
-/// The open one, or a new one: an accelerator that did not change is the same in the next generation.
-fn accelerator(
-    config: &Arc<AcceleratorConfig>,
-    open: &mut Vec<(Arc<AcceleratorConfig>, Accelerator)>,
-) -> Result<Accelerator, ConfigError> {
-    if let Some((_, accelerator)) = open.iter().find(|(other, _)| other == config) {
-        return Ok(accelerator.clone());
-    }
-    let mut options = AcceleratorOptions::new(&config.name, &config.id);
-    options.module = config.path.clone();
-    options.properties = config.properties.as_str().into();
-    let in_boxes = |(key, value): &(String, String)| (key.as_str().into(), value.as_str().into());
-    options.parameters = config.parameters.iter().map(in_boxes).collect();
-    options.asynchronous = config.asynchronous;
-    options.notify = match config.notify {
-        AcceleratorNotify::Callback => Notify::Callback,
-        AcceleratorNotify::Poll => Notify::Poll,
-    };
-    options.poll_interval = config.poll_interval;
-    options.in_flight_max = config.in_flight_max;
-    let accelerator = Accelerator::open(options)?;
-    open.push((Arc::clone(config), accelerator.clone()));
-    Ok(accelerator)
 }
 
 fn backend(context: &TlsConfig) -> Backend {
@@ -176,6 +149,8 @@ fn versions(context: &TlsConfig) -> Result<Versions, Fault> {
 fn pem(from: &schema::Pem) -> Pem {
     match from {
         schema::Pem::Path(path) => Pem::File(path.clone()),
+        // Only a key with an accelerator is read as one; as a file its error names it.
+        schema::Pem::Stored(id) => Pem::File(id.into()),
         schema::Pem::Text(text) => Pem::Inline(text.as_str().into()),
     }
 }

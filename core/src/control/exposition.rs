@@ -275,6 +275,48 @@ const ACCELERATORS: &[OfAccelerator] = &[
         read: |c| c.cancelled,
     },
     OfAccelerator {
+        name: "ferrogate_tls_accelerator_timeouts",
+        help: "Operations that were not done within timeout",
+        kind: Kind::Counter,
+        read: |c| c.timeouts,
+    },
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_faults",
+        help: "Operations that failed",
+        kind: Kind::Counter,
+        read: |c| c.faults,
+    },
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_full",
+        help: "Handshakes that the accelerator had no place for within timeout",
+        kind: Kind::Counter,
+        read: |c| c.full,
+    },
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_software",
+        help: "Handshakes that software computed in the accelerator's place",
+        kind: Kind::Counter,
+        read: |c| c.software,
+    },
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_left",
+        help: "Times that the accelerator was left alone, after failures_max failures in a row or a trial that failed",
+        kind: Kind::Counter,
+        read: |c| c.left,
+    },
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_tried",
+        help: "Handshakes that tried an accelerator which was left alone",
+        kind: Kind::Counter,
+        read: |c| c.tried,
+    },
+    OfAccelerator {
+        name: "ferrogate_tls_accelerator_is_left",
+        help: "Whether the accelerator is left alone now",
+        kind: Kind::Gauge,
+        read: |c| u64::from(c.is_left),
+    },
+    OfAccelerator {
         name: "ferrogate_tls_accelerator_in_flight",
         help: "Operations that are in the accelerator now",
         kind: Kind::Gauge,

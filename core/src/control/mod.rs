@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** never touches a request; workers are told things only through their orders.
 
+mod accelerators;
 pub mod admin;
 mod certificates;
 pub mod demo;

@@ -35,6 +35,12 @@ impl OpenSslError {
         error
     }
 
+    /// The same, or this text when the queue is empty.
+    pub(super) fn take_first_or(text: &str) -> Self {
+        // SAFETY: reads the calling thread's own queue.
+        if unsafe { ffi::ERR_peek_error() } == 0 { Self::with_text(text) } else { Self::take_first() }
+    }
+
     pub(super) fn with_text(text: impl Into<Box<str>>) -> Self {
         Self { code: 0, text: text.into() }
     }

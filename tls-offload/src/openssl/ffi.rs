@@ -23,6 +23,8 @@ opaque!(
     EVP_PKEY_CTX,
     OSSL_LIB_CTX,
     OSSL_PROVIDER,
+    OSSL_STORE_CTX,
+    OSSL_STORE_INFO,
     SSL,
     SSL_CIPHER,
     SSL_CTX,
@@ -221,6 +223,7 @@ unsafe extern "C" {
         callback: unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int,
     ) -> c_int;
     pub(super) fn SSL_set_async_callback_arg(ssl: *mut SSL, arg: *mut c_void) -> c_int;
+    pub(super) fn SSL_get_all_async_fds(ssl: *mut SSL, fds: *mut c_int, count: *mut usize) -> c_int;
     pub(super) fn SSL_get_async_status(ssl: *mut SSL, status: *mut c_int) -> c_int;
     pub(super) fn OSSL_LIB_CTX_new() -> *mut OSSL_LIB_CTX;
     pub(super) fn OSSL_LIB_CTX_free(context: *mut OSSL_LIB_CTX);
@@ -247,6 +250,29 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+// libcrypto: stores.
+unsafe extern "C" {
+    pub(super) fn OSSL_STORE_open_ex(
+        uri: *const c_char,
+        libctx: *mut OSSL_LIB_CTX,
+        propq: *const c_char,
+        ui_method: *mut c_void,
+        ui_data: *mut c_void,
+        params: *const OSSL_PARAM,
+        post_process: Option<unsafe extern "C" fn(*mut OSSL_STORE_INFO, *mut c_void) -> *mut OSSL_STORE_INFO>,
+        post_process_data: *mut c_void,
+    ) -> *mut OSSL_STORE_CTX;
+    pub(super) fn OSSL_STORE_expect(store: *mut OSSL_STORE_CTX, kind: c_int) -> c_int;
+    pub(super) fn OSSL_STORE_eof(store: *mut OSSL_STORE_CTX) -> c_int;
+    pub(super) fn OSSL_STORE_load(store: *mut OSSL_STORE_CTX) -> *mut OSSL_STORE_INFO;
+    pub(super) fn OSSL_STORE_close(store: *mut OSSL_STORE_CTX) -> c_int;
+    pub(super) fn OSSL_STORE_INFO_get_type(info: *const OSSL_STORE_INFO) -> c_int;
+    pub(super) fn OSSL_STORE_INFO_get1_PKEY(info: *const OSSL_STORE_INFO) -> *mut EVP_PKEY;
+    pub(super) fn OSSL_STORE_INFO_free(info: *mut OSSL_STORE_INFO);
+}
+
+pub(super) const OSSL_STORE_INFO_PKEY: c_int = 4;
+
 pub(super) const SSL_ERROR_WANT_READ: c_int = 2;
 pub(super) const SSL_ERROR_ZERO_RETURN: c_int = 6;
 
@@ -257,6 +283,8 @@ pub(super) const SSL_CTRL_MODE: c_int = 33;
 pub(super) const SSL_CTRL_SET_SESS_CACHE_MODE: c_int = 44;
 pub(super) const SSL_CTRL_SET_TLSEXT_SERVERNAME_CB: c_int = 53;
 pub(super) const SSL_CTRL_SET_TLSEXT_HOSTNAME: c_int = 55;
+pub(super) const SSL_CTRL_GET_TLSEXT_TICKET_KEYS: c_int = 58;
+pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEYS: c_int = 59;
 pub(super) const SSL_CTRL_CLEAR_MODE: c_int = 78;
 pub(super) const SSL_CTRL_SET_MIN_PROTO_VERSION: c_int = 123;
 pub(super) const SSL_CTRL_SET_MAX_PROTO_VERSION: c_int = 124;

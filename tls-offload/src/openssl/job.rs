@@ -1,9 +1,10 @@
-//! Operations in an accelerator: who waits for which.
+//! Operations in an accelerator: who waits for which, and for how long.
 //!
 //! A handshake that needs its key runs as an ASYNC_JOB, which pauses while the accelerator computes. A job belongs to the thread that started it
 //! (R1), so everything here but [`WakeCell`] is the worker's own.
 //!
-//! **Invariant:** no job is resumed before it was told to be done, and nothing spins while it waits.
+//! **Invariant:** no job is resumed before it was told to be done, nothing spins while it waits, and nothing waits longer than the accelerator's
+//! timeout.
 
 #![allow(
     clippy::disallowed_types,
@@ -14,10 +15,15 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use super::accelerator::Accelerator;
+use super::breaker::Admission;
 use super::ffi;
-use super::turn::{Load, retry, tell_driver, with_load};
+use super::rescue::Doubt;
+use super::turn::{Load, expire_at, retry, tell_driver, with_load};
+use super::watch::{self, Watched};
+use crate::accelerator::Failure;
 
 /// Where the accelerator says that an operation is done. It may be told before the job has paused (R6).
 #[derive(Debug, Default)]
@@ -32,8 +38,29 @@ struct Told {
 impl WakeCell {
     /// Says that it is done.
     pub(super) fn tell(&self) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.done = true;
+        self.wake(true);
+    }
+
+    /// Has the owner look at the clock.
+    pub(super) fn poke(&self) {
+        self.wake(false);
+    }
+
+    /// Takes the news. From now on `waker` is woken by the next.
+    pub(super) fn take(&self, waker: &Waker) -> bool {
+        let mut told = self.told();
+        told.waker = Some(waker.clone());
+        std::mem::take(&mut told.done)
+    }
+
+    /// Nobody waits any more.
+    fn rest(&self) {
+        self.told().waker = None;
+    }
+
+    fn wake(&self, done: bool) {
+        let mut told = self.told();
+        told.done |= done;
         let waker = told.waker.take();
         drop(told);
         if let Some(waker) = waker {
@@ -41,11 +68,8 @@ impl WakeCell {
         }
     }
 
-    /// Takes the news. From now on `waker` is woken by the next.
-    fn take(&self, waker: &Waker) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.waker = Some(waker.clone());
-        std::mem::take(&mut told.done)
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -54,10 +78,17 @@ pub(super) struct Job {
     accelerator: Arc<Accelerator>,
     cell: Arc<WakeCell>,
     at: At,
+    /// Where it waits: until when, by the accelerator's clock.
+    deadline: Duration,
     /// It was let in from the queue, and has not used its place yet.
     is_let_in: bool,
     /// Times that it paused for the accelerator.
     pauses: u32,
+    admission: Option<Admission>,
+    /// Its operation came back from the accelerator as a fault.
+    is_faulty: bool,
+    /// By which the accelerator tells, while it computes.
+    watched: Vec<Watched>,
 }
 
 /// Where the operation is.
@@ -73,38 +104,80 @@ enum At {
     Queue,
 }
 
+/// Whether a handshake must wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    No,
+    /// Its task is woken when it need not any more.
+    Yes,
+    /// It has waited for as long as it may.
+    TooLong,
+}
+
 impl Job {
-    /// Makes an SSL's handshake run as a job.
+    /// Makes an SSL's handshake run as a job, where the accelerator computes on its own time.
     ///
     /// # Safety
     /// `ssl` is new; it is freed before the job is dropped.
     pub(super) unsafe fn new(accelerator: Arc<Accelerator>, ssl: *mut ffi::SSL) -> Self {
         let cell = Arc::new(WakeCell::default());
-        // SAFETY: the caller says that the SSL is new; the cell lives as long as the job.
-        unsafe {
-            ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_MODE, ffi::SSL_MODE_ASYNC, std::ptr::null_mut());
-            ffi::SSL_set_async_callback(ssl, on_done);
-            ffi::SSL_set_async_callback_arg(ssl, Arc::as_ptr(&cell).cast_mut().cast());
+        if accelerator.is_asynchronous() {
+            // SAFETY: the caller says that the SSL is new.
+            unsafe { ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_MODE, ffi::SSL_MODE_ASYNC, std::ptr::null_mut()) };
         }
-        Self { accelerator, cell, at: At::Home, is_let_in: false, pauses: 0 }
+        if accelerator.is_asynchronous() && !accelerator.tells_by_fd() {
+            // SAFETY: the caller says that the SSL is new; the cell lives as long as the job.
+            unsafe {
+                ffi::SSL_set_async_callback(ssl, on_done);
+                ffi::SSL_set_async_callback_arg(ssl, Arc::as_ptr(&cell).cast_mut().cast());
+            }
+        }
+        let (at, deadline) = (At::Home, Duration::MAX);
+        let (is_let_in, is_faulty, watched) = (false, false, Vec::new());
+        Self { accelerator, cell, at, deadline, is_let_in, pauses: 0, admission: None, is_faulty, watched }
     }
 
-    /// Whether the handshake must wait. Then `cx` is woken when it need not any more.
-    pub(super) fn must_wait(&mut self, cx: &Context<'_>) -> bool {
-        match self.at {
-            At::Card => !self.cell.take(cx.waker()),
-            At::Refused => {
-                self.is_let_in |= self.cell.take(cx.waker());
-                !self.is_let_in
-            }
+    pub(super) fn accelerator(&self) -> &Arc<Accelerator> {
+        &self.accelerator
+    }
+
+    /// Whether the accelerator may be asked. It is the same for all operations of a handshake.
+    pub(super) fn is_admitted(&mut self) -> bool {
+        *self.admission.get_or_insert_with(|| self.accelerator.admit()) != Admission::No
+    }
+
+    /// Whether the handshake must wait. Then `cx` is woken when it need not any more. `has_record`: there is something to go on with.
+    pub(super) fn must_wait(&mut self, cx: &Context<'_>, has_record: bool) -> Wait {
+        let is_told = match self.at {
+            At::Home if !has_record => return Wait::No,
             At::Home => {
                 self.cell.take(cx.waker());
-                self.queue_if_full()
+                // With an operation done it has had its turn.
+                return if self.pauses == 0 && self.queue_if_full() { Wait::Yes } else { Wait::No };
+            }
+            At::Card => {
+                let is_told = self.cell.take(cx.waker());
+                if is_told {
+                    self.watched.clear();
+                }
+                is_told
+            }
+            At::Refused => {
+                self.is_let_in |= self.cell.take(cx.waker());
+                self.is_let_in
             }
             At::Queue => {
                 self.is_let_in |= self.cell.take(cx.waker());
-                !self.is_let_in || self.queue_if_full()
+                // Let in, it keeps its place until there is something to do with it.
+                self.is_let_in && (!has_record || !self.queue_if_full())
             }
+        };
+        if is_told {
+            Wait::No
+        } else if self.accelerator.now() >= self.deadline {
+            Wait::TooLong
+        } else {
+            Wait::Yes
         }
     }
 
@@ -119,36 +192,124 @@ impl Job {
         // SAFETY: the SSL is alive and has run as a job.
         let refused =
             unsafe { ffi::SSL_get_async_status(ssl, &raw mut status) } == 1 && status == ffi::ASYNC_STATUS_EAGAIN;
+        let was_refused = self.at == At::Refused;
         self.leave();
         self.is_let_in = false;
         if refused {
             self.at = At::Refused;
             self.accelerator.count.waits.fetch_add(1, Relaxed);
+            if !was_refused {
+                self.start_time();
+            }
             self.wait_for_another();
         } else {
             self.at = At::Card;
             self.pauses += 1;
             self.accelerator.count.in_flight.fetch_add(1, Relaxed);
+            self.start_time();
             let is_first = with_load(&self.accelerator, |load| {
                 load.in_flight += 1;
                 load.in_flight == 1
             });
-            if is_first && self.accelerator.poll_interval().is_some() {
+            if self.accelerator.tells_by_fd() {
+                self.watch(ssl);
+            }
+            if is_first && (self.accelerator.poll_interval().is_some() || self.accelerator.tells_by_fd()) {
                 tell_driver();
             }
         }
     }
 
-    /// libssl came back without a pause.
-    pub(super) fn resumed(&mut self) {
+    /// Waits for the descriptors by which the accelerator tells.
+    fn watch(&mut self, ssl: *mut ffi::SSL) {
+        let (mut fds, mut count) = ([0; FDS_MAX], 0);
+        // SAFETY: the SSL is alive and has paused; with no place it says how many there are.
+        let known = unsafe { ffi::SSL_get_all_async_fds(ssl, std::ptr::null_mut(), &raw mut count) } == 1;
+        // SAFETY: as above, and there is room for as many.
+        let known = known
+            && count <= FDS_MAX
+            && unsafe { ffi::SSL_get_all_async_fds(ssl, fds.as_mut_ptr(), &raw mut count) } == 1;
+        let fds = if known { &fds[..count] } else { &[] };
+        self.watched.extend(fds.iter().filter_map(|fd| watch::add(*fd, &self.cell)));
+        // With nothing to wait for it looks again in the next turn.
+        if self.watched.is_empty() {
+            retry(Arc::clone(&self.cell));
+        }
+    }
+
+    /// libssl came back without a pause. `is_fault`: because something on our side failed.
+    pub(super) fn resumed(&mut self, is_fault: bool) {
+        self.is_faulty = self.at == At::Card && is_fault;
+        // What comes too late is no success.
+        if self.at == At::Card && !is_fault && self.admission != Some(Admission::No) {
+            self.has_succeeded();
+        }
         self.leave();
     }
 
     /// Lets another in where this one was let in and had no use for it.
     pub(super) fn pass_on(&mut self) {
-        if std::mem::take(&mut self.is_let_in) {
+        if self.at != At::Queue && std::mem::take(&mut self.is_let_in) {
             self.let_next_in(|_| ());
         }
+    }
+
+    /// The handshake has waited too long.
+    pub(super) fn too_late(&mut self) -> Failure {
+        let failure = if self.at == At::Card { Failure::Timeout } else { Failure::Full };
+        let since = self.deadline.saturating_sub(self.accelerator.timeout());
+        self.accelerator.failed(failure, since, self.is_trial());
+        self.admission = Some(Admission::No);
+        failure
+    }
+
+    /// Something on our side failed. Where the accelerator computed it was its fault; else that is still to be shown.
+    pub(super) fn fault(&mut self) -> Option<Doubt> {
+        let is_trial = self.is_trial();
+        self.admission = Some(Admission::No);
+        if !self.is_faulty {
+            return Some(Doubt { is_trial });
+        }
+        self.accelerator.failed(Failure::Fault, self.accelerator.now(), is_trial);
+        None
+    }
+
+    /// The handshake is over, and the accelerator has told all that it was asked. `is_resumed`: it needed no key. Says how often it paused.
+    ///
+    /// # Safety
+    /// `ssl` is alive, and the job's.
+    pub(super) unsafe fn finish(mut self, ssl: *mut ffi::SSL, is_resumed: bool) -> u32 {
+        // SAFETY: the caller says so. libssl can't be told to forget the callback, only what it is for.
+        unsafe {
+            ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_CLEAR_MODE, ffi::SSL_MODE_ASYNC, std::ptr::null_mut());
+            ffi::SSL_set_async_callback_arg(ssl, std::ptr::null_mut());
+        }
+        self.cell.rest();
+        self.accelerator.count.handshakes.fetch_add(1, Relaxed);
+        let has_blocked = !self.accelerator.is_asynchronous() && !is_resumed;
+        if has_blocked {
+            self.has_succeeded();
+        }
+        if self.pauses > 0 || has_blocked {
+            self.accelerator.count.offloaded.fetch_add(1, Relaxed);
+        } else if self.is_trial() {
+            self.accelerator.release();
+            self.admission = Some(Admission::Yes);
+        }
+        self.pauses
+    }
+
+    pub(super) fn pauses(&self) -> u32 {
+        self.pauses
+    }
+
+    fn is_trial(&self) -> bool {
+        self.admission == Some(Admission::Trial)
+    }
+
+    fn has_succeeded(&mut self) {
+        self.accelerator.succeeded();
+        self.admission = Some(Admission::Yes);
     }
 
     fn let_next_in(&self, f: impl FnOnce(&mut Load)) {
@@ -161,21 +322,17 @@ impl Job {
         }
     }
 
-    /// The handshake is over.
-    pub(super) fn finished(&self) {
-        self.accelerator.count.handshakes.fetch_add(1, Relaxed);
-        if self.pauses > 0 {
-            self.accelerator.count.offloaded.fetch_add(1, Relaxed);
-        }
-    }
-
-    pub(super) fn pauses(&self) -> u32 {
-        self.pauses
-    }
-
     fn queue_if_full(&mut self) -> bool {
-        let is_full = with_load(&self.accelerator, |load| load.in_flight >= self.accelerator.in_flight_max());
+        let max = self.accelerator.in_flight_max();
+        let is_new = self.at == At::Home;
+        // The last place is for who has waited.
+        let is_full = with_load(&self.accelerator, |load| {
+            load.in_flight >= max || (is_new && load.in_flight + 1 >= max && !load.queue.is_empty())
+        });
         if is_full {
+            if self.at != At::Queue {
+                self.start_time();
+            }
             (self.at, self.is_let_in) = (At::Queue, false);
             self.accelerator.count.waits.fetch_add(1, Relaxed);
             self.wait_for_another();
@@ -183,6 +340,12 @@ impl Job {
             self.at = At::Home;
         }
         is_full
+    }
+
+    /// From now on it waits, and is woken when it has waited too long.
+    fn start_time(&mut self) {
+        self.deadline = self.accelerator.now() + self.accelerator.timeout();
+        expire_at(&self.accelerator, self.deadline, Arc::clone(&self.cell));
     }
 
     /// To be told when an operation of this worker ends. With none in the accelerator it is full of other workers': the next turn tries again.
@@ -215,7 +378,14 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
+        if self.is_trial() {
+            self.accelerator.release();
+        }
+        let has_waited = matches!(self.at, At::Refused | At::Queue);
         self.leave();
+        if !has_waited {
+            return self.pass_on();
+        }
         let queued = with_load(&self.accelerator, |load| {
             let before = load.queue.len();
             load.queue.retain(|cell| !Arc::ptr_eq(cell, &self.cell));
@@ -228,8 +398,11 @@ impl Drop for Job {
 }
 
 /// # Safety
-/// Called by libssl with the argument that was set: the cell of a job that is not dropped.
+/// Called by libssl with the argument that was set: the cell of a job that is not dropped, or null.
 unsafe extern "C" fn on_done(_ssl: *mut ffi::SSL, cell: *mut c_void) -> c_int {
+    if cell.is_null() {
+        return 1;
+    }
     // SAFETY: the pointer is that of an Arc; the job holds the cell, and lives in its SSL, which lives until this was called. A share of our
     // own: once it was told, the job may end, and the cell with it, before this has returned.
     let cell = unsafe {
@@ -239,3 +412,6 @@ unsafe extern "C" fn on_done(_ssl: *mut ffi::SSL, cell: *mut c_void) -> c_int {
     cell.tell();
     1
 }
+
+/// Descriptors of one operation.
+const FDS_MAX: usize = 4;

@@ -4,9 +4,13 @@
 //! server, client   configurations: certificates, roots, tickets
 //! session          a session over lent bytes
 //! ssl              what must be there while libssl can call back
-//! accelerator      a provider in a library context of its own
+//! accelerator      a provider in a library context of its own, or an engine
+//! engine, store    keys that it holds
+//! breaker          when an accelerator is left alone
 //! job              operations in an accelerator
+//! rescue           what a handshake needs to begin anew in software
 //! turn             a worker's part for its accelerators, and the graveyard
+//! watch            descriptors by which they tell
 //! proof            that a key's operations pause
 //! bio              where libssl reads and writes
 //! own, error       owners of what libcrypto hands out; its error queue
@@ -19,16 +23,21 @@
 
 mod accelerator;
 mod bio;
+mod breaker;
 mod client;
+mod engine;
 mod error;
 mod ffi;
 mod job;
 mod own;
 mod proof;
+mod rescue;
 mod server;
 mod session;
 mod ssl;
+mod store;
 mod turn;
+mod watch;
 
 pub(crate) use accelerator::Accelerator;
 pub(crate) use client::Client;
@@ -36,6 +45,7 @@ pub use error::OpenSslError;
 pub(crate) use server::Server;
 pub use session::OpenSslSession;
 pub use turn::{buried, poll_news, turn};
+pub use watch::watched;
 
 /// Whether this binary has OpenSSL.
 pub const BUILT: bool = true;

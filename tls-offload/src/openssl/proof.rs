@@ -24,7 +24,7 @@ use crate::session::Step;
 /// # Errors
 /// It does not, or fails.
 pub(super) fn prove(server: &Arc<Server>, accelerator: &Accelerator, identity: &Identity) -> Result<(), ConfigError> {
-    let (name, key) = (|| accelerator.name().into(), || identity.key.pem().place());
+    let (name, key) = (|| accelerator.name().into(), || identity.key.place());
     let client = Client::new(ClientOptions { roots: Roots::Insecure, ..ClientOptions::default() })?;
     let local = |error| ConfigError::Backend(Cause::openssl(error));
     let asked = rustls_pki_types::ServerName::try_from("proof.invalid").expect("is a name");

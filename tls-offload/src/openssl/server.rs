@@ -13,15 +13,18 @@ use super::ffi;
 use super::own::{Certificate, Chain, Config, PrivateKey};
 use super::proof;
 use super::session::OpenSslSession;
+use crate::accelerator::Fallback;
 use crate::certificates::CertificateTable;
 use crate::error::{Cause, ConfigError};
-use crate::server::{Identity, ServerOptions};
+use crate::server::{Identity, Key, ServerOptions};
 
 /// A server's TLS. Shared by all workers.
 pub(crate) struct Server {
     config: Config,
     table: CertificateTable<Installed>,
     accelerator: Option<Arc<Accelerator>>,
+    /// The same in software, for handshakes that the accelerator fails.
+    software: Option<Arc<Self>>,
     /// Application protocols as they go over the wire: each behind its length.
     alpn: Box<[u8]>,
 }
@@ -29,21 +32,29 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(options: ServerOptions) -> Result<Arc<Self>, ConfigError> {
         the_accelerator(&options.identities)?;
+        let software = in_software(&options).map(|software| Self::unproven(software, None)).transpose()?;
         for identity in &options.identities {
             if let Some(accelerator) = identity.key.accelerator() {
                 let only = ServerOptions { identities: vec![identity.clone()], ..options.clone() };
-                proof::prove(&Self::unproven(only)?, &accelerator.0, identity)?;
+                match proof::prove(&Self::unproven(only, None)?, &accelerator.0, identity) {
+                    // A card that is lost must not stand in the way of a start, nor of a new certificate.
+                    Err(ConfigError::ProofFailed { .. }) if software.is_some() => accelerator.0.unproven(),
+                    proof => proof?,
+                }
             }
         }
-        Self::unproven(options)
+        Self::unproven(options, software)
     }
 
-    fn unproven(options: ServerOptions) -> Result<Arc<Self>, ConfigError> {
+    fn unproven(options: ServerOptions, software: Option<Arc<Self>>) -> Result<Arc<Self>, ConfigError> {
         let table = CertificateTable::load(&options.identities, Installed::load)?;
         let accelerator = the_accelerator(&options.identities)?;
         let backend = |error| ConfigError::Backend(Cause::openssl(error));
         let config = Config::new(options.versions, accelerator.as_deref()).map_err(backend)?;
-        let server = Arc::new(Self { config, table, accelerator, alpn: options.alpn.into_wire() });
+        if let Some(software) = &software {
+            config.take_ticket_keys(&software.config).map_err(backend)?;
+        }
+        let server = Arc::new(Self { config, table, accelerator, software, alpn: options.alpn.into_wire() });
         server.set_up(options.tickets).map_err(backend)?;
         Ok(server)
     }
@@ -58,6 +69,10 @@ impl Server {
 
     pub(super) fn accelerator(&self) -> Option<&Arc<Accelerator>> {
         self.accelerator.as_ref()
+    }
+
+    pub(super) fn software(&self) -> Option<&Arc<Self>> {
+        self.software.as_ref()
     }
 
     fn set_up(&self, tickets: bool) -> Result<(), OpenSslError> {
@@ -125,21 +140,14 @@ impl Installed {
             let bad = |_| ConfigError::BadCertificate { place: identity.certificates.place(), number: index + 1 };
             certificates.push(Certificate::from_der(der).map_err(bad)?);
         }
-        let place = || identity.key.pem().place();
-        let der = identity.key.pem().key()?;
-        let bad = |error| ConfigError::BadKey { place: place(), cause: Cause::openssl(error) };
-        let mut key = PrivateKey::from_der(&der).map_err(bad)?;
+        let place = || identity.key.place();
+        let key = private_key(identity)?;
         let others = certificates.split_off(1);
         let certificate = certificates.remove(0);
         if !certificate.is_of(&key) {
             return Err(ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: place() });
         }
-        if let Some(accelerator) = identity.key.accelerator() {
-            let name = || accelerator.0.name().into();
-            let failed =
-                |error| ConfigError::NotAccelerated { name: name(), key: place(), cause: Cause::openssl(error) };
-            key = accelerator.0.bind(&key).map_err(failed)?;
-        }
+        let key = in_accelerator(identity, key)?;
         Ok(Self { certificate, schemes: key.schemes(), key, chain: Chain::of(&others), _chain_certificates: others })
     }
 
@@ -169,6 +177,43 @@ impl Installed {
         // SAFETY: the configuration is alive; it takes references of its own.
         unsafe { ffi::SSL_CTX_use_cert_and_key(config, certificate, key, chain, 1) == 1 }
     }
+}
+
+/// From PEM, or the one that an accelerator holds.
+fn private_key(identity: &Identity) -> Result<PrivateKey, ConfigError> {
+    let place = || identity.key.place();
+    match &identity.key {
+        Key::Pem(pem) | Key::Accelerated(pem, _) => {
+            let bad = |error| ConfigError::BadKey { place: place(), cause: Cause::openssl(error) };
+            PrivateKey::from_der(&pem.key()?).map_err(bad)
+        }
+        Key::Stored(id, accelerator) => accelerator.0.stored(id).map_err(|error| ConfigError::NotStored {
+            name: accelerator.0.name().into(),
+            key: place(),
+            cause: Cause::openssl(error),
+        }),
+    }
+}
+
+/// Gives a key to its accelerator, if it has one and is not there yet.
+fn in_accelerator(identity: &Identity, key: PrivateKey) -> Result<PrivateKey, ConfigError> {
+    let Key::Accelerated(_, accelerator) = &identity.key else { return Ok(key) };
+    let (name, place) = (|| accelerator.0.name().into(), || identity.key.place());
+    let bound = accelerator.0.bind(&key).ok_or_else(|| ConfigError::EngineTakesIds { name: name(), key: place() })?;
+    bound.map_err(|error| ConfigError::NotAccelerated { name: name(), key: place(), cause: Cause::openssl(error) })
+}
+
+/// The same without its accelerator. None: there is none, it is not to be done without, or the key is where software can't have it.
+fn in_software(options: &ServerOptions) -> Option<ServerOptions> {
+    let accelerator = options.identities.iter().find_map(|i| i.key.accelerator())?;
+    if accelerator.0.fallback() == Fallback::Fail {
+        return None;
+    }
+    let identities = options.identities.iter().map(|identity| {
+        let key = Key::Pem(identity.key.pem()?.clone());
+        Some(Identity { certificates: identity.certificates.clone(), key })
+    });
+    Some(ServerOptions { identities: identities.collect::<Option<_>>()?, ..options.clone() })
 }
 
 /// The one accelerator of all keys that have one.

@@ -14,8 +14,9 @@ use bytes::{Buf, BufMut};
 use super::client::Client;
 use super::error::{OpenSslError, clear, constant};
 use super::ffi;
-use super::job::Job;
+use super::job::{Job, Wait};
 use super::own::Resumable;
+use super::rescue::{Doubt, Rescue};
 use super::server::Server;
 use super::ssl::{Of, Outcome, Ssl, TicketPlace};
 use crate::error::{Cause, TlsError};
@@ -26,6 +27,8 @@ use crate::session::{SessionInfo, Step};
 /// An OpenSSL session. It stays on the thread that made it.
 pub struct OpenSslSession {
     ssl: Ssl,
+    /// While the key has not been used, where software can take its accelerator's place.
+    rescue: Option<Box<Rescue>>,
     state: State,
     is_server: bool,
     /// We said `close_notify`, or meant to.
@@ -34,18 +37,20 @@ pub struct OpenSslSession {
     records_left: u32,
     /// The name the client asked for.
     sni: Option<Box<str>>,
+    /// Times that the handshake paused for an accelerator, when it is over.
+    pauses: u32,
 }
 
 impl OpenSslSession {
     pub(super) fn server(server: Arc<Server>) -> Self {
-        let mut ssl = Ssl::new(server.config(), Of::Server(Arc::clone(&server)));
-        // SAFETY: the SSL is new.
-        unsafe { ffi::SSL_set_accept_state(ssl.as_ptr()) };
-        if let Some(accelerator) = server.accelerator().filter(|a| a.is_asynchronous()) {
-            // SAFETY: the SSL is new, and has the job.
-            ssl.job = Some(unsafe { Job::new(Arc::clone(accelerator), ssl.as_ptr()) });
-        }
-        Self::new(ssl, true, None)
+        let mut ssl = Ssl::accepting(&server);
+        let Some(accelerator) = server.accelerator() else { return Self::new(ssl, true, None) };
+        // SAFETY: the SSL is new, and has the job.
+        ssl.job = Some(unsafe { Job::new(Arc::clone(accelerator), ssl.as_ptr()) });
+        let rescue = server.software().map(|software| Rescue::new(Arc::clone(software), Arc::clone(accelerator)));
+        let mut session = Self::new(ssl, true, None);
+        session.rescue = rescue.map(Box::new);
+        session
     }
 
     /// A client's; `prepare` is given the new SSL.
@@ -65,7 +70,16 @@ impl OpenSslSession {
     }
 
     fn new(ssl: Ssl, is_server: bool, sni: Option<Box<str>>) -> Self {
-        Self { ssl, state: State::Fresh, is_server, closing: false, records_left: KEY_RECORDS_MAX, sni }
+        Self {
+            ssl,
+            rescue: None,
+            state: State::Fresh,
+            is_server,
+            closing: false,
+            records_left: KEY_RECORDS_MAX,
+            sni,
+            pauses: 0,
+        }
     }
 
     pub(crate) fn handshake(
@@ -74,10 +88,8 @@ impl OpenSslSession {
         wire_in: &mut &[u8],
         out: &mut impl BufMut,
     ) -> Poll<Result<Step, TlsError>> {
-        let is_under_way = matches!(self.state, State::Fresh | State::Handshake);
-        let waits = is_under_way && self.ssl.job.as_mut().is_some_and(|job| job.must_wait(cx));
-        let step = if waits { Ok(None) } else { self.advance_handshake(wire_in) };
-        if let (false, Some(job)) = (waits, &mut self.ssl.job) {
+        let step = self.step(cx, wire_in);
+        if let Some(job) = &mut self.ssl.job {
             job.pass_on();
         }
         self.drain(out);
@@ -88,9 +100,80 @@ impl OpenSslSession {
         }
     }
 
+    /// None: it waits for an accelerator, or for software's turn in its place.
+    fn step(&mut self, cx: &Context<'_>, wire_in: &mut &[u8]) -> Result<Option<Step>, TlsError> {
+        if !matches!(self.state, State::Fresh | State::Handshake) {
+            return self.advance_handshake(wire_in);
+        }
+        let has_record = matches!(frame(wire_in), Frame::Whole(_));
+        if has_record && self.ssl.job.as_mut().is_some_and(|job| !job.is_admitted()) {
+            self.do_without(None, "it is left alone, for it failed too often")?;
+        }
+        if let Some(job) = &mut self.ssl.job {
+            match job.must_wait(cx, has_record) {
+                Wait::No => {}
+                Wait::Yes => return Ok(None),
+                Wait::TooLong => {
+                    let failure = job.too_late();
+                    self.do_without(None, failure)?;
+                }
+            }
+        }
+        if let Some(rescue) = self.rescue.as_mut().filter(|rescue| rescue.is_due(has_record)) {
+            if rescue.must_wait(cx) {
+                return Ok(None);
+            }
+            self.replay()?;
+        }
+        match self.advance_handshake(wire_in) {
+            Err(TlsError::Local(cause)) => {
+                let doubt = self.ssl.job.as_mut().map(Job::fault);
+                let Some(doubt) = doubt.filter(|_| self.rescue.is_some()) else { return Err(TlsError::Local(cause)) };
+                self.do_without(doubt, "")?;
+                self.step(cx, wire_in)
+            }
+            result => result,
+        }
+    }
+
+    /// Goes on in software, where it can; else `why` is told.
+    fn do_without(&mut self, doubt: Option<Doubt>, why: impl fmt::Display) -> Result<(), TlsError> {
+        let Some(rescue) = &mut self.rescue else {
+            self.state = State::Dead;
+            let name = self.ssl.job.as_ref().map_or("", |job| job.accelerator().name());
+            let text = format!("the accelerator {name}: {why}");
+            return Err(TlsError::Local(Cause::openssl(OpenSslError::with_text(text))));
+        };
+        // The one before goes, or into the graveyard.
+        self.ssl = Ssl::accepting(rescue.begin(doubt));
+        self.state = State::Fresh;
+        Ok(())
+    }
+
+    /// Tells the new SSL what the peer has said before.
+    fn replay(&mut self) -> Result<(), TlsError> {
+        let Some(rescue) = self.rescue.take() else { return Ok(()) };
+        let (mut input, sent) = rescue.said();
+        self.state = State::Handshake;
+        while let Frame::Whole(len) = frame(input) {
+            self.shake(take(&mut input, len))?;
+        }
+        let wire = self.ssl.wire_mut();
+        if !wire.queued().starts_with(sent) {
+            self.state = State::Dead;
+            let cause = OpenSslError::with_text("software would answer otherwise than the accelerator has");
+            return Err(TlsError::Local(Cause::openssl(cause)));
+        }
+        if !sent.is_empty() {
+            wire.dequeue(sent.len());
+        }
+        rescue.settle();
+        Ok(())
+    }
+
     /// Times that the handshake paused for an accelerator.
     pub(super) fn pauses(&self) -> u32 {
-        self.ssl.job.as_ref().map_or(0, Job::pauses)
+        self.ssl.job.as_ref().map_or(self.pauses, Job::pauses)
     }
 
     pub(crate) fn open(&mut self, wire_in: &mut &[u8], plain: &mut impl BufMut) -> Result<Step, TlsError> {
@@ -152,16 +235,29 @@ impl OpenSslSession {
     }
 
     pub(crate) fn has_output(&self) -> bool {
-        !self.ssl.wire().queued().is_empty()
+        !self.is_held_back() && !self.ssl.wire().queued().is_empty()
     }
 
     pub(crate) fn drain(&mut self, out: &mut impl BufMut) {
+        if self.is_held_back() {
+            return;
+        }
+        let pauses = self.pauses();
         let wire = self.ssl.wire_mut();
         let len = wire.queued().len().min(out.remaining_mut());
         if len > 0 {
+            // With the key used, or with more than can be the same again, there is no way back.
+            if self.rescue.as_mut().is_some_and(|r| pauses > 0 || !r.note_sent(&wire.queued()[..len])) {
+                self.rescue = None;
+            }
             out.put_slice(&wire.queued()[..len]);
             wire.dequeue(len);
         }
+    }
+
+    /// What an answer that is not complete would give away could not be taken back.
+    fn is_held_back(&self) -> bool {
+        self.rescue.is_some() && self.ssl.is_paused()
     }
 
     pub(crate) fn peer_awaits_output(&self) -> bool {
@@ -169,7 +265,7 @@ impl OpenSslSession {
     }
 
     pub(crate) fn held_bytes(&self) -> usize {
-        self.ssl.wire().held_bytes()
+        self.ssl.wire().held_bytes() + self.rescue.as_ref().map_or(0, |rescue| rescue.held_bytes())
     }
 
     pub(crate) fn info(&self) -> SessionInfo<'_> {
@@ -237,6 +333,9 @@ impl OpenSslSession {
 
     /// Takes the handshake on with one record, or with the end of an operation.
     fn shake(&mut self, record: &[u8]) -> Result<(), TlsError> {
+        if self.rescue.as_mut().is_some_and(|rescue| !rescue.note_input(record)) {
+            self.rescue = None;
+        }
         let outcome = self.ssl.shake(record);
         if self.is_server && self.sni.is_none() {
             self.sni = self.ssl.asked_name();
@@ -244,7 +343,8 @@ impl OpenSslSession {
         match outcome {
             Outcome::Done => {
                 self.state = State::Open;
-                self.ssl.end_job();
+                self.rescue = None;
+                self.pauses = self.ssl.end_job();
                 self.keep_renewed_ticket();
             }
             Outcome::WantsWire | Outcome::Paused => {}
@@ -333,7 +433,7 @@ impl OpenSslSession {
     }
 
     fn check_queue(&mut self) -> Result<(), TlsError> {
-        if self.held_bytes() > QUEUE_BYTES_MAX {
+        if self.ssl.wire().held_bytes() > QUEUE_BYTES_MAX {
             self.state = State::Dead;
             let cause = OpenSslError::with_text("more to be answered than the peer takes");
             return Err(TlsError::Protocol(Cause::openssl(cause)));

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -12,7 +12,7 @@ use super::bio::Wire;
 use super::client::{Client, Tickets};
 use super::error::{OpenSslError, clear, constant};
 use super::ffi;
-use super::job::Job;
+use super::job::{Job, Wait};
 use super::own::Config;
 use super::server::Server;
 use super::turn;
@@ -47,6 +47,14 @@ impl Ssl {
         Self { ssl, wire, place: None, job: None, of: Some(of) }
     }
 
+    /// One that waits for a client.
+    pub(super) fn accepting(server: &Arc<Server>) -> Self {
+        let ssl = Self::new(server.config(), Of::Server(Arc::clone(server)));
+        // SAFETY: the SSL is new.
+        unsafe { ffi::SSL_set_accept_state(ssl.as_ptr()) };
+        ssl
+    }
+
     pub(super) fn as_ptr(&self) -> *mut ffi::SSL {
         self.ssl.as_ptr()
     }
@@ -70,26 +78,24 @@ impl Ssl {
         let ssl = self.as_ptr();
         match (&mut self.job, &outcome) {
             (Some(job), Outcome::Paused) => job.paused(ssl),
-            (Some(job), _) => job.resumed(),
+            (Some(job), _) => job.resumed(matches!(outcome, Outcome::Failed(TlsError::Local(_)))),
             (None, _) => {}
         }
         outcome
     }
 
-    /// After the handshake: records are the processor's.
-    pub(super) fn end_job(&self) {
-        if let Some(job) = &self.job {
-            job.finished();
-            // SAFETY: the SSL is alive, and no job of it has paused.
-            unsafe { ffi::SSL_ctrl(self.as_ptr(), ffi::SSL_CTRL_CLEAR_MODE, ffi::SSL_MODE_ASYNC, ptr::null_mut()) };
-        }
+    /// After the handshake: records are the processor's, and nothing is kept for the accelerator. Says how often it paused.
+    pub(super) fn end_job(&mut self) -> u32 {
+        let ssl = self.as_ptr();
+        // SAFETY: the SSL is alive, and the job is its own.
+        self.job.take().map_or(0, |job| unsafe { job.finish(ssl, ffi::SSL_session_reused(ssl) == 1) })
     }
 
     /// Goes on with the operation of a handshake that nobody waits for; None when it has ended, and all is freed.
     pub(super) fn drive_to_end(mut self) -> Option<Self> {
         let nobody = Context::from_waker(Waker::noop());
         let job = self.job.as_mut().filter(|job| job.is_paused())?;
-        if job.must_wait(&nobody) || matches!(self.shake(&[]), Outcome::Paused) {
+        if job.must_wait(&nobody, true) != Wait::No || matches!(self.shake(&[]), Outcome::Paused) {
             return Some(self);
         }
         None

@@ -345,7 +345,13 @@ const TLS_SERVER: &[Key] = &[
         "",
         "The certificate and those between it and the root: a file or PEM text. Required where TLS is on.",
     ),
-    key("private_key", Pem, "", "Its key: a file or PEM text. Required where TLS is on."),
+    key(
+        "private_key",
+        Pem,
+        "",
+        "Its key: a file or PEM text; with an accelerator also `pkcs11:...` (RFC 7512), or `store:` and any other URI or id that it knows keys by. \
+         Required where TLS is on.",
+    ),
     key(
         "accelerator",
         Text,
@@ -426,8 +432,14 @@ const TLS_BACKEND: &[Key] = &[
 
 const ACCELERATOR: &[Key] = &[
     key("name", Text, "", "Its name in this file. Required."),
-    key("id", Text, "", "The OpenSSL provider (HAProxy: `ssl-provider`). Required."),
-    key("path", Text, "", "The provider's module. Absent: by its name in OpenSSL's directory of modules."),
+    key(
+        "kind",
+        Choice(&["provider", "engine"]),
+        "provider",
+        "What it is to OpenSSL. An `engine`, which OpenSSL 4 has no more, is used for keys that it holds.",
+    ),
+    key("id", Text, "", "The OpenSSL provider or engine (HAProxy: `ssl-provider`, `ssl-engine`). Required."),
+    key("path", Text, "", "Its module. Absent: by its name in OpenSSL's directory of modules, or of engines."),
     key(
         "properties",
         Text,
@@ -438,7 +450,7 @@ const ACCELERATOR: &[Key] = &[
         "parameters",
         Any,
         "",
-        "What the provider is told when it is loaded, as in its section of openssl.cnf: names with texts.",
+        "What a provider is told when it is loaded, as in its section of openssl.cnf, and an engine before it is initialised: names with texts.",
     ),
     key(
         "async",
@@ -448,9 +460,10 @@ const ACCELERATOR: &[Key] = &[
     ),
     key(
         "notify",
-        Choice(&["callback", "poll"]),
+        Choice(&["callback", "poll", "fd"]),
         "callback",
-        "`callback`: it says when it has finished. `poll`: it says so when its parameter `poll` is asked for.",
+        "`callback`: it says when it has finished. `poll`: it says so when its parameter `poll` is asked for. `fd`: it makes a descriptor readable, \
+         the only way that some have.",
     ),
     key(
         "poll_interval",
@@ -459,4 +472,24 @@ const ACCELERATOR: &[Key] = &[
         "Between two polls of a worker, while it has operations in it; at least 1 ms on the kernel plane. On the DPDK plane below 1 ms is as often as it can.",
     ),
     key("in_flight_max", Number, "1024", "Operations of one worker in it, at most; further handshakes wait."),
+    key(
+        "timeout",
+        Duration,
+        "500ms",
+        "How long a handshake waits for its operation, or for a place in the accelerator; then the accelerator has failed it.",
+    ),
+    key(
+        "fallback",
+        Choice(&["software", "fail"]),
+        "software",
+        "What becomes of a handshake that it has failed (Envoy: `fallback`). `software`: this computes, where it can have the key, and the client \
+         notices nothing but the time. `fail`.",
+    ),
+    key("failures_max", Number, "8", "Failures in a row after which it is left alone."),
+    key(
+        "retry_interval",
+        Duration,
+        "1s",
+        "For how long it is left alone; then one handshake tries it. Twice as long after each trial that fails, up to 32 times.",
+    ),
 ];

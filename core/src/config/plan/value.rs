@@ -64,7 +64,11 @@ fn redacted(text: &str) -> String {
 /// Whether the text of this key is nobody's business: what is called a secret, and a key that stands in the file itself.
 fn is_secret(key: &str, text: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    text.contains("PRIVATE KEY-----") || text.starts_with(MARK) || SECRETS.iter().any(|secret| key.contains(secret))
+    let is_pin = key == "pin" || key.ends_with("-pin") || key.ends_with("_pin");
+    is_pin
+        || ["PRIVATE KEY-----", "pin-value="].iter().any(|word| text.contains(word))
+        || text.starts_with(MARK)
+        || SECRETS.iter().any(|secret| key.contains(secret))
 }
 
 /// The whole value, to compare.

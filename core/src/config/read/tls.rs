@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{AcceleratorConfig, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion};
+use crate::config::schema::{
+    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion,
+};
 use crate::config::tree::{Node, Value};
 
 /// The TLS of a listener; None when it is off.
@@ -22,7 +24,7 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
     }
     Some(TlsConfig {
         cert_chain: pem(r, &fields, "cert_chain"),
-        private_key: pem(r, &fields, "private_key"),
+        private_key: fields.text(r, "private_key").map(Pem::of_key),
         accelerator: fields.text(r, "accelerator").unwrap_or_default(),
         ..common(r, &fields, &["h2", "http/1.1"])
     })
@@ -66,9 +68,13 @@ pub(super) fn backend(r: &mut Reader, node: &Node) -> Option<(TlsBackend, Vec<Ar
 
 fn accelerator(r: &mut Reader, node: &Node) -> Option<AcceleratorConfig> {
     let fields = r.map(node, "accelerator")?;
-    let ways = [("callback", AcceleratorNotify::Callback), ("poll", AcceleratorNotify::Poll)];
+    let ways =
+        [("callback", AcceleratorNotify::Callback), ("poll", AcceleratorNotify::Poll), ("fd", AcceleratorNotify::Fd)];
+    let fallbacks = [("software", AcceleratorFallback::Software), ("fail", AcceleratorFallback::Fail)];
+    let kinds = [("provider", AcceleratorKind::Provider), ("engine", AcceleratorKind::Engine)];
     let (name, id) = (fields.required(r, "name"), fields.required(r, "id"));
     Some(AcceleratorConfig {
+        kind: fields.choice(r, "kind", &kinds).unwrap_or_default(),
         path: fields.text(r, "path").map(Into::into),
         properties: fields.text(r, "properties").unwrap_or_default(),
         parameters: fields.with(r, "parameters", parameters).unwrap_or_default(),
@@ -76,6 +82,10 @@ fn accelerator(r: &mut Reader, node: &Node) -> Option<AcceleratorConfig> {
         notify: fields.choice(r, "notify", &ways).unwrap_or_default(),
         poll_interval: fields.duration(r, "poll_interval").unwrap_or(Duration::from_micros(50)),
         in_flight_max: fields.number(r, "in_flight_max", 1..=IN_FLIGHT_MAX).unwrap_or(1024),
+        timeout: fields.duration(r, "timeout").unwrap_or(Duration::from_millis(500)),
+        fallback: fields.choice(r, "fallback", &fallbacks).unwrap_or_default(),
+        failures_max: fields.number(r, "failures_max", 1..=FAILURES_MAX).unwrap_or(8),
+        retry_interval: fields.duration(r, "retry_interval").unwrap_or(Duration::from_secs(1)),
         name: name?,
         id: id?,
     })
@@ -101,6 +111,9 @@ pub(super) fn resolve<'a>(
         tls.accelerated_by = accelerators.iter().find(|a| a.name == tls.accelerator).cloned();
         if !tls.accelerator.is_empty() && tls.accelerated_by.is_none() {
             let message = format!("there is no accelerator `{}`", tls.accelerator);
+            r.error_at(&tls.origin, message, "name one of tls_backend.accelerators");
+        } else if let (Some(Pem::Stored(_)), true) = (&tls.private_key, tls.accelerator.is_empty()) {
+            let message = "`private_key` names a key that an accelerator holds, and there is no `accelerator`";
             r.error_at(&tls.origin, message, "name one of tls_backend.accelerators");
         }
     }
@@ -167,3 +180,6 @@ const VERSIONS: &[(&str, TlsVersion)] = &[
 
 /// More than any card takes.
 const IN_FLIGHT_MAX: u64 = 1 << 20;
+
+/// Beyond it nobody can be said to notice.
+const FAILURES_MAX: u64 = 1 << 20;

@@ -39,7 +39,9 @@ pub use route_action::{
     RouteAction, RouteTimeout, UpstreamProtocol, WeightedCluster,
 };
 pub use template::{Piece, Template, Variable};
-pub use tls::{AcceleratorConfig, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion};
+pub use tls::{
+    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion,
+};
 
 use std::path::PathBuf;
 use std::sync::Arc;

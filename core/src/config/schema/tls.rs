@@ -45,6 +45,8 @@ pub enum Pem {
     Path(PathBuf),
     /// The text.
     Text(String),
+    /// A key that an accelerator holds, by URI or id.
+    Stored(String),
 }
 
 /// A bound on the TLS version.
@@ -76,7 +78,9 @@ pub enum TlsBackend {
 pub struct AcceleratorConfig {
     /// `name`.
     pub name: String,
-    /// `id`: the OpenSSL provider.
+    /// `kind`.
+    pub kind: AcceleratorKind,
+    /// `id`: the OpenSSL provider or engine.
     pub id: String,
     /// `path`: its module. None: by its name in OpenSSL's own directory.
     pub path: Option<PathBuf>,
@@ -92,6 +96,34 @@ pub struct AcceleratorConfig {
     pub poll_interval: Duration,
     /// `in_flight_max`: operations of one worker, at most.
     pub in_flight_max: u32,
+    /// `timeout`: how long a handshake waits for it.
+    pub timeout: Duration,
+    /// `fallback`.
+    pub fallback: AcceleratorFallback,
+    /// `failures_max`: failures in a row after which it is left alone.
+    pub failures_max: u32,
+    /// `retry_interval`: for how long.
+    pub retry_interval: Duration,
+}
+
+/// What an accelerator is to OpenSSL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AcceleratorKind {
+    /// A provider.
+    #[default]
+    Provider,
+    /// An engine.
+    Engine,
+}
+
+/// What becomes of a handshake that an accelerator has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AcceleratorFallback {
+    /// Software computes.
+    #[default]
+    Software,
+    /// It fails.
+    Fail,
 }
 
 /// How an accelerator says that it has finished.
@@ -102,6 +134,8 @@ pub enum AcceleratorNotify {
     Callback,
     /// It is polled.
     Poll,
+    /// It makes a descriptor readable.
+    Fd,
 }
 
 /// Shows no parameter: one may be a PIN.
@@ -117,6 +151,16 @@ impl Pem {
     pub fn of(text: String) -> Self {
         if text.contains("-----BEGIN") { Self::Text(text) } else { Self::Path(text.into()) }
     }
+
+    /// The same of a private key, which may also be one that an accelerator holds: `pkcs11:`, or `store:` and any name.
+    #[must_use]
+    pub fn of_key(text: String) -> Self {
+        match text.strip_prefix("store:") {
+            Some(name) => Self::Stored(name.to_owned()),
+            None if text.starts_with("pkcs11:") => Self::Stored(text),
+            None => Self::of(text),
+        }
+    }
 }
 
 impl fmt::Debug for Pem {
@@ -124,6 +168,8 @@ impl fmt::Debug for Pem {
         match self {
             Self::Path(p) => write!(f, "{}", p.display()),
             Self::Text(_) => f.write_str("(PEM in the file)"),
+            // There may be a PIN in its name.
+            Self::Stored(_) => f.write_str("(a key in an accelerator)"),
         }
     }
 }

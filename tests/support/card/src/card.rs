@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_types, reason = "a thread of its own beside the program under test, on the real clock")]
 
 use std::collections::{BinaryHeap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +32,18 @@ pub(crate) struct Behaviour {
     pub(crate) fail_every: usize,
     /// What is done waits for [`Card::poll`].
     pub(crate) polled: bool,
+    /// What is done makes a descriptor readable.
+    pub(crate) by_fd: bool,
+    /// The card is gone while this file is there.
+    pub(crate) gone_file: Option<PathBuf>,
+    /// What it is asked meanwhile fails at once. Else nothing is heard of it until the card is back, and then that it failed.
+    pub(crate) gone_tells: bool,
+}
+
+impl Behaviour {
+    fn is_gone(&self) -> bool {
+        self.gone_file.as_ref().is_some_and(|file| file.exists())
+    }
 }
 
 /// A card.
@@ -46,6 +59,8 @@ struct State {
     /// When each slot is free again.
     slots: VecDeque<Instant>,
     waiting: BinaryHeap<Timed>,
+    /// In the card when it went, or given to it since.
+    lost: Vec<Operation>,
     done: Vec<Box<dyn FnOnce() + Send>>,
     taken: usize,
 }
@@ -98,6 +113,8 @@ impl Card {
         let end = free.max(now) + self.behaviour.latency;
         state.slots.push_back(end);
         state.taken += 1;
+        let fails_at_once = self.behaviour.gone_tells && self.behaviour.is_gone();
+        let end = if fails_at_once { now } else { end };
         let good = self.behaviour.fail_every == 0 || !state.taken.is_multiple_of(self.behaviour.fail_every);
         state.waiting.push(Timed(end, good, operation));
         drop(state);
@@ -113,6 +130,10 @@ impl Card {
         count
     }
 
+    pub(crate) fn tells_by_fd(&self) -> bool {
+        self.behaviour.by_fd
+    }
+
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -124,25 +145,48 @@ impl Card {
     fn work(&self) {
         let mut state = self.state();
         loop {
+            let is_gone = self.behaviour.is_gone();
             let now = Instant::now();
-            match state.waiting.peek().map(|first| first.0) {
-                None => state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(end) if end > now => {
-                    state = self.arrived.wait_timeout(state, end - now).unwrap_or_else(PoisonError::into_inner).0;
+            let next = state.waiting.peek().map(|first| first.0);
+            let due = if next.is_some_and(|end| end <= now) { state.waiting.pop() } else { None };
+            let ended = match due {
+                Some(Timed(_, _, operation)) if is_gone && !self.behaviour.gone_tells => {
+                    state.lost.push(operation);
+                    continue;
                 }
-                Some(_) => {
-                    let Some(Timed(_, good, operation)) = state.waiting.pop() else { continue };
-                    drop(state);
-                    (operation.compute)(good);
-                    self.in_flight.fetch_sub(1, Ordering::Relaxed);
-                    if self.behaviour.polled {
-                        self.state().done.push(operation.tell);
-                    } else {
-                        (operation.tell)();
-                    }
-                    state = self.state();
-                }
-            }
+                Some(Timed(_, good, operation)) => Some((good && !is_gone, operation)),
+                None if !is_gone => state.lost.pop().map(|operation| (false, operation)),
+                None => None,
+            };
+            let Some((good, operation)) = ended else {
+                state = self.wait(state, next.map(|end| end - now));
+                continue;
+            };
+            drop(state);
+            self.end(good, operation);
+            state = self.state();
+        }
+    }
+
+    /// Waits for an operation that comes, for the next that is done, or for the card to come back.
+    fn wait<'s>(&self, state: MutexGuard<'s, State>, next: Option<Duration>) -> MutexGuard<'s, State> {
+        let look = (!state.lost.is_empty()).then_some(LOOK_INTERVAL);
+        match next.into_iter().chain(look).min() {
+            None => self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(wait) => self.arrived.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
+        }
+    }
+
+    fn end(&self, good: bool, operation: Operation) {
+        (operation.compute)(good);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.behaviour.polled {
+            self.state().done.push(operation.tell);
+        } else {
+            (operation.tell)();
         }
     }
 }
+
+/// How soon a card that is back is noticed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);

@@ -92,6 +92,14 @@ unsafe extern "C" {
         callback: *mut Option<AsyncCallback>,
         arg: *mut *mut c_void,
     ) -> c_int;
+    pub(crate) fn ASYNC_WAIT_CTX_set_wait_fd(
+        ctx: *mut ASYNC_WAIT_CTX,
+        key: *const c_void,
+        fd: c_int,
+        custom: *mut c_void,
+        cleanup: Option<unsafe extern "C" fn(*mut ASYNC_WAIT_CTX, *const c_void, c_int, *mut c_void)>,
+    ) -> c_int;
+    pub(crate) fn ASYNC_WAIT_CTX_clear_fd(ctx: *mut ASYNC_WAIT_CTX, key: *const c_void) -> c_int;
     pub(crate) fn ASYNC_WAIT_CTX_set_status(ctx: *mut ASYNC_WAIT_CTX, status: c_int) -> c_int;
 }
 

@@ -1,7 +1,7 @@
 //! The provider: what OpenSSL 3 loads. Keys are imported and never given out again; signing is the card's.
 //!
-//! Its parameters, from the section of the configuration that loads it: `slots`, `latency_us`, `ring`, `fail_every`, `completion` (`callback` or
-//! `poll`). Of the provider itself `poll` and `in-flight` can be asked: asking for `poll` polls.
+//! Its parameters, from the section of the configuration that loads it: `slots`, `latency_us`, `ring`, `fail_every`, `completion` (`callback`,
+//! `poll` or `fd`), `gone_file` (the card is gone while it is there) and `gone` (`silent` or `fault`: what it is asked meanwhile). Of the provider itself `poll` and `in-flight` can be asked: asking for `poll` polls.
 //!
 //! **Invariant:** nothing that libcrypto passes is kept longer than its contract says; a paused job's owner is told after its result is there.
 
@@ -143,6 +143,9 @@ unsafe fn behaviour(core: *const OSSL_CORE_HANDLE, mut from_core: *const OSSL_DI
         ring: number(c"ring", 1024).max(1),
         fail_every: number(c"fail_every", 0),
         polled: text(c"completion").as_deref() == Some("poll"),
+        by_fd: text(c"completion").as_deref() == Some("fd"),
+        gone_file: text(c"gone_file").map(Into::into),
+        gone_tells: text(c"gone").as_deref() == Some("fault"),
     }
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_types, reason = "the card's thread and its caller meet here")]
 
 use std::ffi::{CString, c_char, c_int, c_uchar, c_void};
+use std::os::fd::AsRawFd;
 use std::ptr;
 use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -201,12 +202,15 @@ unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answ
         }
         (wait, callback.map(|callback| (callback, arg)))
     };
-    let pauses = !wait.is_null() && callback.is_some();
+    // Its other end is for the card's thread; it is readable when that has let go of it.
+    let by_fd = if wait.is_null() || !signing.card.tells_by_fd() { None } else { std::io::pipe().ok() };
+    let pauses = !wait.is_null() && (callback.is_some() || by_fd.is_some());
     // SAFETY: the key is alive; the reference goes to the operation.
     unsafe { ffi::EVP_PKEY_up_ref(signing.key) };
     let (lent, digest, settings) = (Lent(signing.key), signing.digest.clone(), signing.settings.clone());
     let (to, at_end) = (Arc::clone(answer), Arc::clone(answer));
     let owner = callback.map(|(callback, arg)| Owner(callback, arg));
+    let (readable, writable) = by_fd.unzip();
     let mut operation = Operation {
         compute: Box::new(move |good| {
             let signature = if good { compute(&lent, digest.as_ref(), &settings, &message) } else { None };
@@ -217,9 +221,8 @@ unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answ
             at_end.done.store(true, Ordering::Release);
             at_end.waited.notify_all();
             drop(signature);
-            if let Some(owner) = owner {
-                owner.tell();
-            }
+            drop(writable);
+            owner.into_iter().for_each(Owner::tell);
         }),
     };
     while let Err(refused) = signing.card.submit(operation) {
@@ -234,17 +237,38 @@ unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answ
             std::thread::yield_now();
         }
     }
+    let fd_key = ptr::from_ref(signing.card).cast::<c_void>();
+    if let Some(readable) = &readable {
+        // SAFETY: within a job; the descriptor is taken back below, when the operation is done.
+        unsafe { ffi::ASYNC_WAIT_CTX_set_wait_fd(wait, fd_key, readable.as_raw_fd(), ptr::null_mut(), None) };
+    }
     if pauses {
         // SAFETY: within a job.
         unsafe { ffi::ASYNC_WAIT_CTX_set_status(wait, ffi::ASYNC_STATUS_OK) };
-        while !answer.done.load(Ordering::Acquire) {
+        // SAFETY: within a job.
+        unsafe { pause_until_done(answer) };
+        if readable.is_some() {
             // SAFETY: within a job.
-            unsafe { ffi::ASYNC_pause_job() };
+            unsafe { ffi::ASYNC_WAIT_CTX_clear_fd(wait, fd_key) };
         }
     } else {
         let mut signature = answer.signature.lock().unwrap_or_else(PoisonError::into_inner);
         while !answer.done.load(Ordering::Acquire) {
             signature = answer.waited.wait(signature).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Pauses the job even where it is done already, as QAT's engine: who resumes it has been told then, and nobody is told of one that has gone.
+///
+/// # Safety
+/// Within a job.
+unsafe fn pause_until_done(answer: &Answer) {
+    loop {
+        // SAFETY: the caller says so.
+        unsafe { ffi::ASYNC_pause_job() };
+        if answer.done.load(Ordering::Acquire) {
+            return;
         }
     }
 }

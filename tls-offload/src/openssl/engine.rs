@@ -1,0 +1,169 @@
+//! Engines, the way to cards and tokens before providers. Used for keys that they hold, by their id.
+//!
+//! OpenSSL 4 has none, and some builds of 3 neither, so the functions are looked for when one is asked for.
+//!
+//! **Invariant:** no engine is made the default of an algorithm: it computes with its own keys, and with nothing else in the process.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::path::Path;
+use std::ptr::{self, NonNull};
+
+use super::error::{OpenSslError, clear};
+use super::ffi;
+use super::own::PrivateKey;
+use crate::accelerator::AcceleratorOptions;
+
+/// An engine that is initialised.
+pub(super) struct Engine {
+    calls: Calls,
+    engine: NonNull<c_void>,
+}
+
+impl Engine {
+    /// Loads it, tells it its parameters, and initialises it.
+    pub(super) fn load(options: &AcceleratorOptions) -> Result<Self, OpenSslError> {
+        let Some(calls) = Calls::find() else {
+            return Err(OpenSslError::with_text("this OpenSSL has no engines: use a provider"));
+        };
+        clear();
+        let id = text(&options.id)?;
+        let loaded = match &options.module {
+            // SAFETY: the text ends in 0.
+            None => Loaded::from_raw(calls, unsafe { (calls.by_id)(id.as_ptr()) })?,
+            Some(path) => Loaded::from_file(calls, &id, path)?,
+        };
+        for (name, value) in &options.parameters {
+            loaded.control(&text(name)?, &text(value)?)?;
+        }
+        // SAFETY: the engine is loaded, and not initialised yet.
+        if unsafe { (calls.init)(loaded.engine.as_ptr()) } != 1 {
+            return Err(OpenSslError::take_first_or("it can't be initialised"));
+        }
+        // The reference of the load goes; that of the initialisation stays.
+        Ok(Self { calls, engine: loaded.engine })
+    }
+
+    /// A key that it holds.
+    pub(super) fn private_key(&self, id: &CStr) -> Result<PrivateKey, OpenSslError> {
+        clear();
+        let none = ptr::null_mut();
+        // SAFETY: the engine is initialised, the id ends in 0, nobody is asked; the key that comes back is ours.
+        let key = unsafe {
+            PrivateKey::from_raw((self.calls.load_private_key)(self.engine.as_ptr(), id.as_ptr(), none, none))
+        };
+        key.ok_or_else(|| OpenSslError::take_first_or("it gave no reason"))
+    }
+
+    /// Lets it tell of what it has finished, by the control that QAT's engine has for that.
+    pub(super) fn poll(&self) {
+        let mut status: c_int = 0;
+        // SAFETY: the engine is initialised; one that does not know the control does nothing, for it is optional.
+        unsafe {
+            let at = ptr::from_mut(&mut status).cast();
+            (self.calls.ctrl_cmd)(self.engine.as_ptr(), c"POLL".as_ptr(), 0, at, None, 1);
+        }
+        clear();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `load`; its keys have references of their own.
+        unsafe { (self.calls.finish)(self.engine.as_ptr()) };
+    }
+}
+
+/// An engine that is not initialised.
+struct Loaded {
+    calls: Calls,
+    engine: NonNull<c_void>,
+}
+
+impl Loaded {
+    fn from_raw(calls: Calls, engine: *mut c_void) -> Result<Self, OpenSslError> {
+        NonNull::new(engine).map(|engine| Self { calls, engine }).ok_or_else(OpenSslError::take_first)
+    }
+
+    fn from_file(calls: Calls, id: &CStr, path: &Path) -> Result<Self, OpenSslError> {
+        // SAFETY: the text ends in 0.
+        let loader = Self::from_raw(calls, unsafe { (calls.by_id)(c"dynamic".as_ptr()) })?;
+        loader.control(c"SO_PATH", &text(&path.to_string_lossy())?)?;
+        loader.control(c"ID", id)?;
+        loader.control(c"LOAD", c"")?;
+        // The loader has become what it has loaded.
+        Ok(loader)
+    }
+
+    fn control(&self, name: &CStr, value: &CStr) -> Result<(), OpenSslError> {
+        let value = if value.is_empty() { ptr::null() } else { value.as_ptr() };
+        // SAFETY: the engine is loaded, the texts end in 0 or are none.
+        let done = unsafe { (self.calls.ctrl_cmd_string)(self.engine.as_ptr(), name.as_ptr(), value, 0) } == 1;
+        let refused = || {
+            OpenSslError::with_text(format!("it refuses {}: {}", name.to_string_lossy(), OpenSslError::take_first()))
+        };
+        if done { Ok(()) } else { Err(refused()) }
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        // SAFETY: the reference of the load.
+        unsafe { (self.calls.free)(self.engine.as_ptr()) };
+    }
+}
+
+type OnEngine = unsafe extern "C" fn(*mut c_void) -> c_int;
+type ById = unsafe extern "C" fn(*const c_char) -> *mut c_void;
+type ControlString = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char, c_int) -> c_int;
+type Control = unsafe extern "C" fn(
+    *mut c_void,
+    *const c_char,
+    c_long,
+    *mut c_void,
+    Option<unsafe extern "C" fn()>,
+    c_int,
+) -> c_int;
+type LoadKey = unsafe extern "C" fn(*mut c_void, *const c_char, *mut c_void, *mut c_void) -> *mut ffi::EVP_PKEY;
+
+/// What is called of engine.h.
+#[derive(Clone, Copy)]
+struct Calls {
+    by_id: ById,
+    init: OnEngine,
+    finish: OnEngine,
+    free: OnEngine,
+    ctrl_cmd: Control,
+    ctrl_cmd_string: ControlString,
+    load_private_key: LoadKey,
+}
+
+impl Calls {
+    fn find() -> Option<Self> {
+        // SAFETY: each has the type that engine.h gives it, where there is one at all.
+        unsafe {
+            Some(Self {
+                by_id: std::mem::transmute::<*mut c_void, ById>(find(c"ENGINE_by_id")?),
+                init: std::mem::transmute::<*mut c_void, OnEngine>(find(c"ENGINE_init")?),
+                finish: std::mem::transmute::<*mut c_void, OnEngine>(find(c"ENGINE_finish")?),
+                free: std::mem::transmute::<*mut c_void, OnEngine>(find(c"ENGINE_free")?),
+                ctrl_cmd: std::mem::transmute::<*mut c_void, Control>(find(c"ENGINE_ctrl_cmd")?),
+                ctrl_cmd_string: std::mem::transmute::<*mut c_void, ControlString>(find(c"ENGINE_ctrl_cmd_string")?),
+                load_private_key: std::mem::transmute::<*mut c_void, LoadKey>(find(c"ENGINE_load_private_key")?),
+            })
+        }
+    }
+}
+
+/// A function of the libraries that are loaded.
+fn find(name: &CStr) -> Option<*mut c_void> {
+    unsafe extern "C" {
+        fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
+    }
+    // SAFETY: of libc; with no handle it looks through everything that was loaded at the start (RTLD_DEFAULT).
+    let found = unsafe { dlsym(ptr::null_mut(), name.as_ptr()) };
+    (!found.is_null()).then_some(found)
+}
+
+fn text(text: &str) -> Result<CString, OpenSslError> {
+    CString::new(text).map_err(|_| OpenSslError::with_text("a text with a 0 in it"))
+}
