@@ -254,7 +254,8 @@ fn what_costs_an_origin_its_connection() {
             let heard = origin.hear(|heard| matches!(heard, Heard::GoAway(..))).await;
             assert_eq!(heard.last(), Some(&Heard::GoAway(0, code)), "{what}");
             let resets = heard.iter().filter(|heard| matches!(heard, Heard::Reset(..))).count();
-            assert!(resets <= 1001, "{what}: {resets} RST_STREAM");
+            // Data that is useful allows for a few more.
+            assert!(resets <= 1050, "{what}: {resets} RST_STREAM");
             assert!(!conn.is_open(), "{what}");
             let second = outcome(second).await;
             assert!(second.is_err(), "{what}: {second:?}");
@@ -277,8 +278,8 @@ fn what_costs_an_origin_a_stream() {
         ("more DATA than was said", [sized("3"), data(1, b"four")].concat(), ProtocolError),
         ("more DATA than was said, padded", [sized("3"), frame(0, 8, 1, b"\x01four\0")].concat(), ProtocolError),
         ("less DATA than was said", [sized("5"), last(1, b"four")].concat(), ProtocolError),
-        ("DATA behind 204", [head(1, false, &[(":status", "204")]), data(1, b"x")].concat(), ProtocolError),
-        ("DATA behind 304", [head(1, false, &[(":status", "304")]), data(1, b"x")].concat(), ProtocolError),
+        ("DATA behind a head of 204", [head(1, false, &[(":status", "204")]), data(1, b"x")].concat(), ProtocolError),
+        ("DATA behind a head of 304", [head(1, false, &[(":status", "304")]), data(1, b"x")].concat(), ProtocolError),
         ("trailers that end nothing", [ok(1, false), head(1, false, &[("a", "b")])].concat(), ProtocolError),
         (
             "an interim head behind the answer",
@@ -301,7 +302,9 @@ fn what_costs_an_origin_a_stream() {
             origin.send(&bytes).await;
             let heard = origin.hear(|heard| matches!(heard, Heard::Reset(..) | Heard::GoAway(..))).await;
             assert_eq!(heard.last(), Some(&Heard::Reset(1, code)), "{what}");
-            assert!(outcome(first).await.is_err(), "{what}");
+            // An answer that can have no body is whole with its head, whatever comes behind it.
+            let is_whole = what.starts_with("DATA behind a head of");
+            assert_eq!(outcome(first).await.is_ok(), is_whole, "{what}");
             origin.send(&[ok(3, false), last(3, b"well")].concat()).await;
             assert_eq!(outcome(second).await, Ok((b"well".to_vec(), false)), "{what}");
             // What was on its way on the one that was reset is no fault (RFC 9113, 5.1).

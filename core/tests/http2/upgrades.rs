@@ -32,6 +32,7 @@ fn the_request_that_offers_it_is_stream_1() {
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
             );
             assert!(matches!(peer.next().await, Heard::Settings(_)), "SETTINGS come first");
+            assert!(peer.service.heads.borrow().is_empty(), "the client has to be here first");
             peer.send(&greeting()).await;
             // The window that the offer has said: ten bytes.
             let heard = peer.hear(|h| matches!(h, Heard::Head { .. })).await;
@@ -123,7 +124,15 @@ fn who_offers_it_and_then_says_something_else_is_left() {
         peer.send(b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n").await;
         let heard = peer.hear(|h| matches!(h, Heard::GoAway(..))).await;
         assert_eq!(heard.last(), Some(&Heard::GoAway(1, ErrorCode::ProtocolError)));
-        assert_eq!(peer.service.heads.borrow().len(), 1);
+        assert!(peer.service.heads.borrow().is_empty(), "nobody is asked for who does not speak HTTP/2");
+        // Or leaves.
+        let mut peer = Peer::of_http1(Limits::default());
+        peer.send(&asking("GET", "/", OFFER, "")).await;
+        peer.text().await;
+        peer.shut().await;
+        peer.hear(|h| *h == Heard::Closed).await;
+        assert!(peer.service.heads.borrow().is_empty());
+        assert_eq!(*peer.service.ended.borrow(), [("/".to_owned(), false)], "the service hears of it");
         // Or says nothing at all.
         let mut peer = Peer::of_http1(Limits { head_timeout: Duration::from_secs(5), ..Limits::default() });
         peer.send(&asking("GET", "/", OFFER, "")).await;

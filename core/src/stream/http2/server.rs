@@ -15,7 +15,7 @@ use tokio::task::spawn_local;
 use super::SharedMux;
 use super::exchange::{Shared, exchange};
 use super::floods::Flood;
-use super::mux::{Leaving, Lost, Mux, Side};
+use super::mux::{Leaving, Lost, Mux, Phase, Side};
 use super::wire::Wire;
 use crate::codec::http2::{ErrorCode, Settings};
 use crate::config::Limits;
@@ -96,9 +96,7 @@ pub(in crate::stream) async fn serve_changed<C: Conn, S: Service>(
 ) -> io::Result<Ended<C>> {
     let mut mux = Mux::new(Rc::clone(&limits), Side::Server, service.offers_websocket());
     mux.change(changed);
-    let mut server = Server::new(conn, downstream, service, limits, state, mux);
-    server.start_exchanges();
-    run(server, ()).await
+    run(Server::new(conn, downstream, service, limits, state, mux), ()).await
 }
 
 async fn run<C: Conn, S: Service>(mut server: Server<C, S>, _guard: impl Sized) -> io::Result<Ended<C>> {
@@ -179,7 +177,14 @@ impl<C: Conn, S: Service> Server<C, S> {
     fn start_exchanges(&mut self) {
         loop {
             // Not in the condition: the borrow would last as long as the body.
-            let arrived = self.shared.mux.borrow_mut().next_arrived();
+            let arrived = {
+                let mut mux = self.shared.mux.borrow_mut();
+                // A client that has come from HTTP/1.1 is answered when it has said that it is here: curl has no room for more behind the 101.
+                if matches!(mux.phase, Phase::Preface(_) | Phase::Settings) {
+                    return;
+                }
+                mux.next_arrived()
+            };
             let Some(arrived) = arrived else { return };
             self.shared.state.work();
             self.requests += 1;
