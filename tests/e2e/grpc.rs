@@ -107,19 +107,18 @@ fn hosts_are_asked_for_their_health(plane: Plane) {
     let hosts = [well.address, sick.address, free_address()].map(|address| address.to_string());
     let common = "interval: 50ms, timeout: 5s, initial_delay_seconds: 1ms, initial_state: unhealthy";
     let healthy = |stage: &Stage| stage.gateway.metric("ferrogate_upstream_membership_healthy", "cluster=\"origins\"");
-    let probes = |stage: &Stage| stage.gateway.metric("healthcheck_attempt_total", "cluster=\"origins\"");
     for service in ["", ", check_config: {grpc_check_config: {service_name: test.All}}"] {
         let config = Config::proxy_to(&hosts).protocols("Http2").upstream_protocol("Http2");
         let config = config.cluster(&format!("health_check: {{protocol: grpc, {common}{service}}}"));
         let Some(stage) = plane.start(config) else { return };
-        wait_until("each was probed, and again", || probes(&stage) >= 9.0);
+        wait_until("each was probed, and again", || stage.probes() >= 9.0);
         assert!((healthy(&stage) - 1.0).abs() < 0.1, "{} are healthy", healthy(&stage));
         check(python, &stage, &["unary", "unary", "unary", "unary"]);
     }
     let unknown = ", check_config: {grpc_check_config: {service_name: nobody}}";
     let config = Config::proxy_to(&hosts[..1]).cluster(&format!("health_check: {{protocol: grpc, {common}{unknown}}}"));
     let Some(stage) = plane.start(config) else { return };
-    wait_until("it was probed, and again", || probes(&stage) >= 3.0);
+    wait_until("it was probed, and again", || stage.probes() >= 3.0);
     assert!(healthy(&stage) < 0.1, "it does not know that service");
     assert!(stage.gateway.metric("healthcheck_active_failure_total", "cluster=\"origins\"") >= 2.0);
 }

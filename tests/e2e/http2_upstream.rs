@@ -230,7 +230,6 @@ fn one_protocol_a_route(plane: Plane) {
 fn probes_speak_http2(plane: Plane) {
     let pair = Pair::for_names(&["origin.example"]);
     let healthy = |stage: &Stage| stage.gateway.metric("ferrogate_upstream_membership_healthy", "cluster=\"origins\"");
-    let probes = |stage: &Stage| stage.gateway.metric("healthcheck_attempt_total", "cluster=\"origins\"");
     let tls = format!(
         "tls_context: {{status: true, ca_cert: \"{}\", server_name: origin.example}}",
         pair.certificate.display()
@@ -247,7 +246,7 @@ fn probes_speak_http2(plane: Plane) {
                 config = config.cluster(&tls);
             }
             let Some(stage) = plane.start(config) else { return };
-            wait_until("it was probed, and again", || probes(&stage) >= 3.0);
+            wait_until("it was probed, and again", || stage.probes() >= 3.0);
             assert!((healthy(&stage) - good).abs() < 0.1, "{path}, TLS {secure}: {} are healthy", healthy(&stage));
             if good > 0.5 {
                 assert_eq!(curl(&stage, &[&stage.url("/page")]), "a page");

@@ -127,6 +127,13 @@ impl Stage {
         ip.into()
     }
 
+    /// How often hosts of the cluster `origins` have been probed; 0 before it is counted.
+    pub fn probes(&self) -> f64 {
+        let page = self.gateway.admin("/metrics").text();
+        let counted = page.contains("healthcheck_attempt_total{");
+        if counted { self.gateway.metric("healthcheck_attempt_total", "cluster=\"origins\"") } else { 0.0 }
+    }
+
     /// The URL of a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
