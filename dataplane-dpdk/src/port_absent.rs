@@ -50,6 +50,11 @@ impl Eal {
     pub fn start(_args: &[String]) -> Result<Arc<Self>, PortError> {
         Err(PortError::NotBuilt)
     }
+
+    /// Can't be called: there is no `Eal`.
+    pub fn tsc_hertz(&self) -> u64 {
+        match self.0 {}
+    }
 }
 
 /// The calling thread as one of EAL's.

@@ -20,6 +20,7 @@ mod http2_upstream;
 mod interception;
 mod limits;
 mod metrics;
+mod operator;
 mod overload;
 mod peers;
 mod proxy_protocol;

@@ -132,6 +132,21 @@ pub(super) const DPDK: &[Key] = &[
     ),
     key("ring_idle_timeout", Duration, "5s", "A flow whose rings have been empty for so long gives their memory back."),
     key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
+    key(
+        "statistics_file",
+        Text,
+        "",
+        "A file that the plane's numbers are kept in, ten times a second, for `ferrogate lcores`: it needs no process that answers, and outlives it. \
+         Best on a tmpfs. Without, they are in the admin API only.",
+    ),
+    key(
+        "recorder_file",
+        Text,
+        "",
+        "A file that the last frames of each worker are kept in, for `ferrogate capture --from`: their first 104 bytes, whatever becomes of the process. \
+         That of the process before is kept beside it, as `FILE.last`. Without, nothing is.",
+    ),
+    key("recorder_frames", Number, "65536", "How many frames of each worker, at 128 bytes of memory each."),
 ];
 
 pub(super) const DPDK_PORT: &[Key] = &[
