@@ -22,7 +22,7 @@ use crate::error::StartError;
 use crate::ops::desk::{self, Desk, Inbox};
 use crate::ops::publisher::Publisher;
 use crate::poller::{Clock, PolledIdle, Poller};
-use crate::port::{Eal, LcoreThread, Port, PortStatus, Queue};
+use crate::port::{Eal, LcoreThread, Port, PortStatus, Queue, become_user};
 use crate::preflight;
 use crate::stack::{SharedStack, Stack, StackConfig};
 use crate::trace::{Recorder, Tap};
@@ -70,6 +70,7 @@ where
         ports.push(open);
     }
     let taps = recorder_taps(config, workers);
+    drop_root(&eal, config)?;
     let lcores: Vec<_> = (0..workers).map(|_| Arc::new(LcoreCounters::default())).collect();
     let devices: Vec<_> = states.iter().map(|port| port.device.clone()).collect();
     let (desk, inboxes) = Desk::new(workers, devices);
@@ -332,6 +333,17 @@ async fn linger(stacks: &[SharedStack]) {
         stacks.iter().for_each(|s| s.borrow_mut().reset_all());
         tokio::time::sleep(LINGER_STEP).await;
     }
+}
+
+/// Gives up what only opening the ports took. Before the lcores start: a thread has the rights of the one that starts it.
+fn drop_root(eal: &Eal, config: &Dpdk) -> Result<(), StartError> {
+    let Some(user) = &config.user else { return Ok(()) };
+    let kept: Vec<_> =
+        config.ports.iter().flat_map(|port| preflight::needs_later(&Device::new(&port.device))).copied().collect();
+    become_user(eal, user, &kept).map_err(|error| StartError::User { user: user.clone(), error })?;
+    let kept: Vec<_> = kept.iter().map(|(_, name)| *name).collect();
+    tracing::info!(%user, ?kept, "the ports are open: root and its capabilities are given up");
+    Ok(())
 }
 
 /// The flight recorder's end in each lcore. Without one the plane runs all the same, and the log says why.

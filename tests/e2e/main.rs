@@ -9,6 +9,7 @@ mod admin_socket;
 mod bodies;
 mod config;
 mod drain;
+mod ends;
 mod faults;
 mod filter_chains;
 mod filters;

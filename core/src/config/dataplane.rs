@@ -66,6 +66,8 @@ pub struct Dpdk {
     pub flow_limits: FlowLimits,
     /// `idle`: how the polling worker rests.
     pub idle: Idle,
+    /// `user`: who the process becomes once the ports are open, if anybody else.
+    pub user: Option<String>,
     /// `statistics_file`: where the plane's numbers are kept, if anywhere.
     pub statistics_file: Option<PathBuf>,
     /// `recorder_file`: where the last frames are kept, if anywhere.
@@ -88,6 +90,7 @@ impl Default for Dpdk {
             syn_backlog_max: 4096,
             flow_limits: FlowLimits::default(),
             idle: Idle::default(),
+            user: None,
             statistics_file: None,
             recorder_file: None,
             recorder_frames: 65_536,

@@ -4,6 +4,7 @@
 
 mod eal;
 mod mbuf;
+mod rights;
 mod wakeups;
 mod xdp;
 
@@ -20,6 +21,7 @@ use dpdk_sys as sys;
 
 pub use self::eal::{Eal, LcoreThread};
 pub use self::mbuf::Mbuf;
+pub use self::rights::become_user;
 use self::wakeups::{Wakeups, open_descriptors};
 use crate::device::{Mac, PortError, PortInfo, PortOptions, PortStats};
 use crate::frame::{BURST, Frame, FrameVec};
@@ -65,6 +67,10 @@ impl Port {
             return Err(PortError::Start { errno: -ret });
         }
         let info = core.info()?;
+        if let Some(program) = interface.and_then(xdp::Attached::to) {
+            // Set once: the port was opened just now.
+            let _ = core.xdp.set(program);
+        }
         let core = Arc::new(core);
         let wakeups = Wakeups::of_queues(options.queues, &before);
         let queue = |(id, wakeups)| Queue { wakeups, port: Arc::clone(&core), id, _not_sync: PhantomData };
@@ -176,6 +182,8 @@ struct PortCore {
     id: u16,
     /// Made once the number of queues is known to be right. `Some(None)`: there was no memory for it.
     pool: OnceLock<Option<Pool>>,
+    /// The program that the driver has put on its interface.
+    xdp: OnceLock<xdp::Attached>,
     eal: Arc<Eal>,
 }
 
@@ -195,7 +203,7 @@ impl PortCore {
             return Err(PortError::NoDevice { errno: libc::EEXIST });
         }
         taken.push(id);
-        Ok(Self { id, pool: OnceLock::new(), eal: Arc::clone(eal) })
+        Ok(Self { id, pool: OnceLock::new(), xdp: OnceLock::new(), eal: Arc::clone(eal) })
     }
 
     fn info(&self) -> Result<PortInfo, PortError> {
@@ -226,6 +234,10 @@ impl Drop for PortCore {
         let ret = unsafe { sys::fg_port_close(self.id) };
         if ret != 0 {
             tracing::warn!(port = self.id, errno = -ret, "the port did not close");
+        }
+        // The driver looks at the program before it takes it off, which takes more rights than it may have kept.
+        if let Some(program) = self.xdp.get() {
+            program.detach();
         }
         taken.retain(|id| *id != self.id);
         if let Some(Some(pool)) = self.pool.get()
@@ -273,7 +285,7 @@ impl Pool {
 /// driver is: that takes any program off the interface when it fails.
 fn clear_xdp(interface: &str) -> Result<(), PortError> {
     match xdp::attached(interface) {
-        Ok(Some(program)) if program.is_leftover() && xdp::detach(interface, &program).is_ok() => Ok(()),
+        Ok(Some(program)) if program.is_leftover() && program.detach(interface).is_ok() => Ok(()),
         Ok(Some(program)) => Err(PortError::XdpBusy { interface: interface.to_owned(), program: program.name }),
         // Nothing there, or not to be found out: the driver has the last word.
         Ok(None) | Err(_) => Ok(()),

@@ -133,6 +133,13 @@ pub(super) const DPDK: &[Key] = &[
     key("ring_idle_timeout", Duration, "5s", "A flow whose rings have been empty for so long gives their memory back."),
     key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
     key(
+        "user",
+        Text,
+        "",
+        "The user that the process becomes once EAL and the ports are open, for one that is started as root. Of the capabilities, \
+         CAP_NET_BIND_SERVICE stays, for low ports on loopback, and CAP_NET_ADMIN where a port is net_af_xdp, to take its program off at the end. Without, it stays who it is.",
+    ),
+    key(
         "statistics_file",
         Text,
         "",

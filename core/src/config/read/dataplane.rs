@@ -40,6 +40,7 @@ fn dpdk(r: &mut Reader, node: &Node) -> Option<Dpdk> {
         syn_backlog_max: fields.number(r, "syn_backlog_max", count).unwrap_or(d.syn_backlog_max),
         flow_limits: flow_limits(r, &fields),
         idle: fields.with(r, "idle", idle).unwrap_or(d.idle),
+        user: fields.text(r, "user"),
         statistics_file: fields.text(r, "statistics_file").map(PathBuf::from),
         recorder_file: fields.text(r, "recorder_file").map(PathBuf::from),
         recorder_frames: fields.number(r, "recorder_frames", 16..=1 << 24).unwrap_or(d.recorder_frames),
