@@ -134,6 +134,13 @@ int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint
 
 int fg_port_start(uint16_t port) { return rte_eth_dev_start(port); }
 
+/* For a port that nobody polls meanwhile. */
+int fg_port_restart(uint16_t port)
+{
+	int ret = rte_eth_dev_stop(port);
+	return ret != 0 ? ret : rte_eth_dev_start(port);
+}
+
 int fg_port_close(uint16_t port)
 {
 	struct rte_eth_dev_info info;

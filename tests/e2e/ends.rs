@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::process::Command;
+use std::thread;
 
 use test_support::process::{Process, run};
-use test_support::{Config, Gateway, Origin, skip, wait_until};
+use test_support::temp::TempDir;
+use test_support::{Client, Config, Gateway, Origin, skip, wait_until};
 
 use crate::stage::{Plane, Stage, binary};
 
@@ -124,4 +126,82 @@ fn who_can_not_be_the_user_does_not_start() {
     }
     assert_eq!(exited.status.code(), Some(3), "{}", exited.output);
     assert!(exited.output.contains("can't become \"nobody-has-this-name\""), "{}", exited.output);
+}
+
+/// A gateway whose only port is one end of a memif. With an Ethernet address of its own: the driver draws another for each process, and a neighbour
+/// would not know it for a minute.
+fn on_memif(role: &str, socket: &str, last: u8, host: &str) -> Option<Gateway> {
+    let dataplane = format!(
+        "dataplane:\n  type: dpdk\n  workers: 1\n  dpdk:\n    hugepages: false\n    memory_mib: 64\n    ports:\n      \
+         - {{device: \"net_memif0,role={role},id=0,socket={socket},socket-abstract=no,mac=02:00:00:00:07:0{last}\", address: 198.18.7.{last}/24}}\n"
+    );
+    let config = Config::proxy_to(&[host.to_owned()]).dataplane(&dataplane).limit("connect_timeout", "2s");
+    match Gateway::launch(&mut Command::new(binary()), &config) {
+        Ok(gateway) => Some(gateway),
+        Err(exited) if exited.status.code() == Some(3) => {
+            skip!("e2e-memif", "{}", exited.output.lines().last().unwrap_or("the plane can't start"));
+            None
+        }
+        Err(exited) => panic!("{}\n{}", exited.status, exited.output),
+    }
+}
+
+/// Whether a request comes through, on a connection of its own.
+fn passes(gateway: &Gateway) -> bool {
+    let Ok(mut client) = Client::try_connect(gateway.listen) else { return false };
+    client.send(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").is_ok()
+        && client.try_answer_to("GET").is_ok_and(|answer| answer.status == 200)
+}
+
+/// Two gateways on one memif: the first serves what the second asks it for. A peer that is killed while packets run leaves the other unharmed, and
+/// the next one is served.
+#[test]
+fn a_memif_peer_that_is_killed_does_not_take_the_gateway_along() {
+    let (origin, folder) = (Origin::start("a"), TempDir::new());
+    let socket = folder.path().join("memif.sock");
+    let socket = socket.to_str().expect("a path of the test");
+    let Some(mut server) = on_memif("server", socket, 1, &origin.address()) else { return };
+    let host = format!("198.18.7.1:{}", server.listen.port());
+    for round in 0..2 {
+        let Some(mut peer) = on_memif("client", socket, 2, &host) else { return };
+        wait_until("requests pass", || {
+            assert!(server.process.ended().is_none(), "round {round}: {}", server.process.output());
+            passes(&peer)
+        });
+        // Killed with frames on their way.
+        let load: Vec<_> = (0..4)
+            .map(|_| {
+                let listen = peer.listen;
+                thread::spawn(move || {
+                    let Ok(mut client) = Client::try_connect(listen) else { return };
+                    while client.send(b"GET /y HTTP/1.1\r\nHost: x\r\n\r\n").is_ok()
+                        && client.try_answer_to("GET").is_ok()
+                    {}
+                })
+            })
+            .collect();
+        let requests = || server.metric("downstream_request_total", "");
+        let before = requests();
+        wait_until("the load runs", || requests() > before + 200.0);
+        peer.process.signal("KILL");
+        peer.process.wait();
+        load.into_iter().for_each(|thread| thread.join().expect("a client ends"));
+        assert_eq!(server.admin("/ready").status, 200, "round {round}");
+    }
+    // The other way round: who goes is the one that listens.
+    let Some(mut peer) = on_memif("client", socket, 2, &host) else { return };
+    wait_until("requests pass", || passes(&peer));
+    server.process.signal("KILL");
+    server.process.wait();
+    assert!(!passes(&peer), "nobody is there");
+    assert_eq!(peer.admin("/ready").status, 200);
+    // What it has left of its socket is in nobody's way.
+    server.process = Process::start(Command::new(binary()).arg("start").arg("-c").arg(server.file()));
+    wait_until("requests pass again", || {
+        assert!(peer.process.ended().is_none() && server.process.ended().is_none(), "{}", peer.process.output());
+        passes(&peer)
+    });
+    peer.stop();
+    server.stop();
+    assert!(!fs::exists(socket).unwrap_or(true), "its socket goes with it");
 }
