@@ -28,8 +28,9 @@ pub(crate) enum Verb {
     Reload(Running),
     /// Have the running gateway finish what runs, and end.
     Stop(Running),
-    /// Look whether this host is ready for the DPDK plane, and say how to make it so.
-    Doctor(Doctor),
+    /// What an operator looks at the DPDK plane with.
+    #[command(flatten)]
+    Ops(dataplane_dpdk::ops::Verb),
     /// Run a small origin server, to have something to send requests to.
     Origin(Origin),
 }
@@ -54,14 +55,6 @@ pub(crate) struct Running {
     /// The configuration file that it runs by.
     #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
-}
-
-/// Arguments of `doctor`.
-#[derive(Args, Debug)]
-pub(crate) struct Doctor {
-    /// The configuration file whose ports are looked at; without one, the host by itself.
-    #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
 }
 
 /// Arguments of `check`.

@@ -12,7 +12,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dataplane_kernel::{KernelTransport, Wish};
-use ferrogate_core::config::dataplane::Dataplane;
 use ferrogate_core::control::process::terminated;
 use ferrogate_core::control::review;
 use ferrogate_core::net::Address;
@@ -28,7 +27,7 @@ fn main() -> ExitCode {
         Verb::Plan(args) => plan(&args),
         Verb::Reload(args) => told(&dataplane_kernel::tell(&args.config, Wish::Reload)),
         Verb::Stop(args) => told(&dataplane_kernel::tell(&args.config, Wish::Drain)),
-        Verb::Doctor(args) => doctor(&args),
+        Verb::Ops(verb) => verb.run(KernelTransport::new).map_or_else(|e| fail(&e), exit),
         Verb::Origin(args) => origin(&args),
     }
 }
@@ -45,15 +44,6 @@ fn plan(args: &cli::Plan) -> ExitCode {
     };
     let plan = runtime.block_on(review::plan(&KernelTransport::new(), &args.config, args.against.as_deref()));
     plan.map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
-}
-
-fn doctor(args: &cli::Doctor) -> ExitCode {
-    let dataplane = match args.config.as_deref().map(review::Review::of) {
-        None => Dataplane::default(),
-        Some(review::Review { good: Some((config, _)), .. }) => config.dataplane,
-        Some(bad) => return exit(bad.print(false)),
-    };
-    exit(dataplane_dpdk::ops::doctor::print(&dataplane, &mut std::io::stdout()).unwrap_or(false))
 }
 
 fn origin(args: &cli::Origin) -> ExitCode {

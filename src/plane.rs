@@ -95,7 +95,7 @@ fn start_dpdk(
     sockets: &Sockets,
 ) -> Result<(Running, Report), dataplane_dpdk::StartError> {
     let workers = worker_count(Plane::Dpdk, dataplane);
-    let sockets = sockets.clone();
+    let (sockets, counters) = (sockets.clone(), Arc::clone(&orders.counters));
     let kernel = move |index| KernelTransport::with_sockets(sockets.clone(), index, workers);
     let running = dataplane_dpdk::run(&dataplane.dpdk, workers, kernel, move |index, transport| {
         let orders = orders.clone();
@@ -106,6 +106,7 @@ fn start_dpdk(
         }
     })?;
     let status = running.status();
+    status.count_requests(move |lcore| counters[lcore].downstream.request_total.get());
     Ok((Running::Dpdk(running, workers), Arc::new(move || status.report())))
 }
 

@@ -47,6 +47,8 @@ pub struct LcoreCounters {
     pub busy_ns: Counter,
     /// Time of all other turns, sleep included, in nanoseconds.
     pub idle_ns: Counter,
+    /// Busy turns by their length.
+    pub turn_lengths: TurnLengths,
     /// Flows that are held now, in any state.
     pub flows: Counter,
     /// Flows that have not finished their handshake now.
@@ -109,6 +111,26 @@ impl LcoreCounters {
 
     pub(crate) fn drop_frames(&self, reason: DropReason, frames: u64) {
         self.drops[reason as usize].add(frames);
+    }
+}
+
+/// Busy turns by their length: each bound is twice the one before.
+#[derive(Debug, Default)]
+pub struct TurnLengths([Counter; TurnLengths::COUNT]);
+
+impl TurnLengths {
+    /// How many lengths are told apart.
+    pub const COUNT: usize = 16;
+
+    /// The turns that were shorter than so many microseconds, and no shorter than the bound before. None: no bound.
+    pub fn all(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        let last = Self::COUNT - 1;
+        self.0.iter().enumerate().map(move |(n, counter)| ((n < last).then_some(1 << n), counter.get()))
+    }
+
+    pub(crate) fn note(&self, nanos: u64) {
+        let bits = u64::BITS - (nanos / 1000).leading_zeros();
+        self.0[(bits as usize).min(Self::COUNT - 1)].add(1);
     }
 }
 
@@ -246,6 +268,14 @@ impl DropReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn turns_are_told_apart_by_their_length() {
+        let lengths = TurnLengths::default();
+        [0, 999, 1000, 1999, 2000, 16_383_999, 16_384_000, u64::MAX].into_iter().for_each(|nanos| lengths.note(nanos));
+        let all: Vec<_> = lengths.all().filter(|(_, n)| *n > 0).collect();
+        assert_eq!(all, [(Some(1), 2), (Some(2), 2), (Some(4), 1), (Some(16_384), 1), (None, 2)]);
+    }
 
     #[test]
     fn every_reason_has_its_own_counter_and_name() {

@@ -86,6 +86,13 @@ pub enum StartError {
         /// What it said.
         errno: i32,
     },
+    /// The process can't become the user that it is to be.
+    User {
+        /// The user as configured.
+        user: String,
+        /// Why.
+        error: io::Error,
+    },
     /// EAL has run in this process before, and can't again.
     EalSpent,
     /// A thread or its runtime could not be made.
@@ -163,6 +170,10 @@ impl fmt::Display for StartError {
                 "DPDK's EAL did not start ({}): check dataplane.dpdk.eal_args and memory_mib; run as root or with access to hugepages",
                 Errno(*errno)
             ),
+            Self::User { user, error } => write!(
+                f,
+                "the process can't become {user:?} ({error}): check that there is such a user, and that it is started as root, or leave dataplane.dpdk.user out"
+            ),
             Self::EalSpent => {
                 write!(f, "DPDK's EAL has ended in this process and can't start again: restart the process")
             }
@@ -174,7 +185,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Thread(e) => Some(e),
+            Self::Thread(e) | Self::User { error: e, .. } => Some(e),
             _ => None,
         }
     }
@@ -209,6 +220,7 @@ mod tests {
             StartError::NoMemory { device: device() },
             StartError::Setup { device: device(), step: "start", errno: libc::EINVAL },
             StartError::Eal { errno: libc::ENOMEM },
+            StartError::User { user: "nobody".to_owned(), error: io::ErrorKind::NotFound.into() },
             StartError::EalSpent,
             StartError::Thread(io::ErrorKind::OutOfMemory.into()),
         ];

@@ -29,7 +29,9 @@ pub mod queue;
 mod report;
 mod run;
 mod stack;
+mod trace;
 mod transport;
+mod words;
 
 pub use self::counters::{Counter, DropReason, LcoreCounters};
 pub use self::device::{Device, Mac, PortError, PortInfo, PortOptions, PortStats};

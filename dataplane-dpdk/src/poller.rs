@@ -90,9 +90,10 @@ impl<I: IdleStep> Poller<I> {
         let spent = u64::try_from((now - self.last).as_nanos()).unwrap_or(u64::MAX);
         self.last = now;
         if self.busy {
-            self.counters.busy_ns.add(spent)
+            self.counters.busy_ns.add(spent);
+            self.counters.turn_lengths.note(spent);
         } else {
-            self.counters.idle_ns.add(spent)
+            self.counters.idle_ns.add(spent);
         }
 
         let time = self.clock.at(now);

@@ -3,10 +3,12 @@
 //! **Invariant:** nothing here can exist at run time: each type is uninhabited and each way to one is an error.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 
 use crate::device::{PortError, PortInfo, PortOptions, PortStats};
 use crate::frame::{Checksum, FrameVec};
+use crate::preflight::Capability;
 use crate::queue::PacketQueue;
 
 /// Whether this binary has DPDK in it.
@@ -50,6 +52,16 @@ impl Eal {
     pub fn start(_args: &[String]) -> Result<Arc<Self>, PortError> {
         Err(PortError::NotBuilt)
     }
+
+    /// Can't be called: there is no `Eal`.
+    pub fn tsc_hertz(&self) -> u64 {
+        match self.0 {}
+    }
+}
+
+/// Can't be called: there is no `Eal`.
+pub fn become_user(eal: &Eal, _user: &str, _kept: &[Capability]) -> io::Result<()> {
+    match eal.0 {}
 }
 
 /// The calling thread as one of EAL's.

@@ -51,6 +51,12 @@ pub(crate) fn pci_address(device: &Device) -> String {
     format!("{domain}{}", device.name())
 }
 
+/// The capabilities that a process keeps which gives up the others once its device is open.
+pub(crate) fn needs_later(device: &Device) -> &'static [Capability] {
+    // A listener on the kernel's loopback may have a low port; and at the end a program is taken off the interface.
+    if device.is_vdev("net_af_xdp") { &[NET_BIND_SERVICE, NET_ADMIN] } else { &[NET_BIND_SERVICE] }
+}
+
 /// The capabilities that the device's driver needs, where it needs any.
 pub(crate) fn needs_of(device: &Device) -> Option<&'static [Capability]> {
     NEEDS.iter().find(|n| device.is_vdev(n.driver)).map(|n| n.capabilities)
@@ -86,6 +92,7 @@ struct Needs {
 /// A capability: its number in `linux/capability.h`, and its name.
 pub(crate) type Capability = (u32, &'static str);
 
+const NET_BIND_SERVICE: Capability = (10, "CAP_NET_BIND_SERVICE");
 const NET_ADMIN: Capability = (12, "CAP_NET_ADMIN");
 const NET_RAW: Capability = (13, "CAP_NET_RAW");
 pub(crate) const IPC_LOCK: Capability = (14, "CAP_IPC_LOCK");

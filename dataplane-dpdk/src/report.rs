@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** reads counters that others write; never touches a port's queues.
 
-use ferrogate_core::control::admin::{Number, PlaneReport};
+use std::sync::Arc;
+
+use ferrogate_core::control::admin::{Inquiries, Number, PlaneReport};
 use serde_json::json;
 
 use crate::counters::{DropReason, LcoreCounters};
@@ -31,6 +33,13 @@ impl Status {
                 value: read(&stats),
             }));
         }
+        numbers.push(Number {
+            name: "ferrogate_dpdk_tsc_hertz",
+            help: "Cycles of the time stamp counter in a second",
+            grows: false,
+            labels: Vec::new(),
+            value: self.hertz,
+        });
         for (lcore, counters) in self.lcores.iter().enumerate() {
             let labels = vec![("lcore", lcore.to_string())];
             numbers.extend(LCORE_NUMBERS.iter().map(|&(name, help, grows, read)| Number {
@@ -40,6 +49,7 @@ impl Status {
                 labels: labels.clone(),
                 value: read(counters),
             }));
+            numbers.extend(self.of_lcore(lcore, counters));
             for reason in DropReason::ALL {
                 numbers.push(Number {
                     name: "ferrogate_dpdk_dropped_frames",
@@ -50,7 +60,35 @@ impl Status {
                 });
             }
         }
-        PlaneReport { name: "dpdk", fallback_reason: None, ports: ports.into(), numbers }
+        let inquiries = Some(Arc::clone(&self.desk) as Arc<dyn Inquiries>);
+        PlaneReport { name: "dpdk", fallback_reason: None, ports: ports.into(), numbers, inquiries }
+    }
+
+    /// What an lcore's counters do not say, or not in one number.
+    fn of_lcore(&self, lcore: usize, counters: &LcoreCounters) -> Vec<Number> {
+        let label = || ("lcore", lcore.to_string());
+        let number = |name, help, grows, value| Number { name, help, grows, labels: vec![label()], value };
+        let cpu = self.cpus.get(lcore).copied().flatten();
+        let mut numbers = vec![number(
+            "ferrogate_dpdk_lcore_requests",
+            "Requests that the lcore's worker received",
+            true,
+            self.requests.get().map_or(0, |requests| requests.of(lcore)),
+        )];
+        numbers.extend(
+            cpu.map(|cpu| number("ferrogate_dpdk_lcore_cpu", "The CPU that the lcore is pinned to", false, cpu as u64)),
+        );
+        for (bound, turns) in counters.turn_lengths.all() {
+            let bound = bound.map_or_else(|| "inf".to_owned(), |micros: u64| micros.to_string());
+            numbers.push(Number {
+                name: "ferrogate_dpdk_lcore_busy_turns",
+                help: "Turns that did something, by their length: shorter than this, and no shorter than half of it",
+                grows: true,
+                labels: vec![label(), ("below_microseconds", bound)],
+                value: turns,
+            });
+        }
+        numbers
     }
 }
 
@@ -71,6 +109,16 @@ const PORT_NUMBERS: &[PortNumber] = &[
 const LCORE_NUMBERS: &[LcoreNumber] = &[
     ("ferrogate_dpdk_lcore_rx_packets", "Packets that the lcore took from its queues", true, |c| c.rx_packets.get()),
     ("ferrogate_dpdk_lcore_tx_packets", "Packets that the lcore gave to its queues", true, |c| c.tx_packets.get()),
+    (
+        "ferrogate_dpdk_lcore_rx_bytes",
+        "Bytes of the packets that the lcore took from its queues, with Ethernet headers",
+        true,
+        |c| c.rx_bytes.get(),
+    ),
+    ("ferrogate_dpdk_lcore_tx_bytes", "Bytes of the packets that the lcore gave to its queues", true, |c| {
+        c.tx_bytes.get()
+    }),
+    ("ferrogate_dpdk_lcore_rx_bursts", "Receive bursts that brought at least one packet", true, |c| c.rx_bursts.get()),
     ("ferrogate_dpdk_lcore_turns", "Turns of the poll loop", true, |c| c.turns.get()),
     ("ferrogate_dpdk_lcore_empty_turns", "Turns that found nothing to do", true, |c| c.empty_turns.get()),
     ("ferrogate_dpdk_lcore_busy_nanoseconds", "Time spent in turns that did something", true, |c| c.busy_ns.get()),
@@ -96,6 +144,7 @@ const LCORE_NUMBERS: &[LcoreNumber] = &[
     ("ferrogate_dpdk_lcore_rings_given_back", "Times that an idle flow gave the memory of its rings back", true, |c| {
         c.rings_given_back.get()
     }),
+    ("ferrogate_dpdk_lcore_time_waits", "TCP connections in TIME-WAIT now", false, |c| c.time_waits.get()),
     ("ferrogate_dpdk_lcore_flows_half_open", "TCP flows whose handshake has not ended", false, |c| {
         c.flows_opening.get()
     }),

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,10 +19,13 @@ use tokio::sync::watch;
 use crate::counters::LcoreCounters;
 use crate::device::{Device, PortInfo, PortOptions, PortStats};
 use crate::error::StartError;
+use crate::ops::desk::{self, Desk, Inbox};
+use crate::ops::publisher::Publisher;
 use crate::poller::{Clock, PolledIdle, Poller};
-use crate::port::{Eal, LcoreThread, Port, PortStatus, Queue};
+use crate::port::{Eal, LcoreThread, Port, PortStatus, Queue, become_user};
 use crate::preflight;
 use crate::stack::{SharedStack, Stack, StackConfig};
+use crate::trace::{Recorder, Tap};
 use crate::transport::DpdkTransport;
 
 /// Starts the plane: EAL, the ports of `config`, and `workers` lcores with a queue pair of each port.
@@ -66,12 +69,17 @@ where
         }
         ports.push(open);
     }
-    let counters: Vec<_> = (0..workers).map(|_| Arc::new(LcoreCounters::default())).collect();
+    let taps = recorder_taps(config, workers);
+    drop_root(&eal, config)?;
+    let lcores: Vec<_> = (0..workers).map(|_| Arc::new(LcoreCounters::default())).collect();
+    let devices: Vec<_> = states.iter().map(|port| port.device.clone()).collect();
+    let (desk, inboxes) = Desk::new(workers, devices);
+    let (desk, cpus) = (Arc::new(desk), (0..workers).map(cpu_of).collect());
     let (stop, stopped) = watch::channel(false);
-    let mut running =
-        Running { lcores: Vec::new(), ports, stop, status: Arc::new(Status { ports: states, lcores: counters }) };
+    let status = Status { ports: states, lcores, cpus, hertz: eal.tsc_hertz(), requests: OnceLock::new(), desk };
+    let mut running = Running { lcores: Vec::new(), ports, stop, status: Arc::new(status), publisher: None };
     let kernel = Arc::new(kernel);
-    for (index, links) in queues.into_iter().enumerate() {
+    for ((index, links), inbox) in queues.into_iter().enumerate().zip(inboxes) {
         let lcore = Lcore {
             index,
             cpu: cpu_of(index),
@@ -80,10 +88,13 @@ where
             config: config.clone(),
             counters: Arc::clone(&running.status.lcores[index]),
             stopped: stopped.clone(),
+            inbox,
+            tap: taps.get(index).cloned(),
         };
         let (kernel, worker) = (Arc::clone(&kernel), worker.clone());
         running.lcores.push(lcore.start(move || kernel(index), worker)?);
     }
+    running.publisher = config.statistics_file.as_deref().and_then(|path| Publisher::start(path, &running.status));
     Ok(running)
 }
 
@@ -95,6 +106,8 @@ pub struct Running {
     ports: Vec<Port>,
     stop: watch::Sender<bool>,
     status: Arc<Status>,
+    /// Ends before the ports close: it reads their numbers.
+    publisher: Option<Publisher>,
 }
 
 impl Running {
@@ -131,6 +144,7 @@ impl Running {
                 result = Err(JoinError { lcore });
             }
         }
+        self.publisher = None;
         self.ports.clear();
         result
     }
@@ -167,6 +181,36 @@ pub struct Status {
     pub ports: Vec<PortState>,
     /// By lcore.
     pub lcores: Vec<Arc<LcoreCounters>>,
+    /// The CPU of each.
+    pub(crate) cpus: Vec<Option<usize>>,
+    /// Cycles of the time stamp counter in a second.
+    pub(crate) hertz: u64,
+    pub(crate) requests: OnceLock<Requests>,
+    /// Whom to ask what is not a number.
+    pub(crate) desk: Arc<Desk>,
+}
+
+impl Status {
+    /// Says how many requests the worker of an lcore has received.
+    pub fn count_requests(&self, of: impl Fn(usize) -> u64 + Send + Sync + 'static) {
+        // Said once.
+        let _ = self.requests.set(Requests(Box::new(of)));
+    }
+}
+
+/// How many requests a worker has received.
+pub(crate) struct Requests(Box<dyn Fn(usize) -> u64 + Send + Sync>);
+
+impl Requests {
+    pub(crate) fn of(&self, lcore: usize) -> u64 {
+        (self.0)(lcore)
+    }
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Requests")
+    }
 }
 
 /// An open port.
@@ -204,6 +248,9 @@ struct Lcore {
     config: Dpdk,
     counters: Arc<LcoreCounters>,
     stopped: watch::Receiver<bool>,
+    inbox: Inbox,
+    /// Of the flight recorder.
+    tap: Option<Tap>,
 }
 
 impl Lcore {
@@ -244,7 +291,7 @@ impl Lcore {
         F: Fn(usize, DpdkTransport<K>) -> Fut,
         Fut: Future<Output = ()>,
     {
-        let Self { index, cpu, eal, links, config, counters, mut stopped } = self;
+        let Self { index, cpu, eal, links, config, counters, mut stopped, inbox, tap } = self;
         let _thread = LcoreThread::register(&eal, cpu).map_err(|e| StartError::of_port("EAL", 1, e))?;
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let runtime = runtime.map_err(StartError::Thread)?;
@@ -255,6 +302,10 @@ impl Lcore {
                 SharedStack::new(stack.into())
             };
             let stacks: Rc<[SharedStack]> = links.into_iter().map(stack).collect();
+            if let Some(tap) = tap {
+                desk::add_tap(&tap, &stacks, clock);
+            }
+            tokio::task::spawn_local(desk::serve(inbox, Rc::clone(&stacks), clock));
             let idle = PolledIdle::new(config.idle);
             let poller = tokio::task::spawn_local(Poller::new(Rc::clone(&stacks), clock, idle, counters));
             let transport = DpdkTransport::new(Rc::clone(&stacks), kernel());
@@ -281,6 +332,31 @@ async fn linger(stacks: &[SharedStack]) {
     if held() {
         stacks.iter().for_each(|s| s.borrow_mut().reset_all());
         tokio::time::sleep(LINGER_STEP).await;
+    }
+}
+
+/// Gives up what only opening the ports took. Before the lcores start: a thread has the rights of the one that starts it.
+fn drop_root(eal: &Eal, config: &Dpdk) -> Result<(), StartError> {
+    let Some(user) = &config.user else { return Ok(()) };
+    let kept: Vec<_> =
+        config.ports.iter().flat_map(|port| preflight::needs_later(&Device::new(&port.device))).copied().collect();
+    become_user(eal, user, &kept).map_err(|error| StartError::User { user: user.clone(), error })?;
+    let kept: Vec<_> = kept.iter().map(|(_, name)| *name).collect();
+    tracing::info!(%user, ?kept, "the ports are open: root and its capabilities are given up");
+    Ok(())
+}
+
+/// The flight recorder's end in each lcore. Without one the plane runs all the same, and the log says why.
+fn recorder_taps(config: &Dpdk, workers: usize) -> Vec<Tap> {
+    let Some(path) = &config.recorder_file else { return Vec::new() };
+    let devices: Vec<_> = config.ports.iter().map(|port| port.device.clone()).collect();
+    match Recorder::create(path, &devices, workers, config.recorder_frames) {
+        Ok(recorder) => recorder.taps().to_vec(),
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error,
+                "no frames are recorded: dataplane.dpdk.recorder_file can't be written, or another process writes it");
+            Vec::new()
+        }
     }
 }
 

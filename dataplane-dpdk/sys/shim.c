@@ -4,6 +4,7 @@
  * function returns 0 (or a count) for success and a negative errno for failure. */
 #include <errno.h>
 #include <string.h>
+#include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -49,6 +50,7 @@ int fg_eal_init(int argc, char **argv) { return rte_eal_init(argc, argv) < 0 ? l
 int fg_eal_cleanup(void) { return rte_eal_cleanup(); }
 int fg_thread_register(void) { return rte_thread_register() < 0 ? last_error() : 0; }
 void fg_thread_unregister(void) { rte_thread_unregister(); }
+uint64_t fg_tsc_hz(void) { return rte_get_tsc_hz(); }
 
 /* Memory. */
 void *fg_pool_create(const char *name, uint32_t frames, uint32_t cache, uint16_t data_room)
@@ -131,6 +133,13 @@ int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint
 }
 
 int fg_port_start(uint16_t port) { return rte_eth_dev_start(port); }
+
+/* For a port that nobody polls meanwhile. */
+int fg_port_restart(uint16_t port)
+{
+	int ret = rte_eth_dev_stop(port);
+	return ret != 0 ? ret : rte_eth_dev_start(port);
+}
 
 int fg_port_close(uint16_t port)
 {

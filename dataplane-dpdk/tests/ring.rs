@@ -11,8 +11,11 @@ use common::kernel::TestKernel;
 use common::*;
 use dataplane_dpdk::port::{Eal, Port};
 use dataplane_dpdk::queue::PacketQueue;
-use dataplane_dpdk::{BURST, Device, DpdkTransport, FrameVec, PortError, PortOptions, StartError, run};
-use ferrogate_core::config::dataplane::{Dpdk, Port as PortConfig};
+use dataplane_dpdk::{
+    BURST, Device, DpdkTransport, DropReason, FrameVec, PolledIdle, PortError, PortOptions, StackConfig, StartError,
+    run,
+};
+use ferrogate_core::config::dataplane::{Dpdk, Idle, Port as PortConfig};
 use ferrogate_core::net::{ListenOptions, Listener, Transport};
 use tokio::task::spawn_local;
 
@@ -201,4 +204,53 @@ fn a_name_is_taken_once() {
     assert!(matches!(Port::open(eal(), &options), Err(PortError::NoDevice { errno: libc::EEXIST })));
     drop(open);
     drop(Port::open(eal(), &options).unwrap());
+}
+
+/// Whoever holds every frame of a port's memory leaves none for others. Then nothing is sent, which is counted; and it goes on with the first that comes
+/// back, also in the middle of a connection.
+#[test]
+fn a_port_without_a_free_frame_goes_on_when_there_is_one() {
+    let options = PortOptions { device: Device::new("net_ring_dry"), queues: 2, mtu: 1500 };
+    let (port, mut queues) = Port::open(eal(), &options).unwrap();
+    let (mut other, queue) = (queues.pop().unwrap(), queues.remove(0));
+    let mut take_all = || {
+        let taken = std::iter::repeat_with(|| {
+            let mut burst = FrameVec::new(BURST);
+            other.alloc_burst(&mut burst);
+            burst
+        });
+        taken.take_while(|burst| !burst.is_empty()).collect::<Vec<_>>()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let config = StackConfig { mac: port.info().mac, ..common::config(1) };
+        let host = resting_host(queue, config, PolledIdle::new(Idle::default()));
+        let mut listener = host.transport.listen(&address("10.0.0.1:80"), &ListenOptions::default()).await.unwrap();
+        let held = take_all();
+        assert!(held.len() > 100, "{} bursts", held.len());
+        let transport = host.transport.clone();
+        let connecting = spawn_local(async move { transport.connect(&address("10.0.0.1:80")).await.unwrap() });
+        while host.counters.drops(DropReason::TxFull) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((host.counters.tx_packets.get(), connecting.is_finished()), (0, false));
+        drop(held);
+        let (mut conn, mut accepted) = (connecting.await.unwrap(), listener.accept().await.unwrap());
+        let held = take_all();
+        let data = noise(200_000, 3);
+        let sent = data.clone();
+        let writing = spawn_local(async move {
+            write_all(&mut conn, &sent).await.unwrap();
+            shutdown(&mut conn).await.unwrap();
+        });
+        // What the stack had at hand is used up, and then nothing moves.
+        let turns = host.counters.turns.get();
+        while host.counters.turns.get() < turns + 3000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!writing.is_finished());
+        drop(held);
+        assert!(read_all(&mut accepted).await.unwrap() == data);
+        writing.await.unwrap();
+    });
 }

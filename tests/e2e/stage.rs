@@ -99,6 +99,11 @@ impl Stage {
         }
     }
 
+    /// The network of a plane that has one.
+    pub fn veth(&self) -> &Veth {
+        self.veth.as_ref().expect("a plane with a port")
+    }
+
     /// A command that runs where clients are.
     pub fn client_command(&self, program: &str) -> Command {
         self.veth.as_ref().map_or_else(|| Command::new(program), |veth| veth.command(program))
@@ -156,13 +161,14 @@ fn start_on_port(command: &mut Command, device: &str, config: Config) -> Result<
   dpdk:
     hugepages: false
     memory_mib: 128
-    ports:
+{more}    ports:
       - device: \"{device},iface={port}\"
         address: {address}/{prefix}
 ",
         port = veth.port,
         address = Veth::PORT_ADDRESS,
         prefix = Veth::PREFIX_LEN,
+        more = config.dpdk.concat(),
     );
     // The listener's loopback address is served on the port's own.
     let address = SocketAddr::from((Veth::PORT_ADDRESS, config.listen.port()));

@@ -3,6 +3,7 @@
 //! **Invariant:** data only; core never acts on the DPDK half, it hands it to the plane.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::limits::FlowLimits;
@@ -65,6 +66,14 @@ pub struct Dpdk {
     pub flow_limits: FlowLimits,
     /// `idle`: how the polling worker rests.
     pub idle: Idle,
+    /// `user`: who the process becomes once the ports are open, if anybody else.
+    pub user: Option<String>,
+    /// `statistics_file`: where the plane's numbers are kept, if anywhere.
+    pub statistics_file: Option<PathBuf>,
+    /// `recorder_file`: where the last frames are kept, if anywhere.
+    pub recorder_file: Option<PathBuf>,
+    /// `recorder_frames`: how many, of each worker.
+    pub recorder_frames: usize,
 }
 
 impl Default for Dpdk {
@@ -81,6 +90,10 @@ impl Default for Dpdk {
             syn_backlog_max: 4096,
             flow_limits: FlowLimits::default(),
             idle: Idle::default(),
+            user: None,
+            statistics_file: None,
+            recorder_file: None,
+            recorder_frames: 65_536,
         }
     }
 }

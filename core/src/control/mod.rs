@@ -4,6 +4,7 @@
 
 mod accelerators;
 pub mod admin;
+pub mod ask;
 mod certificates;
 pub mod demo;
 pub mod dns;

@@ -2,16 +2,13 @@
 //!
 //! **Invariant:** starts nothing and changes nothing; of a running process only its configuration is asked for.
 
-use std::future::poll_fn;
-use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::config::plan::Plan;
 use crate::config::schema::Config;
 use crate::config::{Address, Diagnostic, Document};
-use crate::control::Certificates;
-use crate::net::{Conn, Transport};
+use crate::control::{Certificates, ask};
+use crate::net::Transport;
 use crate::snapshot::{Fault, MakeTls, Snapshot};
 
 /// A file that was looked at.
@@ -136,55 +133,9 @@ fn certificate_errors(config: &Config) -> Vec<Diagnostic> {
 
 /// The configuration that a process runs by.
 async fn running<T: Transport>(transport: &T, address: &Address) -> Result<Document, String> {
-    let answer = match tokio::time::timeout(ASK_TIMEOUT, ask(transport, address)).await {
-        Ok(answer) => answer.map_err(|e| format!("the admin API at {address} can't be asked: {e}"))?,
-        Err(_) => return Err(format!("the admin API at {address} does not answer")),
-    };
-    let text = String::from_utf8_lossy(&answer);
-    let status = text.split(' ').nth(1).unwrap_or_default();
-    match text.split_once("\r\n\r\n") {
-        Some((_, body)) if status == "200" => Ok(Document::of_dump(body, &format!("{address}{DUMP}"))),
-        _ => Err(format!("the admin API at {address} answers {DUMP} with {status:?}")),
-    }
-}
-
-/// The whole answer. By HTTP/1.0, so that its end is the end of the connection.
-async fn ask<T: Transport>(transport: &T, address: &Address) -> io::Result<Vec<u8>> {
-    let mut conn = transport.connect(address).await?;
-    // A path is no host.
-    let host = address.inet().map_or_else(|| "localhost".to_owned(), |inet| inet.to_string());
-    let request = format!("GET {DUMP} HTTP/1.0\r\nHost: {host}\r\n\r\n");
-    poll_fn(|cx| {
-        conn.poll_write_with(cx, request.len(), |room| {
-            room[..request.len()].copy_from_slice(request.as_bytes());
-            (request.len(), ())
-        })
-    })
-    .await?;
-    poll_fn(|cx| conn.poll_flush(cx)).await?;
-    let mut answer = Vec::new();
-    loop {
-        let read = poll_fn(|cx| {
-            conn.poll_read_with(cx, 0, |bytes| {
-                answer.extend_from_slice(bytes);
-                (bytes.len(), bytes.len())
-            })
-        })
-        .await?;
-        if read == 0 {
-            return Ok(answer);
-        }
-        if answer.len() > ANSWER_BYTES_MAX {
-            return Err(io::Error::other("the answer is too large"));
-        }
-    }
+    let body = ask::get(transport, address, DUMP).await?;
+    Ok(Document::of_dump(&String::from_utf8_lossy(&body), &format!("{address}{DUMP}")))
 }
 
 /// The path of the configuration in force.
 const DUMP: &str = "/api/v1/config_dump";
-
-/// How long the admin API may take.
-const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The largest answer, in bytes: a file that is printed may grow.
-const ANSWER_BYTES_MAX: usize = 128 << 20;

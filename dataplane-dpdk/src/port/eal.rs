@@ -78,6 +78,13 @@ impl Eal {
         Ok(Self { _args: args, pinned: AtomicBool::new(false), ports: RwLock::default(), opening: RwLock::default() })
     }
 
+    /// Cycles of the time stamp counter in a second.
+    #[must_use]
+    pub fn tsc_hertz(&self) -> u64 {
+        // SAFETY: EAL runs, and has measured it.
+        unsafe { sys::fg_tsc_hz() }
+    }
+
     /// A pool with frames out stays, and EAL with it.
     pub(super) fn pin(&self) {
         self.pinned.store(true, Ordering::Relaxed);

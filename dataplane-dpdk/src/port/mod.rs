@@ -4,6 +4,8 @@
 
 mod eal;
 mod mbuf;
+mod memif;
+mod rights;
 mod wakeups;
 mod xdp;
 
@@ -20,6 +22,8 @@ use dpdk_sys as sys;
 
 pub use self::eal::{Eal, LcoreThread};
 pub use self::mbuf::Mbuf;
+use self::memif::{Inside, Relay};
+pub use self::rights::become_user;
 use self::wakeups::{Wakeups, open_descriptors};
 use crate::device::{Mac, PortError, PortInfo, PortOptions, PortStats};
 use crate::frame::{BURST, Frame, FrameVec};
@@ -48,7 +52,10 @@ impl Port {
         // One at a time: what appears meanwhile is this port's.
         let _opening = eal.opening.write().expect("nobody panics while he opens a port");
         let before = open_descriptors();
-        let core = PortCore::probe(eal, options)?;
+        let relay = Relay::of(&options.device, options.queues, eal)
+            .map_err(|e| PortError::NoDevice { errno: e.raw_os_error().unwrap_or(libc::EIO) })?;
+        let (relay, text) = relay.unzip();
+        let core = PortCore::probe(eal, options, text.as_deref(), relay)?;
         let info = core.info()?;
         if options.queues > info.queues_max {
             return Err(PortError::Queues { max: info.queues_max });
@@ -65,6 +72,13 @@ impl Port {
             return Err(PortError::Start { errno: -ret });
         }
         let info = core.info()?;
+        if let Some(program) = interface.and_then(xdp::Attached::to) {
+            // Set once: the port was opened just now.
+            let _ = core.xdp.set(program);
+        }
+        if let Some(relay) = &core.relay {
+            relay.opened(core.id);
+        }
         let core = Arc::new(core);
         let wakeups = Wakeups::of_queues(options.queues, &before);
         let queue = |(id, wakeups)| Queue { wakeups, port: Arc::clone(&core), id, _not_sync: PhantomData };
@@ -120,9 +134,20 @@ pub struct Queue {
     _not_sync: PhantomData<Cell<()>>,
 }
 
+impl Queue {
+    /// Leave for a burst. None: the port's rings are being taken away.
+    fn burst(&self) -> Option<Option<Inside<'_>>> {
+        match &self.port.relay {
+            None => Some(None),
+            Some(relay) => relay.gate.enter(self.id).map(Some),
+        }
+    }
+}
+
 impl PacketQueue for Queue {
     fn rx_burst(&mut self, into: &mut FrameVec) {
         let mut raw = [const { MaybeUninit::<sys::Frame>::uninit() }; BURST];
+        let Some(_burst) = self.burst() else { return };
         let room = burst_of(into.room());
         // SAFETY: `raw` has place for BURST >= `room` records; the port is started, and this is the queue's only handle.
         let got = unsafe { sys::fg_rx_burst(self.port.id, self.id, raw.as_mut_ptr().cast(), room) };
@@ -133,6 +158,7 @@ impl PacketQueue for Queue {
     }
 
     fn tx_burst(&mut self, from: &mut FrameVec) {
+        let Some(_burst) = self.burst() else { return };
         let mut raw = [const { MaybeUninit::<sys::Frame>::uninit() }; BURST];
         while !from.is_empty() {
             let mbufs = from.as_slice().iter().map_while(|f| f.mbuf().map(Mbuf::raw));
@@ -176,13 +202,23 @@ struct PortCore {
     id: u16,
     /// Made once the number of queues is known to be right. `Some(None)`: there was no memory for it.
     pool: OnceLock<Option<Pool>>,
+    /// The program that the driver has put on its interface.
+    xdp: OnceLock<xdp::Attached>,
+    /// Between a memif port and its peer. Ends when the port is closed, and before EAL does.
+    relay: Option<Relay>,
     eal: Arc<Eal>,
 }
 
 impl PortCore {
-    fn probe(eal: &Arc<Eal>, options: &PortOptions) -> Result<Self, PortError> {
+    /// `device` is what the driver gets in place of the device's own.
+    fn probe(
+        eal: &Arc<Eal>,
+        options: &PortOptions,
+        device: Option<&str>,
+        relay: Option<Relay>,
+    ) -> Result<Self, PortError> {
         let text = |s: &str| CString::new(s).map_err(|_| PortError::NoDevice { errno: libc::EINVAL });
-        let (args, name) = (text(options.device.as_str())?, text(options.device.name())?);
+        let (args, name) = (text(device.unwrap_or(options.device.as_str()))?, text(options.device.name())?);
         let mut taken = eal.ports.write().expect("nobody panics while he opens or closes a port");
         let mut id = 0;
         // SAFETY: EAL runs, both texts end with a zero byte, `id` is ours.
@@ -195,7 +231,7 @@ impl PortCore {
             return Err(PortError::NoDevice { errno: libc::EEXIST });
         }
         taken.push(id);
-        Ok(Self { id, pool: OnceLock::new(), eal: Arc::clone(eal) })
+        Ok(Self { id, pool: OnceLock::new(), xdp: OnceLock::new(), eal: Arc::clone(eal), relay })
     }
 
     fn info(&self) -> Result<PortInfo, PortError> {
@@ -226,6 +262,10 @@ impl Drop for PortCore {
         let ret = unsafe { sys::fg_port_close(self.id) };
         if ret != 0 {
             tracing::warn!(port = self.id, errno = -ret, "the port did not close");
+        }
+        // The driver looks at the program before it takes it off, which takes more rights than it may have kept.
+        if let Some(program) = self.xdp.get() {
+            program.detach();
         }
         taken.retain(|id| *id != self.id);
         if let Some(Some(pool)) = self.pool.get()
@@ -273,7 +313,7 @@ impl Pool {
 /// driver is: that takes any program off the interface when it fails.
 fn clear_xdp(interface: &str) -> Result<(), PortError> {
     match xdp::attached(interface) {
-        Ok(Some(program)) if program.is_leftover() && xdp::detach(interface, &program).is_ok() => Ok(()),
+        Ok(Some(program)) if program.is_leftover() && program.detach(interface).is_ok() => Ok(()),
         Ok(Some(program)) => Err(PortError::XdpBusy { interface: interface.to_owned(), program: program.name }),
         // Nothing there, or not to be found out: the driver has the last word.
         Ok(None) | Err(_) => Ok(()),

@@ -22,22 +22,58 @@ impl Program {
     pub(super) fn is_leftover(&self) -> bool {
         self.name == "xsk_def_prog"
     }
+
+    /// Takes it off `interface`.
+    pub(super) fn detach(&self, interface: &str) -> io::Result<()> {
+        detach(interface, self.mode)
+    }
+}
+
+/// A program as it was seen on its interface: known by its number, which takes no rights to find out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Attached {
+    interface: String,
+    id: u32,
+    mode: u8,
+}
+
+impl Attached {
+    /// The one on `interface` now.
+    pub(super) fn to(interface: &str) -> Option<Self> {
+        let (id, mode) = found(&Link::open(interface).ok()?).ok()??;
+        Some(Self { interface: interface.to_owned(), id, mode })
+    }
+
+    /// Takes it off, if it is still there.
+    pub(super) fn detach(&self) {
+        let gone = match Self::to(&self.interface) {
+            Some(now) if now == *self => detach(&self.interface, self.mode),
+            _ => Ok(()),
+        };
+        if let Err(error) = gone {
+            tracing::warn!(interface = %self.interface, %error, "the XDP program stays on the interface: `ip link set IFACE xdp off`");
+        }
+    }
 }
 
 /// The program on `interface`, if there is one.
 pub(super) fn attached(interface: &str) -> io::Result<Option<Program>> {
-    let link = Link::open(interface)?;
-    let reply = link.ask(RTM_GETLINK, 0, &[])?;
-    let Some(attributes) = reply.get(HEADER_BYTES..) else { return Ok(None) };
-    let Some(xdp) = attribute(attributes, IFLA_XDP) else { return Ok(None) };
-    let mode = attribute(xdp, IFLA_XDP_ATTACHED).and_then(|a| a.first().copied()).unwrap_or(0);
-    let Some(id) = attribute(xdp, IFLA_XDP_PROG_ID).and_then(|a| a.first_chunk().copied()) else { return Ok(None) };
-    Ok(Some(Program { name: program_name(u32::from_ne_bytes(id))?, mode }))
+    let Some((id, mode)) = found(&Link::open(interface)?)? else { return Ok(None) };
+    Ok(Some(Program { name: program_name(id)?, mode }))
 }
 
-/// Takes `program` off `interface`.
-pub(super) fn detach(interface: &str, program: &Program) -> io::Result<()> {
-    let flags: u32 = if program.mode == XDP_ATTACHED_SKB { XDP_FLAGS_SKB_MODE } else { XDP_FLAGS_DRV_MODE };
+/// The number and the mode of the program on a link.
+fn found(link: &Link) -> io::Result<Option<(u32, u8)>> {
+    let reply = link.ask(RTM_GETLINK, 0, &[])?;
+    let xdp = reply.get(HEADER_BYTES..).and_then(|attributes| attribute(attributes, IFLA_XDP));
+    let id = xdp.and_then(|xdp| attribute(xdp, IFLA_XDP_PROG_ID)?.first_chunk().copied());
+    let mode = xdp.and_then(|xdp| attribute(xdp, IFLA_XDP_ATTACHED)?.first().copied()).unwrap_or(0);
+    Ok(id.map(|id| (u32::from_ne_bytes(id), mode)))
+}
+
+/// Takes the program of this mode off `interface`.
+fn detach(interface: &str, mode: u8) -> io::Result<()> {
+    let flags: u32 = if mode == XDP_ATTACHED_SKB { XDP_FLAGS_SKB_MODE } else { XDP_FLAGS_DRV_MODE };
     let mut xdp = Vec::new();
     push_attribute(&mut xdp, IFLA_XDP_FD, &(-1_i32).to_ne_bytes());
     push_attribute(&mut xdp, IFLA_XDP_FLAGS, &flags.to_ne_bytes());

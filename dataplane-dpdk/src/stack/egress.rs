@@ -17,7 +17,7 @@ use crate::device::Mac;
 impl Stack {
     /// Sends what timers and tasks want sent. Answers whether anything was to be done.
     pub fn egress(&mut self, now: Instant) -> bool {
-        self.now = now;
+        (self.now, self.nic.now) = (now, now);
         let has_sent = self.nic.is_backed_up();
         self.nic.flush();
         self.fire_timers();

@@ -15,6 +15,7 @@ use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 use super::arena::RingSocket;
 use super::flow_clock::FlowClock;
 use super::flow_table::{FlowKey, TimeWait};
+use super::look::{FlowRow, name_of};
 use super::nic::Emitted;
 use super::packet::{Options, Segment};
 use super::recovery::{Sender, is_after};
@@ -44,6 +45,13 @@ pub(super) struct Flow {
     /// be waiting in the receive ring for one before it.
     reached: u32,
     pub(super) acknowledged: u32,
+    /// When it came into the table.
+    pub(super) opened_at: Instant,
+    /// Whether we have opened it.
+    is_ours: bool,
+    /// Bytes of its stream that have come in order, and that were sent, each once.
+    rx_bytes: u64,
+    tx_bytes: u64,
     /// When its rings were last written or read.
     used_at: Instant,
     /// When its peer last said something, and how often it was asked since whether it is still there.
@@ -101,6 +109,10 @@ impl Flow {
             expected: 0,
             reached: 0,
             acknowledged: 0,
+            opened_at: Instant::ZERO,
+            is_ours: false,
+            rx_bytes: 0,
+            tx_bytes: 0,
             used_at: Instant::ZERO,
             heard_at: Instant::ZERO,
             asked: 0,
@@ -133,6 +145,7 @@ impl Flow {
         limits: &FlowLimits,
     ) -> Result<(), ConnectError> {
         self.renew(key, None, sender, limits);
+        self.is_ours = true;
         let peer = IpEndpoint::new(IpAddress::Ipv4(key.peer), key.peer_port);
         let local = IpEndpoint::new(IpAddress::Ipv4(key.local), key.local_port);
         self.socket().connect(iface.context(), peer, local)
@@ -191,10 +204,15 @@ impl Flow {
         if !self.sender.admit(&emitted, now) {
             return false;
         }
+        let before = self.emitted.map_or(emitted.end, |last| last.end);
+        if is_after(emitted.end, before) {
+            self.tx_bytes += u64::from(emitted.end.wrapping_sub(before) - u32::from(emitted.is_last));
+        }
         // What is sent again does not take the numbers back.
         let end = self.emitted.map(|last| last.end).filter(|&last| is_after(last, emitted.end)).unwrap_or(emitted.end);
         self.emitted = Some(Emitted { end, ..emitted });
         if is_after(emitted.acked, self.expected) {
+            self.rx_bytes += u64::from(emitted.acked.wrapping_sub(self.expected));
             self.expected = emitted.acked;
         }
         // An RST acknowledges nothing, and says 0.
@@ -213,6 +231,7 @@ impl Flow {
         if segment.syn {
             self.expected = behind_syn;
         } else if in_order {
+            self.rx_bytes += u64::from(segment.end.wrapping_sub(self.expected));
             self.expected = segment.end;
         }
         if segment.syn && accepted {
@@ -238,6 +257,17 @@ impl Flow {
         self.socket().set_ack_delay((ack_delay > Duration::ZERO).then_some(ack_delay));
     }
 
+    /// What an operator is shown of it.
+    pub(super) fn row(&mut self, now: Instant) -> FlowRow {
+        let (peer, local) = (self.peer(), self.local());
+        let (is_ours, rx_bytes, tx_bytes) = (self.is_ours, self.rx_bytes, self.tx_bytes);
+        let (age, idle) = (now - self.opened_at, now - self.heard_at.max(self.opened_at));
+        let socket = self.socket();
+        let (rx_queued, tx_queued) = (socket.recv_queue(), socket.send_queue());
+        let state = name_of(socket.state());
+        FlowRow { peer, local, state, is_ours, age, idle, rx_bytes, tx_bytes, rx_queued, tx_queued }
+    }
+
     /// When its peer is asked next whether it is still there. None: it is not.
     pub(super) fn asks_at(&self, limits: &FlowLimits) -> Option<Instant> {
         let is_asked = self.stage == Stage::Owned && self.fault.is_none() && !limits.keepalive_idle.is_zero();
@@ -256,6 +286,7 @@ impl Flow {
         (self.mapped, self.fault, self.given_up_at) = (false, None, NEVER);
         (self.heard, self.emitted, self.path) = (TimeWait::default(), None, 0);
         (self.expected, self.reached, self.acknowledged) = (0, 0, 0);
+        (self.is_ours, self.rx_bytes, self.tx_bytes) = (false, 0, 0);
         (self.clock, self.sender, self.held_back) = (FlowClock::steady(), sender, None);
         let socket = self.socket();
         // Closed, whatever it was: the listen or connect that follows resets the rest.

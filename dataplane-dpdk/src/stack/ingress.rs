@@ -22,7 +22,7 @@ use crate::frame::{Frame, FrameVec};
 impl Stack {
     /// Takes one burst from the port. Answers how many frames came.
     pub fn ingress(&mut self, now: Instant) -> usize {
-        self.now = now;
+        (self.now, self.nic.now) = (now, now);
         self.nic.rx_burst(&mut self.rx);
         if self.rx.is_empty() {
             return 0;

@@ -24,6 +24,7 @@ mod ingress;
 mod isn;
 mod keepalive;
 mod listen;
+mod look;
 mod neighbours;
 mod nic;
 mod packet;
@@ -71,6 +72,7 @@ use self::flow::{Flow, Stage};
 use self::flow_table::{FlowKey, FlowTable};
 use self::half_open::HalfOpen;
 use self::listen::Listeners;
+pub(crate) use self::look::{FlowFilter, FlowRow, Found, state_named};
 use self::neighbours::Neighbours;
 use self::nic::Nic;
 use self::path_mtu::Interfaces;
@@ -85,6 +87,7 @@ use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
 use crate::frame::{BURST, FrameVec};
 use crate::queue::PacketQueue;
+use crate::trace::Tap;
 
 /// A stack that its poller and its connections share. They are on one thread, and no borrow crosses a task switch.
 pub type SharedStack = Rc<RefCell<Stack>>;
@@ -279,6 +282,11 @@ impl Stack {
         self.nic.awake();
     }
 
+    /// Lets `tap` see the frames that pass from now on.
+    pub(crate) fn add_tap(&mut self, tap: Tap) {
+        self.nic.add_tap(tap);
+    }
+
     /// The flow has something to send, or may have.
     fn mark(&mut self, id: u32) {
         let flow = &mut self.flows[id as usize];
@@ -319,7 +327,7 @@ impl Stack {
 
     /// Puts a flow into the slab and the table.
     fn map(&mut self, mut flow: Box<Flow>) -> u32 {
-        (flow.mapped, flow.dirty) = (true, false);
+        (flow.mapped, flow.dirty, flow.opened_at) = (true, false, self.now);
         let (key, has_pages) = (flow.key, flow.has_pages());
         let id = u32::try_from(self.flows.insert(flow)).expect("fewer flows than 2^32");
         self.table.insert(key, id);

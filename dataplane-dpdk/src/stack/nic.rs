@@ -21,6 +21,7 @@ use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
 use crate::frame::{BURST, Frame, FrameVec};
 use crate::queue::PacketQueue;
+use crate::trace::Tap;
 
 /// One queue pair and the bursts on their way in and out.
 pub(super) struct Nic {
@@ -35,6 +36,12 @@ pub(super) struct Nic {
     mtu: usize,
     tx_checksum: bool,
     pub(super) counters: Arc<LcoreCounters>,
+    /// The time of the turn, for who looks at frames.
+    pub(super) now: Instant,
+    /// Who looks at them.
+    taps: Vec<Tap>,
+    /// Frames at the front of `out` that they have seen already.
+    seen: usize,
 }
 
 impl Nic {
@@ -47,7 +54,9 @@ impl Nic {
     ) -> Self {
         let mtu = usize::from(mtu);
         let waste = Frame::heap(ETHERNET_BYTES + mtu);
-        Self { queue, spare: FrameVec::new(BURST), out: FrameVec::new(BURST), waste, mac, mtu, tx_checksum, counters }
+        let (spare, out) = (FrameVec::new(BURST), FrameVec::new(BURST));
+        let (now, taps) = (Instant::ZERO, Vec::new());
+        Self { queue, spare, out, waste, mac, mtu, tx_checksum, counters, now, taps, seen: 0 }
     }
 
     /// Takes a burst of received frames.
@@ -57,6 +66,9 @@ impl Nic {
             self.counters.rx_bursts.add(1);
             self.counters.rx_packets.add(into.len() as u64);
             self.counters.rx_bytes.add(into.as_slice().iter().map(|f| f.bytes().len() as u64).sum());
+            if !self.taps.is_empty() {
+                show(&mut self.taps, into.as_slice(), self.now, false);
+            }
         }
     }
 
@@ -67,10 +79,21 @@ impl Nic {
         }
         let bytes = |burst: &FrameVec| burst.as_slice().iter().map(|f| f.bytes().len() as u64).sum::<u64>();
         let before = (self.out.len(), bytes(&self.out));
+        if !self.taps.is_empty() {
+            show(&mut self.taps, &self.out.as_slice()[self.seen..], self.now, true);
+        }
         self.queue.tx_burst(&mut self.out);
+        self.seen = self.out.len();
         let after = if self.out.is_empty() { (0, 0) } else { (self.out.len(), bytes(&self.out)) };
         self.counters.tx_packets.add((before.0 - after.0) as u64);
         self.counters.tx_bytes.add(before.1 - after.1);
+    }
+
+    /// Lets `tap` see what passes from now on.
+    pub(super) fn add_tap(&mut self, tap: Tap) {
+        // Those that want no more are found out by the next frame; without one, here.
+        self.taps.retain(|tap| !tap.is_over());
+        self.taps.push(tap);
     }
 
     /// Whether frames wait for the port.
@@ -305,6 +328,13 @@ impl Drop for TxToken<'_> {
             self.nic.spare.push(frame);
         }
     }
+}
+
+/// Shows frames to whoever wants to see them. Out of the way of a port that nobody looks at.
+#[cold]
+fn show(taps: &mut Vec<Tap>, frames: &[Frame], now: Instant, sent: bool) {
+    taps.retain(|tap| !tap.is_over());
+    taps.iter().for_each(|tap| tap.see(frames, now, sent));
 }
 
 /// What smoltcp is told of the port. Received checksums were verified in front of the flow table.

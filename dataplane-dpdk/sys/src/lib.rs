@@ -86,6 +86,7 @@ unsafe extern "C" {
     pub fn fg_eal_cleanup() -> c_int;
     pub fn fg_thread_register() -> c_int;
     pub fn fg_thread_unregister();
+    pub fn fg_tsc_hz() -> u64;
 
     pub fn fg_pool_create(name: *const c_char, frames: u32, cache: u32, data_room: u16) -> *mut c_void;
     pub fn fg_pool_in_use(pool: *const c_void) -> u32;
@@ -97,6 +98,7 @@ unsafe extern "C" {
     pub fn fg_port_info(port: u16, out: *mut PortInfo) -> c_int;
     pub fn fg_port_configure(port: u16, queues: u16, descriptors: u16, mtu: u16, pool: *mut c_void) -> c_int;
     pub fn fg_port_start(port: u16) -> c_int;
+    pub fn fg_port_restart(port: u16) -> c_int;
     pub fn fg_port_close(port: u16) -> c_int;
     pub fn fg_port_stats(port: u16, out: *mut PortStats) -> c_int;
 

@@ -29,6 +29,8 @@ pub struct Config {
     limits: Vec<String>,
     workers: usize,
     dataplane: Option<String>,
+    /// Keys of `dataplane.dpdk`, for whoever writes that section.
+    pub dpdk: Vec<String>,
     extra: String,
     verbatim: Option<String>,
 }
@@ -56,6 +58,7 @@ impl Config {
             limits: Vec::new(),
             workers: 1,
             dataplane: None,
+            dpdk: Vec::new(),
             extra: String::new(),
             verbatim: None,
         }
@@ -190,6 +193,13 @@ impl Config {
     #[must_use]
     pub fn dataplane(mut self, text: &str) -> Self {
         self.dataplane = Some(text.to_owned());
+        self
+    }
+
+    /// Adds a key of `dataplane.dpdk`, where the gateway runs on a port.
+    #[must_use]
+    pub fn dpdk(mut self, line: &str) -> Self {
+        self.dpdk.push(format!("    {line}\n"));
         self
     }
 

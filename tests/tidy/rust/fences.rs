@@ -149,6 +149,7 @@ const UNSAFE_PLACES: &[&str] = &[
     "dataplane-dpdk/src/port/",
     "dataplane-dpdk/src/queue/tap.rs",
     "dataplane-dpdk/src/stack/arena.rs",
+    "dataplane-dpdk/src/words.rs",
     "dataplane-dpdk/sys/",
     "tls-offload/src/openssl/",
     "tests/support/card/",

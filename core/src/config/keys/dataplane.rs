@@ -132,6 +132,28 @@ pub(super) const DPDK: &[Key] = &[
     ),
     key("ring_idle_timeout", Duration, "5s", "A flow whose rings have been empty for so long gives their memory back."),
     key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
+    key(
+        "user",
+        Text,
+        "",
+        "The user that the process becomes once EAL and the ports are open, for one that is started as root. Of the capabilities, \
+         CAP_NET_BIND_SERVICE stays, for low ports on loopback, and CAP_NET_ADMIN where a port is net_af_xdp, to take its program off at the end. Without, it stays who it is.",
+    ),
+    key(
+        "statistics_file",
+        Text,
+        "",
+        "A file that the plane's numbers are kept in, ten times a second, for `ferrogate lcores`: it needs no process that answers, and outlives it. \
+         Best on a tmpfs. Without, they are in the admin API only.",
+    ),
+    key(
+        "recorder_file",
+        Text,
+        "",
+        "A file that the last frames of each worker are kept in, for `ferrogate capture --from`: their first 104 bytes, whatever becomes of the process. \
+         That of the process before is kept beside it, as `FILE.last`. Without, nothing is.",
+    ),
+    key("recorder_frames", Number, "65536", "How many frames of each worker, at 128 bytes of memory each."),
 ];
 
 pub(super) const DPDK_PORT: &[Key] = &[

@@ -218,6 +218,13 @@ const CONTROL: &[Key] = &[
         "Whether the admin API may change the configuration (`update_config`, `update_route`), for clients on this host.",
     ),
     key("auto_config", Bool, "false", "Whether such a change is written to the file, as JSON. (MOSN: a feature gate.)"),
+    key(
+        "capture",
+        Bool,
+        "false",
+        "Whether the admin API at an IP address gives frames of the DPDK plane, with what clients send in them (`ferrogate capture`). At a unix \
+         socket, which only root and the gateway's user can open, it does in any case.",
+    ),
 ];
 
 const SERVER: &[Key] = &[

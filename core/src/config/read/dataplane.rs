@@ -3,6 +3,7 @@
 //! **Invariant:** a DPDK port gets an address only with its network: there is no guess at a prefix.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::dataplane::{CongestionControl, Dataplane, Dpdk, Fallback, Idle, IdleMode, Plane, Port};
@@ -39,6 +40,10 @@ fn dpdk(r: &mut Reader, node: &Node) -> Option<Dpdk> {
         syn_backlog_max: fields.number(r, "syn_backlog_max", count).unwrap_or(d.syn_backlog_max),
         flow_limits: flow_limits(r, &fields),
         idle: fields.with(r, "idle", idle).unwrap_or(d.idle),
+        user: fields.text(r, "user"),
+        statistics_file: fields.text(r, "statistics_file").map(PathBuf::from),
+        recorder_file: fields.text(r, "recorder_file").map(PathBuf::from),
+        recorder_frames: fields.number(r, "recorder_frames", 16..=1 << 24).unwrap_or(d.recorder_frames),
     };
     for (key, size) in [("rx_ring_bytes", dpdk.rx_ring_bytes), ("tx_ring_bytes", dpdk.tx_ring_bytes)] {
         if let Some(node) = fields.get(key).filter(|_| !size.is_power_of_two()) {

@@ -100,5 +100,6 @@ fn control(r: &mut Reader, node: &Node) -> Option<Control> {
         watch_config: fields.boolean(r, "watch_config").unwrap_or(false),
         dynamic_config: fields.boolean(r, "dynamic_config").unwrap_or(false),
         auto_config: fields.boolean(r, "auto_config").unwrap_or(false),
+        capture: fields.boolean(r, "capture").unwrap_or(false),
     })
 }

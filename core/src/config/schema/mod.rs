@@ -86,6 +86,8 @@ pub struct Control {
     pub dynamic_config: bool,
     /// `auto_config`: whether such a change is written to the file.
     pub auto_config: bool,
+    /// `capture`: whether the admin API at an IP address gives frames.
+    pub capture: bool,
 }
 
 /// One entry of `metrics.sinks`: where metrics are served beside the admin API.

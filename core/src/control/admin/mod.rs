@@ -1,9 +1,11 @@
 //! The admin API: version, state, counters and the plane, over HTTP on loopback or a unix socket. Paths as in MOSN, and `/metrics`.
 //!
-//! **Invariant:** nothing that it answers holds a key or a request's content; without its switch it changes no configuration.
+//! **Invariant:** nothing that it answers holds a key, nor, without the switch for it, a request's content; without its switch it changes no
+//! configuration.
 
 mod change;
 mod dump;
+mod inquiry;
 mod paths;
 
 use std::cell::Cell;
@@ -28,6 +30,7 @@ use crate::snapshot::Snapshot;
 use crate::stream::server::serve;
 use crate::stream::{Refusal, ReplyTo, Service};
 use crate::telemetry::metrics::WorkerCounters;
+pub use inquiry::{Answer, Inquiries, Question};
 
 /// What the admin API shows.
 #[derive(Clone)]
@@ -66,6 +69,8 @@ pub struct PlaneReport {
     pub ports: Value,
     /// Its counters.
     pub numbers: Vec<Number>,
+    /// Whom to ask what is not a number.
+    pub inquiries: Option<Arc<dyn Inquiries>>,
 }
 
 /// One counter of a plane.

@@ -27,7 +27,10 @@ impl Admin {
             return if **own == *path && is_read(method) { self.metrics() } else { local_reply(404) };
         }
         match method {
-            Method::Get | Method::Head => self.show(&path, query),
+            Method::Get | Method::Head => match self.inquire(&path, query, x).await {
+                Some(answer) => answer,
+                None => self.show(&path, query),
+            },
             Method::Post => self.change(&path, x).await,
             _ => local_reply(405),
         }
@@ -207,11 +210,11 @@ fn plane_json(plane: &PlaneReport) -> Value {
     json!({ "plane": plane.name, "fallback_reason": plane.fallback_reason, "ports": plane.ports, "counters": numbers })
 }
 
-fn text(status: u16, body: String) -> Response {
+pub(super) fn text(status: u16, body: String) -> Response {
     with_body(status, "text/plain; charset=utf-8", Bytes::from(body))
 }
 
-fn json_reply(value: &Value) -> Response {
+pub(super) fn json_reply(value: &Value) -> Response {
     with_body(200, "application/json", Bytes::from(format!("{value:#}\n")))
 }
 
@@ -250,6 +253,8 @@ Ferrogate admin API
   /api/v1/env                what of the environment the gateway looks at; ?key=
   /api/v1/get_loglevel       what is logged
   /api/v1/dataplane          the plane, its ports, drivers and packet counters, as JSON
+  /api/v1/flows              TCP flows of the DPDK plane; ?address= ?port= ?state= ?listener= ?age= ?idle= ?bytes= ?limit=
+  /api/v1/capture            frames at its ports, as pcapng; ?filter= ?bytes= ?packets= ?seconds= ?kept=; by a unix socket, or with control.capture
   /metrics                   every counter, for Prometheus
 POST:
   /api/v1/reload             reads the file again and puts it in force, or says what is wrong with it

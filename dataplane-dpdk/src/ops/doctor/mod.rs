@@ -14,13 +14,29 @@ mod rights;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ferrogate_core::config::dataplane::Dataplane;
 
 use crate::device::Device;
 use crate::port::IS_BUILT;
 use host::Host;
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file whose ports are looked at; without one, the host by itself.
+    #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Args {
+    pub(super) fn run(&self) -> Result<bool, String> {
+        let dataplane = self.config.as_deref().map(super::read).transpose()?.map(|config| config.dataplane);
+        // Nobody reads it: nothing is known to be well.
+        Ok(print(&dataplane.unwrap_or_default(), &mut io::stdout()).unwrap_or(false))
+    }
+}
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
