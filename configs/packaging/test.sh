@@ -32,9 +32,10 @@ main() {
 }
 
 run_tests() {
-    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio h2:python3-h2 websockets:python3-websockets nghttpx:nghttp2-proxy openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux dnsmasq:dnsmasq-base nft:nftables tshark:tshark
+    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio h2:python3-h2 websockets:python3-websockets nghttpx:nghttp2-proxy openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux dnsmasq:dnsmasq-base nft:nftables tshark:tshark node:nodejs npm:npm
     # Not everywhere to be had: the row that needs them tells.
     (ensure softhsm2-util:softhsm2 pkcs11_engine:libengine-pkcs11-openssl) || true
+    install_npm_peers
     results=$(mktemp -d)
     trap 'give_back_hugepages "$results/hugepages"; rm -rf "$results"' EXIT
     : >"$results/skipped"
@@ -65,6 +66,16 @@ probe_h2() {
 
 probe_websockets() {
     /usr/bin/python3 -c 'import websockets' 2>/dev/null
+}
+
+# The tests' Bolt client and server are npm's, as Debian has none. Where they can't be had the rows that need them say so.
+install_npm_peers() {
+    local folder=${CARGO_TARGET_DIR:-target}/tmp
+    [ ! -d "$folder/node_modules/sofa-rpc-node" ] || return 0
+    have npm || return 0
+    say "installing for the tests: sofa-rpc-node"
+    mkdir -p "$folder"
+    npm install --silent --no-audit --no-fund --ignore-scripts --no-save --prefix "$folder" sofa-rpc-node@2.10.0 >&2 || say "npm could not install sofa-rpc-node"
 }
 
 # What is built with features: everything, or where DPDK is missing all that can be without it.

@@ -55,7 +55,7 @@ impl Origin {
     }
 
     fn answer(&self, x: &mut Exchange) -> Response {
-        let Head::Http(head) = &x.request.head;
+        let Head::Http(head) = &x.request.head else { return local_reply(501) };
         let path = head.path();
         if let Some(n) = path.strip_prefix(b"/bytes/") {
             let n = std::str::from_utf8(n).ok().and_then(|n| n.parse().ok());

@@ -7,6 +7,7 @@ mod access_log;
 mod admin;
 mod admin_socket;
 mod bodies;
+mod bolt;
 mod config;
 mod drain;
 mod ends;

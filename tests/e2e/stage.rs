@@ -1,7 +1,7 @@
 //! Where a test plays: a gateway on one of the planes, and clients that can reach it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 
 use test_support::client::Client;
@@ -102,6 +102,15 @@ impl Stage {
     /// The network of a plane that has one.
     pub fn veth(&self) -> &Veth {
         self.veth.as_ref().expect("a plane with a port")
+    }
+
+    /// A connection to the gateway, for bytes of any kind.
+    pub fn wire(&self) -> Wire {
+        let connected = match &self.veth {
+            None => TcpStream::connect(self.address),
+            Some(veth) => veth.connect(self.address),
+        };
+        Wire::tcp(connected.unwrap_or_else(|e| panic!("{}: {e}", self.address)))
     }
 
     /// A command that runs where clients are.

@@ -10,6 +10,7 @@ pub mod proxy_protocol;
 #[doc(hidden)]
 pub mod selfcheck;
 pub mod websocket;
+pub mod xprotocol;
 
 use bytes::BufMut;
 

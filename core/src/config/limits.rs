@@ -76,6 +76,15 @@ pub struct Limits {
     /// CONTINUATION frames of one head, at most; beyond, the connection is closed.
     pub h2_continuation_frames_max: u32,
 
+    /// Bytes of a frame of an RPC protocol, at most; its connection is closed beyond. A frame is held whole.
+    pub rpc_frame_bytes_max: usize,
+    /// Requests that an RPC client may have open on a connection, at most; while it has, nothing more is read from it. To an origin as many are
+    /// open on a connection at most; beyond, another connection is opened.
+    pub rpc_streams_max: u32,
+    /// Bytes that wait to be written to one RPC connection, at most, before further frames wait for room; while a client takes so few,
+    /// nothing more is read from it.
+    pub rpc_out_bytes_max: usize,
+
     /// From the first byte of a head to its end (408 beyond).
     pub head_timeout: Duration,
     /// Bytes a second of a request's body, at least, while the client is waited for (408 below). 0 is no limit.
@@ -229,6 +238,9 @@ impl Default for Limits {
             h2_control_frames_max: 1000,
             h2_empty_data_frames_max: 100,
             h2_continuation_frames_max: 32,
+            rpc_frame_bytes_max: 16 << 20,
+            rpc_streams_max: 10_000,
+            rpc_out_bytes_max: 1 << 20,
             head_timeout: Duration::from_secs(15),
             body_bytes_per_second_min: 240,
             body_rate_window: Duration::from_secs(10),

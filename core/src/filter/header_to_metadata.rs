@@ -6,7 +6,7 @@ use super::per_route::PerRoute;
 use super::set::Ground;
 use super::{Filter, Phase, Verdict};
 use crate::config::schema::{HeaderToMetadata, MetadataRule};
-use crate::message::{Exchange, Head};
+use crate::message::Exchange;
 use crate::router::Route;
 
 /// The filter.
@@ -31,7 +31,7 @@ impl Filter for HeaderToMetadataFilter {
 }
 
 fn apply(rule: &MetadataRule, x: &mut Exchange) {
-    let Head::Http(head) = &mut x.request.head;
+    let Some(head) = x.request.head.http_mut() else { return };
     // No host's metadata says anything that is no text.
     let found = head.get(&rule.header).map(String::from_utf8_lossy);
     let says = match (&found, &rule.present, &rule.missing) {
@@ -52,7 +52,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::message::{Body, Downstream, HttpHead, Request};
+    use crate::message::{Body, Downstream, Head, HttpHead, Request};
     use crate::net::Address;
 
     #[test]

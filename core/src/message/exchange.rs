@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Method, Request, Version};
+use super::{Head, Method, Request, Version};
 use crate::config::Address;
 use crate::config::schema::MetadataMatch;
 
@@ -20,7 +20,7 @@ pub struct Exchange {
     pub request: Request,
     /// The connection it came on.
     pub downstream: Rc<Downstream>,
-    /// What the client speaks, by MOSN's name: `Http1`, `Http2`, or [`RELAYED`] or [`DATAGRAMS`].
+    /// What the client speaks, by MOSN's name: `Http1`, `Http2`, `bolt`, ..., or [`RELAYED`] or [`DATAGRAMS`].
     pub protocol: &'static str,
     /// Whether the client offers an upgrade of its connection that may be passed on.
     pub upgrade: bool,
@@ -149,6 +149,12 @@ impl ResponseFlags {
         self.0 |= other.0;
     }
 
+    /// Whether all is said that `other` says.
+    #[must_use]
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Whether nothing is said.
     #[must_use]
     pub fn is_empty(self) -> bool {
@@ -238,11 +244,15 @@ impl Exchange {
     /// A new record.
     #[must_use]
     pub fn new(request: Request, downstream: Rc<Downstream>) -> Self {
-        let is_http2 = request.head.http().is_some_and(|head| head.version() == Version::Http2);
+        let protocol = match &request.head {
+            Head::Http(head) if head.version() == Version::Http2 => "Http2",
+            Head::Http(_) => "Http1",
+            Head::Rpc(head) => head.protocol.name(),
+        };
         Self {
             request,
             downstream,
-            protocol: if is_http2 { "Http2" } else { "Http1" },
+            protocol,
             upgrade: false,
             bridged: false,
             te_trailers: false,

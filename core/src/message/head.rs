@@ -4,7 +4,7 @@
 //! What a filter or a rewrite adds is written behind the raw bytes and pointed at. Buffers come from a per-worker free list.
 //!
 //! **Invariant:** every span lies within `raw`; names are tokens and values hold no CR, LF or NUL (the codec and [`HttpHead::append`] see
-//! to it), so that no head can smuggle a second one.
+//! to it), so that no head can smuggle a second one. Only the headers of an RPC frame may hold any bytes, and they are never written as HTTP.
 
 use std::fmt;
 

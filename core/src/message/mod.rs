@@ -8,12 +8,14 @@ mod exchange;
 mod head;
 mod known;
 mod parts;
+mod rpc;
 
 pub use body::{Body, BodyError, BodyLength, BodySource, Chunk, Relay};
 pub use conn_id::next_conn_id;
 pub use exchange::{Copies, DATAGRAMS, Downstream, Exchange, NotedField, Notes, RELAYED, ResponseFlags, Wanted};
 pub use head::{Field, HttpHead, Span, StartLine, Version, is_token, is_token_byte, is_value};
 pub use known::{FieldId, Method};
+pub use rpc::{RpcHead, RpcKind};
 
 /// A request.
 #[derive(Debug)]
@@ -33,27 +35,41 @@ pub struct Response {
     pub body: Body,
 }
 
-/// A head in its protocol's own form. RPC frames join HTTP here.
-#[derive(Debug)]
+/// A head in its protocol's own form.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Head {
-    /// HTTP/1.
+    /// HTTP, of any version.
     Http(HttpHead),
+    /// A frame of an RPC protocol.
+    Rpc(RpcHead),
 }
 
 impl Head {
-    /// The HTTP head, if it is one.
+    /// The fields and the start line. Of an RPC frame the fields are its headers, and a response has the status that HTTP would give it; a
+    /// request has neither method nor target.
     #[must_use]
     pub fn http(&self) -> Option<&HttpHead> {
         match self {
-            Self::Http(h) => Some(h),
+            Self::Http(head) => Some(head),
+            Self::Rpc(head) => Some(head.fields()),
         }
     }
 
-    /// The HTTP head, if it is one.
+    /// The same, to be changed.
     pub fn http_mut(&mut self) -> Option<&mut HttpHead> {
         match self {
-            Self::Http(h) => Some(h),
+            Self::Http(head) => Some(head),
+            Self::Rpc(head) => Some(head.fields_mut()),
+        }
+    }
+
+    /// The RPC frame's head, if it is one.
+    #[must_use]
+    pub fn rpc(&self) -> Option<&RpcHead> {
+        match self {
+            Self::Http(_) => None,
+            Self::Rpc(head) => Some(head),
         }
     }
 }

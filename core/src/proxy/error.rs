@@ -147,7 +147,8 @@ impl Error {
                 ResponseFlags::BODY_TOO_LARGE
             }
             ErrorKind::Send(SendError::RequestBody(_)) => ResponseFlags::DOWNSTREAM_TERMINATED,
-            ErrorKind::Target | ErrorKind::Send(SendError::Unwritable(_) | SendError::NoWebSocket) => {
+            ErrorKind::Target
+            | ErrorKind::Send(SendError::Unwritable(_) | SendError::Unframed(_) | SendError::NoWebSocket) => {
                 ResponseFlags::LOCAL_RESET
             }
         }

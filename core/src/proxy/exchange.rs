@@ -207,7 +207,7 @@ impl<T: Transport> Service for Proxy<T> {
 
     fn offers_h2c(&self) -> bool {
         let (protocols, offers) = self.current.get().protocols(self.listener);
-        protocols == Protocols::Both && offers.upgrade_h2c
+        protocols.has(Protocols::HTTP) && offers.upgrade_h2c
     }
 
     fn ended(&self, x: &mut Exchange, whole: bool) {
@@ -265,7 +265,7 @@ impl<T: Transport> Callout for Proxy<T> {
                     match flight.answer().await? {
                         Answer::Interim(_) => {}
                         Answer::Response(response) => return Ok(response),
-                        Answer::Upgraded(..) => return Err(Error::from(SendError::Unexpected)),
+                        Answer::Upgraded(..) | Answer::None => return Err(Error::from(SendError::Unexpected)),
                     }
                 }
             };

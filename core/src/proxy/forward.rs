@@ -39,7 +39,8 @@ struct Sent<'h> {
 enum Final {
     Response(Response),
     Upgraded(Response, Tunnel),
-    Gone,
+    /// There is none to pass on: nobody waits for one, or the client is gone.
+    None,
 }
 
 /// What a retry holds while it is under way.
@@ -72,7 +73,7 @@ impl<T: Transport> Proxy<T> {
         let destination = cluster.original_dst().and_then(|original| destination(original, x, generation.snapshot()));
         let limits = generation.limits();
         route.edit_request(x, limits.request_line_bytes_max)?;
-        let mut tries = Tries::new(forward, x.request.head.http());
+        let mut tries = Tries::new(forward, &x.request.head);
         let protocol = self.protocol(generation, forward, x);
         let copy = mirror::Copy::of(route, protocol, generation, x);
         // An origin of HTTP/2 may give back what it has not looked at, when some of its body has left.
@@ -158,6 +159,7 @@ impl<T: Transport> Proxy<T> {
                     SendError::Timeout => Outcome::Timeout,
                     SendError::RequestBody(_)
                     | SendError::Unwritable(_)
+                    | SendError::Unframed(_)
                     | SendError::Refused
                     | SendError::NoWebSocket => Outcome::Abandoned,
                     _ => Outcome::Reset,
@@ -167,15 +169,19 @@ impl<T: Transport> Proxy<T> {
         }
     }
 
-    /// What origins are asked in: what the route says, else what the listener says.
+    /// What origins are asked in: what the route says; else a client of RPC in its own protocol, another as its listener says.
     fn protocol(&self, generation: &Generation<T>, forward: &Forward, x: &Exchange) -> Protocol {
-        match forward.protocol.or_else(|| self.upstream_protocol(generation)) {
-            None | Some(UpstreamProtocol::Http1) => Protocol::Http1,
-            Some(UpstreamProtocol::Http2) => Protocol::Http2,
-            Some(UpstreamProtocol::LikeClient) => {
+        let own = x.request.head.rpc().map(|head| Protocol::Rpc(head.protocol));
+        let said = forward.protocol.or_else(|| self.upstream_protocol(generation).filter(|_| own.is_none()));
+        match (said, own) {
+            (None | Some(UpstreamProtocol::LikeClient), Some(own)) => own,
+            (Some(UpstreamProtocol::Rpc(protocol)), _) => Protocol::Rpc(protocol),
+            (Some(UpstreamProtocol::Http2), _) => Protocol::Http2,
+            (Some(UpstreamProtocol::LikeClient), None) => {
                 let version = x.request.head.http().map(HttpHead::version);
                 if version == Some(Version::Http2) { Protocol::Http2 } else { Protocol::Http1 }
             }
+            (None | Some(UpstreamProtocol::Http1), _) => Protocol::Http1,
         }
     }
 
@@ -197,15 +203,16 @@ impl<T: Transport> Proxy<T> {
                 }
                 if let Some(head) = response.head.http_mut() {
                     route.edit_response(x, head);
-                    if let Some(cookie) = hash.and_then(|hash| hash.set_cookie) {
+                    if x.request.head.rpc().is_none()
+                        && let Some(cookie) = hash.and_then(|hash| hash.set_cookie)
+                    {
                         head.append("set-cookie", cookie.as_bytes());
                     }
                 }
                 self.respond(x, reply, response).await
             }
             Final::Upgraded(response, tunnel) => self.respond_upgrade(x, reply, response, tunnel).await,
-            // The client is gone: there is nobody to answer.
-            Final::Gone => Ok(()),
+            Final::None => Ok(()),
         }
     }
 }
@@ -306,10 +313,11 @@ async fn await_answer<C: Conn>(
         match answer.await? {
             Answer::Interim(head) => {
                 if reply.informational(head).await.is_err() {
-                    return Ok(Final::Gone);
+                    return Ok(Final::None);
                 }
             }
             Answer::Response(response) => return Ok(Final::Response(response)),
+            Answer::None => return Ok(Final::None),
             Answer::Upgraded(response, tunnel) => return Ok(Final::Upgraded(response, tunnel)),
         }
     }

@@ -9,13 +9,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Address;
 use crate::config::schema::Forwarded;
-use crate::message::{Exchange, Field, FieldId, HttpHead, is_value};
+use crate::message::{Exchange, Field, FieldId, Head, HttpHead, is_value};
 
 /// Sets the fields of a request that is about to be forwarded. Once for each request, however many hosts it tries.
 pub(super) fn stamp(x: &mut Exchange, settings: &Forwarded) {
     let scheme: &[u8] = if x.downstream.is_tls { b"https" } else { b"http" };
     let downstream = &x.downstream;
-    let Some(head) = x.request.head.http_mut() else { return };
+    let Head::Http(head) = &mut x.request.head else { return };
     let told = Told::of(head);
     let client = match &downstream.peer {
         Address::Inet(peer) if settings.use_remote_address && !settings.skip_xff_append => Some(*peer),

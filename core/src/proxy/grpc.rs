@@ -9,13 +9,14 @@ use tokio::time::Instant;
 
 use super::reply::with_body;
 use crate::codec::http1::default_reason;
-use crate::message::{Body, BodyError, BodyLength, BodySource, Chunk, Exchange, FieldId, HttpHead, Response};
+use crate::message::{Body, BodyError, BodyLength, BodySource, Chunk, Exchange, FieldId, Head, HttpHead, Response};
 use crate::stream::timer::Timer;
 
 /// An answer of the gateway's own, as the client of `x` reads it: to gRPC it is the head that is the whole answer ("Trailers-Only").
 pub(super) fn for_client(x: &Exchange, response: Response) -> Response {
     let status = response.head.http().map_or(0, HttpHead::status);
-    if status == 200 || !x.request.head.http().is_some_and(is_grpc) {
+    let Head::Http(asked) = &x.request.head else { return response };
+    if status == 200 || !is_grpc(asked) {
         return response;
     }
     let mut reply = with_body(200, "", bytes::Bytes::new());
@@ -144,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::config::Address;
-    use crate::message::{Downstream, Head, Request};
+    use crate::message::{Downstream, Request};
     use crate::proxy::reply::local_reply;
 
     fn exchange(content_type: &str) -> Exchange {

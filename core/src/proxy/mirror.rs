@@ -14,7 +14,7 @@ use super::Generation;
 use super::replay::Replay;
 use crate::codec::detect::Protocol;
 use crate::config::schema::ClusterId;
-use crate::message::{Body, Chunk, Copies, Exchange, Head, HttpHead, Request};
+use crate::message::{Body, Chunk, Copies, Exchange, Head, Request};
 use crate::net::Transport;
 use crate::router::Route;
 use crate::stream::client::{Answer, SendOptions};
@@ -22,7 +22,7 @@ use crate::upstream::{Cluster, HostPool, Wish};
 
 /// A request that is to be copied, as the origin sees it.
 pub(super) struct Copy {
-    head: HttpHead,
+    head: Head,
     cluster: ClusterId,
     copies: Copies,
     protocol: Protocol,
@@ -45,8 +45,8 @@ impl Copy {
     ) -> Option<Self> {
         let mirror = route.mirror.filter(|mirror| generation.draw() % 100 < u64::from(mirror.percent))?;
         // A tunnel has no copy.
-        let head = x.request.head.http().filter(|_| !x.upgrade)?;
-        Some(Self { head: head.clone(), cluster: mirror.cluster, copies: x.copies, protocol })
+        let head = (!x.upgrade).then(|| x.request.head.clone())?;
+        Some(Self { head, cluster: mirror.cluster, copies: x.copies, protocol })
     }
 
     /// Sends it as often as it is wanted, if its body is there, and while there is room for one more. Gives it back if its body is still to come; with `now` it is
@@ -66,7 +66,7 @@ impl Copy {
                     continue;
                 };
                 cluster.counters().mirror_total.inc();
-                let request = Request { head: Head::Http(self.head.clone()), body };
+                let request = Request { head: self.head.clone(), body };
                 let (time, drain_bytes_max) = (limits.request_timeout, limits.drain_bytes_max);
                 let (cluster, host, protocol) = (Rc::clone(&cluster), host.clone(), self.protocol);
                 spawn_local(async move {
@@ -126,7 +126,7 @@ async fn send<T: Transport>(
         match flight.answer().await.ok()? {
             Answer::Interim(_) => {}
             Answer::Response(response) => break response,
-            Answer::Upgraded(..) => return None,
+            Answer::Upgraded(..) | Answer::None => return None,
         }
     };
     // Read to its end, so that the connection can be used again; a long answer costs the connection instead.

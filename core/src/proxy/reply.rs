@@ -22,8 +22,9 @@ pub fn local_reply(status: u16) -> Response {
 #[must_use]
 pub fn busy_reply() -> Response {
     let mut reply = local_reply(503);
-    let Head::Http(head) = &mut reply.head;
-    head.append("retry-after", b"1");
+    if let Some(head) = reply.head.http_mut() {
+        head.append("retry-after", b"1");
+    }
     reply
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::error::{Error, ErrorKind, Retry};
 use super::grpc;
 use crate::config::schema::RetryPolicy;
-use crate::message::{Exchange, FieldId, HttpHead};
+use crate::message::{Exchange, FieldId, Head};
 use crate::router::Forward;
 use crate::stream::client::SendError;
 use crate::upstream::ConnectError;
@@ -24,7 +24,7 @@ pub(super) struct Tries<'r> {
     retries: u32,
     timeout: Option<Duration>,
     try_timeout: Option<Duration>,
-    /// What a client of gRPC gives all of it, counted from when it has asked.
+    /// What a client of gRPC or RPC gives all of it, counted from when it has asked.
     deadline: Option<Duration>,
 }
 
@@ -41,7 +41,8 @@ pub(super) enum Again {
 
 impl<'r> Tries<'r> {
     /// For a request of this route.
-    pub(super) fn new(forward: &'r Forward, head: Option<&HttpHead>) -> Self {
+    pub(super) fn new(forward: &'r Forward, head: &Head) -> Self {
+        let (asked, head) = (head.rpc().and_then(|head| head.timeout), head.http());
         let (mut timeout, mut try_timeout) = (forward.timeout, forward.try_timeout);
         if let Some(asked) = head.and_then(|head| head.get_id(FieldId::GlobalTimeout)) {
             timeout = shorter(timeout, asked);
@@ -49,7 +50,11 @@ impl<'r> Tries<'r> {
         if let Some(asked) = head.and_then(|head| head.get_id(FieldId::TryTimeout)) {
             try_timeout = shorter(try_timeout, asked);
         }
-        let deadline = head.and_then(grpc::deadline);
+        if asked.is_some() && !forward.sets_timeout {
+            // A frame says how long its client waits; where the file does not, that is all there is to go by (MOSN).
+            timeout = asked;
+        }
+        let deadline = asked.or_else(|| head.and_then(grpc::deadline));
         if let Some(deadline) = deadline {
             timeout = Some(timeout.map_or(deadline, |timeout| timeout.min(deadline)));
         }
@@ -151,7 +156,7 @@ mod tests {
     use super::*;
     use crate::config::schema::ClusterId;
     use crate::config::{Address, Config};
-    use crate::message::{Body, Downstream, Head, Request};
+    use crate::message::{Body, Downstream, HttpHead, Request};
     use crate::router::{RouteAction, Router};
 
     fn router(policy: &str) -> Router {
@@ -175,7 +180,7 @@ mod tests {
 
     fn tries<'r>(router: &'r Router, x: &Exchange) -> Tries<'r> {
         let RouteAction::Forward(forward) = &router.routes().next().unwrap().action else { panic!("no forward") };
-        Tries::new(forward, x.request.head.http())
+        Tries::new(forward, &x.request.head)
     }
 
     fn reset(reused: bool) -> Error {

@@ -55,6 +55,8 @@ pub enum RouteAction {
 pub struct Forward {
     /// From the request sent to the end of the response's head, over all tries. None: no limit; the default is filled in already.
     pub timeout: Option<Duration>,
+    /// Whether the file says that.
+    pub sets_timeout: bool,
     /// The same for one try.
     pub try_timeout: Option<Duration>,
     /// What is tried again once a byte has left; None: nothing.
@@ -178,6 +180,7 @@ impl Forward {
         };
         Ok(Self {
             timeout,
+            sets_timeout: config.timeout != RouteTimeout::Default,
             // As in MOSN: a try that may take as long as all of them is not bounded by itself.
             try_timeout: config.try_timeout.filter(|one| timeout.is_none_or(|all| *one < all)),
             retry: Some(&config.retry).filter(|retry| retry.is_on()).cloned().map(Box::new),

@@ -25,6 +25,7 @@ use crate::codec::http1::{
     CodecLimits, ConnectionField, ConnectionOptions, DecodeError, EncodeError, Frame, RequestEncoder, ResponseDecoder,
 };
 use crate::codec::http2::{ErrorCode, Malformed};
+use crate::codec::xprotocol::Unwritable;
 use crate::config::Limits;
 use crate::message::{Body, BodyError, BodyLength, Head, HttpHead, Method, Request, Response, next_conn_id};
 use crate::net::{Conn, Detached};
@@ -83,6 +84,8 @@ pub enum Answer {
     Interim(HttpHead),
     /// The answer.
     Response(Response),
+    /// There is none: the request was one-way, and is on its way.
+    None,
     /// The answer that makes the connection a tunnel, and the connection.
     Upgraded(Response, Tunnel),
 }
@@ -119,6 +122,8 @@ pub enum SendError {
     RequestBody(BodyError),
     /// It can't be written: a filter or a rewrite made it so, or the origin's protocol has no such request.
     Unwritable(EncodeError),
+    /// It can't be written as a frame of its RPC protocol: our fault.
+    Unframed(Unwritable),
 }
 
 /// A request on its way and the answer that comes back.
@@ -257,7 +262,7 @@ impl<C: Conn> Lease<C> {
     /// # Errors
     /// When the connection breaks, or the request can't be expressed.
     pub async fn send(mut self, request: &mut Request, options: SendOptions) -> Result<Flight<C>, SendError> {
-        let Head::Http(head) = &request.head;
+        let Head::Http(head) = &request.head else { return Err(SendError::Unwritable(EncodeError::Foreign)) };
         let body = std::mem::take(&mut request.body);
         let mut encoder = RequestEncoder::new(head, body.length());
         if options.upgrade {
@@ -438,6 +443,7 @@ impl fmt::Display for SendError {
             Self::Handshake => f.write_str("the origin's Sec-WebSocket-Accept is not the answer to the key"),
             Self::RequestBody(e) => write!(f, "the request's body broke off: {e}"),
             Self::Unwritable(e) => write!(f, "the request can't be written: {e}"),
+            Self::Unframed(e) => write!(f, "the request can't be written as a frame: {e}"),
         }
     }
 }

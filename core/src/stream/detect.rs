@@ -8,13 +8,14 @@ use std::task::Poll;
 
 use super::timer::Timer;
 use super::{ConnState, Wish};
-use crate::codec::detect::Protocol;
+use crate::codec::detect::{Opening, Protocol};
 use crate::config::Limits;
+use crate::config::schema::Protocols;
 use crate::net::Conn;
 
-/// The protocol that the client speaks; None: it is gone, or took too long. A connection that is asked for something meanwhile is
-/// HTTP/1's: it has its own ways of ending one that has carried nothing yet.
-pub async fn detect<C: Conn>(conn: &mut C, state: &ConnState, limits: &Limits) -> Option<Protocol> {
+/// The protocol of those that are served which the client speaks; None: it speaks another, is gone, or took too long. A connection that is
+/// asked for something meanwhile goes to the likeliest: each has its own ways of ending one that has carried nothing yet.
+pub async fn detect<C: Conn>(conn: &mut C, served: Protocols, state: &ConnState, limits: &Limits) -> Option<Protocol> {
     let (mut known, mut timer) = (0, Timer::new());
     if !state.is_swept() {
         timer.set(limits.idle_timeout);
@@ -22,20 +23,21 @@ pub async fn detect<C: Conn>(conn: &mut C, state: &ConnState, limits: &Limits) -
     poll_fn(|cx| {
         loop {
             let read = conn.poll_read_with(cx, known, |bytes| {
-                (0, (bytes.len() > known).then(|| (bytes.len(), Protocol::of_first_bytes(bytes))))
+                (0, (bytes.len() > known).then(|| (bytes.len(), Protocol::of_first_bytes(bytes, served))))
             });
             match read {
-                Poll::Ready(Ok(Some((seen, None)))) => {
+                Poll::Ready(Ok(Some((seen, Opening::More)))) => {
                     if known == 0 {
                         timer.set(limits.head_timeout);
                     }
                     known = seen;
                 }
-                Poll::Ready(Ok(Some((_, protocol)))) => return Poll::Ready(protocol),
-                // Cut short: HTTP/1 knows what to do with that.
-                Poll::Ready(Ok(None)) => return Poll::Ready((known > 0).then_some(Protocol::Http1)),
+                Poll::Ready(Ok(Some((_, Opening::Is(protocol))))) => return Poll::Ready(Some(protocol)),
+                Poll::Ready(Ok(Some((_, Opening::Unknown)))) => return Poll::Ready(None),
+                // Cut short: its codec knows what to do with that.
+                Poll::Ready(Ok(None)) => return Poll::Ready((known > 0).then(|| Protocol::likeliest(served))),
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Pending if state.wish() != Wish::Stay => return Poll::Ready(Some(Protocol::Http1)),
+                Poll::Pending if state.wish() != Wish::Stay => return Poll::Ready(Some(Protocol::likeliest(served))),
                 Poll::Pending => {
                     state.rest(cx);
                     return timer.poll_expired(cx).map(|()| None);

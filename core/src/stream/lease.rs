@@ -1,11 +1,11 @@
 //! What a request holds of an upstream connection, whatever protocol is spoken on it, and its flight.
 //!
-//! **Invariant:** both protocols answer to the same calls with the same words; nothing above knows which one it was.
+//! **Invariant:** all protocols answer to the same calls with the same words; nothing above knows which one it was.
 
 use std::rc::Rc;
 
 use super::client::{self, Answer, SendError, SendOptions};
-use super::http2;
+use super::{http2, xprotocol};
 use crate::message::Request;
 use crate::net::Conn;
 
@@ -15,6 +15,8 @@ pub enum Lease<C> {
     Exclusive(client::Lease<C>),
     /// One stream of it: HTTP/2.
     Stream(http2::StreamLease),
+    /// A place among its requests: RPC.
+    Rpc(xprotocol::RpcLease),
 }
 
 /// A request on its way and the answer that comes back.
@@ -23,6 +25,8 @@ pub enum Flight<C: Conn> {
     Http1(client::Flight<C>),
     /// In HTTP/2.
     Http2(http2::Flight),
+    /// In a protocol of RPC.
+    Rpc(xprotocol::Flight),
 }
 
 impl<C: Conn> Lease<C> {
@@ -32,6 +36,7 @@ impl<C: Conn> Lease<C> {
         match self {
             Self::Exclusive(lease) => lease.id(),
             Self::Stream(lease) => lease.id(),
+            Self::Rpc(lease) => lease.id(),
         }
     }
 
@@ -41,6 +46,7 @@ impl<C: Conn> Lease<C> {
         match self {
             Self::Exclusive(lease) => lease.local_text(),
             Self::Stream(lease) => Some(lease.local_text()),
+            Self::Rpc(lease) => Some(lease.local_text()),
         }
     }
 
@@ -52,6 +58,7 @@ impl<C: Conn> Lease<C> {
         Ok(match self {
             Self::Exclusive(lease) => Flight::Http1(lease.send(request, options).await?),
             Self::Stream(lease) => Flight::Http2(lease.send(request, options).await?),
+            Self::Rpc(lease) => Flight::Rpc(lease.send(request, options).await?),
         })
     }
 }
@@ -65,6 +72,7 @@ impl<C: Conn> Flight<C> {
         match self {
             Self::Http1(flight) => flight.answer().await,
             Self::Http2(flight) => flight.answer().await,
+            Self::Rpc(flight) => flight.answer().await,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One exchange at a time: a server that reads requests from a connection and writes answers, a client that does the reverse.
 //!
-//! HTTP/1 is ping-pong: a connection carries one exchange, then the next. HTTP/2 carries many at a time. Framed streams join here with
-//! their protocols.
+//! HTTP/1 is ping-pong: a connection carries one exchange, then the next. HTTP/2 carries many at a time, each a stream of frames; RPC
+//! protocols carry many too, each one frame and its answer.
 //!
 //! **Invariant:** a response is never written for another request than the one it answers; a connection whose framing is in doubt is
 //! closed, never reused.
@@ -19,6 +19,7 @@ mod response_body;
 pub mod server;
 pub mod timer;
 pub mod tunnel;
+pub mod xprotocol;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

@@ -183,7 +183,7 @@ impl<C: Conn> ReplyTo for Http1Reply<'_, C> {
             return Err(ReplyError::Misuse);
         }
         self.outcome = Outcome::Broken;
-        let Response { head: Head::Http(head), body } = response;
+        let Response { head: Head::Http(head), body } = response else { return Err(ReplyError::Misuse) };
         x.status = head.status();
         let length = self.asked.length(head.status(), body.length());
         let keep_alive = self.keeps_alive(length);
@@ -210,7 +210,7 @@ impl<C: Conn> ReplyTo for Http1Reply<'_, C> {
             return Err(ReplyError::Misuse);
         }
         self.outcome = Outcome::Broken;
-        let Head::Http(head) = &response.head;
+        let Head::Http(head) = &response.head else { return Err(ReplyError::Misuse) };
         x.status = head.status();
         let mut encoder = ResponseEncoder::new(head, BodyLength::None, self.asked.method);
         if head.status() == 101 {

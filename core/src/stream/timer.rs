@@ -55,6 +55,18 @@ impl Timer {
         *self = Self::default();
     }
 
+    /// Runs while something is waited for, from when it began to be; whether it has run out.
+    pub(super) fn watch(&mut self, waits: bool, timeout: Duration, cx: &mut Context<'_>) -> bool {
+        if !waits {
+            self.release();
+            return false;
+        }
+        if !self.is_set() {
+            self.set(timeout);
+        }
+        self.poll_expired(cx).is_ready()
+    }
+
     /// Ready once the deadline has passed; it stays passed until it is moved.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = match self.deadline {

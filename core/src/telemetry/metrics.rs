@@ -136,6 +136,14 @@ counters! {
         h2_empty_data_flood: Counter, "ferrogate_h2_empty_data_flood", "HTTP/2 connections closed because of h2_empty_data_frames_max";
         h2_continuation_flood: Counter, "ferrogate_h2_continuation_flood", "HTTP/2 connections closed because of h2_continuation_frames_max, or a head in parts that were longer than head_bytes_max";
         h2_settings_timeout: Counter, "ferrogate_h2_settings_timeout", "HTTP/2 connections closed because our SETTINGS were not acknowledged within h2_settings_timeout";
+        rpc_connection_total: Counter, "ferrogate_rpc_connection", "Connections of clients that speak an RPC protocol";
+        rpc_protocol_error: Counter, "ferrogate_rpc_protocol_error", "RPC connections closed because their client sent what is no frame";
+        rpc_checksum_wrong: Counter, "ferrogate_rpc_checksum_wrong", "RPC connections closed because the checksum of a frame of their client was wrong";
+        rpc_frame_too_long: Counter, "ferrogate_rpc_frame_too_long", "RPC connections closed because a frame of their client was to be longer than rpc_frame_bytes_max";
+        rpc_read_paused: Counter, "ferrogate_rpc_read_paused", "Times that requests of an RPC connection waited because rpc_streams_max were open on it";
+        rpc_stalled: Counter, "ferrogate_rpc_stalled", "RPC connections closed because their client took nothing for body_idle_timeout";
+        rpc_heartbeat: Counter, "ferrogate_rpc_heartbeat", "Heartbeats of RPC clients that were answered";
+        rpc_go_away: Counter, "ferrogate_rpc_go_away", "RPC clients that were told to send no more requests on their connection";
         request_failed: Counter, "downstream_request_failed", "Requests that the gateway answered itself because of an error";
         request_reset: Counter, "downstream_request_reset", "Requests whose answer did not reach the client whole";
         status_1xx: Counter, "ferrogate_downstream_response_1xx", "Answers with a status of 100 to 199";
@@ -225,6 +233,13 @@ counters! {
         h2_connection_lost: Counter, "ferrogate_upstream_h2_connection_lost", "HTTP/2 connections given up because a host of the cluster broke the protocol or a limit, or fell silent";
         h2_stream_reset: Counter, "ferrogate_upstream_h2_stream_reset", "Streams that a host of the cluster reset";
         h2_stream_malformed: Counter, "ferrogate_upstream_h2_stream_malformed", "Streams reset because the answer of a host of the cluster was malformed";
+        rpc_connection_total: Counter, "ferrogate_upstream_rpc_connection", "Connections opened to the cluster that speak an RPC protocol";
+        rpc_connection_lost: Counter, "ferrogate_upstream_rpc_connection_lost", "RPC connections given up because a host of the cluster sent what is no frame, or left heartbeats unanswered";
+        rpc_go_away: Counter, "ferrogate_upstream_rpc_go_away", "RPC connections that a host of the cluster wanted no more requests on";
+        rpc_response_late: Counter, "ferrogate_upstream_rpc_response_late", "Answers of a host of the cluster that were dropped because nobody waited for them any more";
+        rpc_response_unknown: Counter, "ferrogate_upstream_rpc_response_unknown", "Answers of a host of the cluster that were dropped because nothing was asked under their number";
+        rpc_heartbeat: Counter, "ferrogate_upstream_rpc_heartbeat", "Heartbeats sent to hosts of the cluster that had been silent";
+        rpc_heartbeat_missed: Counter, "ferrogate_upstream_rpc_heartbeat_missed", "Heartbeats that a host of the cluster did not answer in time";
     }
     times {
         request_time: "upstream_request_duration_time_seconds", "From a request sent to the head of its answer";

@@ -218,6 +218,7 @@ async fn ask<C: Conn>(
     loop {
         match flight.answer().await.map_err(failure)? {
             Answer::Interim(_) => {}
+            Answer::None => return Err(Failure::Answer),
             Answer::Response(response) | Answer::Upgraded(response, _) => return judge(probe, &response),
         }
     }

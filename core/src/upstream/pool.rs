@@ -1,9 +1,11 @@
-//! The connections of one worker to one host: idle ones to use again, new ones when there are none. Those of HTTP/2, which carry many
-//! exchanges at a time, are in [`streams`].
+//! The connections of one worker to one host: idle ones to use again, new ones when there are none. Those of HTTP/2 and RPC, which carry
+//! many exchanges at a time, are in [`streams`].
 //!
 //! **Invariant:** a connection is idle here or leased to one exchange, never both; idle ones are bounded in number and age.
 
 mod dial;
+mod http2;
+mod rpc;
 mod streams;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -25,7 +27,9 @@ use super::shared::{ClusterShared, Lent};
 use crate::codec::detect::Protocol;
 use crate::net::Transport;
 use crate::stream::client::{ClientConn, Home, Lease};
+use crate::stream::http2::OriginConn;
 use crate::stream::lease;
+use crate::stream::xprotocol::OriginConn as RpcConn;
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::MaybeTls;
 pub use dial::{Dialed, DialedDatagrams, Occupied};
@@ -40,7 +44,8 @@ pub struct HostPool<T: Transport> {
     counts: Counts,
     reach: RefCell<Rc<Reach<T>>>,
     idle: RefCell<Vec<Idle<MaybeTls<T::Conn>>>>,
-    streams: Streams,
+    streams: Streams<OriginConn>,
+    rpc: Streams<RpcConn>,
     /// Requests of this worker that wait for a connection to this host.
     waiting: Cell<usize>,
     /// A connection came back while some waited.
@@ -106,8 +111,8 @@ impl<T: Transport> HostPool<T> {
         let (reach, lender) = (RefCell::new(reach), OnceCell::new());
         Rc::new_cyclic(|me| {
             let me = Weak::clone(me);
-            let streams = Streams::default();
-            Self { host, name, plain, counts, reach, idle, streams, waiting, returned, lender, me }
+            let (streams, rpc) = (Streams::default(), Streams::default());
+            Self { host, name, plain, counts, reach, idle, streams, rpc, waiting, returned, lender, me }
         })
     }
 
@@ -186,7 +191,8 @@ impl<T: Transport> HostPool<T> {
         Ok(match protocol {
             Protocol::Http1 => lease::Lease::Exclusive(self.checkout(fresh).await?),
             // One that is closed is known to be.
-            Protocol::Http2 => lease::Lease::Stream(self.stream().await?),
+            Protocol::Http2 => lease::Lease::Stream(self.stream::<OriginConn>(()).await?),
+            Protocol::Rpc(protocol) => lease::Lease::Rpc(self.stream::<RpcConn>(protocol).await?),
         })
     }
 
@@ -238,14 +244,15 @@ impl<T: Transport> HostPool<T> {
             }
             keep
         });
-        self.sweep_streams(now, timeout, wanted);
+        self.sweep_streams::<OriginConn>(now, timeout, wanted);
+        self.sweep_streams::<RpcConn>(now, timeout, wanted);
         self.reclaim();
     }
 
-    /// Idle connections now, and those of HTTP/2, idle or not.
+    /// Idle connections now, and those of HTTP/2 and RPC, idle or not.
     #[must_use]
     pub fn idle_conns(&self) -> usize {
-        self.idle.borrow().len() + self.streams.conns()
+        self.idle.borrow().len() + self.streams.conns() + self.rpc.conns()
     }
 
     /// Whether it is in plain text although its cluster has TLS.
@@ -427,8 +434,9 @@ impl<T: Transport> HostPool<T> {
             let Some(idle) = self.idle.borrow_mut().pop() else { break };
             self.lend(&shared, *idle.conn);
         }
-        // One of HTTP/2 can't be lent, but its place can.
-        self.retire_idle_streams(&shared);
+        // One of HTTP/2 or RPC can't be lent, but its place can.
+        self.retire_idle_streams::<OriginConn>(&shared);
+        self.retire_idle_streams::<RpcConn>(&shared);
     }
 
     fn lend(&self, shared: &ClusterShared, conn: ClientConn<MaybeTls<T::Conn>>) {
@@ -508,7 +516,7 @@ impl<T: Transport> Home<MaybeTls<T::Conn>> for HostPool<T> {
 
 impl<T: Transport> Drop for HostPool<T> {
     fn drop(&mut self) {
-        for _ in 0..self.idle.get_mut().len() + self.streams.close_all() {
+        for _ in 0..self.idle.get_mut().len() + self.streams.close_all() + self.rpc.close_all() {
             self.closed();
         }
     }

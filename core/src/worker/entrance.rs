@@ -32,6 +32,7 @@ use crate::proxy::{Client, Current, Generation, Proxy, Slot, TcpProxy, UdpProxy,
 use crate::snapshot::{ListenerConfig, Target};
 use crate::stream::detect::detect;
 use crate::stream::server::serve_for;
+use crate::stream::xprotocol::{self, Manners};
 use crate::stream::{ConnState, Wish, http2};
 use crate::telemetry::metrics::{DownstreamCounters, ListenerCounters, WorkerCounters};
 use crate::telemetry::pulse::Work;
@@ -506,35 +507,29 @@ fn start<T: Transport>(
         // No connection comes to it.
         Service::Udp(_) => return,
     };
-    let protocols = entrance.config.borrow().config.proxy().map_or(Protocols::Http1, |proxy| proxy.protocols);
-    let agreed = conn.info().and_then(|info| Protocol::of_alpn(info.alpn?));
-    match (protocols, agreed) {
-        (Protocols::Http1, _) => start_as(Protocol::Http1, conn, downstream, proxy, limits, state, present),
-        (Protocols::Http2, _) => start_as(Protocol::Http2, conn, downstream, proxy, limits, state, present),
-        (Protocols::Both, Some(protocol)) => start_as(protocol, conn, downstream, proxy, limits, state, present),
-        (Protocols::Both, None) => drop(spawn_local(async move {
-            let (mut conn, present) = (conn, present);
-            if let Some(protocol) = detect(&mut conn, &state, &limits).await {
-                start_as(protocol, conn, downstream, proxy, limits, state, present);
-            }
-        })),
-    }
-}
-
-/// Serves a connection whose protocol is known.
-fn start_as<T: Transport>(
-    protocol: Protocol,
-    conn: MaybeTls<T::Conn>,
-    downstream: Rc<Downstream>,
-    proxy: Proxy<T>,
-    limits: Rc<Limits>,
-    state: Rc<ConnState>,
-    present: Present<T>,
-) {
-    // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
-    match protocol {
+    let (served, says_go_away) = {
+        let config = &entrance.config.borrow().config;
+        config.proxy().map_or((Protocols::HTTP1, false), |proxy| (proxy.protocols, proxy.says_go_away))
+    };
+    let detect_limits = Rc::clone(&limits);
+    let serve = move |protocol, conn, state, present| match protocol {
+        // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
         Protocol::Http1 => drop(spawn_local(serve_for(conn, downstream, proxy, limits, state, present))),
         Protocol::Http2 => drop(spawn_local(http2::serve_for(conn, downstream, proxy, limits, state, present))),
+        Protocol::Rpc(protocol) => {
+            let client = (downstream, Manners { protocol, says_go_away });
+            drop(spawn_local(xprotocol::serve_for(conn, client, proxy, limits, state, present)));
+        }
+    };
+    let agreed = conn.info().and_then(|info| Protocol::of_alpn(info.alpn?)).filter(|agreed| agreed.is_served(served));
+    match Protocol::only(served).or(agreed) {
+        Some(protocol) => serve(protocol, conn, state, present),
+        None => drop(spawn_local(async move {
+            let (mut conn, present) = (conn, present);
+            if let Some(protocol) = detect(&mut conn, served, &state, &detect_limits).await {
+                serve(protocol, conn, state, present);
+            }
+        })),
     }
 }
 

@@ -49,6 +49,7 @@ async fn outcome(mut flight: Flight) -> Result<(Vec<u8>, bool), String> {
             Ok(Answer::Interim(_)) => {}
             Ok(Answer::Response(response)) => break response,
             Ok(Answer::Upgraded(..)) => return Err("a tunnel".into()),
+            Ok(Answer::None) => return Err("no answer at all".into()),
             Err(error) => return Err(format!("{error:?}")),
         }
     };

@@ -24,6 +24,7 @@ pub struct Config {
     listener_tls: Option<String>,
     protocols: String,
     upstream_protocol: Option<String>,
+    extend_config: Option<String>,
     listener: Vec<String>,
     listeners: String,
     limits: Vec<String>,
@@ -53,6 +54,7 @@ impl Config {
             listener_tls: None,
             protocols: "Http1".to_owned(),
             upstream_protocol: None,
+            extend_config: None,
             listener: Vec::new(),
             listeners: String::new(),
             limits: Vec::new(),
@@ -182,6 +184,13 @@ impl Config {
         self
     }
 
+    /// The proxy's `extend_config`.
+    #[must_use]
+    pub fn extend_config(mut self, text: &str) -> Self {
+        self.extend_config = Some(text.to_owned());
+        self
+    }
+
     /// The number of workers.
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
@@ -226,10 +235,12 @@ impl Config {
         let hosts: String = self.hosts.iter().map(|h| format!("        - {{address: \"{h}\"}}\n")).collect();
         let limits = if self.limits.is_empty() { String::new() } else { format!("limits:\n{}", self.limits.concat()) };
         let upstream = self.upstream_protocol.as_ref().map(|name| format!(", upstream_protocol: {name}"));
+        let extend = self.extend_config.as_ref().map(|text| format!(", extend_config: {text}"));
         let http = format!(
-            "{{type: proxy, config: {{downstream_protocol: \"{}\"{}, router_config_name: web}}}}",
+            "{{type: proxy, config: {{downstream_protocol: \"{}\"{}{}, router_config_name: web}}}}",
             self.protocols,
-            upstream.unwrap_or_default()
+            upstream.unwrap_or_default(),
+            extend.unwrap_or_default()
         );
         let kernel = format!("dataplane:\n  type: kernel\n  workers: {}\n", self.workers);
         format!(

@@ -121,6 +121,8 @@ pub enum EncodeError {
     Length,
     /// The frame does not belong here: data beyond the length, trailers without chunks.
     Order,
+    /// The message is in another protocol than HTTP.
+    Foreign,
 }
 
 impl fmt::Display for EncodeError {
@@ -131,6 +133,7 @@ impl fmt::Display for EncodeError {
             Self::Field => "a field can't be written",
             Self::Length => "the body's length can't be expressed here",
             Self::Order => "the frame does not belong here",
+            Self::Foreign => "the message is in another protocol than HTTP, and is not converted",
         })
     }
 }

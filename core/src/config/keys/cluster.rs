@@ -48,6 +48,13 @@ pub(super) const CLUSTER: &[Key] = &[
     ),
     key("connect_timeout", Duration, "limits.connect_timeout", "Opening a connection, TLS included."),
     key(
+        "keepalive",
+        Map("keepalive"),
+        "",
+        "How a host that has been silent on a connection of an RPC protocol is asked whether it lives. Six questions in a row without a word \
+         from it end the connection.",
+    ),
+    key(
         "idle_timeout",
         Duration,
         "limits.upstream_idle_timeout",
@@ -244,6 +251,11 @@ pub(super) const DNS_RESOLVERS: &[Key] = &[
     key("attempts", Number, "2", "How often each server is asked."),
     key("rotate", Bool, "false", "Ask the servers in turn."),
     key("use_tcp", Bool, "false", "Over TCP."),
+];
+
+pub(super) const KEEPALIVE: &[Key] = &[
+    key("interval", Duration, "15s", "After so long a silence."),
+    key("timeout", Duration, "1s", "How long its answer is waited for."),
 ];
 
 pub(super) const CIRCUIT_BREAKER: &[Key] = &[

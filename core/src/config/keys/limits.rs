@@ -148,6 +148,27 @@ pub(super) const LIMITS: &[Key] = &[
         "32",
         "CONTINUATION frames of one head, at most; beyond, the connection is closed.",
     ),
+    key(
+        "rpc_frame_bytes_max",
+        Size,
+        "16MiB",
+        "Bytes of a frame of an RPC protocol, at most; its connection is closed beyond, with an answer that says so where the protocol has \
+         one. A frame is held whole.",
+    ),
+    key(
+        "rpc_streams_max",
+        Number,
+        "10000",
+        "Requests that an RPC client may have open on a connection, at most; while it has, nothing more is read from it. To an origin as many \
+         are open on a connection at most; beyond, another connection is opened.",
+    ),
+    key(
+        "rpc_out_bytes_max",
+        Size,
+        "1MiB",
+        "Bytes that wait to be written to one RPC connection, at most, before further frames wait for room. While so many wait for a client, \
+         nothing more is read from it.",
+    ),
     key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
     key(
         "body_bytes_per_second_min",

@@ -72,17 +72,13 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("tcp_proxy", "transparent_proxy", Error, "hosts would see the gateway's address instead of the client's"),
     row("udp_proxy", "stat_prefix", Warning, "statistics go by the listener's name"),
     row("udp_proxy", "max_connect_attempts", Warning, "a host that can't be reached is found out by the datagrams: the next ones go to another"),
-    row("proxy_extend", "bolt", Warning, "the protocol is not served"),
-    row("proxy_extend", "boltv2", Warning, "the protocol is not served"),
     row("proxy_extend", "dubbo", Warning, "the protocol is not served"),
     row("proxy_extend", "dubbo-thrift", Warning, "the protocol is not served"),
     row("proxy_extend", "tars", Warning, "the protocol is not served"),
-    row("proxy_extend", "sub_protocol", Error, "the protocol is not served"),
     row("proxy_extend", "http2_use_stream", Warning, "bodies of HTTP/2 always stream"),
-    row("proxy_extend", "enable_bolt_goaway", Warning, "the protocol is not served"),
     row("proxy_http1", "http2_use_stream", Warning, "bodies always stream"),
-    row("proxy_http1", "enable_bolt_goaway", Warning, "the protocol is not served"),
-    row("proxy_http1", "sub_protocol", Error, "the protocol is not served"),
+    row("proxy_http1", "enable_bolt_goaway", Warning, "it is a setting of `bolt`"),
+    row("proxy_http1", "sub_protocol", Error, "it belongs to `downstream_protocol: X`"),
 
     row("virtual_host", "require_tls", Warning, "requests without TLS are served too; in MOSN the key has no effect either"),
     row("flow_control", "app_name", Warning, "counters go by the listener and the rule"),
@@ -116,7 +112,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("cluster", "conn_buffer_limit_bytes", Warning, "buffers are bounded by `limits`; in MOSN the key has no effect either"),
     row("cluster", "mark", Error, "connections would lack the mark that routing or the firewall goes by"),
     row("cluster", "spec", Error, "the hosts that a registry would tell are missing"),
-    deep("cluster", "keepalive", Warning, "no heartbeats are sent", "keepalive"),
     row("health_check", "common_callbacks", Warning, "nothing is called"),
     row("health_check", "event_log_path", Warning, "changes of health are in the log"),
     row("cluster", "cluster_pool_enable", Warning, "every cluster has pools of its own in any case"),
@@ -170,7 +165,6 @@ pub(crate) const INNER: &[(&str, &str)] = &[
     ("ewma", "alpha target duration"),
     ("tracing", "enable tracer driver config"),
     ("dsl", "expression"),
-    ("keepalive", "interval timeout"),
 ];
 
 /// A value of MOSN's schema, a filter's type or the like, that has no function yet.

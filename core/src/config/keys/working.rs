@@ -4,7 +4,7 @@
 
 use super::cluster::{
     CHECK_CONFIG, CIRCUIT_BREAKER, CLUSTER, CLUSTER_MANAGER, CODES, DNS_RESOLVERS, GRPC_CHECK, HEALTH_CHECK, HOST,
-    HTTP_CHECK, LBCONFIG, METADATA, ORIGINAL_DST_LB, OUTLIER, SLOW_START, SUBSET,
+    HTTP_CHECK, KEEPALIVE, LBCONFIG, METADATA, ORIGINAL_DST_LB, OUTLIER, SLOW_START, SUBSET,
 };
 use super::dataplane::{DATAPLANE, DPDK, DPDK_IDLE, DPDK_PORT};
 use super::limits::LIMITS;
@@ -84,6 +84,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "proxy_extend", path: "….filters[0].config.extend_config", keys: PROXY_EXTEND },
     Section { name: "proxy_http1", path: "….filters[0].config.extend_config.Http1", keys: PROXY_HTTP1 },
     Section { name: "proxy_http2", path: "….filters[0].config.extend_config.Http2", keys: PROXY_HTTP2 },
+    Section { name: "proxy_bolt", path: "….filters[0].config.extend_config.bolt", keys: PROXY_BOLT },
     Section {
         name: "fault_inject",
         path: "fault_inject: filter_chains[].filters[].config",
@@ -137,6 +138,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "direct_response", path: "….virtual_hosts[].routers[].direct_response", keys: DIRECT_RESPONSE },
     Section { name: "cluster_manager", path: "cluster_manager", keys: CLUSTER_MANAGER },
     Section { name: "cluster", path: "cluster_manager.clusters[]", keys: CLUSTER },
+    Section { name: "keepalive", path: "cluster_manager.clusters[].keepalive", keys: KEEPALIVE },
     Section { name: "circuit_breaker", path: "cluster_manager.clusters[].circuit_breakers[0]", keys: CIRCUIT_BREAKER },
     Section { name: "lbconfig", path: "cluster_manager.clusters[].lbconfig", keys: LBCONFIG },
     Section { name: "subset", path: "cluster_manager.clusters[].lb_subset_config", keys: SUBSET },
@@ -274,8 +276,9 @@ const PROXY: &[Key] = &[
         "downstream_protocol",
         Text,
         "Http1",
-        "The protocols of the clients, with commas between them: `Http1`, `Http2`. `Auto` is both: by ALPN, else by the first bytes. Others \
-         are not served yet.",
+        "The protocols of the clients, with commas between them: `Http1`, `Http2`, `bolt`, `boltv2`. `Auto` is all of them. Where there is \
+         more than one, ALPN says which it is, else the first bytes. `X` is the one that `extend_config.sub_protocol` names. A connection of \
+         `bolt` or `boltv2` may carry frames of both. `dubbo`, `dubbo-thrift` and `tars` are not served yet.",
     ),
     key("router_config_name", Text, "", "The router to use. Required, unless the listener has its routes inline."),
     key(
@@ -312,6 +315,19 @@ const PROXY_EXTEND: &[Key] = &[
         "Settings of HTTP/1. Where the protocol is `Http1` alone they may also stand in `extend_config` itself.",
     ),
     key("Http2", Map("proxy_http2"), "", "Settings of HTTP/2."),
+    key(
+        "bolt",
+        Map("proxy_bolt"),
+        "",
+        "Settings of Bolt. Where the protocol is `bolt` or `boltv2` alone they may also stand in `extend_config` itself.",
+    ),
+    key("boltv2", Map("proxy_bolt"), "", "The same."),
+    key(
+        "sub_protocol",
+        Text,
+        "",
+        "The protocol of the clients where `downstream_protocol` is `X`, as files for MOSN before 0.26 have it.",
+    ),
 ];
 
 const PROXY_HTTP2: &[Key] = &[
@@ -328,6 +344,14 @@ const PROXY_HTTP2: &[Key] = &[
         "Let clients in clear text change from HTTP/1.1 by `Upgrade: h2c` (RFC 7540, 3.2), where both are spoken.",
     ),
 ];
+
+const PROXY_BOLT: &[Key] = &[key(
+    "enable_bolt_goaway",
+    Bool,
+    "false",
+    "Tell clients to send no more requests on a connection that is to be closed: at a reload, at the end, or when it was idle. Without it a \
+     connection is closed once nothing is open on it.",
+)];
 
 const PROXY_HTTP1: &[Key] = &[
     key(

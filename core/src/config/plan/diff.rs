@@ -259,6 +259,8 @@ const TRANSPARENT: &[&str] = &[
     "cluster_manager",
     "proxy_extend",
     "proxy_http1",
+    "proxy_bolt",
+    "keepalive",
     "proxy",
     "tcp_proxy",
     "udp_proxy",

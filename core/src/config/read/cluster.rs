@@ -10,7 +10,7 @@ use super::{dns, health, tls};
 use crate::config::Address;
 use crate::config::keys::CLUSTER_TYPES;
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{Breakers, Cluster, Host, Source, Target, TlsConfig};
+use crate::config::schema::{Breakers, Cluster, Host, Keepalive, Source, Target, TlsConfig};
 use crate::config::tree::Node;
 
 pub(super) fn cluster_manager(r: &mut Reader, node: &Node) -> Option<Vec<Arc<Cluster>>> {
@@ -39,6 +39,7 @@ fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsConfig>, locality: &s
         idle_timeout: fields.duration(r, "idle_timeout"),
         requests_per_conn_max: fields.number(r, "max_request_per_conn", COUNT).filter(|max| *max > 0),
         conn_age_max: fields.duration(r, "max_connection_duration"),
+        keepalive: fields.with(r, "keepalive", keepalive).unwrap_or_default(),
         breakers: breakers(r, &fields),
         health: fields.with(r, "health_check", |r, node| health::health(r, node, name.as_deref().unwrap_or_default())),
         outlier: fields.with(r, "outlier_detection", health::outlier),
@@ -63,6 +64,12 @@ fn source(r: &mut Reader, fields: &Fields<'_>) -> Source {
             Source::Static
         }
     }
+}
+
+fn keepalive(r: &mut Reader, node: &Node) -> Option<Keepalive> {
+    let (fields, default) = (r.map(node, "keepalive")?, Keepalive::default());
+    let mut positive = |key, default| fields.duration(r, key).filter(|found| !found.is_zero()).unwrap_or(default);
+    Some(Keepalive { interval: positive("interval", default.interval), timeout: positive("timeout", default.timeout) })
 }
 
 fn breakers(r: &mut Reader, fields: &Fields<'_>) -> Breakers {

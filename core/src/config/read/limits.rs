@@ -57,8 +57,14 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
         linger_timeout: f.duration(r, "linger_timeout").unwrap_or(d.linger_timeout),
         accept_pause: f.duration(r, "accept_pause").unwrap_or(d.accept_pause),
         graceful_timeout: f.duration(r, "graceful_timeout").unwrap_or(d.graceful_timeout),
-        ..http2(r, &f, d)
+        ..further(r, &f, d)
     })
+}
+
+/// Those of single protocols, in the place of those of `d`.
+fn further(r: &mut Reader, f: &Fields<'_>, d: Limits) -> Limits {
+    let d = http2(r, f, d);
+    rpc(r, f, d)
 }
 
 /// Those of HTTP/2, in the place of those of `d`.
@@ -83,6 +89,16 @@ fn http2(r: &mut Reader, f: &Fields<'_>, d: Limits) -> Limits {
             .unwrap_or(d.h2_continuation_frames_max),
         h2_flood_window: f.duration(r, "h2_flood_window").unwrap_or(d.h2_flood_window),
         h2_settings_timeout: f.duration(r, "h2_settings_timeout").unwrap_or(d.h2_settings_timeout),
+        ..d
+    }
+}
+
+/// Those of RPC, in the place of those of `d`.
+fn rpc(r: &mut Reader, f: &Fields<'_>, d: Limits) -> Limits {
+    Limits {
+        rpc_frame_bytes_max: f.size(r, "rpc_frame_bytes_max", 256..=1 << 30).unwrap_or(d.rpc_frame_bytes_max),
+        rpc_streams_max: f.number(r, "rpc_streams_max", 1..=1_000_000).unwrap_or(d.rpc_streams_max),
+        rpc_out_bytes_max: f.size(r, "rpc_out_bytes_max", 512..=1 << 30).unwrap_or(d.rpc_out_bytes_max),
         ..d
     }
 }

@@ -11,7 +11,7 @@ use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
     ChainMatch, ConnFault, Edits, Forwarded, Http2Offers, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy,
-    RouterConfig, TlsConfig, UpstreamProtocol, VirtualHost,
+    RouterConfig, RpcProtocol, TlsConfig, UpstreamProtocol, VirtualHost,
 };
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
@@ -375,31 +375,60 @@ fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
     let upstream_protocol = fields.with(r, "upstream_protocol", upstream_protocol);
     let mut proxy = Proxy { router, router_origin, protocols, forwarded, upstream_protocol, ..Proxy::default() };
     if let Some(extend) = fields.get("extend_config") {
-        r.at("extend_config", |r| {
-            let flat = protocols == Protocols::Http1 && extend.get("Http1").is_none();
-            let section = if flat { "proxy_http1" } else { "proxy_extend" };
-            let Some(fields) = r.map(extend, section) else { return };
-            if flat {
-                http1(r, &fields, &mut proxy);
-                return;
-            }
-            if let Some(node) = fields.get("Http1") {
-                r.at("Http1", |r| {
-                    if let Some(fields) = r.map(node, "proxy_http1") {
-                        http1(r, &fields, &mut proxy);
-                    }
-                });
-            }
-            if let Some(node) = fields.get("Http2") {
-                r.at("Http2", |r| {
-                    if let Some(fields) = r.map(node, "proxy_http2") {
-                        proxy.http2 = http2(r, &fields);
-                    }
-                });
+        r.at("extend_config", |r| extend_config(r, extend, &mut proxy));
+    }
+    if proxy.protocols == Protocols::NONE {
+        let remedy = "name one in `extend_config.sub_protocol`, or write it here";
+        r.error(fields.node.place, "`downstream_protocol: X` names no protocol", remedy);
+    }
+    Some(proxy)
+}
+
+/// Settings of protocols: by name, or, where there is one protocol alone, its own.
+fn extend_config(r: &mut Reader, extend: &Node, proxy: &mut Proxy) {
+    let is_bolt = |protocol| proxy.protocols == Protocols::rpc(protocol);
+    let own = match proxy.protocols {
+        Protocols::HTTP1 => Some(("proxy_http1", "Http1")),
+        _ if is_bolt(RpcProtocol::Bolt) => Some(("proxy_bolt", "bolt")),
+        _ if is_bolt(RpcProtocol::BoltV2) => Some(("proxy_bolt", "boltv2")),
+        _ => None,
+    };
+    let flat = own.filter(|_| !["Http1", "bolt", "boltv2"].iter().any(|name| extend.get(name).is_some()));
+    if let Some((section, _)) = flat {
+        if let Some(fields) = r.map(extend, section) {
+            protocol_settings(r, section, &fields, proxy);
+        }
+        return;
+    }
+    let Some(fields) = r.map(extend, "proxy_extend") else { return };
+    if let Some(node) = fields.get("Http2") {
+        r.at("Http2", |r| {
+            if let Some(fields) = r.map(node, "proxy_http2") {
+                proxy.http2 = http2(r, &fields);
             }
         });
     }
-    Some(proxy)
+    for (name, section) in [("Http1", "proxy_http1"), ("bolt", "proxy_bolt"), ("boltv2", "proxy_bolt")] {
+        if let Some(node) = fields.get(name) {
+            r.at(name, |r| {
+                if let Some(fields) = r.map(node, section) {
+                    protocol_settings(r, section, &fields, proxy);
+                }
+            });
+        }
+    }
+    if let Some(found) = fields.with(r, "sub_protocol", protocols)
+        && proxy.protocols == Protocols::NONE
+    {
+        proxy.protocols = found;
+    }
+}
+
+fn protocol_settings(r: &mut Reader, section: &str, fields: &Fields<'_>, proxy: &mut Proxy) {
+    match section {
+        "proxy_http1" => http1(r, fields, proxy),
+        _ => proxy.says_go_away |= fields.boolean(r, "enable_bolt_goaway").unwrap_or(false),
+    }
 }
 
 /// What origins are told about the client.
@@ -446,26 +475,26 @@ fn protocols(r: &mut Reader, node: &Node) -> Option<Protocols> {
             return None;
         }
     }
-    let has = |name: &str| names.contains(&name) || names.contains(&"Auto");
-    let served = match (has("Http1"), has("Http2")) {
-        (true, true) => Protocols::Both,
-        (false, true) => Protocols::Http2,
-        (true, false) => Protocols::Http1,
-        (false, false) if names.is_empty() => Protocols::Http1,
-        (false, false) => {
-            r.error(
-                node.place,
-                format!("`{text}` is not served yet"),
-                "`Http1` and `Http2` are the protocols there are",
-            );
-            Protocols::Both
+    let served = names.iter().fold(Protocols::NONE, |served, name| {
+        served.and(match *name {
+            "Auto" => Protocols::all(),
+            "Http1" => Protocols::HTTP1,
+            "Http2" => Protocols::HTTP2,
+            name => RpcProtocol::of_name(name).map_or(Protocols::NONE, Protocols::rpc),
+        })
+    });
+    let is_served =
+        |name: &str| matches!(name, "Auto" | "Http1" | "Http2" | "X") || RpcProtocol::of_name(name).is_some();
+    match names.iter().find(|name| !is_served(name)) {
+        Some(name) if served == Protocols::NONE => {
+            let remedy = "`Http1`, `Http2`, `bolt` and `boltv2` are the protocols there are";
+            r.error(node.place, format!("`{name}` is not served yet"), remedy);
+            return None;
         }
-    };
-    if names.iter().any(|name| !matches!(*name, "Http1" | "Http2" | "Auto")) {
-        let what = format!("of `{text}` only HTTP is served yet: clients of the other protocols are refused");
-        r.warn(node.place, what, "");
+        Some(name) => r.warn(node.place, format!("`{name}` is not served yet: its clients are refused"), ""),
+        None => {}
     }
-    Some(served)
+    Some(if names.is_empty() { Protocols::HTTP1 } else { served })
 }
 
 /// What origins are asked in. MOSN has protocols here that origins can't be asked in yet, and looks at the routes alone for them.
@@ -481,13 +510,15 @@ fn upstream_protocol(r: &mut Reader, node: &Node) -> Option<UpstreamProtocol> {
 /// What TLS offers is what is served: where the file says nothing, all of it; what is not served is not offered.
 fn offer(r: &mut Reader, chain: &mut Chain) {
     let Some(NetworkFilter::Proxy(proxy)) = &chain.filter else { return };
-    let served: &[&str] = match proxy.protocols {
-        Protocols::Http1 => &["http/1.1"],
-        Protocols::Http2 => &["h2"],
-        Protocols::Both => &["h2", "http/1.1"],
+    let http1 = proxy.protocols.has(Protocols::HTTP1);
+    let served: &[&str] = match proxy.protocols.has(Protocols::HTTP2) {
+        true if http1 => &["h2", "http/1.1"],
+        true => &["h2"],
+        false if http1 => &["http/1.1"],
+        false => &[],
     };
     for tls in &mut chain.tls {
-        if tls.alpn.is_empty() && proxy.protocols != Protocols::Http1 {
+        if tls.alpn.is_empty() && proxy.protocols != Protocols::HTTP1 {
             tls.alpn = served.iter().map(|&name| name.to_owned()).collect();
         }
         let offered = tls.alpn.len();
@@ -498,7 +529,7 @@ fn offer(r: &mut Reader, chain: &mut Chain) {
     }
 }
 
-/// MOSN's protocols. Of them HTTP is served yet.
+/// MOSN's protocols.
 const PROTOCOLS: &[&str] = &["Http1", "Http2", "Auto", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "X"];
 
 /// The largest `max_header_size`, in bytes.

@@ -9,7 +9,7 @@ use super::route_match::{known, pattern};
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
     ClusterChoice, Forward, HashPolicy, HostRewrite, MetadataMatch, MirrorPolicy, PathRewrite, Redirect, RetryOn,
-    RetryPolicy, RouteAction, RouteTimeout, UpstreamProtocol, Variable, WeightedCluster,
+    RetryPolicy, RouteAction, RouteTimeout, RpcProtocol, UpstreamProtocol, Variable, WeightedCluster,
 };
 use crate::config::tree::{Node, Value};
 
@@ -296,8 +296,13 @@ pub(super) fn mirror(r: &mut Reader, node: &Node) -> Option<MirrorPolicy> {
 }
 
 /// What origins can be asked in.
-pub(super) const UPSTREAM_PROTOCOLS: &[(&str, UpstreamProtocol)] =
-    &[("Http1", UpstreamProtocol::Http1), ("Http2", UpstreamProtocol::Http2), ("Auto", UpstreamProtocol::LikeClient)];
+pub(super) const UPSTREAM_PROTOCOLS: &[(&str, UpstreamProtocol)] = &[
+    ("Http1", UpstreamProtocol::Http1),
+    ("Http2", UpstreamProtocol::Http2),
+    ("Auto", UpstreamProtocol::LikeClient),
+    ("bolt", UpstreamProtocol::Rpc(RpcProtocol::Bolt)),
+    ("boltv2", UpstreamProtocol::Rpc(RpcProtocol::BoltV2)),
+];
 
 /// The largest weight of a cluster.
 const WEIGHT_MAX: u64 = 1 << 24;

@@ -36,6 +36,8 @@ pub struct Cluster {
     pub requests_per_conn_max: Option<u32>,
     /// `max_connection_duration`: a connection takes no request when it is older. None: no limit.
     pub conn_age_max: Option<Duration>,
+    /// `keepalive`: of connections that speak an RPC protocol.
+    pub keepalive: Keepalive,
     /// `circuit_breakers[0]`.
     pub breakers: Breakers,
     /// `health_check`.
@@ -50,6 +52,21 @@ pub struct Cluster {
     pub hosts: Arc<[Host]>,
     /// Where it stands.
     pub origin: Origin,
+}
+
+/// `keepalive`: how a host that has been silent on an RPC connection is asked whether it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// `interval`: after so long a silence.
+    pub interval: Duration,
+    /// `timeout`: how long its answer is waited for.
+    pub timeout: Duration,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(15), timeout: Duration::from_secs(1) }
+    }
 }
 
 /// `type`: where a cluster's hosts come from.
@@ -296,6 +313,7 @@ impl Cluster {
             idle_timeout: None,
             requests_per_conn_max: None,
             conn_age_max: None,
+            keepalive: Keepalive::default(),
             breakers: Breakers::default(),
             health: None,
             outlier: None,

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::protocol::Protocols;
 use super::route_action::{ClusterChoice, UpstreamProtocol};
 use super::{FilterConfig, Forwarded, HostPattern, IpNetwork, TlsConfig};
 use crate::config::diagnostic::Origin;
@@ -253,7 +254,7 @@ impl Listener {
     }
 }
 
-/// The `proxy` network filter: HTTP, routed.
+/// The `proxy` network filter: HTTP and RPC, routed.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Proxy {
     /// `router_config_name`: a router of the same server.
@@ -268,6 +269,8 @@ pub struct Proxy {
     pub head_bytes_max: Option<usize>,
     /// `extend_config.Http1.max_request_body_size`, in bytes, 0 is no limit; None: `limits.request_body_bytes_max`.
     pub request_body_bytes_max: Option<u64>,
+    /// `extend_config.bolt.enable_bolt_goaway`: whether clients of RPC are told that their connection is about to be closed.
+    pub says_go_away: bool,
     /// What origins are told about the client.
     pub forwarded: Forwarded,
     /// `extend_config.Http2`.
@@ -287,16 +290,4 @@ impl Default for Http2Offers {
     fn default() -> Self {
         Self { extended_connect: true, upgrade_h2c: true }
     }
-}
-
-/// What clients may speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Protocols {
-    /// HTTP/1.
-    #[default]
-    Http1,
-    /// HTTP/2, by prior knowledge or by ALPN.
-    Http2,
-    /// Either: by ALPN, else by the first bytes.
-    Both,
 }

@@ -9,14 +9,15 @@ mod forwarded;
 mod health;
 mod listener;
 mod pattern;
+mod protocol;
 mod route;
 mod route_action;
 mod template;
 mod tls;
 
 pub use cluster::{
-    Balancing, Breakers, Choices, Cluster, ClusterId, Decimal, Dns, Fallback, Family, Host, MetadataMatch, OriginalDst,
-    SlowStart, Source, Subsets, Target,
+    Balancing, Breakers, Choices, Cluster, ClusterId, Decimal, Dns, Fallback, Family, Host, Keepalive, MetadataMatch,
+    OriginalDst, SlowStart, Source, Subsets, Target,
 };
 pub(crate) use domain::{DOMAIN_BYTES_MAX, split_port};
 pub use domain::{Domain, DomainError, HostPattern, PortPattern};
@@ -28,9 +29,10 @@ pub use forwarded::Forwarded;
 pub use health::{GrpcProbe, Health, HttpProbe, Outlier, Probe, SuccessRate};
 pub use listener::{
     AccessLog, ChainMatch, ConnFault, Http2Offers, Interception, InterceptionKind, Listener, ListenerFilter,
-    NetworkFilter, Protocols, Proxy, ProxyHeader, TcpProxy, TcpRoute, UdpProxy,
+    NetworkFilter, Proxy, ProxyHeader, TcpProxy, TcpRoute, UdpProxy,
 };
 pub use pattern::{Pattern, PatternError};
+pub use protocol::{Protocols, RpcProtocol};
 pub use route::{
     Edits, FieldAdd, FieldMatch, Match, PathMatch, Route, RouterConfig, ValueMatch, VariableMatch, VirtualHost,
 };

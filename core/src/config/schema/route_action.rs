@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cluster::MetadataMatch;
 use super::pattern::Pattern;
+use super::protocol::RpcProtocol;
 use super::template::Variable;
 use crate::config::diagnostic::Origin;
 
@@ -57,6 +58,8 @@ pub enum UpstreamProtocol {
     Http2,
     /// `Auto`: what the client speaks.
     LikeClient,
+    /// A protocol of RPC, by its name.
+    Rpc(RpcProtocol),
 }
 
 /// Which cluster.

@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use super::SharedMux;
 use super::floods::Flood;
 use super::mux::{Lost, Mux, Phase, Side, Tally};
-use super::server::watch;
 use super::wire::Wire;
 use crate::codec::http2::ErrorCode;
 use crate::config::Limits;
@@ -304,8 +303,8 @@ impl<C: Conn> Driver<C> {
         }
         let waits = mux.is_unacknowledged() || mux.opening.is_probing;
         let in_head = mux.block.is_some();
-        if watch(&mut self.head_timer, in_head, self.limits.head_timeout, cx)
-            || watch(&mut self.answer_timer, waits, self.limits.h2_settings_timeout, cx)
+        if self.head_timer.watch(in_head, self.limits.head_timeout, cx)
+            || self.answer_timer.watch(waits, self.limits.h2_settings_timeout, cx)
         {
             return Poll::Ready(End::Silent);
         }

@@ -12,6 +12,7 @@ use super::send::{Taken, Unsent};
 use super::store::Failure;
 use super::tunnel::{StreamMouth, switching};
 use super::upload::Upload;
+use crate::codec::http1::EncodeError;
 use crate::codec::http2::HeadError;
 use crate::codec::websocket::{self, ACCEPT_BYTES};
 use crate::message::{Body, BodyError, BodyLength, BodySource, Chunk, Head, HttpHead, Method, Request, Response};
@@ -38,7 +39,7 @@ impl StreamLease {
     /// # Errors
     /// When the connection goes, or the request can't be expressed.
     pub async fn send(mut self, request: &mut Request, options: SendOptions) -> Result<Flight, SendError> {
-        let Head::Http(head) = &request.head;
+        let Head::Http(head) = &request.head else { return Err(SendError::Unwritable(EncodeError::Foreign)) };
         let length = request.body.length();
         let is_streaming = matches!(request.body, Body::Streaming(_));
         let end = matches!(length, BodyLength::None | BodyLength::Exact(0)) && !is_streaming;

@@ -137,7 +137,7 @@ impl ReplyTo for Http2Reply {
         if std::mem::replace(&mut self.answered, true) {
             return Err(ReplyError::Misuse);
         }
-        let Response { head: Head::Http(head), body } = response;
+        let Response { head: Head::Http(head), body } = response else { return Err(ReplyError::Misuse) };
         x.status = head.status();
         let bodiless = matches!(head.status(), 100..200 | 204 | 304);
         let length = if bodiless { BodyLength::None } else { body.length() };
@@ -155,7 +155,7 @@ impl ReplyTo for Http2Reply {
         if std::mem::replace(&mut self.answered, true) {
             return Err(ReplyError::Misuse);
         }
-        let Response { head: Head::Http(mut head), .. } = response;
+        let Response { head: Head::Http(mut head), .. } = response else { return Err(ReplyError::Misuse) };
         if head.status() == 101 {
             head = connected(&head);
         }

@@ -217,10 +217,10 @@ impl<C: Conn, S: Service> Server<C, S> {
             self.timed_after = mux.last_stream();
             self.head_timer.release();
         }
-        if watch(&mut self.head_timer, mux.is_in_head(), self.limits.head_timeout, cx) {
+        if self.head_timer.watch(mux.is_in_head(), self.limits.head_timeout, cx) {
             return Poll::Ready(End::HeadTimeout);
         }
-        if watch(&mut self.settings_timer, mux.is_unacknowledged(), self.limits.h2_settings_timeout, cx) {
+        if self.settings_timer.watch(mux.is_unacknowledged(), self.limits.h2_settings_timeout, cx) {
             return Poll::Ready(End::SettingsTimeout);
         }
         if mux.store.len() == 0 {
@@ -282,16 +282,4 @@ impl<C: Conn, S: Service> Server<C, S> {
             End::HeadTimeout => counters.head_timeout.inc(),
         }
     }
-}
-
-/// Runs a timer while something is waited for; whether it has run out.
-pub(super) fn watch(timer: &mut Timer, waits: bool, timeout: std::time::Duration, cx: &mut Context<'_>) -> bool {
-    if !waits {
-        timer.release();
-        return false;
-    }
-    if !timer.is_set() {
-        timer.set(timeout);
-    }
-    timer.poll_expired(cx).is_ready()
 }

@@ -42,6 +42,7 @@ pub(super) async fn ask<C: Conn>(
         loop {
             match flight.answer().await.map_err(failure)? {
                 Answer::Interim(_) => {}
+                Answer::None => return Err(Failure::Answer),
                 Answer::Response(response) | Answer::Upgraded(response, _) => return judge(response).await,
             }
         }

@@ -1,33 +1,68 @@
-//! The HTTP/2 connections of one worker to one host. Each carries many exchanges; another is opened when those that there are have no stream
-//! left.
+//! The connections of one worker to one host that carry many exchanges each. Another is opened when those that there are have no room left.
 //!
 //! **Invariant:** a connection has its place among the cluster's connections until it is closed; one is opened at a time, and whoever
-//! needs a stream meanwhile waits for it.
+//! needs room meanwhile waits for it.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::rc::{Rc, Weak};
+use std::future::Future;
+use std::rc::Rc;
 use std::time::Duration;
 
-use tls_offload::Alpn;
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Here, HostPool, Place, overflow};
 use crate::net::Transport;
-use crate::stream::http2::{Driver, End, OriginConn, StreamHome, StreamLease, connect};
-use crate::tls::MaybeTls;
 use crate::upstream::pick::Outcome;
-use crate::upstream::reach::{ConnectError, Opening, Overflow, Reach};
+use crate::upstream::reach::{ConnectError, Overflow, Reach};
 use crate::upstream::shared::{ClusterShared, Waiting};
 
-/// The connections, and those who wait for a stream.
-#[derive(Default)]
-pub(super) struct Streams {
-    live: RefCell<Vec<Live>>,
+/// A connection that carries many exchanges at a time: HTTP/2's, or that of an RPC protocol.
+pub(super) trait Carrier: Sized + 'static {
+    /// What one exchange holds of it.
+    type Lease;
+    /// What tells those apart that lie in one pool.
+    type Kind: Copy;
+
+    /// Those of a pool.
+    fn of<T: Transport>(pool: &HostPool<T>) -> &Streams<Self>;
+
+    /// Room for one exchange. None: it has none, takes none any more, or is of another kind.
+    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>, kind: Self::Kind) -> Option<Self::Lease>;
+
+    /// Opens one and starts its task.
+    fn open<T: Transport>(
+        pool: &Rc<HostPool<T>>,
+        reach: &Reach<T>,
+        kind: Self::Kind,
+    ) -> impl Future<Output = Result<(Rc<Self>, JoinHandle<()>), ConnectError>>;
+
+    /// Exchanges that it has carried.
+    fn exchanges(&self) -> u64;
+
+    /// When it was opened.
+    fn opened(&self) -> Instant;
+
+    /// Whether it carries nothing.
+    fn is_idle(&self) -> bool;
+
+    /// Whether it takes exchanges, now or when others are over.
+    fn is_open(&self) -> bool;
+
+    /// Whether it is open and takes no exchange at all.
+    fn is_barren(&self) -> bool;
+
+    /// Takes no exchange any more, and is closed when the last one is over.
+    fn retire(&self);
+}
+
+/// The connections, and those who wait for room.
+pub(super) struct Streams<K> {
+    live: RefCell<Vec<Live<K>>>,
     /// One is being opened.
     opening: Cell<bool>,
-    /// A stream may have come free, a connection was opened, or could not be.
+    /// Room may have come free, a connection was opened, or could not be.
     changed: Notify,
     /// Exchanges that wait for that.
     waiting: Cell<usize>,
@@ -36,14 +71,14 @@ pub(super) struct Streams {
 }
 
 /// A connection and its task, which ends with it.
-struct Live {
-    conn: Rc<OriginConn>,
+struct Live<K> {
+    conn: Rc<K>,
     task: JoinHandle<()>,
     /// When a sweep first found it idle.
     seen: Option<Instant>,
 }
 
-impl Drop for Live {
+impl<K> Drop for Live<K> {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -56,23 +91,30 @@ struct Queued<'a> {
 }
 
 /// That a connection is being opened; those who wait are told when it is over.
-struct Under<'a>(&'a Streams);
+struct Under<'a, K>(&'a Streams<K>);
 
-impl<'a> Under<'a> {
-    fn new(streams: &'a Streams) -> Self {
+impl<'a, K> Under<'a, K> {
+    fn new(streams: &'a Streams<K>) -> Self {
         streams.opening.set(true);
         Self(streams)
     }
 }
 
-impl Drop for Under<'_> {
+impl<K> Drop for Under<'_, K> {
     fn drop(&mut self) {
         self.0.opening.set(false);
         self.0.changed.notify_waiters();
     }
 }
 
-impl Streams {
+impl<K> Default for Streams<K> {
+    fn default() -> Self {
+        let (opening, changed, waiting, queued) = (Cell::new(false), Notify::new(), Cell::new(0), Cell::new(0));
+        Self { live: RefCell::default(), opening, changed, waiting, queued }
+    }
+}
+
+impl<K> Streams<K> {
     pub(super) fn conns(&self) -> usize {
         self.live.borrow().len()
     }
@@ -82,19 +124,27 @@ impl Streams {
         self.live.take().len()
     }
 
-    fn is_barren(&self) -> bool {
-        self.live.borrow().iter().any(|live| live.conn.is_barren())
+    /// A connection may take more exchanges than before, or no more.
+    pub(super) fn changed(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Takes out a connection that has ended.
+    pub(super) fn remove(&self, is_it: impl Fn(&K) -> bool) -> Option<Rc<K>> {
+        let at = self.live.borrow().iter().position(|live| is_it(&live.conn))?;
+        let live = self.live.borrow_mut().swap_remove(at);
+        Some(Rc::clone(&live.conn))
     }
 }
 
 impl<T: Transport> HostPool<T> {
-    /// A stream of a connection that is open, or of a new one.
-    pub(super) async fn stream(self: &Rc<Self>) -> Result<StreamLease, ConnectError> {
+    /// Room on a connection that is open, or on a new one.
+    pub(super) async fn stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Result<K::Lease, ConnectError> {
         let entered = self.enter()?;
-        let lease = match self.take_stream() {
+        let lease = match self.take_stream::<K>(kind) {
             Some(lease) => lease,
-            // Boxed: a request that finds a stream has no room for it.
-            None => Box::pin(self.wait_for_stream()).await?,
+            // Boxed: a request that finds room has none for it.
+            None => Box::pin(self.wait_for_stream::<K>(kind)).await?,
         };
         // Counted out when the lease ends.
         std::mem::forget(entered);
@@ -102,9 +152,9 @@ impl<T: Transport> HostPool<T> {
     }
 
     /// Lets connections go that have been idle for too long or are too old, or all that are idle where others want their places.
-    pub(super) fn sweep_streams(&self, now: Instant, timeout: Duration, wanted: bool) {
+    pub(super) fn sweep_streams<K: Carrier>(&self, now: Instant, timeout: Duration, wanted: bool) {
         let age_max = self.reach.borrow().config().conn_age_max;
-        for live in self.streams.live.borrow_mut().iter_mut() {
+        for live in K::of(self).live.borrow_mut().iter_mut() {
             let is_old = age_max.is_some_and(|age| live.conn.opened().elapsed() >= age);
             let seen = if live.conn.is_idle() { Some(*live.seen.get_or_insert(now)) } else { None };
             live.seen = seen;
@@ -114,40 +164,40 @@ impl<T: Transport> HostPool<T> {
         }
     }
 
-    /// Of the connections that have a stream the oldest one: the others may become idle.
-    fn take_stream(self: &Rc<Self>) -> Option<StreamLease> {
+    /// Of the connections that have room the oldest one: the others may become idle.
+    fn take_stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Option<K::Lease> {
         let requests_max = self.reach.borrow().config().requests_per_conn_max.map_or(u64::MAX, u64::from);
-        let live = self.streams.live.borrow();
+        let live = K::of(self).live.borrow();
         for conn in live.iter().map(|live| &live.conn) {
             if conn.exchanges() >= requests_max {
                 conn.retire();
-            } else if let Some(lease) = conn.lease(Rc::clone(self) as Rc<dyn StreamHome>) {
+            } else if let Some(lease) = conn.room(self, kind) {
                 return Some(lease);
             }
         }
         None
     }
 
-    async fn wait_for_stream(self: &Rc<Self>) -> Result<StreamLease, ConnectError> {
-        let reach = Rc::clone(&self.reach.borrow());
+    async fn wait_for_stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Result<K::Lease, ConnectError> {
+        let (reach, streams) = (Rc::clone(&self.reach.borrow()), K::of(self));
         let until = Instant::now() + reach.connect_timeout();
-        let (_here, queued) = (Here::new(&self.streams.waiting), OnceCell::new());
+        let (_here, queued) = (Here::new(&streams.waiting), OnceCell::new());
         loop {
-            if let Some(lease) = self.take_stream() {
+            if let Some(lease) = self.take_stream::<K>(kind) {
                 return Ok(lease);
             }
-            if self.streams.is_barren() {
+            if streams.live.borrow().iter().any(|live| live.conn.is_barren()) {
                 return Err(ConnectError::NoStreams);
             }
-            if !self.streams.opening.get() {
+            if !streams.opening.get() {
                 if let Some(place) = self.place_for_streams(&reach) {
-                    self.open_streams(&reach, place).await?;
+                    self.open_streams::<K>(&reach, place, kind).await?;
                     continue;
                 }
                 if queued.get().is_none() {
                     // Set once: it was looked at in this turn.
                     let waiting = queue(&reach)?;
-                    let _ = queued.set(Queued { waiting, _here: Here::new(&self.streams.queued) });
+                    let _ = queued.set(Queued { waiting, _here: Here::new(&streams.queued) });
                     continue;
                 }
                 // What was lent speaks HTTP/1, or goes elsewhere: its place is what is wanted.
@@ -158,8 +208,8 @@ impl<T: Transport> HostPool<T> {
                 reach.shared.ask();
             }
             // Of this worker: nothing has changed since it was looked at above. A place that comes free is for whoever can open a connection.
-            let changed = self.streams.changed.notified();
-            let freed = queued.get().filter(|_| !self.streams.opening.get()).map(|queued| queued.waiting.freed());
+            let changed = streams.changed.notified();
+            let freed = queued.get().filter(|_| !streams.opening.get()).map(|queued| queued.waiting.freed());
             let word = async {
                 match freed {
                     Some(freed) => tokio::select! { () = changed => {} () = freed => {} },
@@ -191,89 +241,49 @@ impl<T: Transport> HostPool<T> {
         reach.shared.open(breakers.conns_max).then(|| self.placed(reach))
     }
 
-    /// Opens a connection, and starts its task.
-    async fn open_streams(self: &Rc<Self>, reach: &Rc<Reach<T>>, place: Place<'_, T>) -> Result<(), ConnectError> {
-        let _under = Under::new(&self.streams);
-        let alpn = Alpn::new(["h2"]).expect("a name that ALPN can carry");
-        let opened = async {
-            let conn = self.open(reach, Opening { alpn: Some(&alpn), ..Opening::default() }).await?;
-            let scheme = if matches!(conn, MaybeTls::Tls(_)) { "https" } else { "http" };
-            connect(conn, scheme, Rc::clone(&reach.limits)).await.map_err(ConnectError::NotHttp2)
-        };
-        let opened = timeout(reach.connect_timeout(), opened).await.unwrap_or(Err(ConnectError::Timeout));
-        let (conn, driver) = opened.inspect_err(|_| self.report(Outcome::Unreachable))?;
+    async fn open_streams<K: Carrier>(
+        self: &Rc<Self>,
+        reach: &Rc<Reach<T>>,
+        place: Place<'_, T>,
+        kind: K::Kind,
+    ) -> Result<(), ConnectError> {
+        let streams = K::of(self);
+        let _under = Under::new(streams);
+        let opened = timeout(reach.connect_timeout(), K::open(self, reach, kind)).await;
+        let opened = opened.unwrap_or(Err(ConnectError::Timeout));
+        let (conn, task) = opened.inspect_err(|_| self.report(Outcome::Unreachable))?;
         // Given back when the connection ends.
         std::mem::forget(place);
         self.counts.opened();
-        self.counters().h2_connection_total.inc();
-        let task = spawn_local(drive(driver, Weak::clone(&self.me), conn.id()));
-        self.streams.live.borrow_mut().push(Live { conn, task, seen: None });
+        streams.live.borrow_mut().push(Live { conn, task, seen: None });
         self.start_lender();
         Ok(())
     }
 
     /// Lets as many idle connections go as others wait for a place, on whatever worker and in whatever version.
-    pub(super) fn retire_idle_streams(&self, shared: &ClusterShared) {
-        let live = self.streams.live.borrow();
+    pub(super) fn retire_idle_streams<K: Carrier>(&self, shared: &ClusterShared) {
+        let streams = K::of(self);
+        let live = streams.live.borrow();
         if live.is_empty() {
             return;
         }
-        // Those that wait here for a stream take it before it lies idle.
-        let wanted = shared.lending_wanted(self.streams.queued.get());
+        // Those that wait here for room take it before it lies idle.
+        let wanted = shared.lending_wanted(streams.queued.get());
         let going = live.iter().filter(|live| !live.conn.is_open()).count();
         let idle = live.iter().filter(|live| live.conn.is_open() && live.conn.is_idle());
         idle.take(wanted.saturating_sub(going)).for_each(|live| live.conn.retire());
     }
 
-    /// A connection has ended.
-    fn streams_ended(&self, id: u64, end: &End) {
-        let at = self.streams.live.borrow().iter().position(|live| live.conn.id() == id);
-        let Some(at) = at else { return };
-        let live = self.streams.live.borrow_mut().swap_remove(at);
-        let counters = self.counters();
-        counters.h2_goaway.add(u64::from(live.conn.is_told()));
-        self.count_resets(&live.conn);
-        if matches!(end, End::Fault(_) | End::Flood | End::Silent) {
-            counters.h2_connection_lost.inc();
-            tracing::warn!(host = %self.name, %end, "an HTTP/2 connection to a host is given up");
-        } else {
-            tracing::debug!(host = %self.name, %end, "an HTTP/2 connection to a host has ended");
-        }
-        self.closed();
-        self.streams.changed.notify_waiters();
-    }
-
-    fn count_resets(&self, conn: &OriginConn) {
-        let (reset, malformed) = conn.take_resets();
-        self.counters().h2_stream_reset.add(reset);
-        self.counters().h2_stream_malformed.add(malformed);
-    }
-}
-
-impl<T: Transport> StreamHome for HostPool<T> {
-    fn stream_ended(&self, conn: &OriginConn) {
-        self.leave();
-        self.count_resets(conn);
-        if self.streams.waiting.get() > 0 {
-            return self.streams.changed.notify_one();
+    /// An exchange is over: its room is for who waits here, or else the connection's place for who waits elsewhere.
+    pub(super) fn freed<K: Carrier>(&self, conn: &K) {
+        let streams = K::of(self);
+        if streams.waiting.get() > 0 {
+            return streams.changed.notify_one();
         }
         let reach = self.reach.borrow();
         if reach.config().breakers.pending_max.is_some() && conn.is_idle() && reach.shared.is_lending_wanted(0) {
-            self.retire_idle_streams(&reach.shared);
+            self.retire_idle_streams::<K>(&reach.shared);
         }
-    }
-}
-
-/// Runs a connection to its end.
-async fn drive<T: Transport>(driver: Driver<MaybeTls<T::Conn>>, pool: Weak<HostPool<T>>, id: u64) {
-    let changed = || {
-        if let Some(pool) = pool.upgrade() {
-            pool.streams.changed.notify_waiters();
-        }
-    };
-    let end = driver.run(changed).await;
-    if let Some(pool) = pool.upgrade() {
-        pool.streams_ended(id, &end);
     }
 }
 

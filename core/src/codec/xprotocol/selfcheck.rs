@@ -1,0 +1,145 @@
+//! Checks that the codecs keep their promises on any input: what the fuzzer and the corpus tests call.
+//!
+//! **Invariant:** panics when a promise is broken, and only then; not used outside of tests.
+
+use super::gather::Gather;
+use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, codec_of};
+use crate::config::schema::RpcProtocol;
+use crate::message::RpcKind;
+
+/// The first byte says which protocol the rest is in, and where it is cut.
+///
+/// # Panics
+/// When a codec breaks a promise.
+pub fn check(input: &[u8]) {
+    let [mode, src @ ..] = input else { return };
+    let protocols = RpcProtocol::ALL;
+    let codec = codec_of(protocols[usize::from(*mode) % protocols.len()]);
+    let whole = read(codec, src, usize::MAX);
+    for piece in [1, usize::from(*mode) % 23 + 2] {
+        let pieces = read(codec, src, piece);
+        assert_eq!(shown(&whole), shown(&pieces), "in pieces of {piece}");
+    }
+    check_lengths(codec, src);
+    for frame in &whole.0 {
+        check_frame(codec, frame);
+    }
+}
+
+type Read = (Vec<RpcFrame>, Option<Fault>);
+
+fn read(codec: &dyn RpcCodec, src: &[u8], piece: usize) -> Read {
+    let (mut gather, mut frames) = (Gather::default(), Vec::new());
+    for src in src.chunks(piece.min(src.len().max(1))) {
+        let fed = gather.feed(codec, LIMITS, src, |frame| frames.push(frame), |src| answer(codec, src));
+        assert!(gather.held_bytes() <= LIMITS.frame_bytes_max, "{} bytes are held", gather.held_bytes());
+        if let Err(fault) = fed {
+            return (frames, Some(fault));
+        }
+    }
+    (frames, None)
+}
+
+/// The answer to what is no frame is a frame itself, or nothing.
+fn answer(codec: &dyn RpcCodec, src: &[u8]) {
+    let mut out = Vec::new();
+    codec.reply_to_fault(src, &mut out);
+    if !out.is_empty() {
+        let answer = only(codec, &out);
+        assert_eq!((answer.head.kind, answer.content.len()), (RpcKind::Response, answer.content.len()));
+    }
+}
+
+/// What frames say, to be compared.
+fn shown((frames, fault): &Read) -> (Vec<String>, Option<Fault>) {
+    (frames.iter().map(|frame| format!("{:?} {:?}", frame, frame.head.raw())).collect(), *fault)
+}
+
+/// A frame is not read from less than it needs, and never needs more than it may be.
+fn check_lengths(codec: &dyn RpcCodec, mut src: &[u8]) {
+    while let Ok(step) = codec.decode(src, LIMITS) {
+        match step {
+            Step::Needs(needed) => {
+                assert!(needed > src.len() && needed <= LIMITS.frame_bytes_max.max(FIXED_BYTES_MAX));
+                return;
+            }
+            Step::Frame(_, used) => {
+                assert!(used > 0 && used <= LIMITS.frame_bytes_max.min(src.len()));
+                for cut in 0..used {
+                    assert!(matches!(codec.decode(&src[..cut], LIMITS), Ok(Step::Needs(n)) if n > cut && n <= used));
+                }
+                src = &src[used..];
+            }
+        }
+    }
+}
+
+/// What is written is what was read, with what was changed.
+fn check_frame(codec: &dyn RpcCodec, frame: &RpcFrame) {
+    let mut out = Vec::new();
+    codec.encode(&frame.head, frame.head.id, &frame.content, &mut out).expect("what was read can be written");
+    assert_eq!(&out[..frame.head.raw().len()], frame.head.raw(), "nothing was changed");
+    let again = only(codec, &out);
+    assert_eq!((&again.content, again.head.kind), (&frame.content, frame.head.kind));
+
+    let other = frame.head.id ^ 1;
+    out.clear();
+    codec.encode(&frame.head, other, b"other", &mut out).expect("what was read can be written");
+    let again = only(codec, &out);
+    assert_eq!((again.head.id, fields(&again)), (other, fields(frame)));
+
+    if matches!(frame.head.kind, RpcKind::Request | RpcKind::OneWay | RpcKind::Response) {
+        check_change(codec, frame);
+    }
+    out.clear();
+    match frame.head.kind {
+        RpcKind::Request => {
+            for status in [0, 200, 403, 404, 502, 503, 504, 999] {
+                out.clear();
+                codec.reply(&frame.head, status, &mut out);
+                let reply = only(codec, &out);
+                assert_eq!((reply.head.kind, reply.head.id), (RpcKind::Response, frame.head.id));
+                assert_eq!(reply.head.fields().status() == 200, status == 200);
+            }
+        }
+        RpcKind::Heartbeat => {
+            codec.heartbeat_ack(&frame.head, &mut out);
+            let reply = only(codec, &out);
+            assert_eq!((reply.head.kind, reply.head.id), (RpcKind::HeartbeatAck, frame.head.id));
+        }
+        _ => {}
+    }
+}
+
+fn check_change(codec: &dyn RpcCodec, frame: &RpcFrame) {
+    let mut changed = frame.clone();
+    let fits = changed.head.fields_mut().append("x-added", b"yes");
+    assert!(fits && !changed.head.is_unchanged());
+    let mut out = Vec::new();
+    codec.encode(&changed.head, 7, &changed.content, &mut out).expect("one header more fits");
+    let again = only(codec, &out);
+    assert_eq!((fields(&again), &again.content), (fields(&changed), &frame.content));
+    assert_eq!((again.head.id, again.head.kind, again.head.timeout), (7, frame.head.kind, frame.head.timeout));
+    changed.head.fields_mut().remove("x-added");
+    assert!(changed.head.is_unchanged() || fields(frame).iter().any(|(name, _)| name.eq_ignore_ascii_case(b"x-added")));
+}
+
+fn fields(frame: &RpcFrame) -> Vec<(Vec<u8>, Vec<u8>)> {
+    frame.head.fields().fields().map(|(_, name, value)| (name.to_vec(), value.to_vec())).collect()
+}
+
+fn only(codec: &dyn RpcCodec, src: &[u8]) -> RpcFrame {
+    match codec.decode(src, ROOMY) {
+        Ok(Step::Frame(frame, used)) if used == src.len() => frame,
+        other => panic!("{src:?} is not one frame: {other:?}"),
+    }
+}
+
+/// Small, so that a fuzzer meets them.
+const LIMITS: RpcLimits = RpcLimits { frame_bytes_max: 512, fields_max: 6 };
+
+/// Room for what a change adds.
+const ROOMY: RpcLimits = RpcLimits { frame_bytes_max: 1 << 20, fields_max: 100 };
+
+/// The fixed part of a frame of any protocol, in bytes, at most.
+const FIXED_BYTES_MAX: usize = 64;

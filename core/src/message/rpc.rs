@@ -1,0 +1,86 @@
+//! The head of an RPC frame: what it says of itself, and its headers as fields.
+//!
+//! The raw bytes are the frame's, up to its content, and the fields point into them, so that a frame which nothing changed is forwarded as it
+//! came but for its number. Names and values may be any bytes here; whoever writes them into a protocol of text checks them first.
+//!
+//! **Invariant:** what was received is never overwritten: a change lies behind it and shows.
+
+use std::time::Duration;
+
+use super::{Field, HttpHead, StartLine, Version};
+use crate::config::schema::RpcProtocol;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RpcKind {
+    /// A request whose sender waits for an answer.
+    Request,
+    /// A request that has none.
+    OneWay,
+    /// The answer to a request.
+    Response,
+    /// A question whether the peer lives.
+    Heartbeat,
+    /// The answer to that.
+    HeartbeatAck,
+    /// The peer takes no more requests on this connection.
+    GoAway,
+}
+
+/// The head of an RPC frame.
+#[derive(Clone, Debug)]
+pub struct RpcHead {
+    /// Its protocol.
+    pub protocol: RpcProtocol,
+    /// What it is.
+    pub kind: RpcKind,
+    /// The number that its sender gave it.
+    pub id: u64,
+    /// How long its sender waits for an answer; None: it does not say.
+    pub timeout: Option<Duration>,
+    fields: HttpHead,
+    received_fields: usize,
+}
+
+impl RpcHead {
+    /// A head of these fields, which point into `raw`: the frame as received, up to its content. `status` is what HTTP would say of a
+    /// response.
+    pub(crate) fn new(
+        (protocol, kind, id): (RpcProtocol, RpcKind, u64),
+        mut fields: HttpHead,
+        raw: &[u8],
+        status: u16,
+    ) -> Self {
+        let line = match kind {
+            RpcKind::Response => StartLine::Response { status, reason: Default::default(), version: Version::Http11 },
+            _ => StartLine::None,
+        };
+        fields.seal(raw, line);
+        let received_fields = fields.field_count();
+        Self { protocol, kind, id, timeout: None, fields, received_fields }
+    }
+
+    /// The headers, and for a response its status as HTTP would say it.
+    #[must_use]
+    pub fn fields(&self) -> &HttpHead {
+        &self.fields
+    }
+
+    /// The same, to be changed.
+    pub fn fields_mut(&mut self) -> &mut HttpHead {
+        &mut self.fields
+    }
+
+    /// The frame as received, up to its content.
+    #[must_use]
+    pub fn raw(&self) -> &[u8] {
+        &self.fields.raw()[..self.fields.received_len()]
+    }
+
+    /// Whether the headers are still those that were received.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        let received = |field: &Field| self.fields.is_received(field.name) && self.fields.is_received(field.value);
+        self.fields.field_count() == self.received_fields && self.fields.spans().iter().all(received)
+    }
+}

@@ -1,0 +1,122 @@
+//! The connections of a pool that speak RPC protocols.
+//!
+//! **Invariant:** a connection carries the requests of one protocol; what it has counted is shown when it ends or a request on it does.
+
+use std::rc::{Rc, Weak};
+
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::Instant;
+
+use super::HostPool;
+use super::streams::{Carrier, Streams};
+use crate::config::schema::RpcProtocol;
+use crate::net::Transport;
+use crate::stream::xprotocol::{Driver, End, OriginConn, RpcHome, RpcLease, connect};
+use crate::tls::MaybeTls;
+use crate::upstream::reach::{ConnectError, Opening, Reach};
+
+impl Carrier for OriginConn {
+    type Lease = RpcLease;
+    type Kind = RpcProtocol;
+
+    fn of<T: Transport>(pool: &HostPool<T>) -> &Streams<Self> {
+        &pool.rpc
+    }
+
+    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>, kind: RpcProtocol) -> Option<RpcLease> {
+        if self.protocol() != kind {
+            return None;
+        }
+        self.lease(Rc::clone(pool) as Rc<dyn RpcHome>)
+    }
+
+    async fn open<T: Transport>(
+        pool: &Rc<HostPool<T>>,
+        reach: &Reach<T>,
+        kind: RpcProtocol,
+    ) -> Result<(Rc<Self>, JoinHandle<()>), ConnectError> {
+        let conn = pool.open(reach, Opening::default()).await?;
+        let (conn, driver) = connect(conn, kind, (Rc::clone(&reach.limits), reach.config().keepalive), FIRST_NUMBER);
+        pool.counters().rpc_connection_total.inc();
+        let task = spawn_local(drive(driver, Weak::clone(&pool.me), conn.id()));
+        Ok((conn, task))
+    }
+
+    fn exchanges(&self) -> u64 {
+        self.exchanges()
+    }
+
+    fn opened(&self) -> Instant {
+        self.opened()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_idle()
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_open()
+    }
+
+    fn is_barren(&self) -> bool {
+        false
+    }
+
+    fn retire(&self) {
+        self.retire();
+    }
+}
+
+impl<T: Transport> HostPool<T> {
+    /// A connection has ended.
+    fn rpc_ended(&self, id: u64, end: &End) {
+        let Some(conn) = self.rpc.remove(|conn| conn.id() == id) else { return };
+        let counters = self.counters();
+        counters.rpc_go_away.add(u64::from(conn.was_told()));
+        self.count_rpc(&conn);
+        if matches!(end, End::Fault(_) | End::Silent) {
+            counters.rpc_connection_lost.inc();
+            tracing::warn!(host = %self.name, %end, "an RPC connection to a host is given up");
+        } else {
+            tracing::debug!(host = %self.name, %end, "an RPC connection to a host has ended");
+        }
+        self.closed();
+        self.rpc.changed();
+    }
+
+    fn count_rpc(&self, conn: &OriginConn) {
+        let tally = conn.take_tally();
+        if tally != Default::default() {
+            let counters = self.counters();
+            counters.rpc_response_late.add(tally.late);
+            counters.rpc_response_unknown.add(tally.unknown);
+            counters.rpc_heartbeat.add(tally.heartbeats);
+            counters.rpc_heartbeat_missed.add(tally.missed);
+        }
+    }
+}
+
+impl<T: Transport> RpcHome for HostPool<T> {
+    fn request_ended(&self, conn: &OriginConn) {
+        self.leave();
+        self.freed(conn);
+    }
+}
+
+/// Runs a connection to its end.
+async fn drive<T: Transport>(driver: Driver<MaybeTls<T::Conn>>, pool: Weak<HostPool<T>>, id: u64) {
+    let end = driver
+        .run(|conn| {
+            if let Some(pool) = pool.upgrade() {
+                pool.count_rpc(conn);
+                pool.rpc.changed();
+            }
+        })
+        .await;
+    if let Some(pool) = pool.upgrade() {
+        pool.rpc_ended(id, &end);
+    }
+}
+
+/// The first number of a connection: 0 stands for none in some clients.
+const FIRST_NUMBER: u64 = 1;

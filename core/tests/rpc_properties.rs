@@ -1,0 +1,153 @@
+//! Properties of the RPC codecs on generated frames: what is written is what is read, however it is split; and no input breaks them.
+
+use ferrogate_core::codec::xprotocol::gather::Gather;
+use ferrogate_core::codec::xprotocol::{RpcFrame, RpcLimits, codec_of, selfcheck};
+use ferrogate_core::config::schema::RpcProtocol;
+use ferrogate_core::message::RpcKind;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+proptest! {
+    #[test]
+    fn bolt_frames_are_read_as_they_were_written(
+        frames in prop::collection::vec(bolt(), 1..6),
+        cuts in prop::collection::vec(any::<Index>(), 0..6),
+    ) {
+        let wire: Vec<u8> = frames.iter().flat_map(Bolt::wire).collect();
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+        ends.extend([0, wire.len()]);
+        ends.sort_unstable();
+        let (mut gather, mut read) = (Gather::default(), Vec::new());
+        for piece in ends.windows(2) {
+            let codec = codec_of(RpcProtocol::Bolt);
+            let fed = gather.feed(codec, LIMITS, &wire[piece[0]..piece[1]], |frame| read.push(frame), |_| ());
+            prop_assert_eq!(fed, Ok(()));
+        }
+        prop_assert_eq!(gather.held_bytes(), 0);
+        prop_assert_eq!(read.iter().map(Bolt::of).collect::<Vec<_>>(), frames);
+    }
+
+    #[test]
+    fn a_frame_under_another_number_is_the_same_frame(frame in bolt(), id in any::<u32>()) {
+        let read = only(&frame.wire());
+        let mut out = Vec::new();
+        codec_of(RpcProtocol::Bolt).encode(&read.head, id.into(), &read.content, &mut out).expect("it fits");
+        prop_assert_eq!(&out, &Bolt { id, ..frame }.wire());
+    }
+
+    #[test]
+    fn damaged_frames_keep_the_promises(
+        frames in prop::collection::vec(bolt(), 1..4),
+        damage in prop::collection::vec((any::<Index>(), any::<u8>()), 0..4),
+        mode in any::<u8>(),
+    ) {
+        let mut wire: Vec<u8> = frames.iter().flat_map(Bolt::wire).collect();
+        for (at, with) in &damage {
+            let at = at.index(wire.len());
+            wire[at] = *with;
+        }
+        selfcheck::check(&[&[mode], &wire[..]].concat());
+    }
+
+    #[test]
+    fn any_bytes_keep_the_promises(input in prop::collection::vec(any::<u8>(), 0..200)) {
+        selfcheck::check(&input);
+    }
+}
+
+/// A frame of Bolt as plain data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bolt {
+    /// 1; or 2, and then whether it has a checksum.
+    version: (u8, bool),
+    kind: RpcKind,
+    id: u32,
+    headers: Vec<(Vec<u8>, Vec<u8>)>,
+    content: Vec<u8>,
+}
+
+fn bolt() -> impl Strategy<Value = Bolt> {
+    let version = prop_oneof![Just((1, false)), Just((2, false)), Just((2, true))];
+    let kind = prop_oneof![
+        Just(RpcKind::Request),
+        Just(RpcKind::OneWay),
+        Just(RpcKind::Response),
+        Just(RpcKind::Heartbeat),
+        Just(RpcKind::HeartbeatAck),
+        Just(RpcKind::GoAway),
+    ];
+    let bytes = || prop::collection::vec(any::<u8>(), 0..20);
+    let headers = prop::collection::vec((bytes(), bytes()), 0..5);
+    (version, kind, any::<u32>(), headers, prop::collection::vec(any::<u8>(), 0..300))
+        .prop_map(|(version, kind, id, headers, content)| Bolt { version, kind, id, headers, content })
+}
+
+impl Bolt {
+    fn of(frame: &RpcFrame) -> Self {
+        let raw = frame.head.raw();
+        let has_checksum = raw[0] == 2 && raw[1] == 2 && raw[11] == 1;
+        let headers = frame.head.fields().fields().map(|(_, name, value)| (name.to_vec(), value.to_vec())).collect();
+        let id = u32::try_from(frame.head.id).expect("four bytes");
+        Self { version: (raw[0], has_checksum), kind: frame.head.kind, id, headers, content: frame.content.to_vec() }
+    }
+
+    fn wire(&self) -> Vec<u8> {
+        let (kind, command) = match self.kind {
+            RpcKind::Request => (1u8, 1u16),
+            RpcKind::OneWay => (2, 1),
+            RpcKind::Response => (0, 2),
+            RpcKind::Heartbeat => (1, 0),
+            RpcKind::HeartbeatAck => (0, 0),
+            RpcKind::GoAway => (1, 100),
+        };
+        let block: Vec<u8> = self
+            .headers
+            .iter()
+            .flat_map(|(name, value)| [name, value])
+            .flat_map(|part| [&u32::try_from(part.len()).expect("short").to_be_bytes()[..], part].concat())
+            .collect();
+        let (version, has_checksum) = self.version;
+        let mut wire = if version == 1 { vec![1] } else { vec![2, 1 + u8::from(has_checksum)] };
+        wire.push(kind);
+        wire.extend(command.to_be_bytes());
+        wire.push(1);
+        wire.extend(self.id.to_be_bytes());
+        wire.push(12);
+        if version == 2 {
+            wire.push(u8::from(has_checksum));
+        }
+        wire.extend_from_slice(if kind == 0 { &[0, 0] } else { &[0, 0, 1, 0] });
+        wire.extend(3u16.to_be_bytes());
+        wire.extend(u16::try_from(block.len()).expect("short").to_be_bytes());
+        wire.extend(u32::try_from(self.content.len()).expect("short").to_be_bytes());
+        wire.extend(b"cls");
+        wire.extend(block);
+        wire.extend(&self.content);
+        if has_checksum {
+            let sum = crc32(&wire);
+            wire.extend(sum.to_be_bytes());
+        }
+        wire
+    }
+}
+
+fn only(wire: &[u8]) -> RpcFrame {
+    let mut frames = Vec::new();
+    let fed = Gather::default().feed(codec_of(RpcProtocol::Bolt), LIMITS, wire, |frame| frames.push(frame), |_| ());
+    assert_eq!((fed, frames.len()), (Ok(()), 1));
+    frames.remove(0)
+}
+
+/// CRC-32 of IEEE 802.3, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
+const LIMITS: RpcLimits = RpcLimits { frame_bytes_max: 1 << 20, fields_max: 16 };
