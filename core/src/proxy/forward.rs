@@ -130,7 +130,11 @@ impl<T: Transport> Proxy<T> {
     ) -> Result<Sent<'h>, Error> {
         let lease = match deadline {
             None => host.lease(protocol, fresh).await?,
-            Some(at) => timeout_at(at, host.lease(protocol, fresh)).await.map_err(|_| SendError::Timeout)??,
+            // On the heap: all requests would carry the room for it, and few have a deadline.
+            Some(at) => {
+                let lease = Box::pin(timeout_at(at, host.lease(protocol, fresh)));
+                lease.await.map_err(|_| SendError::Timeout)??
+            }
         };
         x.upstream_host = Some(Rc::clone(host.name()));
         x.upstream_conn = lease.id();
