@@ -319,11 +319,12 @@ impl Io {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
+            // A socket is hardly ever full: asking whether it is, which also counts against the task's turn, comes second.
             Self::Tcp(s) => loop {
-                ready!(s.poll_write_ready(cx))?;
                 if let Some(written) = once(s, Interest::WRITABLE, bytes.len(), || send(&*s, bytes)) {
                     return Poll::Ready(written);
                 }
+                ready!(s.poll_write_ready(cx))?;
             },
             Self::Unix(s) => Pin::new(s).poll_write(cx, bytes),
             Self::Aborted => Poll::Ready(Err(aborted())),

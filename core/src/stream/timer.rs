@@ -3,6 +3,9 @@
 //! Arming a runtime timer costs far more than moving a deadline. So the sleep is armed once, and when it fires the deadline of that
 //! moment is looked at again: a connection that keeps working re-arms its sleep once a timeout, not once a request.
 //!
+//! What is idle when nothing has happened for a while does not even look at the clock when something happens: an [`IdleTimer`] counts
+//! quiet spans.
+//!
 //! **Invariant:** never fires before the deadline in force, and holds no runtime timer until something waited on it.
 
 use std::future::Future;
@@ -95,6 +98,48 @@ impl Timer {
     }
 }
 
+/// Tells when nothing has happened for a while. It is for one task, which polls it in each turn.
+pub struct IdleTimer {
+    span: Duration,
+    /// Spans in a row in which nothing happened.
+    quiet: u32,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl IdleTimer {
+    /// Fires when nothing has happened for `after`, or up to a quarter longer.
+    #[must_use]
+    pub fn new(after: Duration) -> Self {
+        Self { span: after.min(TIMEOUT_MAX) / SPANS, quiet: 0, sleep: None }
+    }
+
+    /// Ready once nothing has happened for long enough; `active`: something has, in this turn.
+    pub fn poll_expired(&mut self, cx: &mut Context<'_>, active: bool) -> Poll<()> {
+        if active {
+            self.quiet = 0;
+        }
+        let span = self.span;
+        let sleep = match &mut self.sleep {
+            // It will wake the task, which has not changed.
+            Some(sleep) if active && !sleep.is_elapsed() => return Poll::Pending,
+            Some(sleep) => sleep,
+            none => none.insert(Box::pin(sleep_until(Instant::now() + span))),
+        };
+        while sleep.as_mut().poll(cx).is_ready() {
+            self.quiet += 1;
+            // The first of them may have begun before the last thing happened.
+            if self.quiet > SPANS {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(Instant::now() + span);
+        }
+        Poll::Pending
+    }
+}
+
+/// What an idle timeout is divided into: so much finer it is kept, and so often it wakes its task.
+const SPANS: u32 = 4;
+
 /// Longer timeouts are cut to this: a year is "never", and further ahead the clock would overflow.
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -126,6 +171,31 @@ mod tests {
         timer.set(Duration::from_secs(1));
         poll_fn(|cx| timer.poll_expired(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 21);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_idle_between_its_time_and_a_quarter_more() {
+        for active_at in [0, 1, 99, 100, 101, 399, 400, 1234] {
+            let mut timer = IdleTimer::new(Duration::from_millis(400));
+            let start = Instant::now();
+            poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx, false).is_pending()))).await;
+            for at in (0..active_at).step_by(50).chain([active_at]) {
+                let until = sleep_until(start + Duration::from_millis(at));
+                let idle = tokio::time::timeout(Duration::from_secs(9), until);
+                tokio::pin!(idle);
+                poll_fn(|cx| {
+                    assert!(timer.poll_expired(cx, false).is_pending(), "{active_at}: too early, before {at}");
+                    idle.as_mut().poll(cx)
+                })
+                .await
+                .unwrap();
+                poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx, true).is_pending()))).await;
+            }
+            let last = Instant::now();
+            poll_fn(|cx| timer.poll_expired(cx, false)).await;
+            let idle = last.elapsed().as_millis();
+            assert!((400..=502).contains(&idle), "{active_at}: {idle} ms");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::timer::Timer;
+use super::timer::{IdleTimer, Timer};
 use crate::net::Conn;
 
 /// Bytes moved by a tunnel.
@@ -26,7 +26,7 @@ pub enum TunnelEnd {
     Closed,
     /// One side broke; the other has been cut off too.
     Broken,
-    /// Nothing moved for `idle_timeout`.
+    /// Nothing moved for `idle_timeout`, or up to a quarter longer.
     Idle,
 }
 
@@ -78,24 +78,23 @@ pub async fn tunnel<A: Passes<B>, B: Passes<A>>(
 ) -> (Moved, TunnelEnd) {
     let mut moved = Moved::default();
     let (mut forth, mut back) = (Direction::Open, Direction::Open);
-    let mut timer = Timer::new();
-    timer.set(idle_timeout);
+    let mut idle = IdleTimer::new(idle_timeout);
     let end = poll_fn(|cx| {
         let before = moved;
         let (one, two) = (forth.poll(cx, a, b, &mut moved.forth), back.poll(cx, b, a, &mut moved.back));
         if moved != before {
-            timer.set(idle_timeout);
             meter(Moved { forth: moved.forth - before.forth, back: moved.back - before.back });
         }
         match (one, two) {
             (Err(()), _) | (_, Err(())) => Poll::Ready(TunnelEnd::Broken),
             (Ok(Direction::Ended), Ok(Direction::Ended)) => Poll::Ready(TunnelEnd::Closed),
-            _ => timer.poll_expired(cx).map(|()| TunnelEnd::Idle),
+            _ => idle.poll_expired(cx, moved != before).map(|()| TunnelEnd::Idle),
         }
     })
     .await;
     if end != TunnelEnd::Closed {
         // What one side sent before it broke still belongs to the other.
+        let mut timer = Timer::new();
         timer.set(LAST_BYTES_TIMEOUT);
         poll_fn(|cx| {
             let (one, two) = (forth.poll_last(cx, b), back.poll_last(cx, a));
@@ -176,7 +175,7 @@ impl Direction {
 /// A broken tunnel's last bytes are given this long to leave.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What one direction does before the other has its turn, in steps: each costs the task two of the 128 calls that it has in a turn.
+/// What one direction does before the other has its turn, in steps: each costs the task one of the 128 calls that it has in a turn.
 const STEPS_MAX: u32 = 16;
 
 /// What one relay step moves at most, in bytes.

@@ -143,7 +143,8 @@ fn a_tunnel_is_idle_for_so_long_and_no_body() {
         }
         let begun = tokio::time::Instant::now();
         assert_eq!(peer.next().await, Heard::Reset(1, ErrorCode::ConnectError));
-        assert!((29..32).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        // Up to a quarter longer.
+        assert!((29..39).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
         assert!(read(&mut far).await.is_err());
     });
 }

@@ -193,7 +193,12 @@ pub(super) const LIMITS: &[Key] = &[
     ),
     key("idle_timeout", Duration, "90s", "Between two requests of a connection."),
     key("body_idle_timeout", Duration, "60s", "Between two reads or writes of a body."),
-    key("tunnel_idle_timeout", Duration, "1h", "Between two bytes of a tunnel (Upgrade, CONNECT)."),
+    key(
+        "tunnel_idle_timeout",
+        Duration,
+        "1h",
+        "Between two bytes of a tunnel (Upgrade, CONNECT); it may end up to a quarter later.",
+    ),
     key(
         "udp_idle_timeout",
         Duration,

@@ -211,7 +211,7 @@ pub(super) const TCP_PROXY: &[Key] = &[
         "idle_timeout",
         Duration,
         "connection_idle_timeout, else limits.tunnel_idle_timeout",
-        "A connection on which nothing moved for so long is closed.",
+        "A connection on which nothing moved for so long is closed, up to a quarter later.",
     ),
     key(
         "proxy_protocol",
