@@ -13,6 +13,7 @@ use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::dataplane::CongestionControl;
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::Address;
+use test_support::kernel;
 use test_support::ports::free_address;
 use test_support::temp::TempDir;
 
@@ -73,9 +74,13 @@ impl Harness for Kernel {
         self.folder.is_none()
     }
 
-    /// Linux lets both buffers of a loopback connection grow to some MiB.
+    /// Both buffers of a connection, as large as Linux lets them grow, and what the gateway holds itself.
     fn in_flight_bytes_max(&self) -> usize {
-        16 << 20
+        let buffers = match &self.folder {
+            None => kernel::limit_bytes("tcp_rmem") + kernel::limit_bytes("tcp_wmem"),
+            Some(_) => 15 << 20,
+        };
+        usize::try_from(buffers).expect("a buffer fits into memory") + (1 << 20)
     }
 
     fn many_conns(&self) -> usize {

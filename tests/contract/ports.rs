@@ -18,7 +18,7 @@ use dataplane_kernel::KernelTransport;
 use ferrogate_core::config::dataplane::{CongestionControl, Idle};
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::Address;
-use test_support::Veth;
+use test_support::{Veth, kernel};
 
 use crate::harness::Harness;
 
@@ -125,7 +125,8 @@ impl Harness for Link {
 
     /// The rings, and what the kernel's send and receive buffers grow to.
     fn in_flight_bytes_max(&self) -> usize {
-        4 * RING_BYTES + (16 << 20)
+        let buffers = kernel::limit_bytes("tcp_rmem") + kernel::limit_bytes("tcp_wmem");
+        4 * RING_BYTES + usize::try_from(buffers).expect("a buffer fits into memory")
     }
 
     fn datagram_bytes_max(&self) -> usize {

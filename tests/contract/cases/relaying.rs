@@ -94,7 +94,7 @@ pub async fn what_was_there_goes_first<H: Harness>(plane: &H) {
 /// A sink that does not read stops the source: nothing piles up in between.
 pub async fn a_slow_sink_stops_the_source<H: Harness>(plane: &H) {
     let mut t = through(plane).await;
-    let total = 6 * plane.in_flight_bytes_max();
+    let total = 3 * plane.in_flight_bytes_max();
     let written = Cell::new(0_usize);
     let writing = async {
         let mut piece = vec![0; 10_000];

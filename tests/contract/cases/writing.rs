@@ -39,7 +39,7 @@ pub async fn room_is_as_long_as_wished_for<H: Harness>(plane: &H) {
 /// Backpressure: when nobody reads, the writer has to wait, and what is on its way is bounded; then all of it arrives.
 pub async fn a_slow_reader_stops_the_writer<H: Harness>(plane: &H) {
     let (mut server, mut client) = pair(plane).await;
-    let total = 4 * plane.in_flight_bytes_max();
+    let total = 2 * plane.in_flight_bytes_max();
     let written = Cell::new(0_usize);
     let writing = async {
         let mut piece = vec![0; 10_000];

@@ -16,6 +16,7 @@ pub mod corpus;
 pub mod drive;
 pub mod gateway;
 pub mod haproxy;
+pub mod kernel;
 pub mod load;
 pub mod memory_conn;
 pub mod netns;
