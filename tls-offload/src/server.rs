@@ -156,6 +156,7 @@ fn rustls_config(options: ServerOptions) -> Result<ServerConfig, ConfigError> {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(table));
     config.alpn_protocols = options.alpn.into_protocols();
+    config.ignore_client_order = true;
     // A store of sessions would be a lock that all workers share; tickets need none.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if options.tickets {

@@ -12,4 +12,5 @@ peers!(
     curl_refuses_what_it_does_not_trust,
     openssl_s_client_updates_keys_and_resumes,
     our_client_talks_to_openssl_s_server,
+    the_servers_order_of_suites_decides,
 );

@@ -298,6 +298,8 @@ pub(super) const ASYNC_STATUS_EAGAIN: c_int = 3;
 pub(super) const EVP_PKEY_KEYPAIR: c_int = 0x87;
 
 pub(super) const SSL_OP_NO_TICKET: u64 = 1 << 14;
+pub(super) const SSL_OP_PRIORITIZE_CHACHA: u64 = 1 << 21;
+pub(super) const SSL_OP_CIPHER_SERVER_PREFERENCE: u64 = 1 << 22;
 pub(super) const SSL_OP_NO_RENEGOTIATION: u64 = 1 << 30;
 
 pub(super) const SSL_SESS_CACHE_OFF: c_long = 0;

@@ -93,6 +93,8 @@ impl Server {
             let on_name = std::mem::transmute::<NameCallback, unsafe extern "C" fn()>(on_name);
             ffi::SSL_CTX_callback_ctrl(config, ffi::SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, on_name);
             self.config.must(ffi::SSL_CTX_set_session_id_context(config, SESSION_ID.as_ptr(), 9) == 1)?;
+            // Ours is the order of suites, but for clients that want ChaCha20 most: they have no AES in hardware.
+            ffi::SSL_CTX_set_options(config, ffi::SSL_OP_CIPHER_SERVER_PREFERENCE | ffi::SSL_OP_PRIORITIZE_CHACHA);
             if !tickets {
                 ffi::SSL_CTX_set_options(config, ffi::SSL_OP_NO_TICKET);
                 self.config.must(ffi::SSL_CTX_set_num_tickets(config, 0) == 1)?;

@@ -184,6 +184,31 @@ pub(crate) fn openssl_s_client_updates_keys_and_resumes(backend: Backend) {
     assert_eq!(requests, [2, 1, 1]);
 }
 
+/// A client that lists the weaker suite first is answered with the stronger.
+pub(crate) fn the_servers_order_of_suites_decides(backend: Backend) {
+    if run("openssl", &["version"]).is_none() {
+        return;
+    }
+    let certificate = Certificate::new("order", backend);
+    let (address, server) = serve(certificate.server(Versions::default()), 2);
+    let (address, ca) = (address.to_string(), certificate.path("a.crt"));
+    let connect = ["s_client", "-connect", &address, "-servername", "localhost", "-CAfile", &ca];
+    for (offered, chosen) in [
+        (["-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"], "TLS_AES_256_GCM_SHA384"),
+        (
+            ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"],
+            "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        ),
+    ] {
+        let mut client = Talker::start(&connect, &offered);
+        client.say("GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+        let line = client.hear("SessionInfo");
+        assert!(line.contains(chosen), "{line}");
+        client.end();
+    }
+    assert!(server.join().unwrap().into_iter().all(|r| r.is_ok()));
+}
+
 pub(crate) fn our_client_talks_to_openssl_s_server(backend: Backend) {
     if run("openssl", &["version"]).is_none() {
         return;
