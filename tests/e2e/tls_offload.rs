@@ -12,14 +12,24 @@ use crate::stage::{Plane, Stage, binary, on_both_planes};
 
 on_both_planes! {
     handshakes_wait_for_the_card_side_by_side,
+    handshakes_of_rustls_wait_for_the_card_side_by_side,
     a_card_may_want_to_be_polled_or_tell_by_a_descriptor,
     no_client_notices_that_the_card_is_lost,
 }
 
 /// One worker, and a card that takes long: what waits for it is not one handshake behind the other.
 fn handshakes_wait_for_the_card_side_by_side(plane: Plane) {
+    wait_side_by_side(plane, "auto");
+}
+
+/// The same with rustls, on stacks of their own.
+fn handshakes_of_rustls_wait_for_the_card_side_by_side(plane: Plane) {
+    wait_side_by_side(plane, "rustls");
+}
+
+fn wait_side_by_side(plane: Plane, backend: &str) {
     let (origin, pair) = (Origin::start("one"), Pair::for_names(&["test.example"]));
-    let Some(stage) = start(plane, &origin, &pair, "latency_us: \"300000\"", "") else { return };
+    let Some(stage) = start_with(plane, backend, &origin, &pair, "latency_us: \"300000\"", "") else { return };
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| assert_eq!(curl(&stage, &pair, &[]).as_deref(), Ok("one")));
@@ -115,10 +125,21 @@ fn an_accelerator_that_computes_nothing_stops_the_start() {
 
 /// A gateway whose key is in a card. None, and a skipped row, where it can't run.
 fn start(plane: Plane, origin: &Origin, pair: &Pair, parameters: &str, more: &str) -> Option<Stage> {
+    start_with(plane, "auto", origin, pair, parameters, more)
+}
+
+fn start_with(
+    plane: Plane,
+    backend: &str,
+    origin: &Origin,
+    pair: &Pair,
+    parameters: &str,
+    more: &str,
+) -> Option<Stage> {
     let config = Config::proxy_to(&[origin.address()]).tls(&[pair.paths()]).tls_context("accelerator: card0");
     let module = card::module().display();
     let config = config.extra(&format!(
-        "tls_backend: {{accelerators: [{{name: card0, id: card, path: \"{module}\", parameters: {{{parameters}}}, {more}}}]}}\n"
+        "tls_backend: {{backend: {backend}, accelerators: [{{name: card0, id: card, path: \"{module}\", parameters: {{{parameters}}}, {more}}}]}}\n"
     ));
     if check(&config).is_err_and(|told| told.contains(NOT_BUILT)) {
         skip!("e2e-openssl", "this binary is built without OpenSSL");

@@ -13,6 +13,7 @@ use ::rustls::{Error, InconsistentKeys};
 
 use crate::error::{Cause, ConfigError};
 use crate::names::dns_names;
+use crate::openssl::certified_key;
 use crate::server::Identity;
 
 /// Certificates by name, as a backend keeps them. A name may lead to several (an RSA and an ECDSA one): the first that the client can verify
@@ -81,15 +82,16 @@ pub(crate) fn take_asked_name() -> Option<Box<str>> {
     ASKED_NAME.take()
 }
 
-/// For rustls: the chain and a key that signs.
+/// For rustls: the chain and a key that signs. `software`: it may take an accelerator's place.
 pub(crate) fn load_certified_key(
     identity: &Identity,
     provider: &CryptoProvider,
+    software: bool,
 ) -> Result<Arc<CertifiedKey>, ConfigError> {
-    let chain = identity.certificates.certificates()?;
     if let Some(accelerator) = identity.key.accelerator() {
-        return Err(ConfigError::NeedsOpenSsl { name: accelerator.0.name().into() });
+        return certified_key(identity, &accelerator.0, provider, software).map(Arc::new);
     }
+    let chain = identity.certificates.certificates()?;
     let place = || identity.key.place();
     let pem = identity.key.pem().ok_or_else(|| ConfigError::NoKeyBlock { place: place() })?;
     let key = pem.key()?;

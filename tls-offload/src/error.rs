@@ -290,11 +290,6 @@ pub enum ConfigError {
         /// Why.
         cause: Cause,
     },
-    /// A key is bound to an accelerator, and the backend is rustls.
-    NeedsOpenSsl {
-        /// The accelerator's name.
-        name: Box<str>,
-    },
     /// The keys of one listener are bound to two accelerators.
     TwoAccelerators {
         /// Their names.
@@ -383,10 +378,6 @@ impl fmt::Display for ConfigError {
             Self::NotStored { name, key, cause } => write!(
                 f,
                 "the accelerator {name} gives no private key {key}: {cause}: is it in the token (`pkcs11-tool --list-objects --login`), and is the PIN right?"
-            ),
-            Self::NeedsOpenSsl { name } => write!(
-                f,
-                "a key for the accelerator {name} needs OpenSSL: set tls_backend.backend to auto or openssl, or take the key from the accelerator"
             ),
             Self::TwoAccelerators { names: [one, two] } => {
                 write!(f, "one listener's keys are bound to the accelerators {one} and {two}: bind them to one")

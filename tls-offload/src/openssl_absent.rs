@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ::rustls::crypto::CryptoProvider;
+use ::rustls::sign::CertifiedKey;
 use bytes::BufMut;
 use rustls_pki_types::ServerName;
 
@@ -17,8 +19,8 @@ use crate::accelerator::{AcceleratorCounts, AcceleratorOptions};
 use crate::client::ClientOptions;
 use crate::error::{ConfigError, TlsError};
 use crate::options::Alpn;
-use crate::server::ServerOptions;
-use crate::session::{SessionInfo, Step};
+use crate::server::{Identity, ServerOptions};
+use crate::session::{Session, SessionInfo, Step};
 
 /// Whether this binary has OpenSSL.
 pub const BUILT: bool = false;
@@ -75,6 +77,55 @@ impl Accelerator {
     pub(crate) fn counts(&self) -> AcceleratorCounts {
         match self.0 {}
     }
+
+    pub(crate) fn fibres(&self) -> Fibres {
+        match self.0 {}
+    }
+
+    pub(crate) fn may_do_without(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn prove(
+        &self,
+        _identity: &Identity,
+        _can_do_without: bool,
+        _session: impl Fn() -> Session,
+    ) -> Result<(), ConfigError> {
+        match self.0 {}
+    }
+}
+
+/// There are none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fibres(Infallible);
+
+/// A computation on a stack of its own.
+pub(crate) struct Fibre<T>(Infallible, PhantomData<T>);
+
+#[allow(clippy::needless_pass_by_ref_mut, reason = "the signatures of the real one")]
+impl<T> Fibre<T> {
+    pub(crate) fn new(fibres: Fibres, _compute: impl FnOnce() -> T + 'static) -> Self {
+        match fibres.0 {}
+    }
+
+    pub(crate) fn poll(&mut self, _cx: &Context<'_>) -> Poll<T> {
+        match self.0 {}
+    }
+
+    pub(crate) fn pauses(&self) -> u32 {
+        match self.0 {}
+    }
+}
+
+/// A key of an accelerator's for rustls.
+pub(crate) fn certified_key(
+    _identity: &Identity,
+    accelerator: &Arc<Accelerator>,
+    _provider: &CryptoProvider,
+    _software: bool,
+) -> Result<CertifiedKey, ConfigError> {
+    match accelerator.0 {}
 }
 
 /// A server's TLS.
@@ -151,6 +202,10 @@ impl OpenSslSession {
     }
 
     pub(crate) fn held_bytes(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(crate) fn pauses(&self) -> u32 {
         match self.0 {}
     }
 

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use ::rustls::client::UnbufferedClientConnection;
 use ::rustls::server::UnbufferedServerConnection;
@@ -19,19 +20,20 @@ use rustls_pki_types::ServerName;
 
 use crate::certificates::take_asked_name;
 use crate::error::TlsError;
+use crate::openssl::{Fibre, Fibres};
 use crate::options::{Alpn, Version};
 use crate::record::{Frame, HEADER_BYTES, PlainRoom, frame, payload_len, take};
 use crate::session::{SessionInfo, Step};
 
 /// A rustls session.
 pub struct RustlsSession {
-    side: Side,
-    state: State,
-    /// The pieces of a handshake message whose rest has not come, with their record headers, as rustls left them.
-    pieces: Vec<u8>,
-    /// What is to be sent, from `queue_start`.
-    queue: Vec<u8>,
-    queue_start: usize,
+    core: Core,
+    /// While it works on a record that wants a signature of an accelerator's: with it is the core.
+    fibre: Option<Fibre<Fed>>,
+    /// A server's whose keys are an accelerator's.
+    fibres: Option<Fibres>,
+    /// Times that the handshake paused for an accelerator.
+    pauses: u32,
     /// We said `close_notify`, or meant to.
     closing: bool,
     /// The name the client asked for.
@@ -39,9 +41,10 @@ pub struct RustlsSession {
 }
 
 impl RustlsSession {
-    pub(crate) fn server(config: Arc<ServerConfig>) -> Self {
+    /// A server's session. `fibres`: its key may be an accelerator's.
+    pub(crate) fn server(config: Arc<ServerConfig>, fibres: Option<Fibres>) -> Self {
         let conn = UnbufferedServerConnection::new(config).expect("fails only for a fragment size, and none is set");
-        Self::new(Side::Server(conn), None)
+        Self { fibres, ..Self::new(Side::Server(conn), None) }
     }
 
     /// A client's session; with `alpn` it offers these protocols in place of the configuration's.
@@ -62,17 +65,28 @@ impl RustlsSession {
     }
 
     fn new(side: Side, sni: Option<Box<str>>) -> Self {
-        Self { side, state: State::Fresh, pieces: Vec::new(), queue: Vec::new(), queue_start: 0, closing: false, sni }
+        Self { core: Core::new(side), fibre: None, fibres: None, pauses: 0, closing: false, sni }
     }
 
-    pub(crate) fn handshake(&mut self, wire_in: &mut &[u8], out: &mut impl BufMut) -> Result<Step, TlsError> {
-        let step = self.advance_handshake(wire_in);
+    pub(crate) fn handshake(
+        &mut self,
+        cx: &Context<'_>,
+        wire_in: &mut &[u8],
+        out: &mut impl BufMut,
+    ) -> Poll<Result<Step, TlsError>> {
+        let step = self.advance_handshake(cx, wire_in);
         self.drain(out);
         step
     }
 
+    /// Times that the handshake paused for an accelerator.
+    #[allow(dead_code, reason = "only OpenSSL asks")]
+    pub(crate) fn pauses(&self) -> u32 {
+        self.pauses
+    }
+
     pub(crate) fn open(&mut self, wire_in: &mut &[u8], plain: &mut impl BufMut) -> Result<Step, TlsError> {
-        match self.state {
+        match self.core.state {
             State::Open => {}
             State::PeerClosed => {
                 // RFC 8446 section 6.1: what comes after a closure alert is ignored.
@@ -91,7 +105,7 @@ impl RustlsSession {
                 return Ok(Step::NeedsRoom);
             }
             self.feed(take(wire_in, len), plain)?;
-            if self.state == State::PeerClosed {
+            if self.core.state == State::PeerClosed {
                 *wire_in = &[];
                 return Ok(Step::Closed);
             }
@@ -99,7 +113,7 @@ impl RustlsSession {
     }
 
     pub(crate) fn seal(&mut self, plain: &mut &[u8], out: &mut [u8]) -> Result<usize, TlsError> {
-        let may_send = matches!(self.state, State::Open | State::PeerClosed) && !self.closing;
+        let may_send = matches!(self.core.state, State::Open | State::PeerClosed) && !self.closing;
         if !may_send && !plain.is_empty() {
             return Err(TlsError::NotReady);
         }
@@ -114,7 +128,7 @@ impl RustlsSession {
                 return Ok(written);
             }
             let mut record = Record { plain: &plain[..len], out: &mut out[written..], result: None };
-            self.pump(Input::Pieces, &mut no_plain(), Work::Seal(&mut record))?;
+            self.core.pump(Input::Pieces, &mut no_plain(), Work::Seal(&mut record))?;
             match record.result {
                 Some(Ok(n)) => {
                     written += n;
@@ -124,7 +138,7 @@ impl RustlsSession {
                 Some(Err(EncryptError::InsufficientSize(_))) if self.has_output() => {}
                 Some(Err(EncryptError::InsufficientSize(_))) => return Ok(written),
                 Some(Err(EncryptError::EncryptExhausted)) => {
-                    self.state = State::Dead;
+                    self.core.state = State::Dead;
                     return Err(TlsError::Exhausted);
                 }
                 // rustls had something else to do, which can't be: it has used up its input.
@@ -134,19 +148,155 @@ impl RustlsSession {
     }
 
     pub(crate) fn close_notify(&mut self) {
-        if matches!(self.state, State::Open | State::PeerClosed) && !self.closing {
+        if matches!(self.core.state, State::Open | State::PeerClosed) && !self.closing {
             self.closing = true;
             // This queues the alert inside rustls; the second call moves it to our queue. Nothing is read: there is nothing to fail.
-            let _ = self.pump(Input::Pieces, &mut no_plain(), Work::Close);
-            let _ = self.pump(Input::Pieces, &mut no_plain(), Work::Read);
+            let _ = self.core.pump(Input::Pieces, &mut no_plain(), Work::Close);
+            let _ = self.core.pump(Input::Pieces, &mut no_plain(), Work::Read);
         }
     }
 
     pub(crate) fn has_output(&self) -> bool {
-        self.queue_start < self.queue.len()
+        self.core.queue_start < self.core.queue.len()
     }
 
     pub(crate) fn drain(&mut self, out: &mut impl BufMut) {
+        self.core.drain(out);
+    }
+
+    pub(crate) fn peer_awaits_output(&self) -> bool {
+        let tls13 = self.core.common().and_then(|c| c.protocol_version()) == Some(ProtocolVersion::TLSv1_3);
+        !(tls13 && matches!(self.core.side, Side::Server(_)))
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.core.pieces.capacity() + self.core.queue.capacity()
+    }
+
+    pub(crate) fn info(&self) -> SessionInfo<'_> {
+        let common = self.core.common();
+        SessionInfo {
+            alpn: common.and_then(|c| c.alpn_protocol()),
+            sni: self.sni.as_deref(),
+            version: match common.and_then(|c| c.protocol_version()) {
+                Some(ProtocolVersion::TLSv1_2) => Some(Version::Tls12),
+                Some(ProtocolVersion::TLSv1_3) => Some(Version::Tls13),
+                _ => None,
+            },
+            cipher: common.and_then(|c| c.negotiated_cipher_suite()).and_then(|suite| cipher_name(suite.suite())),
+            resumed: common.and_then(|c| c.handshake_kind()) == Some(HandshakeKind::Resumed),
+        }
+    }
+
+    /// Pending: it waits for an accelerator.
+    fn advance_handshake(&mut self, cx: &Context<'_>, wire_in: &mut &[u8]) -> Poll<Result<Step, TlsError>> {
+        if self.fibre.is_some() {
+            ready!(self.go_on(cx))?;
+        }
+        match self.core.state {
+            State::Fresh => {
+                self.core.state = State::Handshake;
+                self.core.pump(Input::Pieces, &mut no_plain(), Work::Read)?;
+            }
+            State::Handshake => {}
+            State::Open | State::PeerClosed => return Poll::Ready(Ok(Step::Done)),
+            State::Dead => return Poll::Ready(Err(TlsError::NotReady)),
+        }
+        while self.core.is_handshaking() {
+            match frame(wire_in) {
+                Frame::Incomplete => return Poll::Ready(Ok(Step::NeedsWire)),
+                Frame::Whole(len) => ready!(self.shake(cx, take(wire_in, len)))?,
+                Frame::Bad => {
+                    self.refuse(wire_in);
+                    return Poll::Ready(Err(TlsError::NotTls));
+                }
+            }
+        }
+        self.core.state = State::Open;
+        Poll::Ready(Ok(Step::Done))
+    }
+
+    /// Gives rustls one record of the handshake.
+    fn shake(&mut self, cx: &Context<'_>, record: &[u8]) -> Poll<Result<(), TlsError>> {
+        let Some(fibres) = self.fibres else { return Poll::Ready(self.feed(record, &mut no_plain())) };
+        // What a fibre is given, and gives back, goes over its small stack.
+        let (mut core, record) = (Box::new(self.core.take()), record.to_vec());
+        self.fibre = Some(Fibre::new(fibres, move || {
+            let result = core.feed(&record, &mut no_plain());
+            (core, result)
+        }));
+        self.go_on(cx)
+    }
+
+    /// Goes on with a record that wants a signature.
+    fn go_on(&mut self, cx: &Context<'_>) -> Poll<Result<(), TlsError>> {
+        let Some(fibre) = &mut self.fibre else { return Poll::Ready(Ok(())) };
+        let polled = fibre.poll(cx);
+        let pauses = fibre.pauses();
+        self.note_name();
+        let (core, result) = ready!(polled);
+        self.pauses += pauses;
+        self.core = *core;
+        self.fibre = None;
+        Poll::Ready(result)
+    }
+
+    /// Lets rustls see a header that is none, for the alert and the error it makes of it. The session is dead then.
+    fn refuse(&mut self, wire_in: &mut &[u8]) -> TlsError {
+        let error = self.feed(take(wire_in, HEADER_BYTES), &mut no_plain()).err();
+        self.core.state = State::Dead;
+        error.unwrap_or(TlsError::NotTls)
+    }
+
+    /// Gives rustls one record that wants no accelerator.
+    fn feed(&mut self, record: &[u8], plain: &mut impl BufMut) -> Result<(), TlsError> {
+        let result = self.core.feed(record, plain);
+        self.note_name();
+        result
+    }
+
+    /// Takes the name that the client asked for, whatever came of it, or the next session on this thread would take it for its own.
+    fn note_name(&mut self) {
+        if let Some(name) = take_asked_name() {
+            self.sni = Some(name);
+        }
+    }
+}
+
+/// A core, and what became of the record that it was given.
+type Fed = (Box<Core>, Result<(), TlsError>);
+
+/// rustls's connection, with what goes into it and what comes out.
+struct Core {
+    side: Side,
+    state: State,
+    /// The pieces of a handshake message whose rest has not come, with their record headers, as rustls left them.
+    pieces: Vec<u8>,
+    /// What is to be sent, from `queue_start`.
+    queue: Vec<u8>,
+    queue_start: usize,
+}
+
+impl Core {
+    fn new(side: Side) -> Self {
+        Self { side, state: State::Fresh, pieces: Vec::new(), queue: Vec::new(), queue_start: 0 }
+    }
+
+    /// Leaves nothing but the state.
+    fn take(&mut self) -> Self {
+        let state = self.state;
+        std::mem::replace(self, Self { state, ..Self::new(Side::Away) })
+    }
+
+    fn common(&self) -> Option<&CommonState> {
+        self.side.common()
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.common().is_none_or(CommonState::is_handshaking)
+    }
+
+    fn drain(&mut self, out: &mut impl BufMut) {
         let queued = &self.queue[self.queue_start..];
         let len = queued.len().min(out.remaining_mut());
         out.put_slice(&queued[..len]);
@@ -157,80 +307,20 @@ impl RustlsSession {
         }
     }
 
-    pub(crate) fn peer_awaits_output(&self) -> bool {
-        let tls13 = self.side.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        !(tls13 && matches!(self.side, Side::Server(_)))
-    }
-
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.pieces.capacity() + self.queue.capacity()
-    }
-
-    pub(crate) fn info(&self) -> SessionInfo<'_> {
-        let common = self.side.common();
-        SessionInfo {
-            alpn: common.alpn_protocol(),
-            sni: self.sni.as_deref(),
-            version: match common.protocol_version() {
-                Some(ProtocolVersion::TLSv1_2) => Some(Version::Tls12),
-                Some(ProtocolVersion::TLSv1_3) => Some(Version::Tls13),
-                _ => None,
-            },
-            cipher: common.negotiated_cipher_suite().and_then(|suite| cipher_name(suite.suite())),
-            resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
-        }
-    }
-
-    fn advance_handshake(&mut self, wire_in: &mut &[u8]) -> Result<Step, TlsError> {
-        match self.state {
-            State::Fresh => {
-                self.state = State::Handshake;
-                self.pump(Input::Pieces, &mut no_plain(), Work::Read)?;
-            }
-            State::Handshake => {}
-            State::Open | State::PeerClosed => return Ok(Step::Done),
-            State::Dead => return Err(TlsError::NotReady),
-        }
-        while self.side.common().is_handshaking() {
-            match frame(wire_in) {
-                Frame::Incomplete => return Ok(Step::NeedsWire),
-                Frame::Whole(len) => self.feed(take(wire_in, len), &mut no_plain())?,
-                Frame::Bad => {
-                    self.refuse(wire_in);
-                    return Err(TlsError::NotTls);
-                }
-            }
-        }
-        self.state = State::Open;
-        Ok(Step::Done)
-    }
-
-    /// Lets rustls see a header that is none, for the alert and the error it makes of it. The session is dead then.
-    fn refuse(&mut self, wire_in: &mut &[u8]) -> TlsError {
-        let error = self.feed(take(wire_in, HEADER_BYTES), &mut no_plain()).err();
-        self.state = State::Dead;
-        error.unwrap_or(TlsError::NotTls)
-    }
-
     /// Gives rustls one record, joined to the pieces that wait for it.
     fn feed(&mut self, record: &[u8], plain: &mut impl BufMut) -> Result<(), TlsError> {
-        let result = if self.pieces.is_empty() {
+        if self.pieces.is_empty() {
             let mut scratch = SCRATCH.take();
             scratch.clear();
             scratch.extend_from_slice(record);
             let result = self.pump(Input::Scratch(&mut scratch), plain, Work::Read);
             self.pieces.extend_from_slice(&scratch);
             SCRATCH.set(scratch);
-            result
+            result?;
         } else {
             self.pieces.extend_from_slice(record);
-            self.pump(Input::Pieces, plain, Work::Read)
-        };
-        // Taken whatever came of it, or the next session on this thread would take it for its own.
-        if let (Side::Server(_), Some(name)) = (&self.side, take_asked_name()) {
-            self.sni = Some(name);
+            self.pump(Input::Pieces, plain, Work::Read)?;
         }
-        result?;
         if self.pieces.len() > PIECES_BYTES_MAX || self.queue.len() > QUEUE_BYTES_MAX {
             self.state = State::Dead;
             return Err(TlsError::from(Error::PeerSentOversizedRecord));
@@ -265,7 +355,7 @@ impl RustlsSession {
             Err(error) => {
                 *state = State::Dead;
                 // The alert that rustls made of it. Nothing more is decoded: the output comes first.
-                while side.common().wants_write()
+                while side.common().is_some_and(CommonState::wants_write)
                     && matches!(side.turn(bytes, queue, plain, &mut Work::Read).1, Ok(Turn::Again))
                 {}
                 bytes.clear();
@@ -290,13 +380,17 @@ enum State {
 enum Side {
     Server(UnbufferedServerConnection),
     Client(UnbufferedClientConnection),
+    /// With a fibre.
+    Away,
 }
 
 impl Side {
-    fn common(&self) -> &CommonState {
+    /// None: it is away.
+    fn common(&self) -> Option<&CommonState> {
         match self {
-            Self::Server(c) => c,
-            Self::Client(c) => c,
+            Self::Server(c) => Some(c),
+            Self::Client(c) => Some(c),
+            Self::Away => None,
         }
     }
 
@@ -310,6 +404,7 @@ impl Side {
         match self {
             Self::Server(c) => settle(c.process_tls_records(bytes), queue, plain, work),
             Self::Client(c) => settle(c.process_tls_records(bytes), queue, plain, work),
+            Self::Away => (0, Err(TlsError::NotReady)),
         }
     }
 }

@@ -12,7 +12,7 @@ use ::rustls::server::NoServerSessionStorage;
 use crate::accelerator::Accelerator;
 use crate::certificates::{self, CertificateTable};
 use crate::error::{Cause, ConfigError, Place};
-use crate::openssl;
+use crate::openssl::{self, Fibres};
 use crate::options::{Alpn, Backend, Versions};
 use crate::pem::Pem;
 use crate::rustls::RustlsSession;
@@ -111,7 +111,8 @@ pub struct ServerTls(Made);
 
 #[derive(Clone)]
 enum Made {
-    Rustls(Arc<ServerConfig>),
+    /// With keys of accelerators, on fibres.
+    Rustls(Arc<ServerConfig>, Option<Fibres>),
     OpenSsl(Arc<openssl::Server>),
 }
 
@@ -125,7 +126,7 @@ impl ServerTls {
             Backend::Auto if options.identities.iter().any(|i| i.key.accelerator().is_some()) => {
                 Made::OpenSsl(openssl::Server::new(options)?)
             }
-            Backend::Auto | Backend::Rustls => Made::Rustls(Arc::new(rustls_config(options)?)),
+            Backend::Auto | Backend::Rustls => rustls_server(options)?,
             Backend::OpenSsl => Made::OpenSsl(openssl::Server::new(options)?),
         }))
     }
@@ -134,7 +135,7 @@ impl ServerTls {
     #[must_use]
     pub fn session(&self) -> Session {
         match &self.0 {
-            Made::Rustls(config) => Session::Rustls(RustlsSession::server(Arc::clone(config))),
+            Made::Rustls(config, fibres) => Session::Rustls(RustlsSession::server(Arc::clone(config), *fibres)),
             Made::OpenSsl(server) => Session::OpenSsl(server.session()),
         }
     }
@@ -146,11 +147,26 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-fn rustls_config(options: ServerOptions) -> Result<ServerConfig, ConfigError> {
+fn rustls_server(options: ServerOptions) -> Result<Made, ConfigError> {
+    let mut fibres = None;
+    for identity in &options.identities {
+        let Some(Accelerator(accelerator)) = identity.key.accelerator() else { continue };
+        let of = *fibres.insert(accelerator.fibres());
+        let only = ServerOptions { identities: vec![identity.clone()], ..options.clone() };
+        let config = Arc::new(rustls_config(only, false)?);
+        let can_do_without = accelerator.may_do_without() && identity.key.pem().is_some();
+        let session = || Session::Rustls(RustlsSession::server(Arc::clone(&config), Some(of)));
+        accelerator.prove(identity, can_do_without, session)?;
+    }
+    Ok(Made::Rustls(Arc::new(rustls_config(options, true)?), fibres))
+}
+
+/// `software`: it may take an accelerator's place.
+fn rustls_config(options: ServerOptions, software: bool) -> Result<ServerConfig, ConfigError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let table =
-        CertificateTable::load(&options.identities, |identity| certificates::load_certified_key(identity, &provider))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let load = |identity: &Identity| certificates::load_certified_key(identity, &provider, software);
+    let table = CertificateTable::load(&options.identities, load)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(options.versions.supported())
         .map_err(|e| ConfigError::Backend(Cause::new(e)))?
         .with_no_client_auth()

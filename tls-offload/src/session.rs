@@ -59,7 +59,7 @@ impl Session {
     /// with more behind it. What is to be sent goes to `out` as far as it has room; the rest is queued (see [`has_output`](Self::has_output)).
     /// A client is called with no input first. After [`Step::Done`] what is left in `wire_in` belongs to [`open`](Self::open).
     ///
-    /// Pending: an accelerator has the private-key operation; `cx` is woken when it is done. Never with [`Session::Rustls`].
+    /// Pending: an accelerator has the private-key operation; `cx` is woken when it is done.
     ///
     /// # Errors
     /// The handshake failed. An alert for the peer may be in `out` or queued.
@@ -70,7 +70,7 @@ impl Session {
         out: &mut impl BufMut,
     ) -> Poll<Result<Step, TlsError>> {
         match self {
-            Self::Rustls(s) => Poll::Ready(s.handshake(wire_in, out)),
+            Self::Rustls(s) => s.handshake(cx, wire_in, out),
             Self::OpenSsl(s) => s.handshake(cx, wire_in, out),
         }
     }
@@ -146,6 +146,15 @@ impl Session {
         match self {
             Self::Rustls(s) => s.held_bytes(),
             Self::OpenSsl(s) => s.held_bytes(),
+        }
+    }
+
+    /// Times that the handshake paused for an accelerator.
+    #[allow(dead_code, reason = "only OpenSSL asks")]
+    pub(crate) fn pauses(&self) -> u32 {
+        match self {
+            Self::Rustls(s) => s.pauses(),
+            Self::OpenSsl(s) => s.pauses(),
         }
     }
 

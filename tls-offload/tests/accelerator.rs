@@ -4,8 +4,12 @@
 
 #[path = "accelerator/card.rs"]
 mod card;
+#[path = "accelerator/engine.rs"]
+mod engine;
 #[path = "accelerator/loss.rs"]
 mod loss;
+#[path = "accelerator/soak.rs"]
+mod soak;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -89,17 +93,31 @@ struct Setup {
 }
 
 fn set_up(rsa: bool, version: Version, options: AcceleratorOptions) -> Setup {
-    let key = if rsa {
+    set_up_with(Backend::Auto, rsa, version, options)
+}
+
+fn set_up_with(backend: Backend, rsa: bool, version: Version, options: AcceleratorOptions) -> Setup {
+    let key = new_key(rsa);
+    let card = Accelerator::open(options).unwrap();
+    let accelerated = Key::Accelerated(key.serialize_pem().as_str().into(), card.clone());
+    set_up_of(backend, version, &key, accelerated, card)
+}
+
+fn new_key(rsa: bool) -> KeyPair {
+    if rsa {
         KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap()
     } else {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
-    };
-    let certificate = CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&key).unwrap().pem();
-    let card = Accelerator::open(options).unwrap();
-    let key = Key::Accelerated(key.serialize_pem().as_str().into(), card.clone());
-    let identity = Identity { certificates: certificate.as_str().into(), key };
+    }
+}
+
+/// `key`: for the certificate; `held`: the same, as the server has it.
+fn set_up_of(backend: Backend, version: Version, key: &KeyPair, held: Key, card: Accelerator) -> Setup {
+    let certificate = CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(key).unwrap().pem();
+    let identity = Identity { certificates: certificate.as_str().into(), key: held };
     let mut options = ServerOptions::new(vec![identity]);
     options.versions = Versions::only(version);
+    options.backend = backend;
     let server = ServerTls::new(options).unwrap();
     let roots = Roots::Pem(certificate.as_str().into());
     let client = ClientTls::new(ClientOptions { roots, ..ClientOptions::default() }).unwrap();
@@ -125,54 +143,63 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// How soon a handshake goes on whose operation is done.
 const LOOK_INTERVAL: Duration = Duration::from_micros(100);
 
+/// OpenSSL, and rustls on fibres.
+const BACKENDS: [Backend; 2] = [Backend::Auto, Backend::Rustls];
+
 fn shakes(setup: &Setup, count: usize) -> Vec<Shake> {
     (0..count).map(|_| Shake::new(&setup.server, &setup.client)).collect()
 }
 
 #[test]
 fn one_thread_has_every_handshake_in_the_card_at_once() {
-    for (completion, notify) in [("callback", Notify::Callback), ("poll", Notify::Poll), ("fd", Notify::Fd)] {
-        for (rsa, version) in
-            [(false, Version::Tls13), (false, Version::Tls12), (true, Version::Tls13), (true, Version::Tls12)]
-        {
-            let mut options = card::options(&[("latency_us", "100000"), ("completion", completion)]);
-            options.notify = notify;
-            let setup = set_up(rsa, version, options);
-            let mut all = shakes(&setup, 40);
-            assert_eq!(drive(&setup, &mut all), 40, "{completion} {version} rsa: {rsa}");
-            let failed: Vec<_> = all.iter().filter_map(|s| s.result.as_ref()?.as_ref().err()).collect();
-            assert!(failed.is_empty(), "{completion}, RSA {rsa}, {version:?}: {failed:?}");
-            let counts = setup.card.counts();
-            // And the one of the proof.
-            assert_eq!((counts.handshakes, counts.offloaded, counts.in_flight), (41, 41, 0));
+    for backend in BACKENDS {
+        for (completion, notify) in [("callback", Notify::Callback), ("poll", Notify::Poll), ("fd", Notify::Fd)] {
+            for (rsa, version) in
+                [(false, Version::Tls13), (false, Version::Tls12), (true, Version::Tls13), (true, Version::Tls12)]
+            {
+                let mut options = card::options(&[("latency_us", "100000"), ("completion", completion)]);
+                options.notify = notify;
+                let setup = set_up_with(backend, rsa, version, options);
+                let mut all = shakes(&setup, 40);
+                assert_eq!(drive(&setup, &mut all), 40, "{backend:?} {completion} {version} rsa: {rsa}");
+                let failed: Vec<_> = all.iter().filter_map(|s| s.result.as_ref()?.as_ref().err()).collect();
+                assert!(failed.is_empty(), "{backend:?} {completion}, RSA {rsa}, {version:?}: {failed:?}");
+                let counts = setup.card.counts();
+                // And the one of the proof.
+                assert_eq!((counts.handshakes, counts.offloaded, counts.in_flight), (41, 41, 0));
+            }
         }
     }
 }
 
 #[test]
 fn what_is_done_before_its_job_has_paused_pauses_all_the_same() {
-    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "0")]));
-    for count in 1..=60 {
-        let mut all = shakes(&setup, 1);
-        drive(&setup, &mut all);
-        assert!(matches!(all[0].result, Some(Ok(()))));
-        // And the one of the proof.
-        assert_eq!(setup.card.counts().offloaded, count + 1);
+    for backend in BACKENDS {
+        let setup = set_up_with(backend, false, Version::Tls13, card::options(&[("latency_us", "0")]));
+        for count in 1..=60 {
+            let mut all = shakes(&setup, 1);
+            drive(&setup, &mut all);
+            assert!(matches!(all[0].result, Some(Ok(()))));
+            // And the one of the proof.
+            assert_eq!(setup.card.counts().offloaded, count + 1, "{backend:?}");
+        }
     }
 }
 
 #[test]
 fn no_more_than_may_be_are_in_the_card_and_nobody_spins() {
-    // Longer than this thread may be kept from its core: what is in the card at once is then what was let in.
-    let mut options = card::options(&[("latency_us", "50000")]);
-    options.in_flight_max = 8;
-    let setup = set_up(false, Version::Tls13, options);
-    let mut all = shakes(&setup, 64);
-    assert_eq!(drive(&setup, &mut all), 8);
-    assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
-    let wakes: usize = all.iter().map(|s| s.woken.wakes.load(Ordering::SeqCst)).sum();
-    assert!(wakes <= 3 * 64, "woken {wakes} times for 64 handshakes");
-    assert!(setup.card.counts().waits >= 56);
+    for backend in BACKENDS {
+        // Longer than this thread may be kept from its core: what is in the card at once is then what was let in.
+        let mut options = card::options(&[("latency_us", "50000")]);
+        options.in_flight_max = 8;
+        let setup = set_up_with(backend, false, Version::Tls13, options);
+        let mut all = shakes(&setup, 64);
+        assert_eq!(drive(&setup, &mut all), 8);
+        assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
+        let wakes: usize = all.iter().map(|s| s.woken.wakes.load(Ordering::SeqCst)).sum();
+        assert!(wakes <= 3 * 64, "woken {wakes} times for 64 handshakes");
+        assert!(setup.card.counts().waits >= 56);
+    }
 }
 
 /// A worker's driver looks again at once where there is news. That the ring is still full is none.
@@ -208,48 +235,35 @@ fn a_ring_that_others_have_filled_is_tried_again_without_haste() {
 
 #[test]
 fn what_a_full_ring_refuses_is_tried_again() {
-    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "30000"), ("ring", "4")]));
-    let mut all = shakes(&setup, 64);
-    // What the card has done is ours until we look, so a few more than its ring has.
-    assert!(drive(&setup, &mut all) < 32);
-    assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
-    assert!(setup.card.counts().waits > 0);
-    let wakes: usize = all.iter().map(|s| s.woken.wakes.load(Ordering::SeqCst)).sum();
-    assert!(wakes <= 3 * 64, "woken {wakes} times for 64 handshakes");
+    for backend in BACKENDS {
+        let setup =
+            set_up_with(backend, false, Version::Tls13, card::options(&[("latency_us", "30000"), ("ring", "4")]));
+        let mut all = shakes(&setup, 64);
+        // What the card has done is ours until we look, so a few more than its ring has.
+        assert!(drive(&setup, &mut all) < 32);
+        assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
+        assert!(setup.card.counts().waits > 0);
+        let wakes: usize = all.iter().map(|s| s.woken.wakes.load(Ordering::SeqCst)).sum();
+        assert!(wakes <= 3 * 64, "woken {wakes} times for 64 handshakes");
+    }
 }
 
 #[test]
 fn handshakes_given_up_in_the_card_stay_in_the_graveyard_until_it_lets_go() {
-    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "50000")]));
-    for round in 1..=3 {
-        let mut all = shakes(&setup, 50);
-        all.iter_mut().for_each(Shake::go_on);
-        assert_eq!(setup.card.counts().in_flight, 50);
-        drop(all);
-        assert_eq!((buried(), setup.card.counts().cancelled), (50, 50 * round));
-        while buried() > 0 {
-            std::thread::sleep(turn().unwrap_or_default().min(LOOK_INTERVAL));
+    for backend in BACKENDS {
+        let setup = set_up_with(backend, false, Version::Tls13, card::options(&[("latency_us", "50000")]));
+        for round in 1..=3 {
+            let mut all = shakes(&setup, 50);
+            all.iter_mut().for_each(Shake::go_on);
+            assert_eq!(setup.card.counts().in_flight, 50);
+            drop(all);
+            assert_eq!((buried(), setup.card.counts().cancelled), (50, 50 * round));
+            while buried() > 0 {
+                std::thread::sleep(turn().unwrap_or_default().min(LOOK_INTERVAL));
+            }
+            assert_eq!(setup.card.counts().in_flight, 0);
         }
-        assert_eq!(setup.card.counts().in_flight, 0);
-    }
-    // The card serves as before.
-    let mut all = shakes(&setup, 10);
-    drive(&setup, &mut all);
-    assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
-}
-
-#[test]
-fn a_thread_may_end_with_operations_in_the_card() {
-    let setup = set_up(false, Version::Tls13, card::options(&[("latency_us", "50000")]));
-    let (server, client) = (setup.server.clone(), setup.client.clone());
-    std::thread::spawn(move || {
-        let mut all: Vec<_> = (0..20).map(|_| Shake::new(&server, &client)).collect();
-        all.iter_mut().for_each(Shake::go_on);
-    })
-    .join()
-    .unwrap();
-    // Longer than the card takes: its calls for the 20 come while another thread uses it.
-    for _ in 0..3 {
+        // The card serves as before.
         let mut all = shakes(&setup, 10);
         drive(&setup, &mut all);
         assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
@@ -257,15 +271,37 @@ fn a_thread_may_end_with_operations_in_the_card() {
 }
 
 #[test]
+fn a_thread_may_end_with_operations_in_the_card() {
+    for backend in BACKENDS {
+        let setup = set_up_with(backend, false, Version::Tls13, card::options(&[("latency_us", "50000")]));
+        let (server, client) = (setup.server.clone(), setup.client.clone());
+        std::thread::spawn(move || {
+            let mut all: Vec<_> = (0..20).map(|_| Shake::new(&server, &client)).collect();
+            all.iter_mut().for_each(Shake::go_on);
+        })
+        .join()
+        .unwrap();
+        // Longer than the card takes: its calls for the 20 come while another thread uses it.
+        for _ in 0..3 {
+            let mut all = shakes(&setup, 10);
+            drive(&setup, &mut all);
+            assert!(all.iter().all(|s| matches!(s.result, Some(Ok(())))));
+        }
+    }
+}
+
+#[test]
 fn a_fault_of_the_card_fails_its_handshake_and_no_other() {
-    let mut options = card::options(&[("latency_us", "1000"), ("fail_every", "10")]);
-    options.fallback = Fallback::Fail;
-    let setup = set_up(false, Version::Tls13, options);
-    let mut all = shakes(&setup, 50);
-    drive(&setup, &mut all);
-    let failed: Vec<_> = all.iter().filter_map(|s| s.result.as_ref()?.as_ref().err()).collect();
-    assert_eq!(failed.len(), 5);
-    assert!(failed.iter().all(|e| matches!(e, TlsError::Local(_))), "{failed:?}");
+    for backend in BACKENDS {
+        let mut options = card::options(&[("latency_us", "1000"), ("fail_every", "10")]);
+        options.fallback = Fallback::Fail;
+        let setup = set_up_with(backend, false, Version::Tls13, options);
+        let mut all = shakes(&setup, 50);
+        drive(&setup, &mut all);
+        let failed: Vec<_> = all.iter().filter_map(|s| s.result.as_ref()?.as_ref().err()).collect();
+        assert_eq!(failed.len(), 5);
+        assert!(failed.iter().all(|e| matches!(e, TlsError::Local(_))), "{failed:?}");
+    }
 }
 
 #[test]
@@ -284,12 +320,14 @@ fn an_accelerator_that_does_not_compute_is_told_of_at_the_start() {
     assert!(text.contains("never paused for the accelerator soft"), "{text}");
     let text = bound(AcceleratorOptions::new("old", "legacy", card::clock), Backend::OpenSsl);
     assert!(text.contains("can't be given to the accelerator old"), "{text}");
-    let text = bound(card::options(&[]), Backend::Rustls);
-    assert!(text.contains("needs OpenSSL: set tls_backend.backend"), "{text}");
-    let mut options = card::options(&[("fail_every", "1")]);
-    options.fallback = Fallback::Fail;
-    let text = bound(options, Backend::Auto);
-    assert!(text.contains("and the accelerator card0 failed: TLS failed on our side"), "{text}");
+    let text = bound(AcceleratorOptions::new("soft", "default", card::clock), Backend::Rustls);
+    assert!(text.contains("never paused for the accelerator soft"), "{text}");
+    for backend in BACKENDS {
+        let mut options = card::options(&[("fail_every", "1")]);
+        options.fallback = Fallback::Fail;
+        let text = bound(options, backend);
+        assert!(text.contains("and the accelerator card0 failed: TLS failed on our side"), "{text}");
+    }
 }
 
 /// By URI, through the store that every OpenSSL has.

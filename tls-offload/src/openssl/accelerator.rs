@@ -15,6 +15,7 @@ use super::breaker::{Admission, Breaker};
 use super::engine::Engine;
 use super::error::{OpenSslError, clear};
 use super::ffi;
+use super::fibre::Fibres;
 use super::own::{LibCtx, PrivateKey};
 use super::store;
 use crate::accelerator::{AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Kind, Notify};
@@ -204,6 +205,17 @@ impl Accelerator {
 
     pub(super) fn fallback(&self) -> Fallback {
         self.fallback
+    }
+
+    /// For handshakes of rustls with its keys.
+    #[allow(clippy::unused_self, reason = "who has one may have fibres")]
+    pub(crate) fn fibres(&self) -> Fibres {
+        Fibres::new()
+    }
+
+    /// Whether software may take its place, where it can have the key.
+    pub(crate) fn may_do_without(&self) -> bool {
+        self.fallback == Fallback::Software
     }
 
     pub(super) fn is_asynchronous(&self) -> bool {

@@ -16,8 +16,11 @@ macro_rules! opaque {
 }
 
 opaque!(
+    ASYNC_JOB,
+    ASYNC_WAIT_CTX,
     BIO,
     BIO_METHOD,
+    EVP_MD_CTX,
     EVP_PKEY,
     OPENSSL_STACK,
     EVP_PKEY_CTX,
@@ -250,6 +253,48 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+// libcrypto: jobs by themselves, and signatures.
+unsafe extern "C" {
+    pub(super) fn ASYNC_start_job(
+        job: *mut *mut ASYNC_JOB,
+        wait: *mut ASYNC_WAIT_CTX,
+        returned: *mut c_int,
+        run: unsafe extern "C" fn(*mut c_void) -> c_int,
+        argument: *mut c_void,
+        argument_len: usize,
+    ) -> c_int;
+    pub(super) fn ASYNC_WAIT_CTX_new() -> *mut ASYNC_WAIT_CTX;
+    pub(super) fn ASYNC_WAIT_CTX_free(wait: *mut ASYNC_WAIT_CTX);
+    pub(super) fn ASYNC_WAIT_CTX_set_callback(
+        wait: *mut ASYNC_WAIT_CTX,
+        callback: unsafe extern "C" fn(*mut c_void) -> c_int,
+        argument: *mut c_void,
+    ) -> c_int;
+    pub(super) fn ASYNC_WAIT_CTX_get_status(wait: *mut ASYNC_WAIT_CTX) -> c_int;
+    pub(super) fn ASYNC_WAIT_CTX_get_all_fds(wait: *mut ASYNC_WAIT_CTX, fds: *mut c_int, count: *mut usize) -> c_int;
+    pub(super) fn EVP_MD_CTX_new() -> *mut EVP_MD_CTX;
+    pub(super) fn EVP_MD_CTX_free(context: *mut EVP_MD_CTX);
+    pub(super) fn EVP_PKEY_get_size(key: *const EVP_PKEY) -> c_int;
+    pub(super) fn EVP_PKEY_CTX_set_rsa_padding(context: *mut EVP_PKEY_CTX, padding: c_int) -> c_int;
+    pub(super) fn EVP_PKEY_CTX_set_rsa_pss_saltlen(context: *mut EVP_PKEY_CTX, len: c_int) -> c_int;
+    pub(super) fn EVP_DigestSignInit_ex(
+        context: *mut EVP_MD_CTX,
+        of_key: *mut *mut EVP_PKEY_CTX,
+        digest: *const c_char,
+        libctx: *mut OSSL_LIB_CTX,
+        propq: *const c_char,
+        key: *mut EVP_PKEY,
+        params: *const OSSL_PARAM,
+    ) -> c_int;
+    pub(super) fn EVP_DigestSign(
+        context: *mut EVP_MD_CTX,
+        signature: *mut c_uchar,
+        len: *mut usize,
+        message: *const c_uchar,
+        message_len: usize,
+    ) -> c_int;
+}
+
 // libcrypto: stores.
 unsafe extern "C" {
     pub(super) fn OSSL_STORE_open_ex(
@@ -293,7 +338,11 @@ pub(super) const SSL_MODE_ENABLE_PARTIAL_WRITE: c_long = 0x1;
 pub(super) const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER: c_long = 0x2;
 pub(super) const SSL_MODE_RELEASE_BUFFERS: c_long = 0x10;
 pub(super) const SSL_MODE_ASYNC: c_long = 0x100;
+pub(super) const ASYNC_PAUSE: c_int = 2;
+pub(super) const ASYNC_FINISH: c_int = 3;
 pub(super) const ASYNC_STATUS_EAGAIN: c_int = 3;
+pub(super) const RSA_PKCS1_PSS_PADDING: c_int = 6;
+pub(super) const RSA_PSS_SALTLEN_DIGEST: c_int = -1;
 /// Private, public and all parameters.
 pub(super) const EVP_PKEY_KEYPAIR: c_int = 0x87;
 

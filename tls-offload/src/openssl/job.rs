@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::accelerator::Accelerator;
 use super::breaker::Admission;
 use super::ffi;
+use super::own::WaitContext;
 use super::rescue::Doubt;
 use super::turn::{Load, expire_at, retry, tell_driver, with_load};
 use super::watch::{self, Watched};
@@ -114,27 +115,47 @@ pub(super) enum Wait {
     TooLong,
 }
 
+/// What pauses: a handshake of libssl's, or an operation by itself.
+pub(super) trait Pausing {
+    /// Whether the accelerator took no more.
+    fn is_refused(&self) -> bool;
+    /// The descriptors by which it tells; 0: none, or too many.
+    fn descriptors(&self, fds: &mut [c_int; FDS_MAX]) -> usize;
+}
+
 impl Job {
-    /// Makes an SSL's handshake run as a job, where the accelerator computes on its own time.
+    pub(super) fn new(accelerator: Arc<Accelerator>) -> Self {
+        let (cell, at, deadline) = (Arc::default(), At::Home, Duration::MAX);
+        let (is_let_in, is_faulty, watched) = (false, false, Vec::new());
+        Self { accelerator, cell, at, deadline, is_let_in, pauses: 0, admission: None, is_faulty, watched }
+    }
+
+    /// Makes an SSL's handshake run as this job, where the accelerator computes on its own time.
     ///
     /// # Safety
     /// `ssl` is new; it is freed before the job is dropped.
-    pub(super) unsafe fn new(accelerator: Arc<Accelerator>, ssl: *mut ffi::SSL) -> Self {
-        let cell = Arc::new(WakeCell::default());
-        if accelerator.is_asynchronous() {
-            // SAFETY: the caller says that the SSL is new.
-            unsafe { ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_MODE, ffi::SSL_MODE_ASYNC, std::ptr::null_mut()) };
+    pub(super) unsafe fn attach_to(&self, ssl: *mut ffi::SSL) {
+        if !self.accelerator.is_asynchronous() {
+            return;
         }
-        if accelerator.is_asynchronous() && !accelerator.tells_by_fd() {
-            // SAFETY: the caller says that the SSL is new; the cell lives as long as the job.
-            unsafe {
+        // SAFETY: the caller says that the SSL is new; the cell lives as long as the job.
+        unsafe {
+            ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_MODE, ffi::SSL_MODE_ASYNC, std::ptr::null_mut());
+            if !self.accelerator.tells_by_fd() {
                 ffi::SSL_set_async_callback(ssl, on_done);
-                ffi::SSL_set_async_callback_arg(ssl, Arc::as_ptr(&cell).cast_mut().cast());
+                ffi::SSL_set_async_callback_arg(ssl, self.cell_ptr());
             }
         }
-        let (at, deadline) = (At::Home, Duration::MAX);
-        let (is_let_in, is_faulty, watched) = (false, false, Vec::new());
-        Self { accelerator, cell, at, deadline, is_let_in, pauses: 0, admission: None, is_faulty, watched }
+    }
+
+    /// Has this job told of what pauses with `wait`, which lives no longer than the job.
+    pub(super) fn tell_by(&self, wait: &WaitContext) {
+        // SAFETY: the context is alive; the cell lives as long as the job.
+        unsafe { ffi::ASYNC_WAIT_CTX_set_callback(wait.as_ptr(), on_done_by_itself, self.cell_ptr()) };
+    }
+
+    fn cell_ptr(&self) -> *mut c_void {
+        Arc::as_ptr(&self.cell).cast_mut().cast()
     }
 
     pub(super) fn accelerator(&self) -> &Arc<Accelerator> {
@@ -186,12 +207,14 @@ impl Job {
         matches!(self.at, At::Card | At::Refused)
     }
 
-    /// libssl says that the job has paused.
-    pub(super) fn paused(&mut self, ssl: *mut ffi::SSL) {
-        let mut status = 0;
-        // SAFETY: the SSL is alive and has run as a job.
-        let refused =
-            unsafe { ffi::SSL_get_async_status(ssl, &raw mut status) } == 1 && status == ffi::ASYNC_STATUS_EAGAIN;
+    /// Whether a paused one can go on.
+    pub(super) fn is_told(&mut self) -> bool {
+        self.must_wait(&Context::from_waker(Waker::noop()), true) == Wait::No
+    }
+
+    /// It has paused.
+    pub(super) fn paused(&mut self, of: &impl Pausing) {
+        let refused = of.is_refused();
         let was_refused = self.at == At::Refused;
         self.leave();
         self.is_let_in = false;
@@ -212,7 +235,7 @@ impl Job {
                 load.in_flight == 1
             });
             if self.accelerator.tells_by_fd() {
-                self.watch(ssl);
+                self.watch(of);
             }
             if is_first && (self.accelerator.poll_interval().is_some() || self.accelerator.tells_by_fd()) {
                 tell_driver();
@@ -221,16 +244,10 @@ impl Job {
     }
 
     /// Waits for the descriptors by which the accelerator tells.
-    fn watch(&mut self, ssl: *mut ffi::SSL) {
-        let (mut fds, mut count) = ([0; FDS_MAX], 0);
-        // SAFETY: the SSL is alive and has paused; with no place it says how many there are.
-        let known = unsafe { ffi::SSL_get_all_async_fds(ssl, std::ptr::null_mut(), &raw mut count) } == 1;
-        // SAFETY: as above, and there is room for as many.
-        let known = known
-            && count <= FDS_MAX
-            && unsafe { ffi::SSL_get_all_async_fds(ssl, fds.as_mut_ptr(), &raw mut count) } == 1;
-        let fds = if known { &fds[..count] } else { &[] };
-        self.watched.extend(fds.iter().filter_map(|fd| watch::add(*fd, &self.cell)));
+    fn watch(&mut self, of: &impl Pausing) {
+        let mut fds = [0; FDS_MAX];
+        let count = of.descriptors(&mut fds);
+        self.watched.extend(fds[..count].iter().filter_map(|fd| watch::add(*fd, &self.cell)));
         // With nothing to wait for it looks again in the next turn.
         if self.watched.is_empty() {
             retry(Arc::clone(&self.cell));
@@ -274,16 +291,27 @@ impl Job {
         None
     }
 
-    /// The handshake is over, and the accelerator has told all that it was asked. `is_resumed`: it needed no key. Says how often it paused.
+    /// The accelerator's operation, and nothing else, failed.
+    pub(super) fn failed(&mut self) {
+        self.leave();
+        self.accelerator.failed(Failure::Fault, self.accelerator.now(), self.is_trial());
+        self.admission = Some(Admission::No);
+    }
+
+    /// Takes an SSL back whose handshake is over: its accelerator has told all that it was asked.
     ///
     /// # Safety
-    /// `ssl` is alive, and the job's.
-    pub(super) unsafe fn finish(mut self, ssl: *mut ffi::SSL, is_resumed: bool) -> u32 {
+    /// `ssl` is alive, and was attached to this.
+    pub(super) unsafe fn detach_from(&self, ssl: *mut ffi::SSL) {
         // SAFETY: the caller says so. libssl can't be told to forget the callback, only what it is for.
         unsafe {
             ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_CLEAR_MODE, ffi::SSL_MODE_ASYNC, std::ptr::null_mut());
             ffi::SSL_set_async_callback_arg(ssl, std::ptr::null_mut());
         }
+    }
+
+    /// The handshake is over. `is_resumed`: it needed no key. Says how often it paused.
+    pub(super) fn finish(&mut self, is_resumed: bool) -> u32 {
         self.cell.rest();
         self.accelerator.count.handshakes.fetch_add(1, Relaxed);
         let has_blocked = !self.accelerator.is_asynchronous() && !is_resumed;
@@ -400,6 +428,13 @@ impl Drop for Job {
 /// # Safety
 /// Called by libssl with the argument that was set: the cell of a job that is not dropped, or null.
 unsafe extern "C" fn on_done(_ssl: *mut ffi::SSL, cell: *mut c_void) -> c_int {
+    // SAFETY: the caller says so.
+    unsafe { on_done_by_itself(cell) }
+}
+
+/// # Safety
+/// Called by libcrypto with the argument that was set: the cell of a job that is not dropped, or null.
+unsafe extern "C" fn on_done_by_itself(cell: *mut c_void) -> c_int {
     if cell.is_null() {
         return 1;
     }
@@ -414,4 +449,4 @@ unsafe extern "C" fn on_done(_ssl: *mut ffi::SSL, cell: *mut c_void) -> c_int {
 }
 
 /// Descriptors of one operation.
-const FDS_MAX: usize = 4;
+pub(super) const FDS_MAX: usize = 4;

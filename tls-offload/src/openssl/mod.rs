@@ -8,6 +8,8 @@
 //! engine, store    keys that it holds
 //! breaker          when an accelerator is left alone
 //! job              operations in an accelerator
+//! operation        one outside of libssl: a signature by itself
+//! fibre, signer    rustls, waiting for such a signature
 //! rescue           what a handshake needs to begin anew in software
 //! turn             a worker's part for its accelerators, and the graveyard
 //! watch            descriptors by which they tell
@@ -28,12 +30,15 @@ mod client;
 mod engine;
 mod error;
 mod ffi;
+mod fibre;
 mod job;
+mod operation;
 mod own;
 mod proof;
 mod rescue;
 mod server;
 mod session;
+mod signer;
 mod ssl;
 mod store;
 mod turn;
@@ -42,8 +47,10 @@ mod watch;
 pub(crate) use accelerator::Accelerator;
 pub(crate) use client::Client;
 pub use error::OpenSslError;
+pub(crate) use fibre::{Fibre, Fibres};
 pub(crate) use server::Server;
 pub use session::OpenSslSession;
+pub(crate) use signer::certified_key;
 pub use turn::{buried, poll_news, turn};
 pub use watch::watched;
 

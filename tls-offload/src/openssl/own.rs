@@ -57,6 +57,10 @@ owner!(/// What sessions are made from.
 
 owner!(/// What a store has given.
     Stored, ffi::OSSL_STORE_INFO, ffi::OSSL_STORE_INFO_free);
+owner!(/// Where a job says that it has paused.
+    WaitContext, ffi::ASYNC_WAIT_CTX, ffi::ASYNC_WAIT_CTX_free);
+owner!(/// A signature in the making.
+    DigestContext, ffi::EVP_MD_CTX, ffi::EVP_MD_CTX_free);
 owner!(/// A library context: algorithms and providers apart from the process's own.
     LibCtx, ffi::OSSL_LIB_CTX, ffi::OSSL_LIB_CTX_free);
 
@@ -152,6 +156,20 @@ impl PrivateKey {
             ffi::OSSL_PARAM_free(params);
             result
         }
+    }
+}
+
+impl WaitContext {
+    pub(super) fn new() -> Self {
+        // SAFETY: what is made is ours.
+        unsafe { Self::from_raw(ffi::ASYNC_WAIT_CTX_new()) }.expect("fails only for want of memory")
+    }
+}
+
+impl DigestContext {
+    pub(super) fn new() -> Self {
+        // SAFETY: what is made is ours.
+        unsafe { Self::from_raw(ffi::EVP_MD_CTX_new()) }.expect("fails only for want of memory")
     }
 }
 

@@ -11,12 +11,12 @@ use super::accelerator::Accelerator;
 use super::error::OpenSslError;
 use super::ffi;
 use super::own::{Certificate, Chain, Config, PrivateKey};
-use super::proof;
 use super::session::OpenSslSession;
 use crate::accelerator::Fallback;
 use crate::certificates::CertificateTable;
 use crate::error::{Cause, ConfigError};
 use crate::server::{Identity, Key, ServerOptions};
+use crate::session::Session;
 
 /// A server's TLS. Shared by all workers.
 pub(crate) struct Server {
@@ -36,11 +36,8 @@ impl Server {
         for identity in &options.identities {
             if let Some(accelerator) = identity.key.accelerator() {
                 let only = ServerOptions { identities: vec![identity.clone()], ..options.clone() };
-                match proof::prove(&Self::unproven(only, None)?, &accelerator.0, identity) {
-                    // A card that is lost must not stand in the way of a start, nor of a new certificate.
-                    Err(ConfigError::ProofFailed { .. }) if software.is_some() => accelerator.0.unproven(),
-                    proof => proof?,
-                }
+                let server = Self::unproven(only, None)?;
+                accelerator.0.prove(identity, software.is_some(), || Session::OpenSsl(server.session()))?;
             }
         }
         Self::unproven(options, software)
@@ -182,7 +179,7 @@ impl Installed {
 }
 
 /// From PEM, or the one that an accelerator holds.
-fn private_key(identity: &Identity) -> Result<PrivateKey, ConfigError> {
+pub(super) fn private_key(identity: &Identity) -> Result<PrivateKey, ConfigError> {
     let place = || identity.key.place();
     match &identity.key {
         Key::Pem(pem) | Key::Accelerated(pem, _) => {
@@ -198,7 +195,7 @@ fn private_key(identity: &Identity) -> Result<PrivateKey, ConfigError> {
 }
 
 /// Gives a key to its accelerator, if it has one and is not there yet.
-fn in_accelerator(identity: &Identity, key: PrivateKey) -> Result<PrivateKey, ConfigError> {
+pub(super) fn in_accelerator(identity: &Identity, key: PrivateKey) -> Result<PrivateKey, ConfigError> {
     let Key::Accelerated(_, accelerator) = &identity.key else { return Ok(key) };
     let (name, place) = (|| accelerator.0.name().into(), || identity.key.place());
     let bound = accelerator.0.bind(&key).ok_or_else(|| ConfigError::EngineTakesIds { name: name(), key: place() })?;

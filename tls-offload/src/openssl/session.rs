@@ -45,8 +45,10 @@ impl OpenSslSession {
     pub(super) fn server(server: Arc<Server>) -> Self {
         let mut ssl = Ssl::accepting(&server);
         let Some(accelerator) = server.accelerator() else { return Self::new(ssl, true, None) };
+        let job = Job::new(Arc::clone(accelerator));
         // SAFETY: the SSL is new, and has the job.
-        ssl.job = Some(unsafe { Job::new(Arc::clone(accelerator), ssl.as_ptr()) });
+        unsafe { job.attach_to(ssl.as_ptr()) };
+        ssl.job = Some(job);
         let rescue = server.software().map(|software| Rescue::new(Arc::clone(software), Arc::clone(accelerator)));
         let mut session = Self::new(ssl, true, None);
         session.rescue = rescue.map(Box::new);
@@ -172,7 +174,7 @@ impl OpenSslSession {
     }
 
     /// Times that the handshake paused for an accelerator.
-    pub(super) fn pauses(&self) -> u32 {
+    pub(crate) fn pauses(&self) -> u32 {
         self.ssl.job.as_ref().map_or(self.pauses, Job::pauses)
     }
 

@@ -6,16 +6,15 @@ use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 
 use super::bio::Wire;
 use super::client::{Client, Tickets};
 use super::error::{OpenSslError, clear, constant};
 use super::ffi;
-use super::job::{Job, Wait};
+use super::job::{FDS_MAX, Job, Pausing};
 use super::own::Config;
 use super::server::Server;
-use super::turn;
+use super::turn::{self, Grave};
 use crate::error::{Cause, TlsError};
 
 /// Everything that must be there while libssl can call back: the SSL, its wire, its job, and what it was made from.
@@ -77,7 +76,7 @@ impl Ssl {
         let outcome = self.lend(record, &mut []).run(|ssl| unsafe { ffi::SSL_do_handshake(ssl) });
         let ssl = self.as_ptr();
         match (&mut self.job, &outcome) {
-            (Some(job), Outcome::Paused) => job.paused(ssl),
+            (Some(job), Outcome::Paused) => job.paused(&PausedSsl(ssl)),
             (Some(job), _) => job.resumed(matches!(outcome, Outcome::Failed(TlsError::Local(_)))),
             (None, _) => {}
         }
@@ -87,15 +86,19 @@ impl Ssl {
     /// After the handshake: records are the processor's, and nothing is kept for the accelerator. Says how often it paused.
     pub(super) fn end_job(&mut self) -> u32 {
         let ssl = self.as_ptr();
+        let Some(mut job) = self.job.take() else { return 0 };
         // SAFETY: the SSL is alive, and the job is its own.
-        self.job.take().map_or(0, |job| unsafe { job.finish(ssl, ffi::SSL_session_reused(ssl) == 1) })
+        let is_resumed = unsafe {
+            job.detach_from(ssl);
+            ffi::SSL_session_reused(ssl) == 1
+        };
+        job.finish(is_resumed)
     }
 
     /// Goes on with the operation of a handshake that nobody waits for; None when it has ended, and all is freed.
     pub(super) fn drive_to_end(mut self) -> Option<Self> {
-        let nobody = Context::from_waker(Waker::noop());
         let job = self.job.as_mut().filter(|job| job.is_paused())?;
-        if job.must_wait(&nobody, true) != Wait::No || matches!(self.shake(&[]), Outcome::Paused) {
+        if !job.is_told() || matches!(self.shake(&[]), Outcome::Paused) {
             return Some(self);
         }
         None
@@ -157,13 +160,35 @@ impl Drop for Ssl {
     fn drop(&mut self) {
         if self.is_paused() {
             let (place, job, of) = (self.place.take(), self.job.take(), self.of.take());
-            return turn::bury(Self { ssl: self.ssl, wire: self.wire, place, job, of });
+            return turn::bury(Grave::Ssl(Self { ssl: self.ssl, wire: self.wire, place, job, of }));
         }
         // SAFETY: ours, and freed once; with it go the BIO and the wire.
         unsafe { ffi::SSL_free(self.as_ptr()) };
         if let Some(place) = self.place.take() {
             // SAFETY: leaked by `keep_tickets`; the SSL, the only other holder, is gone.
             drop(unsafe { Box::from_raw(place.as_ptr()) });
+        }
+    }
+}
+
+/// One whose job has paused.
+struct PausedSsl(*mut ffi::SSL);
+
+impl Pausing for PausedSsl {
+    fn is_refused(&self) -> bool {
+        let mut status = 0;
+        // SAFETY: the SSL is alive and has run as a job.
+        unsafe { ffi::SSL_get_async_status(self.0, &raw mut status) == 1 && status == ffi::ASYNC_STATUS_EAGAIN }
+    }
+
+    fn descriptors(&self, fds: &mut [c_int; FDS_MAX]) -> usize {
+        let mut count = 0;
+        // SAFETY: the SSL is alive and has paused; with no place it says how many there are, and then there is room for as many.
+        unsafe {
+            let known = ffi::SSL_get_all_async_fds(self.0, std::ptr::null_mut(), &raw mut count) == 1;
+            let known =
+                known && count <= FDS_MAX && ffi::SSL_get_all_async_fds(self.0, fds.as_mut_ptr(), &raw mut count) == 1;
+            if known { count } else { 0 }
         }
     }
 }

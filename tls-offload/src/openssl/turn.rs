@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::accelerator::Accelerator;
 use super::job::WakeCell;
+use super::operation::Operation;
 use super::ssl::Ssl;
 use super::watch;
 
@@ -47,7 +48,8 @@ thread_local! {
     static NEWS: RefCell<News> = const { RefCell::new(News { is_there: false, comes_soon: false, waker: None }) };
     static SOFTWARE: RefCell<Software> =
         const { RefCell::new(Software { left: SOFTWARE_PER_TURN, queue: VecDeque::new() }) };
-    static GRAVEYARD: RefCell<Vec<Ssl>> = const { RefCell::new(Vec::new()) };
+    /// When the thread ends, what is still in an accelerator stays in memory, for it may call back.
+    static GRAVEYARD: RefCell<Vec<ManuallyDrop<Grave>>> = const { RefCell::new(Vec::new()) };
     static GRAVEYARD_INTERVAL: Cell<Duration> = const { Cell::new(GRAVEYARD_INTERVAL_MIN) };
 }
 
@@ -122,11 +124,27 @@ pub(super) fn may_compute(cell: &Arc<WakeCell>) -> bool {
     now
 }
 
-/// Puts an SSL with a paused job where it stays until the accelerator has let go.
-pub(super) fn bury(ssl: Ssl) {
-    // When the thread ends there is no graveyard any more: what is still in the accelerator stays in memory, for it may call back.
-    let ssl = ManuallyDrop::new(ssl);
-    let _ = GRAVEYARD.try_with(|graveyard| graveyard.borrow_mut().push(ManuallyDrop::into_inner(ssl)));
+/// What has paused, and nobody waits for.
+pub(super) enum Grave {
+    Ssl(Ssl),
+    Operation(Operation),
+}
+
+impl Grave {
+    /// Goes on with it; None when it has ended, and all is freed.
+    fn drive_to_end(self) -> Option<Self> {
+        match self {
+            Self::Ssl(ssl) => ssl.drive_to_end().map(Self::Ssl),
+            Self::Operation(operation) => operation.drive_to_end().map(Self::Operation),
+        }
+    }
+}
+
+/// Puts it where it stays until the accelerator has let go.
+pub(super) fn bury(grave: Grave) {
+    // Not there when the thread ends.
+    let grave = ManuallyDrop::new(grave);
+    let _ = GRAVEYARD.try_with(|graveyard| graveyard.borrow_mut().push(grave));
     let _ = GRAVEYARD_INTERVAL.try_with(|interval| interval.set(GRAVEYARD_INTERVAL_MIN));
     tell_driver();
 }
@@ -181,11 +199,11 @@ fn tend_graves() -> Option<Duration> {
         return None;
     }
     let before = graves.len();
-    let still: Vec<_> = graves.into_iter().filter_map(Ssl::drive_to_end).collect();
+    let still: Vec<_> = graves.into_iter().filter_map(|grave| ManuallyDrop::into_inner(grave).drive_to_end()).collect();
     // Those that an accelerator never lets go of are looked at ever more seldom.
     let interval = if still.len() < before { GRAVEYARD_INTERVAL_MIN } else { GRAVEYARD_INTERVAL.get() };
     GRAVEYARD_INTERVAL.set((interval * 2).min(GRAVEYARD_INTERVAL_MAX));
-    GRAVEYARD.with_borrow_mut(|graveyard| graveyard.extend(still));
+    GRAVEYARD.with_borrow_mut(|graveyard| graveyard.extend(still.into_iter().map(ManuallyDrop::new)));
     (buried() > 0).then_some(interval)
 }
 
@@ -214,7 +232,7 @@ pub(super) fn tell_driver() {
     }
 }
 
-/// SSLs of this thread that wait in the graveyard.
+/// Handshakes and operations of this thread that wait in the graveyard.
 #[must_use]
 pub fn buried() -> usize {
     GRAVEYARD.with_borrow(Vec::len)

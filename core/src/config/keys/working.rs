@@ -450,8 +450,8 @@ const TLS_BACKEND: &[Key] = &[
         "backend",
         Choice(&["auto", "rustls", "openssl"]),
         "auto",
-        "`auto`: OpenSSL for listeners whose key is with an accelerator, else rustls, the fastest in software. `rustls`. `openssl`: libssl of the \
-         distribution, in a binary built with the feature `openssl`.",
+        "`auto`: OpenSSL for listeners whose key is with an accelerator, else rustls, the fastest in software. `rustls`: also with such keys. \
+         `openssl`: libssl of the distribution, in a binary built with the feature `openssl`.",
     ),
     key(
         "accelerators",

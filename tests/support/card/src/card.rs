@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_types, reason = "a thread of its own beside the program under test, on the real clock")]
 
 use std::collections::{BinaryHeap, VecDeque};
+use std::ffi::CStr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,26 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
+    /// What it can be told: `slots`, `latency_us`, `ring`, `fail_every`, `completion` (`callback`, `poll` or `fd`), `gone_file` (the card is gone while
+    /// it is there) and `gone` (`silent` or `fault`: what it is asked meanwhile).
+    pub(crate) const PARAMETERS: [&'static CStr; 7] =
+        [c"slots", c"latency_us", c"ring", c"fail_every", c"completion", c"gone_file", c"gone"];
+
+    /// With the defaults where nothing is told.
+    pub(crate) fn read(text: impl Fn(&CStr) -> Option<String>) -> Self {
+        let number = |key: &CStr, default: usize| text(key).and_then(|t| t.parse().ok()).unwrap_or(default);
+        Self {
+            slots: number(c"slots", 256).max(1),
+            latency: Duration::from_micros(number(c"latency_us", 1000) as u64),
+            ring: number(c"ring", 1024).max(1),
+            fail_every: number(c"fail_every", 0),
+            polled: text(c"completion").as_deref() == Some("poll"),
+            by_fd: text(c"completion").as_deref() == Some("fd"),
+            gone_file: text(c"gone_file").map(Into::into),
+            gone_tells: text(c"gone").as_deref() == Some("fault"),
+        }
+    }
+
     fn is_gone(&self) -> bool {
         self.gone_file.as_ref().is_some_and(|file| file.exists())
     }

@@ -1,13 +1,12 @@
 //! The provider: what OpenSSL 3 loads. Keys are imported and never given out again; signing is the card's.
 //!
-//! Its parameters, from the section of the configuration that loads it: `slots`, `latency_us`, `ring`, `fail_every`, `completion` (`callback`,
-//! `poll` or `fd`), `gone_file` (the card is gone while it is there) and `gone` (`silent` or `fault`: what it is asked meanwhile). Of the provider itself `poll` and `in-flight` can be asked: asking for `poll` polls.
+//! Its parameters, from the section of the configuration that loads it, are those of [`Behaviour`]. Of the provider itself `poll` and `in-flight` can
+//! be asked: asking for `poll` polls.
 //!
 //! **Invariant:** nothing that libcrypto passes is kept longer than its contract says; a paused job's owner is told after its result is there.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
-use std::time::Duration;
 
 use crate::card::{Behaviour, Card};
 use crate::ffi::{self, OSSL_ALGORITHM, OSSL_CORE_HANDLE, OSSL_DISPATCH, OSSL_PARAM};
@@ -136,17 +135,7 @@ unsafe fn behaviour(core: *const OSSL_CORE_HANDLE, mut from_core: *const OSSL_DI
         // SAFETY: as above.
         found.then(|| unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned())
     };
-    let number = |key: &CStr, default: usize| text(key).and_then(|t| t.parse().ok()).unwrap_or(default);
-    Behaviour {
-        slots: number(c"slots", 256).max(1),
-        latency: Duration::from_micros(number(c"latency_us", 1000) as u64),
-        ring: number(c"ring", 1024).max(1),
-        fail_every: number(c"fail_every", 0),
-        polled: text(c"completion").as_deref() == Some("poll"),
-        by_fd: text(c"completion").as_deref() == Some("fd"),
-        gone_file: text(c"gone_file").map(Into::into),
-        gone_tells: text(c"gone").as_deref() == Some("fault"),
-    }
+    Behaviour::read(text)
 }
 
 fn param(key: &CStr, value: &mut *const c_char) -> OSSL_PARAM {

@@ -170,11 +170,10 @@ unsafe extern "C" fn sign(
     }
     // SAFETY: as many bytes as it says.
     let message = unsafe { slice::from_raw_parts(from, from_len) }.to_vec();
-    let answer = Arc::new(Answer::default());
-    // SAFETY: called by a thread of libcrypto's user, in a job or not.
-    unsafe { submit_and_wait(signing, message, &answer) };
-    let signature = answer.signature.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match signature {
+    // SAFETY: the key is alive; the reference goes to the operation.
+    unsafe { ffi::EVP_PKEY_up_ref(signing.key) };
+    let (lent, digest, settings) = (Lent(signing.key), signing.digest.clone(), signing.settings.clone());
+    match ask(signing.card, move || compute(&lent, digest.as_ref(), &settings, &message)) {
         Some(signature) if signature.len() <= room => {
             // SAFETY: there is room, by the arm's condition.
             unsafe {
@@ -187,11 +186,9 @@ unsafe extern "C" fn sign(
     }
 }
 
-/// Gives the operation to the card and waits: by pausing the job, or, where there is none, by blocking.
-///
-/// # Safety
-/// The signing's key was imported.
-unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answer>) {
+/// Has the card compute and waits: by pausing the job, or, where there is none, by blocking. None: it failed.
+pub(crate) fn ask(card: &'static Card, compute: impl FnOnce() -> Option<Vec<u8>> + Send + 'static) -> Option<Vec<u8>> {
+    let answer = Arc::new(Answer::default());
     // SAFETY: null where there is no job; the wait context and its callback belong to the job.
     let (wait, callback) = unsafe {
         let job = ffi::ASYNC_get_current_job();
@@ -203,17 +200,14 @@ unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answ
         (wait, callback.map(|callback| (callback, arg)))
     };
     // Its other end is for the card's thread; it is readable when that has let go of it.
-    let by_fd = if wait.is_null() || !signing.card.tells_by_fd() { None } else { std::io::pipe().ok() };
+    let by_fd = if wait.is_null() || !card.tells_by_fd() { None } else { std::io::pipe().ok() };
     let pauses = !wait.is_null() && (callback.is_some() || by_fd.is_some());
-    // SAFETY: the key is alive; the reference goes to the operation.
-    unsafe { ffi::EVP_PKEY_up_ref(signing.key) };
-    let (lent, digest, settings) = (Lent(signing.key), signing.digest.clone(), signing.settings.clone());
-    let (to, at_end) = (Arc::clone(answer), Arc::clone(answer));
+    let (to, at_end) = (Arc::clone(&answer), Arc::clone(&answer));
     let owner = callback.map(|(callback, arg)| Owner(callback, arg));
     let (readable, writable) = by_fd.unzip();
     let mut operation = Operation {
         compute: Box::new(move |good| {
-            let signature = if good { compute(&lent, digest.as_ref(), &settings, &message) } else { None };
+            let signature = if good { compute() } else { None };
             *to.signature.lock().unwrap_or_else(PoisonError::into_inner) = signature;
         }),
         tell: Box::new(move || {
@@ -225,7 +219,7 @@ unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answ
             owner.into_iter().for_each(Owner::tell);
         }),
     };
-    while let Err(refused) = signing.card.submit(operation) {
+    while let Err(refused) = card.submit(operation) {
         operation = refused;
         if pauses {
             // SAFETY: within a job.
@@ -237,7 +231,7 @@ unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answ
             std::thread::yield_now();
         }
     }
-    let fd_key = ptr::from_ref(signing.card).cast::<c_void>();
+    let fd_key = ptr::from_ref(card).cast::<c_void>();
     if let Some(readable) = &readable {
         // SAFETY: within a job; the descriptor is taken back below, when the operation is done.
         unsafe { ffi::ASYNC_WAIT_CTX_set_wait_fd(wait, fd_key, readable.as_raw_fd(), ptr::null_mut(), None) };
@@ -246,7 +240,7 @@ unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answ
         // SAFETY: within a job.
         unsafe { ffi::ASYNC_WAIT_CTX_set_status(wait, ffi::ASYNC_STATUS_OK) };
         // SAFETY: within a job.
-        unsafe { pause_until_done(answer) };
+        unsafe { pause_until_done(&answer) };
         if readable.is_some() {
             // SAFETY: within a job.
             unsafe { ffi::ASYNC_WAIT_CTX_clear_fd(wait, fd_key) };
@@ -257,6 +251,7 @@ unsafe fn submit_and_wait(signing: &Signing, message: Vec<u8>, answer: &Arc<Answ
             signature = answer.waited.wait(signature).unwrap_or_else(PoisonError::into_inner);
         }
     }
+    answer.signature.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Pauses the job even where it is done already, as QAT's engine: who resumes it has been told then, and nobody is told of one that has gone.
