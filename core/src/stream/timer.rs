@@ -178,7 +178,8 @@ mod tests {
         for active_at in [0, 1, 99, 100, 101, 399, 400, 1234] {
             let mut timer = IdleTimer::new(Duration::from_millis(400));
             let start = Instant::now();
-            poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx, false).is_pending()))).await;
+            let waits = poll_fn(|cx| Poll::Ready(timer.poll_expired(cx, false).is_pending())).await;
+            assert!(waits, "it was just made");
             for at in (0..active_at).step_by(50).chain([active_at]) {
                 let until = sleep_until(start + Duration::from_millis(at));
                 let idle = tokio::time::timeout(Duration::from_secs(9), until);
@@ -189,7 +190,8 @@ mod tests {
                 })
                 .await
                 .unwrap();
-                poll_fn(|cx| Poll::Ready(assert!(timer.poll_expired(cx, true).is_pending()))).await;
+                let waits = poll_fn(|cx| Poll::Ready(timer.poll_expired(cx, true).is_pending())).await;
+                assert!(waits, "{active_at}: something has just happened");
             }
             let last = Instant::now();
             poll_fn(|cx| timer.poll_expired(cx, false)).await;
