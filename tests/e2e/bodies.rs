@@ -2,7 +2,8 @@
 
 use std::thread;
 
-use test_support::{Client, Config, Origin, Wire, kernel, pattern, wait_until};
+use test_support::kernel::limit_bytes;
+use test_support::{Client, Config, Origin, Wire, pattern, wait_until};
 
 use crate::stage::{Plane, Stage, on_both_planes};
 
@@ -200,6 +201,6 @@ const FLAT_BYTES_MAX: u64 = 8 << 20;
 /// What may be on its way of a body that nobody reads, in bytes: the sockets of two senders and of the gateway, each as large as the
 /// kernel lets them grow (since Linux 6.16 a receiver's up to 32 MiB), and the little that the gateway holds itself.
 fn in_flight_bytes_max() -> u64 {
-    let sockets = kernel::limit_bytes("tcp_rmem") + 2 * kernel::limit_bytes("tcp_wmem");
+    let sockets = limit_bytes("tcp_rmem") + 2 * limit_bytes("tcp_wmem");
     sockets + FLAT_BYTES_MAX
 }
