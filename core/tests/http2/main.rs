@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod any_frames;
 mod conformance;
 mod exchanges;
 mod floods;

@@ -75,7 +75,12 @@ pub fn run(test: impl Future<Output = ()>) {
 impl Peer {
     /// A client that has said nothing.
     pub fn silent(limits: Limits) -> Self {
-        let (conn, server) = pair(1 << 20);
+        Self::silent_over(limits, 1 << 20)
+    }
+
+    /// The same, over a wire that holds so many bytes each way.
+    pub fn silent_over(limits: Limits, wire_bytes: usize) -> Self {
+        let (conn, server) = pair(wire_bytes);
         let (service, state) = (Paths::default(), Rc::new(ConnState::default()));
         let (peer, local) = (server.peer_addr().clone(), server.local_addr().clone());
         let downstream = Rc::new(Downstream::new(next_conn_id(), peer, local, false));
@@ -156,6 +161,11 @@ impl Peer {
                 return;
             }
         }
+    }
+
+    /// Writes bytes, but waits no longer than a moment: who reads nothing is written to no more.
+    pub async fn offer(&mut self, bytes: &[u8]) {
+        let _ = timeout(Duration::from_millis(1), self.send(bytes)).await;
     }
 
     /// The next thing that the server says, waited for as long as an honest server may need.

@@ -80,7 +80,7 @@ impl Service for Paths {
         let (head, body) = match &path[..] {
             "/echo" => (HttpHead::response(200), std::mem::take(&mut x.request.body)),
             "/count" => {
-                let counted = count(&mut x.request.body).await;
+                let counted = read_whole(&mut x.request.body).await;
                 *self.last_upload.borrow_mut() = Some(counted);
                 let status = if counted.is_ok() { 200 } else { 400 };
                 (HttpHead::response(status), Body::Full(Bytes::from(format!("{counted:?}"))))
@@ -97,7 +97,9 @@ impl Service for Paths {
             "/interim" => {
                 let mut early = HttpHead::response(103);
                 early.append("link", b"</x>");
-                reply.informational(early).await.unwrap();
+                if reply.informational(early).await.is_err() {
+                    return;
+                }
                 (HttpHead::response(200), Body::Full(Bytes::from_static(b"late")))
             }
             "/fields" => {
@@ -141,7 +143,7 @@ impl Service for Paths {
 }
 
 /// Reads a body to its end: how long it is, and whether trailers came.
-async fn count(body: &mut Body) -> Result<(u64, bool), BodyError> {
+pub async fn read_whole(body: &mut Body) -> Result<(u64, bool), BodyError> {
     let mut source = match std::mem::take(body) {
         Body::Empty => return Ok((0, false)),
         Body::Full(bytes) => return Ok((bytes.len() as u64, false)),
