@@ -68,14 +68,19 @@ probe_websockets() {
     /usr/bin/python3 -c 'import websockets' 2>/dev/null
 }
 
-# The tests' Bolt client and server are npm's, as Debian has none. Where they can't be had the rows that need them say so.
+# The tests' clients and servers of Bolt and Dubbo are npm's, as Debian has none. Where they can't be had the rows that need them say so.
 install_npm_peers() {
-    local folder=${CARGO_TARGET_DIR:-target}/tmp
-    [ ! -d "$folder/node_modules/sofa-rpc-node" ] || return 0
-    have npm || return 0
-    say "installing for the tests: sofa-rpc-node"
+    local folder=${CARGO_TARGET_DIR:-target}/tmp peer
+    local -a peers=(sofa-rpc-node@2.10.0 apache-dubbo-service@0.0.1 apache-dubbo-consumer@4.0.0) missing=()
+    for peer in "${peers[@]}"; do
+        [ -d "$folder/node_modules/${peer%@*}" ] || missing+=("$peer")
+    done
+    if [ "${#missing[@]}" -eq 0 ] || ! have npm; then
+        return 0
+    fi
+    say "installing for the tests: ${missing[*]}"
     mkdir -p "$folder"
-    npm install --silent --no-audit --no-fund --ignore-scripts --no-save --prefix "$folder" sofa-rpc-node@2.10.0 >&2 || say "npm could not install sofa-rpc-node"
+    npm install --silent --no-audit --no-fund --ignore-scripts --no-save --prefix "$folder" "${peers[@]}" >&2 || say "npm could not install them"
 }
 
 # What is built with features: everything, or where DPDK is missing all that can be without it.

@@ -5,5 +5,5 @@ use test_support::corpus;
 
 #[test]
 fn the_corpus_keeps_the_promises() {
-    corpus::replay("codec_rpc", 14, selfcheck::check);
+    corpus::replay("codec_rpc", 20, selfcheck::check);
 }

@@ -50,10 +50,32 @@ proptest! {
     }
 
     #[test]
+    fn damaged_requests_of_dubbo_keep_the_promises(
+        damage in prop::collection::vec((any::<Index>(), any::<u8>()), 0..4),
+        cut in prop::option::of(any::<Index>()),
+    ) {
+        let mut body = DUBBO_BODY.to_vec();
+        for (at, with) in &damage {
+            let at = at.index(body.len());
+            body[at] = *with;
+        }
+        body.truncate(cut.map_or(body.len(), |cut| cut.index(body.len())));
+        let mut wire = vec![2, 0xDA, 0xBB, 0xC2, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        wire.extend(u32::try_from(body.len()).expect("it is short").to_be_bytes());
+        wire.extend(body);
+        selfcheck::check(&wire);
+    }
+
+    #[test]
     fn any_bytes_keep_the_promises(input in prop::collection::vec(any::<u8>(), 0..200)) {
         selfcheck::check(&input);
     }
 }
+
+/// What a request of Dubbo says: an object and a number, and attachments of several kinds.
+const DUBBO_BODY: &[u8] =
+    b"\x052.0.2\x07com.Foo\x031.0\x02hi\x08La/Foo;IC\x05a.Foo\x92\x01x\x01y\x60\x90\x71\x02[I\x91\x90\
+    M\x01t\x01n\x90\x09interface\x05a.Foo\x07timeout\xC9\x2CZ";
 
 /// A frame of Bolt as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]

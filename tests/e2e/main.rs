@@ -10,6 +10,7 @@ mod bodies;
 mod bolt;
 mod config;
 mod drain;
+mod dubbo;
 mod ends;
 mod faults;
 mod filter_chains;

@@ -1,7 +1,7 @@
 //! The head of an RPC frame: what it says of itself, and its headers as fields.
 //!
-//! The raw bytes are the frame's, up to its content, and the fields point into them, so that a frame which nothing changed is forwarded as it
-//! came but for its number. Names and values may be any bytes here; whoever writes them into a protocol of text checks them first.
+//! The raw bytes are the frame's, up to its content, and the fields point into them, or into what was copied behind them, so that a frame which
+//! nothing changed is forwarded as it came but for its number. Names and values may be any bytes here; whoever writes them into a protocol of text checks them first.
 //!
 //! **Invariant:** what was received is never overwritten: a change lies behind it and shows.
 
@@ -40,24 +40,25 @@ pub struct RpcHead {
     pub timeout: Option<Duration>,
     fields: HttpHead,
     received_fields: usize,
+    raw_len: usize,
 }
 
 impl RpcHead {
-    /// A head of these fields, which point into `raw`: the frame as received, up to its content. `status` is what HTTP would say of a
-    /// response.
+    /// A head of these fields, which point into `text`: that begins with the frame as received, so many bytes of it. `status` is what HTTP
+    /// would say of a response.
     pub(crate) fn new(
         (protocol, kind, id): (RpcProtocol, RpcKind, u64),
         mut fields: HttpHead,
-        raw: &[u8],
+        (text, raw_len): (&[u8], usize),
         status: u16,
     ) -> Self {
         let line = match kind {
             RpcKind::Response => StartLine::Response { status, reason: Default::default(), version: Version::Http11 },
             _ => StartLine::None,
         };
-        fields.seal(raw, line);
+        fields.seal(text, line);
         let received_fields = fields.field_count();
-        Self { protocol, kind, id, timeout: None, fields, received_fields }
+        Self { protocol, kind, id, timeout: None, fields, received_fields, raw_len }
     }
 
     /// The headers, and for a response its status as HTTP would say it.
@@ -71,10 +72,10 @@ impl RpcHead {
         &mut self.fields
     }
 
-    /// The frame as received, up to its content.
+    /// The frame as received, up to what its content is taken for.
     #[must_use]
     pub fn raw(&self) -> &[u8] {
-        &self.fields.raw()[..self.fields.received_len()]
+        &self.fields.raw()[..self.raw_len]
     }
 
     /// Whether the headers are still those that were received.

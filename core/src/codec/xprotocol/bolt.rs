@@ -134,7 +134,7 @@ impl RpcCodec for Bolt {
         let id = u64::from(u32_at(src, layout.id_at()));
         let varies = layout.varies_at();
         let status = if kind == RpcKind::Response { http_status(u16_at(src, varies)) } else { 0 };
-        let mut head = RpcHead::new((layout.protocol(), kind, id), fields, &src[..content_at], status);
+        let mut head = RpcHead::new((layout.protocol(), kind, id), fields, (&src[..content_at], content_at), status);
         if !layout.is_response {
             // -1 is no limit of the client's, and 0 says nothing.
             let millis = u64::try_from(i32_at(src, varies)).ok().filter(|millis| *millis > 0);
@@ -145,6 +145,9 @@ impl RpcCodec for Bolt {
     }
 
     fn encode(&self, head: &RpcHead, id: u64, content: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritable> {
+        if !matches!(head.protocol, RpcProtocol::Bolt | RpcProtocol::BoltV2) {
+            return Err(Unwritable::Foreign);
+        }
         let raw = head.raw();
         let layout = Layout::of(raw).expect("a head holds what was decoded");
         let content_len = u32::try_from(content.len()).map_err(|_| Unwritable::Content)?;

@@ -6,7 +6,9 @@
 //! **Invariant:** never does I/O, and gives the same frames however its input is split; a length is believed only below `frame_bytes_max`.
 
 mod bolt;
+mod dubbo;
 pub mod gather;
+mod hessian2;
 #[doc(hidden)]
 pub mod selfcheck;
 
@@ -62,6 +64,7 @@ pub fn codec_of(protocol: RpcProtocol) -> &'static dyn RpcCodec {
     match protocol {
         RpcProtocol::Bolt => &bolt::Bolt { version: 1 },
         RpcProtocol::BoltV2 => &bolt::Bolt { version: 2 },
+        RpcProtocol::Dubbo => &dubbo::Dubbo,
     }
 }
 
@@ -122,6 +125,10 @@ pub enum Unwritable {
     Headers,
     /// So has its content.
     Content,
+    /// Its headers are to change, but are of a kind that is not read, or have become no text.
+    Unread,
+    /// It is of another protocol.
+    Foreign,
 }
 
 impl fmt::Display for Fault {
@@ -144,6 +151,8 @@ impl fmt::Display for Unwritable {
         f.write_str(match self {
             Self::Headers => "its headers are longer than a frame of this protocol can say",
             Self::Content => "its content is longer than a frame of this protocol can say",
+            Self::Unread => "its headers were not read, or have become no text, and can't be written anew",
+            Self::Foreign => "it is of another protocol, and is not converted: remove upstream_protocol from its route",
         })
     }
 }

@@ -84,7 +84,7 @@ fn check_frame(codec: &dyn RpcCodec, frame: &RpcFrame) {
 
     let other = frame.head.id ^ 1;
     out.clear();
-    codec.encode(&frame.head, other, b"other", &mut out).expect("what was read can be written");
+    codec.encode(&frame.head, other, &frame.content, &mut out).expect("what was read can be written");
     let again = only(codec, &out);
     assert_eq!((again.head.id, fields(&again)), (other, fields(frame)));
 
@@ -116,9 +116,15 @@ fn check_change(codec: &dyn RpcCodec, frame: &RpcFrame) {
     let fits = changed.head.fields_mut().append("x-added", b"yes");
     assert!(fits && !changed.head.is_unchanged());
     let mut out = Vec::new();
-    codec.encode(&changed.head, 7, &changed.content, &mut out).expect("one header more fits");
+    if let Err(error) = codec.encode(&changed.head, 7, &changed.content, &mut out) {
+        // What is not read can't be written anew.
+        let may_refuse = frame.head.protocol == RpcProtocol::Dubbo;
+        return assert!(may_refuse && out.is_empty(), "{error:?}: one header more fits");
+    }
     let again = only(codec, &out);
-    assert_eq!((fields(&again), &again.content), (fields(&changed), &frame.content));
+    assert_eq!(fields(&again), fields(&changed));
+    // Dubbo has its attachments inside of what is the content.
+    assert!(again.content == frame.content || frame.head.protocol == RpcProtocol::Dubbo, "{changed:?}");
     assert_eq!((again.head.id, again.head.kind, again.head.timeout), (7, frame.head.kind, frame.head.timeout));
     changed.head.fields_mut().remove("x-added");
     assert!(changed.head.is_unchanged() || fields(frame).iter().any(|(name, _)| name.eq_ignore_ascii_case(b"x-added")));

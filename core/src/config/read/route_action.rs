@@ -302,6 +302,7 @@ pub(super) const UPSTREAM_PROTOCOLS: &[(&str, UpstreamProtocol)] = &[
     ("Auto", UpstreamProtocol::LikeClient),
     ("bolt", UpstreamProtocol::Rpc(RpcProtocol::Bolt)),
     ("boltv2", UpstreamProtocol::Rpc(RpcProtocol::BoltV2)),
+    ("dubbo", UpstreamProtocol::Rpc(RpcProtocol::Dubbo)),
 ];
 
 /// The largest weight of a cluster.

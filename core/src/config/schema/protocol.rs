@@ -12,11 +12,13 @@ pub enum RpcProtocol {
     Bolt,
     /// SOFA Bolt, version 2, whose frames may carry a checksum.
     BoltV2,
+    /// Dubbo 2.
+    Dubbo,
 }
 
 impl RpcProtocol {
     /// All of them, in the order in which the first bytes of a connection are looked at.
-    pub const ALL: &'static [Self] = &[Self::Bolt, Self::BoltV2];
+    pub const ALL: &'static [Self] = &[Self::Bolt, Self::BoltV2, Self::Dubbo];
 
     /// The name in the file.
     #[must_use]
@@ -24,6 +26,7 @@ impl RpcProtocol {
         match self {
             Self::Bolt => "bolt",
             Self::BoltV2 => "boltv2",
+            Self::Dubbo => "dubbo",
         }
     }
 
