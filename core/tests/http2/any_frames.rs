@@ -38,7 +38,7 @@ pub fn check(input: &[u8]) {
 async fn be_client(script: &mut Script<'_>, wire_bytes: usize) {
     let mut peer = Peer::silent_over(limits(), wire_bytes);
     let mut credit = Credit::new();
-    if script.byte() % 8 > 0 {
+    if !script.byte().is_multiple_of(8) {
         peer.offer(&[&PREFACE[..], &settings(&[])].concat()).await;
     }
     while let Some(step) = script.next() {
@@ -216,7 +216,7 @@ impl Script<'_> {
             2 => window(0, value),
             3 => window(stream, value),
             4 => reset(stream),
-            5 => settings(&[(u16::from(kind >> 5), value << u32::from(kind >> 4 & 1) * 8)]),
+            5 => settings(&[(u16::from(kind >> 5), value << (u32::from(kind >> 4 & 1) * 8))]),
             6 => frame(6, kind >> 7, 0, b"pingpong"),
             7 => frame(7, 0, 0, &[stream.to_be_bytes(), value.to_be_bytes()].concat()),
             8 => frame(1, 5, stream, &literal("grpc-status", "0")),
