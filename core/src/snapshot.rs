@@ -55,6 +55,8 @@ pub struct ListenerConfig {
     pub config: Listener,
     /// What becomes of its connections.
     pub target: Target,
+    /// Where those go that its `proxy` filter does not know the protocol of. None: nowhere.
+    pub fallback: Option<Arc<TcpRoutes>>,
     /// Its certificates; None: plain text.
     pub tls: Option<Arc<ServerTls>>,
     /// What each worker counts of it; the same as in the generation before, by its name.
@@ -259,8 +261,8 @@ fn listeners(
     let in_order = in_order(&config.server.listeners, |l| &l.name, before, |l| &l.config.name);
     let mut out = Vec::with_capacity(in_order.len());
     for (listener, old) in in_order {
-        let target = match target(listener, &routers, &clusters) {
-            Ok(target) => target,
+        let (target, fallback) = match target(listener, &routers, &clusters) {
+            Ok(found) => found,
             Err(message) => {
                 faults.push(Fault::from((&listener.origin, message)));
                 continue;
@@ -275,34 +277,39 @@ fn listeners(
                 continue;
             }
         };
-        let kept = old.filter(|o| o.config == *listener && o.target == target && same(o.tls.as_ref(), made.as_ref()));
+        let kept = old.filter(|o| {
+            o.config == *listener && o.target == target && o.fallback == fallback && same(o.tls.as_ref(), made.as_ref())
+        });
         let anew = || {
             let counters = old.map(|o| Arc::clone(&o.counters)).unwrap_or_default();
-            Arc::new(ListenerConfig { config: listener.clone(), target: target.clone(), tls: made, counters })
+            let (target, fallback) = (target.clone(), fallback.clone());
+            Arc::new(ListenerConfig { config: listener.clone(), target, fallback, tls: made, counters })
         };
         out.push(kept.cloned().unwrap_or_else(anew));
     }
     out
 }
 
-/// Where a listener's connections go, by the names of this generation; what is wrong in words.
+/// Where a listener's connections go, and those of protocols that it does not know, by the names of this generation; what is wrong in
+/// words.
 fn target(
     listener: &Listener,
     routers: &HashMap<&str, RouterId>,
     clusters: &HashMap<&str, ClusterId>,
-) -> Result<Target, String> {
+) -> Result<(Target, Option<Arc<TcpRoutes>>), String> {
     let relay = |routes: &[TcpRoute]| {
         let routes = TcpRoutes::new(routes, |name| clusters.get(name).copied());
         routes.map(Arc::new).map_err(|unknown| unknown.to_string())
     };
-    match &listener.filter {
+    Ok(match &listener.filter {
         NetworkFilter::Proxy(proxy) => {
             let id = routers.get(proxy.router.as_str()).copied();
-            id.map(Target::Http).ok_or_else(|| format!("there is no router `{}`", proxy.router))
+            let id = id.ok_or_else(|| format!("there is no router `{}`", proxy.router))?;
+            (Target::Http(id), proxy.fallback.as_ref().map(|tcp| relay(&tcp.routes)).transpose()?)
         }
-        NetworkFilter::TcpProxy(tcp) => relay(&tcp.routes).map(Target::Tcp),
-        NetworkFilter::UdpProxy(udp) => relay(&udp.routes).map(Target::Udp),
-    }
+        NetworkFilter::TcpProxy(tcp) => (Target::Tcp(relay(&tcp.routes)?), None),
+        NetworkFilter::UdpProxy(udp) => (Target::Udp(relay(&udp.routes)?), None),
+    })
 }
 
 /// The filters of each listener. They look into the routes, and are made anew with them; what they count and bound is kept.

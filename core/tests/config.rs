@@ -470,6 +470,56 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
         ),
         (
             "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, downstream_protocol: Auto, fallback_for_unknown_protocol: true}}, {type: tcp_proxy, config: {cluster: c}}]}]",
+            "",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: fault_inject, config: {abort_percent: 1}}, {type: proxy, config: {router_config_name: r, downstream_protocol: \"Http1,bolt\", fallback_for_unknown_protocol: true}}, {type: tcp_proxy, config: {cluster: c}}]}]",
+            "",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, downstream_protocol: Auto, fallback_for_unknown_protocol: true}}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters: `fallback_for_unknown_protocol` would pass connections on to nobody: no `tcp_proxy` is behind the filter (add a `tcp_proxy` filter behind it, or leave the key out)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, downstream_protocol: Auto, fallback_for_unknown_protocol: true}}, {type: proxy, config: {router_config_name: r}}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters: only a `tcp_proxy` can take connections of an unknown protocol (write one here)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, downstream_protocol: Auto, fallback_for_unknown_protocol: true}}, {type: tcp_proxy, config: {cluster: c}}, {type: tcp_proxy, config: {cluster: c}}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters: nothing reaches a filter behind `tcp_proxy` (remove it)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, downstream_protocol: Http2, fallback_for_unknown_protocol: true}}, {type: tcp_proxy, config: {cluster: c}}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters[0].config: `fallback_for_unknown_protocol` has no effect: where one protocol alone is served, none is looked for (write `downstream_protocol: Auto` or a list, or leave the key out)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, downstream_protocol: Auto}}, {type: tcp_proxy, config: {cluster: c}}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters: more than one network filter (keep exactly one, or write `fallback_for_unknown_protocol: true` in the `proxy` filter)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, downstream_protocol: Auto, fallback_for_unknown_protocol: false}}]}]",
+            "",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, downstream_protocol: Auto, fallback_for_unknown_protocol: true}}, {type: tcp_proxy, config: {cluster: d}}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].filters[1].config.cluster: there is no cluster `d` (did you mean `c`?)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, downstream_protocol: Auto, fallback_for_unknown_protocol: true}}, {type: tcp_proxy, config: {routes: [{cluster: c, server_names: [a.example]}]}}]}]",
+            "error: servers[0].listeners[0]: `server_names` and the like would fit nobody: nothing looks at what clients ask for (add `listener_filters: [{type: tls_inspector}]`)",
+        ),
+        (
+            "listener",
             "address: :80, filter_chains: [{filters: [{type: prxy}]}]",
             "error: servers[0].listeners[0].filter_chains[0].filters[0].type: there is no network filter `prxy`",
         ),

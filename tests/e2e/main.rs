@@ -12,6 +12,7 @@ mod config;
 mod drain;
 mod dubbo;
 mod ends;
+mod fallback;
 mod faults;
 mod filter_chains;
 mod filters;

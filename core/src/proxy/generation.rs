@@ -173,10 +173,12 @@ impl<T: Transport> Generation<T> {
     #[must_use]
     pub fn tcp_proxy(&self, slot: Slot) -> Option<(&TcpProxy, &TcpRoutes)> {
         let listener = self.listener(slot);
-        match &listener.target {
-            Target::Tcp(routes) => Some((listener.config.tcp_proxy()?, routes)),
-            Target::Http(_) | Target::Udp(_) => None,
-        }
+        let routes = match &listener.target {
+            Target::Tcp(routes) => routes,
+            Target::Http(_) => listener.fallback.as_ref()?,
+            Target::Udp(_) => return None,
+        };
+        Some((listener.config.tcp_proxy()?, routes))
     }
 
     /// The `udp_proxy` filter of the listener in a slot of this generation, and its routes. None: it serves connections.

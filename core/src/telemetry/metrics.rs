@@ -167,6 +167,7 @@ counters! {
         connection_refused: Counter, "ferrogate_listener_connection_refused", "Connections of the listener that its filters turned away: their first bytes were not what they had to be, or came too late";
         fault_delayed: Counter, "ferrogate_listener_connection_delayed", "Connections of the listener that fault_inject made wait";
         fault_aborted: Counter, "ferrogate_listener_connection_aborted", "Connections of the listener that fault_inject reset";
+        connection_fallback: Counter, "ferrogate_listener_connection_fallback", "Connections of the listener that were of none of its protocols, or said nothing for head_timeout, and went to the tcp_proxy behind its proxy filter";
         request_total: Counter, "ferrogate_listener_request", "Requests received by the listener";
         request_active: Gauge, "ferrogate_listener_request_active", "Requests of the listener in progress now";
         request_failed: Counter, "ferrogate_listener_request_failed", "Requests of the listener that the gateway answered itself because of an error";

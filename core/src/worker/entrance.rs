@@ -30,7 +30,7 @@ use crate::net::{Address, Conn, ListenOptions, Listener, Transport};
 use crate::orders::ListenError;
 use crate::proxy::{Client, Current, Generation, Proxy, Slot, TcpProxy, UdpProxy, UdpSession, is_same_entrance};
 use crate::snapshot::{ListenerConfig, Target};
-use crate::stream::detect::detect;
+use crate::stream::detect::{Found, detect};
 use crate::stream::server::serve_for;
 use crate::stream::xprotocol::{self, Manners};
 use crate::stream::{ConnState, Wish, http2};
@@ -60,7 +60,8 @@ pub(super) struct Entrance<T: Transport> {
 
 /// What serves the connections of a listener, or its datagrams.
 pub(super) enum Service<T: Transport> {
-    Http(Proxy<T>),
+    /// And what is of none of its protocols.
+    Http(Proxy<T>, Option<TcpProxy<T>>),
     Tcp(TcpProxy<T>),
     Udp(UdpProxy<T>),
 }
@@ -116,7 +117,7 @@ impl<T: Transport> Entrance<T> {
         let current = Rc::new(Current::new(Rc::clone(generation)));
         Rc::new(Self {
             id: worker.next_entrance(),
-            service: RefCell::new(Service::new(&config.target, &current, slot, &worker.counters)),
+            service: RefCell::new(Service::new(config, &current, slot, &worker.counters)),
             worker: Rc::clone(worker),
             current: RefCell::new(current),
             config: RefCell::new(Arc::clone(config)),
@@ -163,7 +164,7 @@ impl<T: Transport> Entrance<T> {
             self.current.replace(Rc::new(Current::new(Rc::clone(generation))));
             self.worker.ask_to_close(|entrance| entrance == self.id);
         }
-        self.service.replace(Service::new(&config.target, &self.current.borrow(), slot, &self.worker.counters));
+        self.service.replace(Service::new(config, &self.current.borrow(), slot, &self.worker.counters));
         self.tls.replace(config.tls.as_deref().cloned());
         self.filters.replace(Rc::new(ConnectionFilters::new(&config.config, generation.limits())));
         self.limits.replace(Rc::new(listener_limits(generation.limits(), &config.config)));
@@ -198,7 +199,7 @@ impl<T: Transport> Entrance<T> {
     pub(super) fn open_session(&self, client: Client, bound: SocketAddr) -> Option<Rc<UdpSession<T>>> {
         match &*self.service.borrow() {
             Service::Udp(proxy) => proxy.open(client, bound),
-            Service::Http(_) | Service::Tcp(_) => None,
+            Service::Http(..) | Service::Tcp(_) => None,
         }
     }
 
@@ -206,7 +207,7 @@ impl<T: Transport> Entrance<T> {
     pub(super) fn session_terms(&self) -> Option<(Duration, Rc<Generation<T>>)> {
         match &*self.service.borrow() {
             Service::Udp(proxy) => Some((proxy.idle_timeout(), self.current.borrow().get())),
-            Service::Http(_) | Service::Tcp(_) => None,
+            Service::Http(..) | Service::Tcp(_) => None,
         }
     }
 
@@ -228,10 +229,14 @@ impl<T: Transport> Entrance<T> {
 }
 
 impl<T: Transport> Service<T> {
-    fn new(target: &Target, current: &Rc<Current<T>>, slot: Slot, counters: &Arc<WorkerCounters>) -> Self {
+    fn new(config: &ListenerConfig, current: &Rc<Current<T>>, slot: Slot, counters: &Arc<WorkerCounters>) -> Self {
         let (current, counters) = (Rc::clone(current), Arc::clone(counters));
-        match target {
-            Target::Http(_) => Self::Http(Proxy::new(current, slot, counters)),
+        match config.target {
+            Target::Http(_) => {
+                let fallback = config.fallback.is_some();
+                let fallback = fallback.then(|| TcpProxy::new(Rc::clone(&current), slot, Arc::clone(&counters)));
+                Self::Http(Proxy::new(current, slot, counters), fallback)
+            }
             Target::Tcp(_) => Self::Tcp(TcpProxy::new(current, slot, counters)),
             Target::Udp(_) => Self::Udp(UdpProxy::new(current, slot, counters)),
         }
@@ -240,7 +245,7 @@ impl<T: Transport> Service<T> {
     /// Whether it goes on under a generation with this target.
     fn is_for(&self, target: &Target) -> bool {
         match target {
-            Target::Http(_) => matches!(self, Self::Http(_)),
+            Target::Http(_) => matches!(self, Self::Http(..)),
             Target::Tcp(_) => matches!(self, Self::Tcp(_)),
             Target::Udp(_) => matches!(self, Self::Udp(_)),
         }
@@ -248,7 +253,7 @@ impl<T: Transport> Service<T> {
 
     pub(super) fn listener_counters(&self) -> &Arc<ListenerCounters> {
         match self {
-            Self::Http(proxy) => proxy.listener_counters(),
+            Self::Http(proxy, _) => proxy.listener_counters(),
             Self::Tcp(proxy) => proxy.listener_counters(),
             Self::Udp(proxy) => proxy.listener_counters(),
         }
@@ -501,8 +506,8 @@ fn start<T: Transport>(
     present: Present<T>,
 ) {
     let (downstream, limits) = (Rc::new(downstream), Rc::clone(&entrance.limits.borrow()));
-    let proxy = match &*entrance.service.borrow() {
-        Service::Http(proxy) => proxy.clone(),
+    let (proxy, fallback) = match &*entrance.service.borrow() {
+        Service::Http(proxy, fallback) => (proxy.clone(), fallback.clone()),
         Service::Tcp(proxy) => return drop(spawn_local(proxy.clone().serve(conn, downstream, state, present))),
         // No connection comes to it.
         Service::Udp(_) => return,
@@ -511,7 +516,7 @@ fn start<T: Transport>(
         let config = &entrance.config.borrow().config;
         config.proxy().map_or((Protocols::HTTP1, false), |proxy| (proxy.protocols, proxy.says_go_away))
     };
-    let detect_limits = Rc::clone(&limits);
+    let (detect_limits, fallback) = (Rc::clone(&limits), fallback.map(|tcp| (tcp, Rc::clone(&downstream))));
     let serve = move |protocol, conn, state, present| match protocol {
         // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
         Protocol::Http1 => drop(spawn_local(serve_for(conn, downstream, proxy, limits, state, present))),
@@ -528,8 +533,14 @@ fn start<T: Transport>(
         Some(protocol) => serve(protocol, conn, state, present),
         None => drop(spawn_local(async move {
             let (mut conn, present) = (conn, present);
-            if let Some(protocol) = detect(&mut conn, served, &state, &detect_limits).await {
-                serve(protocol, conn, state, present);
+            let found = detect(&mut conn, (served, fallback.is_some()), &state, &detect_limits).await;
+            match (found, fallback) {
+                (Found::Is(protocol), _) => serve(protocol, conn, state, present),
+                (Found::Unknown, Some((tcp, downstream))) => {
+                    present.listener.connection_fallback.inc();
+                    drop(spawn_local(tcp.serve(conn, downstream, state, present)));
+                }
+                (Found::Unknown | Found::Gone, _) => {}
             }
         })),
     }

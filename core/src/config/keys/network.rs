@@ -91,7 +91,7 @@ pub(super) const FILTER_CHAIN: &[Key] = &[
         "filters",
         Maps("filter"),
         "",
-        "What happens to a connection: one `proxy` or `tcp_proxy`, and before it a `fault_inject` if one is wanted. Of a listener with `network: udp`: one `udp_proxy`.",
+        "What happens to a connection: one `proxy` or `tcp_proxy`, and before it a `fault_inject` if one is wanted. Behind a `proxy` with `fallback_for_unknown_protocol`: a `tcp_proxy`. Of a listener with `network: udp`: one `udp_proxy`.",
     ),
 ];
 

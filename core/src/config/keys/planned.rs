@@ -64,7 +64,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("proxy", "name", Warning, "statistics go by the listener's name"),
     row("proxy", "router_handler_name", Warning, "routes are always chosen by the default rules"),
     row("proxy", "concurrency_num", Warning, "requests run on the workers"),
-    row("proxy", "fallback_for_unknown_protocol", Error, "bytes of an unknown protocol would be refused, not passed on"),
     row("proxy", "validate_clusters", Warning, "clusters of routes are always checked"),
     row("proxy", "transparent_proxy", Error, "origins would see the gateway's address instead of the client's"),
     row("proxy_http2", "http2_use_stream", Warning, "bodies of HTTP/2 always stream"),

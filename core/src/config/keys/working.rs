@@ -289,6 +289,13 @@ const PROXY: &[Key] = &[
     ),
     key("extend_config", Map("proxy_extend"), "", "Settings of the protocols."),
     key(
+        "fallback_for_unknown_protocol",
+        Bool,
+        "false",
+        "A connection that begins with none of the protocols, or says nothing for `limits.head_timeout`, goes to the `tcp_proxy` filter behind \
+         this one, with all that it has sent. For `Auto` and lists of protocols.",
+    ),
+    key(
         "use_remote_address",
         Bool,
         "true",

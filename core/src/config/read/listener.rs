@@ -11,7 +11,7 @@ use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
     ChainMatch, ConnFault, Edits, Forwarded, Http2Offers, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy,
-    RouterConfig, RpcProtocol, TlsConfig, UpstreamProtocol, VirtualHost,
+    RouterConfig, RpcProtocol, TcpProxy, TlsConfig, UpstreamProtocol, VirtualHost,
 };
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
@@ -128,8 +128,9 @@ impl Chain {
     /// Whether it, or a route of it, goes by what a client says first.
     fn asks_hello(&self) -> bool {
         let by_route = match &self.filter {
-            Some(NetworkFilter::TcpProxy(tcp)) => tcp.routes.iter().any(|route| !route.server_names.is_empty()),
-            Some(NetworkFilter::Proxy(_) | NetworkFilter::UdpProxy(_)) | None => false,
+            Some(NetworkFilter::TcpProxy(tcp)) => tcp.asks_hello(),
+            Some(NetworkFilter::Proxy(proxy)) => proxy.fallback.as_ref().is_some_and(TcpProxy::asks_hello),
+            Some(NetworkFilter::UdpProxy(_)) | None => false,
         };
         by_route || self.chain_match.asks_hello()
     }
@@ -309,7 +310,7 @@ fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
     Some(chain)
 }
 
-/// What happens to a connection: a fault first, if there is one, and then what serves it.
+/// What happens to a connection: a fault first, if there is one, then what serves it, and behind that what takes it if it can't be served.
 fn network_filters(r: &mut Reader, node: &Node, chain: &mut Chain) {
     let is_fault =
         |node: &Node| matches!(node.get("type"), Some(Node { value: Value::Text(kind), .. }) if kind == "fault_inject");
@@ -324,8 +325,46 @@ fn network_filters(r: &mut Reader, node: &Node, chain: &mut Chain) {
     let index = usize::from(first.is_some());
     match serving {
         [] => r.error(node.place, "no network filter", "write exactly one"),
-        [one] => chain.filter = r.at(&format!("[{index}]"), |r| filter(r, one)),
-        [_, second, ..] => r.error(second.place, "more than one network filter", "keep exactly one"),
+        [first, behind @ ..] => {
+            chain.filter = r.at(&format!("[{index}]"), |r| filter(r, first));
+            fallback(r, first, (index + 1, behind), chain);
+        }
+    }
+}
+
+/// What stands behind the filter that serves: a `tcp_proxy`, where `fallback_for_unknown_protocol` sends it something.
+fn fallback(r: &mut Reader, first: &Node, (index, behind): (usize, &[Node]), chain: &mut Chain) {
+    let key = first.get("config").and_then(|config| config.get("fallback_for_unknown_protocol"));
+    let asked = key.filter(|node| matches!(node.value, Value::Bool(true)));
+    match (asked, behind) {
+        (None, []) => {}
+        (None, [second, ..]) => {
+            let remedy = match second.get("type") {
+                Some(Node { value: Value::Text(kind), .. }) if kind == "tcp_proxy" => {
+                    "keep exactly one, or write `fallback_for_unknown_protocol: true` in the `proxy` filter"
+                }
+                _ => "keep exactly one",
+            };
+            r.error(second.place, "more than one network filter", remedy);
+        }
+        (Some(asked), []) => {
+            let message = "`fallback_for_unknown_protocol` would pass connections on to nobody: no `tcp_proxy` is behind the filter";
+            r.error(asked.place, message, "add a `tcp_proxy` filter behind it, or leave the key out");
+        }
+        (Some(_), [second, more @ ..]) => {
+            match (&mut chain.filter, r.at(&format!("[{index}]"), |r| filter(r, second))) {
+                (Some(NetworkFilter::Proxy(proxy)), Some(NetworkFilter::TcpProxy(tcp))) => proxy.fallback = Some(tcp),
+                (Some(NetworkFilter::Proxy(_)), Some(_)) => {
+                    let message = "only a `tcp_proxy` can take connections of an unknown protocol";
+                    r.error(second.place, message, "write one here");
+                }
+                // It has been told what is wrong with one of them.
+                _ => {}
+            }
+            if let [third, ..] = more {
+                r.error(third.place, "nothing reaches a filter behind `tcp_proxy`", "remove it");
+            }
+        }
     }
 }
 
@@ -380,6 +419,11 @@ fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
     if proxy.protocols == Protocols::NONE {
         let remedy = "name one in `extend_config.sub_protocol`, or write it here";
         r.error(fields.node.place, "`downstream_protocol: X` names no protocol", remedy);
+    }
+    if fields.boolean(r, "fallback_for_unknown_protocol") == Some(true) && proxy.protocols.is_one() {
+        let message =
+            "`fallback_for_unknown_protocol` has no effect: where one protocol alone is served, none is looked for";
+        r.error(fields.node.place, message, "write `downstream_protocol: Auto` or a list, or leave the key out");
     }
     Some(proxy)
 }

@@ -209,6 +209,14 @@ impl TcpRoute {
     }
 }
 
+impl TcpProxy {
+    /// Whether a route of it goes by what a TLS client says first.
+    #[must_use]
+    pub fn asks_hello(&self) -> bool {
+        self.routes.iter().any(|route| !route.server_names.is_empty())
+    }
+}
+
 impl Listener {
     /// Whether its socket takes connections to addresses that this host does not have.
     #[must_use]
@@ -225,12 +233,13 @@ impl Listener {
         }
     }
 
-    /// Its `tcp_proxy` filter, where it relays.
+    /// Its `tcp_proxy` filter, where it relays, be it only what its `proxy` filter does not know.
     #[must_use]
     pub fn tcp_proxy(&self) -> Option<&TcpProxy> {
         match &self.filter {
             NetworkFilter::TcpProxy(tcp) => Some(tcp),
-            NetworkFilter::Proxy(_) | NetworkFilter::UdpProxy(_) => None,
+            NetworkFilter::Proxy(proxy) => proxy.fallback.as_ref(),
+            NetworkFilter::UdpProxy(_) => None,
         }
     }
 
@@ -243,11 +252,11 @@ impl Listener {
         }
     }
 
-    /// Where its connections or datagrams may go. Empty: it serves HTTP, whose routes are its router's.
+    /// Where its connections or datagrams may go as they are. Empty: it serves requests alone, whose routes are its router's.
     #[must_use]
     pub fn relay_routes(&self) -> &[TcpRoute] {
         match &self.filter {
-            NetworkFilter::Proxy(_) => &[],
+            NetworkFilter::Proxy(proxy) => proxy.fallback.as_ref().map_or(&[], |tcp| &tcp.routes),
             NetworkFilter::TcpProxy(tcp) => &tcp.routes,
             NetworkFilter::UdpProxy(udp) => &udp.routes,
         }
@@ -275,6 +284,8 @@ pub struct Proxy {
     pub forwarded: Forwarded,
     /// `extend_config.Http2`.
     pub http2: Http2Offers,
+    /// `fallback_for_unknown_protocol`: the `tcp_proxy` behind it, which gets what is of none of the protocols. None: it is refused.
+    pub fallback: Option<TcpProxy>,
 }
 
 /// What clients of HTTP/2 are offered.
