@@ -19,7 +19,7 @@ use dataplane_dpdk::queue::PacketQueue;
 use dataplane_dpdk::{
     BURST, Clock, DpdkTransport, Frame, FrameVec, LcoreCounters, Mac, NoKernel, PolledIdle, Poller, Stack, StackConfig,
 };
-use ferrogate_core::config::dataplane::{CongestionControl, Idle, IdleMode};
+use ferrogate_core::config::dataplane::{CongestionControl, Idle, IdleMode, Network};
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use tokio::task::LocalSet;
@@ -122,9 +122,8 @@ fn host(link: Link, n: u8, flows: usize) -> DpdkTransport<NoKernel> {
     let counters = Arc::new(LcoreCounters::default());
     let config = StackConfig {
         mac: Mac([2, 0, 0, 0, 0, n]),
-        address: Ipv4Addr::new(10, 0, 0, n),
-        prefix_len: 24,
-        gateway: None,
+        addresses: vec![Network::new(Ipv4Addr::new(10, 0, 0, n), 24)],
+        routes: Vec::new(),
         mtu: 1500,
         tx_checksum: false,
         // Small, so that 100 000 flows fit into the memory of a small machine twice.

@@ -272,12 +272,27 @@ fn each_kind_of_mistake_is_told_in_its_words() {
         (
             "file",
             "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1}]}}",
-            "error: dataplane.dpdk.ports[0].address: an IPv4 address with its network is expected (write it like 10.1.2.3/24)",
+            "error: dataplane.dpdk.ports[0].address: an IP address with its network is expected (write it like 10.1.2.3/24 or 2001:db8::3/64)",
         ),
         (
             "file",
             "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, gateway: 10.0.1.1}]}}",
             "error: dataplane.dpdk.ports[0].gateway: the gateway 10.0.1.1 is not in 10.0.0.1/24: it can't be reached",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, gateway6: fe80::1}]}}",
+            "error: dataplane.dpdk.ports[0].gateway6: the gateway fe80::1 is not in any network of the port: it can't be reached",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, routes: [{to: \"::/0\", via: 10.0.0.2}]}]}}",
+            "error: dataplane.dpdk.ports[0].routes[0].via: `10.0.0.2` is no IPv6 address",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: \"fd00::1/64\", mtu: 1279}]}}",
+            "error: dataplane.dpdk.ports[0].mtu: 1279 is less than every link of IPv6 takes (RFC 8200, 5) (write 1280 or more, or leave the IPv6 addresses out)",
         ),
         (
             "file",
@@ -734,7 +749,8 @@ fn values_reach_the_data() {
         "limits: {idle_timeout: 1m30s, head_bytes_max: 32KiB}
 admin: {}
 tls_backend: {backend: rustls}
-dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: net_tap0, address: 10.0.0.2/8, mtu: 9000}], eal_args: [-v],
+dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: net_tap0, address: 10.0.0.2/8, addresses: [10.0.0.3/8, \"fd00::2/64\"], gateway: 10.0.0.1, gateway6: \"fe80::1\",
+  routes: [{to: 192.0.2.0/24, via: 10.9.9.9}], mtu: 9000}], eal_args: [-v],
   segment_bytes_max: 1200, ack_delay: 0s, nagle: true, keepalive_idle: 2m, keepalive_interval: 20s, keepalive_probes_max: 3}}",
     );
     let (config, found) = Config::parse(&text, "t").unwrap();
@@ -744,7 +760,9 @@ dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: ne
     let plane = config.dataplane;
     assert_eq!((plane.workers, plane.dpdk.eal_args.len()), (Some(3), 1));
     let port = &plane.dpdk.ports[0];
-    assert_eq!((port.prefix_len, port.mtu, port.gateway), (8, 9000, None));
+    assert_eq!((port.addresses.len(), port.addresses[0].to_string(), port.mtu), (3, "10.0.0.2/8".to_owned(), 9000));
+    let routes: Vec<String> = port.routes.iter().map(|route| format!("{} by {}", route.to, route.via)).collect();
+    assert_eq!(routes, ["192.0.2.0/24 by 10.9.9.9", "0.0.0.0/0 by 10.0.0.1", "::/0 by fe80::1"]);
     let tcp = plane.dpdk.flow_limits;
     assert_eq!((tcp.segment_bytes_max, tcp.ack_delay.as_millis(), tcp.nagle), (1200, 0, true));
     let silence = (tcp.keepalive_idle.as_secs(), tcp.keepalive_interval.as_secs(), tcp.keepalive_probes_max);

@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use dataplane_dpdk::{DpdkTransport, NoKernel, run};
-use ferrogate_core::config::dataplane::{Dpdk, Port};
+use ferrogate_core::config::dataplane::{Dpdk, Network, Port};
 use ferrogate_core::net::{Address, Conn, ListenOptions, Listener, Transport};
 
 fn main() -> ExitCode {
@@ -35,7 +35,8 @@ fn main() -> ExitCode {
     };
     let status = running.status();
     for port in &status.ports {
-        println!("{} ({}, {}) serves {}", port.device, port.info.driver, port.info.mac, port.address);
+        let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+        println!("{} ({}, {}) serves {}", port.device, port.info.driver, port.info.mac, addresses.join(", "));
     }
     // Until Enter or the end of the input: then the port is closed.
     let _ = std::io::stdin().read_line(&mut String::new());
@@ -83,12 +84,10 @@ async fn echo<C: Conn>(mut conn: C) -> std::io::Result<()> {
 
 fn parse(args: &[String]) -> Option<(Dpdk, u16)> {
     let [device, network, port, rest @ ..] = args else { return None };
-    let (address, prefix_len) = network.split_once('/')?;
     let device = Port {
         device: device.clone(),
-        address: address.parse().ok()?,
-        prefix_len: prefix_len.parse().ok()?,
-        gateway: None,
+        addresses: vec![network.parse::<Network>().ok()?],
+        routes: Vec::new(),
         mtu: 1500,
     };
     let hugepages = !rest.iter().any(|a| a == "--no-huge");

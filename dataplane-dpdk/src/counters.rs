@@ -139,15 +139,15 @@ impl TurnLengths {
 pub enum DropReason {
     /// Another station's Ethernet address.
     OtherMac,
-    /// Neither IPv4 nor ARP.
+    /// Neither IPv4, IPv6 nor ARP.
     EtherType,
     /// A header or a length that can't be.
     Malformed,
     /// Spread over several mbufs: larger than the port was set up for.
     Segmented,
-    /// Another host's IPv4 address.
+    /// Another host's IP address.
     OtherAddress,
-    /// A fragment of an IPv4 packet that is none of a datagram.
+    /// A fragment of an IP packet that is none of a datagram.
     Fragment,
     /// A fragment that overlaps another: an exact copy alone, anything else with its datagram.
     FragmentOverlap,
@@ -161,6 +161,12 @@ pub enum DropReason {
     Checksum,
     /// An ARP packet that is not for us, or whose sender can't be.
     Arp,
+    /// The same of IPv6's neighbour discovery.
+    Nd,
+    /// Another station says that it has an address of ours.
+    AddressConflict,
+    /// An IPv6 packet with extension headers.
+    Extension,
     /// A SYN beyond `syn_backlog_max`, without cookies.
     SynBacklog,
     /// A SYN beyond `half_open_per_source_max`, without cookies.
@@ -197,7 +203,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::OtherMac,
         Self::EtherType,
         Self::Malformed,
@@ -210,6 +216,9 @@ impl DropReason {
         Self::Protocol,
         Self::Checksum,
         Self::Arp,
+        Self::Nd,
+        Self::AddressConflict,
+        Self::Extension,
         Self::SynBacklog,
         Self::SynSource,
         Self::AcceptQueue,
@@ -245,6 +254,9 @@ impl DropReason {
             Self::Protocol => "protocol",
             Self::Checksum => "checksum",
             Self::Arp => "arp",
+            Self::Nd => "nd",
+            Self::AddressConflict => "address_conflict",
+            Self::Extension => "extension",
             Self::SynBacklog => "syn_backlog",
             Self::SynSource => "syn_source",
             Self::AcceptQueue => "accept_queue",

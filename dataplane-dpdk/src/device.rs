@@ -12,6 +12,12 @@ impl Mac {
     /// Every station of the link.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
+    /// Whether it names a group of IPv6 (RFC 2464, 7).
+    #[must_use]
+    pub fn is_ipv6_group(self) -> bool {
+        self.0[..2] == [0x33, 0x33]
+    }
+
     /// Whether it names one station.
     #[must_use]
     pub fn is_unicast(self) -> bool {

@@ -24,8 +24,8 @@ pub(crate) fn check(config: &Dpdk) -> Result<(), StartError> {
         if !(576..=9000).contains(&port.mtu) {
             return Err(StartError::Config { key: "ports.mtu", must: "from 576 to 9000" });
         }
-        if port.prefix_len > 32 {
-            return Err(StartError::Config { key: "ports.prefix_len", must: "at most 32" });
+        if port.addresses.is_empty() {
+            return Err(StartError::Config { key: "ports.address", must: "there" });
         }
         check_device(&Device::new(&port.device))?;
     }
@@ -138,15 +138,14 @@ pub(crate) fn parse_cpus(list: &str) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ferrogate_core::config::dataplane::Port;
+    use ferrogate_core::config::dataplane::{Network, Port};
     use std::net::Ipv4Addr;
 
     fn config(device: &str) -> Dpdk {
         let port = Port {
             device: device.to_owned(),
-            address: Ipv4Addr::new(10, 0, 0, 1),
-            prefix_len: 24,
-            gateway: None,
+            addresses: vec![Network::new(Ipv4Addr::new(10, 0, 0, 1), 24)],
+            routes: Vec::new(),
             mtu: 1500,
         };
         Dpdk { ports: vec![port], hugepages: false, ..Dpdk::default() }

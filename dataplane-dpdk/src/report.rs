@@ -20,7 +20,8 @@ impl Status {
         for port in &self.ports {
             ports.push(json!({
                 "device": port.device, "driver": port.info.driver, "mac": port.info.mac.to_string(),
-                "address": port.address.to_string(), "mtu": port.info.mtu, "queues_max": port.info.queues_max,
+                "address": port.addresses.first().map(|network| network.ip.to_string()),
+                "addresses": port.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), "mtu": port.info.mtu, "queues_max": port.info.queues_max,
                 "rx_checksum_offload": port.info.rx_checksum, "tx_checksum_offload": port.info.tx_checksum,
                 "link_up": port.info.link_up,
             }));

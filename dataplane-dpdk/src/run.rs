@@ -5,13 +5,12 @@
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ferrogate_core::config::dataplane::{Dpdk, Port as PortConfig};
+use ferrogate_core::config::dataplane::{Dpdk, Network, Port as PortConfig};
 use ferrogate_core::net::Transport;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
@@ -60,7 +59,7 @@ where
         let (open, pairs) = open_port(&eal, port, workers)?;
         states.push(PortState {
             device: port.device.clone(),
-            address: port.address,
+            addresses: port.addresses.clone(),
             info: open.info().clone(),
             status: open.status(),
         });
@@ -218,8 +217,8 @@ impl fmt::Debug for Requests {
 pub struct PortState {
     /// The device as configured.
     pub device: String,
-    /// Our address on it.
-    pub address: Ipv4Addr,
+    /// Our addresses on it.
+    pub addresses: Vec<Network>,
     /// What it is: driver, Ethernet address, offloads.
     pub info: PortInfo,
     status: PortStatus,
@@ -369,9 +368,8 @@ fn open_port(eal: &Arc<Eal>, port: &PortConfig, workers: usize) -> Result<(Port,
 fn stack_config(config: &Dpdk, port: &PortConfig, info: &PortInfo) -> StackConfig {
     StackConfig {
         mac: info.mac,
-        address: port.address,
-        prefix_len: port.prefix_len,
-        gateway: port.gateway,
+        addresses: port.addresses.clone(),
+        routes: port.routes.clone(),
         mtu: port.mtu,
         tx_checksum: info.tx_checksum,
         rx_ring_bytes: config.rx_ring_bytes,
@@ -427,9 +425,8 @@ mod tests {
     fn eal_gets_what_the_configuration_says() {
         let port = |device: &str| PortConfig {
             device: device.to_owned(),
-            address: Ipv4Addr::LOCALHOST,
-            prefix_len: 8,
-            gateway: None,
+            addresses: vec![Network::new(std::net::Ipv4Addr::LOCALHOST, 8)],
+            routes: Vec::new(),
             mtu: 1500,
         };
         let mut config = Dpdk { ports: vec![port("net_ring0")], memory_mib: 64, ..Dpdk::default() };

@@ -132,7 +132,14 @@ int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint
 	return ret;
 }
 
-int fg_port_start(uint16_t port) { return rte_eth_dev_start(port); }
+int fg_port_start(uint16_t port)
+{
+	int ret = rte_eth_dev_start(port);
+	/* Neighbours of IPv6 are asked for by groups. A driver that knows no such switch takes all of them. */
+	if (ret == 0)
+		(void)rte_eth_allmulticast_enable(port);
+	return ret;
+}
 
 /* For a port that nobody polls meanwhile. */
 int fg_port_restart(uint16_t port)

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 
 use common::address;
 use dataplane_dpdk::{DpdkTransport, NoKernel, run};
-use ferrogate_core::config::dataplane::{Dpdk, Port};
+use ferrogate_core::config::dataplane::{Dpdk, Network, Port};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -30,9 +30,8 @@ async fn ping<C: Conn>(a: &mut C, b: &mut C) {
 fn a_request_allocates_nothing() {
     let port = Port {
         device: "net_ring0".to_owned(),
-        address: [10, 0, 0, 1].into(),
-        prefix_len: 24,
-        gateway: None,
+        addresses: vec![Network::new([10, 0, 0, 1], 24)],
+        routes: Vec::new(),
         mtu: 1500,
     };
     let config = Dpdk { ports: vec![port], hugepages: false, memory_mib: 64, ..Dpdk::default() };

@@ -1,16 +1,15 @@
 //! Hugepages are taken at the start and given back at the end. One test, because EAL starts once in a process.
 
 use dataplane_dpdk::{NoKernel, StartError, run};
-use ferrogate_core::config::dataplane::{Dpdk, Port};
+use ferrogate_core::config::dataplane::{Dpdk, Network, Port};
 use test_support::skip;
 
 #[test]
 fn a_clean_stop_gives_the_hugepages_back() {
     let port = Port {
         device: "net_ring0".to_owned(),
-        address: [10, 0, 0, 1].into(),
-        prefix_len: 24,
-        gateway: None,
+        addresses: vec![Network::new([10, 0, 0, 1], 24)],
+        routes: Vec::new(),
         mtu: 1500,
     };
     let config = Dpdk { ports: vec![port], memory_mib: 64, ..Dpdk::default() };

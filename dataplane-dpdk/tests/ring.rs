@@ -15,7 +15,7 @@ use dataplane_dpdk::{
     BURST, Device, DpdkTransport, DropReason, FrameVec, PolledIdle, PortError, PortOptions, StackConfig, StartError,
     run,
 };
-use ferrogate_core::config::dataplane::{Dpdk, Idle, Port as PortConfig};
+use ferrogate_core::config::dataplane::{Dpdk, Idle, Network, Port as PortConfig};
 use ferrogate_core::net::{ListenOptions, Listener, Transport};
 use tokio::task::spawn_local;
 
@@ -32,9 +32,8 @@ fn eal() -> &'static Arc<Eal> {
 fn config(device: &str) -> Dpdk {
     let port = PortConfig {
         device: device.to_owned(),
-        address: [10, 0, 0, 1].into(),
-        prefix_len: 24,
-        gateway: None,
+        addresses: vec![Network::new([10, 0, 0, 1], 24)],
+        routes: Vec::new(),
         mtu: 1500,
     };
     Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() }

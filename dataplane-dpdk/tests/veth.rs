@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::*;
 use dataplane_dpdk::port::Eal;
 use dataplane_dpdk::{DpdkConn, DpdkTransport, NoKernel, Running, StartError, run};
-use ferrogate_core::config::dataplane::{Dpdk, Port};
+use ferrogate_core::config::dataplane::{Dpdk, Network, Port};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
 use socket2::SockRef;
 use test_support::{Veth, skip, wait_until};
@@ -58,9 +58,8 @@ fn on_each_driver_with<Fut: Future<Output = ()>>(
         let number = veth.port.bytes().filter(u8::is_ascii_digit).map(char::from).collect::<String>();
         let port = Port {
             device: format!("{driver}{number},iface={}", veth.port),
-            address: Veth::PORT_ADDRESS,
-            prefix_len: 24,
-            gateway: None,
+            addresses: vec![Network::new(Veth::PORT_ADDRESS, 24)],
+            routes: Vec::new(),
             mtu: 1500,
         };
         let mut config = Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() };

@@ -10,7 +10,7 @@ use dataplane_dpdk::queue::PacketQueue;
 use dataplane_dpdk::queue::wire::{self, WireOptions};
 use dataplane_dpdk::{Clock, ClockIdle, DpdkTransport, LcoreCounters, Mac, NoKernel, Poller, Stack, StackConfig};
 use dataplane_kernel::KernelTransport;
-use ferrogate_core::config::dataplane::CongestionControl;
+use ferrogate_core::config::dataplane::{CongestionControl, Network};
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::Address;
 use test_support::kernel;
@@ -160,9 +160,8 @@ impl Harness for Wire {
 fn host(queue: impl PacketQueue + 'static, n: u8) -> DpdkTransport<NoKernel> {
     let config = StackConfig {
         mac: Mac([2, 0, 0, 0, 0, n]),
-        address: Ipv4Addr::new(10, 0, 0, n),
-        prefix_len: 24,
-        gateway: None,
+        addresses: vec![Network::new(Ipv4Addr::new(10, 0, 0, n), 24)],
+        routes: Vec::new(),
         mtu: 1500,
         tx_checksum: false,
         rx_ring_bytes: RING_BYTES,

@@ -15,7 +15,7 @@ use dataplane_dpdk::{
     StackConfig,
 };
 use dataplane_kernel::KernelTransport;
-use ferrogate_core::config::dataplane::{CongestionControl, Idle};
+use ferrogate_core::config::dataplane::{CongestionControl, Idle, Network};
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::Address;
 use test_support::{Veth, kernel};
@@ -146,9 +146,8 @@ fn start(device: &str, address: Ipv4Addr) -> Result<(DpdkTransport<NoKernel>, Lc
     let (port, queues) = Port::open(&eal, &options).map_err(|e| format!("{device}: {e:?}"))?;
     let config = StackConfig {
         mac: port.info().mac,
-        address,
-        prefix_len: 24,
-        gateway: None,
+        addresses: vec![Network::new(address, 24)],
+        routes: Vec::new(),
         mtu: 1500,
         tx_checksum: port.info().tx_checksum,
         rx_ring_bytes: RING_BYTES,

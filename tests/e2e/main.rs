@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_types, reason = "the tests watch another process: their clock is the real one")]
 
 mod access_log;
+mod addresses;
 mod admin;
 mod admin_socket;
 mod bodies;

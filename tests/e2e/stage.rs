@@ -113,6 +113,16 @@ impl Stage {
         Wire::tcp(connected.unwrap_or_else(|e| panic!("{}: {e}", self.address)))
     }
 
+    /// The address of the port, of IPv6; None on the kernel plane.
+    pub fn address_6(&self) -> Option<SocketAddr> {
+        self.veth.as_ref().map(|_| (Veth::PORT_ADDRESS_6, self.address.port()).into())
+    }
+
+    /// The clients' end of the link; None on the kernel plane.
+    pub fn link(&self) -> Option<&str> {
+        self.veth.as_ref().map(|veth| veth.peer.as_str())
+    }
+
     /// A command that runs where clients are.
     pub fn client_command(&self, program: &str) -> Command {
         self.veth.as_ref().map_or_else(|| Command::new(program), |veth| veth.command(program))
@@ -173,8 +183,15 @@ fn start_on_port(command: &mut Command, device: &str, config: Config) -> Result<
 {more}    ports:
       - device: \"{device},iface={port}\"
         address: {address}/{prefix}
+        addresses: [\"{address_6}/{prefix_6}\"]
+        gateway: {gateway}
+        gateway6: \"{gateway_6}\"
 ",
         port = veth.port,
+        address_6 = Veth::PORT_ADDRESS_6,
+        prefix_6 = Veth::PREFIX_LEN_6,
+        gateway = Veth::PEER_ADDRESS,
+        gateway_6 = Veth::PEER_ADDRESS_6,
         address = Veth::PORT_ADDRESS,
         prefix = Veth::PREFIX_LEN,
         more = config.dpdk.concat(),

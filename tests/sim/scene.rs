@@ -10,7 +10,7 @@ use dataplane_dpdk::queue::PacketQueue;
 use dataplane_dpdk::queue::wire::{self, WireOptions};
 use dataplane_dpdk::{Clock, ClockIdle, LcoreCounters, Mac, NoKernel, Poller, SharedStack, Stack, StackConfig};
 use ferrogate_core::config::Config;
-use ferrogate_core::config::dataplane::CongestionControl;
+use ferrogate_core::config::dataplane::{CongestionControl, Network};
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::control::Certificates;
 use ferrogate_core::net::Transport;
@@ -309,9 +309,8 @@ fn wire_options(draw: &mut Draw) -> WireOptions {
 fn stack_config(host: u8, ring: usize, seed: u64) -> StackConfig {
     StackConfig {
         mac: mac(host),
-        address: Ipv4Addr::new(10, 0, 0, host),
-        prefix_len: 24,
-        gateway: None,
+        addresses: vec![Network::new(Ipv4Addr::new(10, 0, 0, host), 24)],
+        routes: Vec::new(),
         mtu: 1500,
         tx_checksum: false,
         rx_ring_bytes: ring,

@@ -2,11 +2,11 @@
 //!
 //! **Invariant:** data only; core never acts on the DPDK half, it hands it to the plane.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::limits::FlowLimits;
+pub use super::network::{Network, NetworkError, Route};
 
 /// The `dataplane` section.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -113,12 +113,10 @@ pub enum CongestionControl {
 pub struct Port {
     /// `device`: a PCI address (`0000:3b:00.0`) or a virtual device with its arguments (`net_af_xdp0,iface=eth1`).
     pub device: String,
-    /// `address`: our IPv4 address on it.
-    pub address: Ipv4Addr,
-    /// `prefix_len`: of its network.
-    pub prefix_len: u8,
-    /// `gateway`: where packets for other networks go.
-    pub gateway: Option<Ipv4Addr>,
+    /// `address` and `addresses`: ours on it, each with its network. There is one at least.
+    pub addresses: Vec<Network>,
+    /// `gateway`, `gateway6` and `routes`: where packets for other networks go.
+    pub routes: Vec<Route>,
     /// `mtu`, in bytes.
     pub mtu: u16,
 }
@@ -161,13 +159,5 @@ impl Default for Idle {
             sleep_max: Duration::from_micros(500),
             wait: true,
         }
-    }
-}
-
-impl Port {
-    /// Our address as a generic IP address.
-    #[must_use]
-    pub fn ip(&self) -> IpAddr {
-        IpAddr::V4(self.address)
     }
 }

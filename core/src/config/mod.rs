@@ -18,6 +18,7 @@ mod keys;
 pub mod limits;
 pub mod log_format;
 mod log_roller;
+mod network;
 pub mod plan;
 mod read;
 mod reader;

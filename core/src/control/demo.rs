@@ -69,7 +69,8 @@ fn reachable(config: &Config, listener: &Address) -> Vec<Address> {
     match (config.dataplane.plane, listener.inet()) {
         (Plane::Dpdk, Some(inet)) => {
             let ports = config.dataplane.dpdk.ports.iter();
-            ports.map(|port| Address::Inet((port.address, inet.port()).into())).collect()
+            let addresses = ports.flat_map(|port| &port.addresses);
+            addresses.map(|network| Address::Inet((network.ip, inet.port()).into())).collect()
         }
         _ => vec![listener.clone()],
     }

@@ -3,10 +3,11 @@
 //! **Invariant:** a key that is not known, or a value that is none, is told and never passed over.
 
 use std::fmt::Display;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ferrogate_core::config::dataplane::Network;
 use ferrogate_core::control::admin::Question;
 
 use crate::stack::{FlowFilter, state_named};
@@ -53,11 +54,10 @@ pub(super) fn capture_wish(question: &Question) -> Result<(Filter, Limits), Stri
     Ok((filter, limits))
 }
 
-fn network(text: &str) -> Result<(Ipv4Addr, u8), String> {
-    let (address, bits) = text.split_once('/').unwrap_or((text, "32"));
-    let bits = bits.parse().ok().filter(|bits| *bits <= 32);
-    let network = address.parse().ok().zip(bits);
-    network.ok_or_else(|| bad("address", text, "an IPv4 address or network, like 10.1.2.3 or 10.0.0.0/8"))
+fn network(text: &str) -> Result<Network, String> {
+    let one = |ip: IpAddr| Network::new(ip, if ip.is_ipv4() { 32 } else { 128 });
+    let network = text.parse().or_else(|_| text.parse().map(one));
+    network.map_err(|_| bad("address", text, "an IP address or network, like 10.1.2.3 or 2001:db8::/32"))
 }
 
 fn number<T: FromStr<Err: Display>>(key: &str, text: &str) -> Result<T, String> {
@@ -112,7 +112,7 @@ mod tests {
             ("limit", "99999999"),
         ]));
         let wanted = FlowFilter {
-            address: Some((Ipv4Addr::new(10, 0, 0, 0), 8)),
+            address: Some(Network::new([10, 0, 0, 0], 8)),
             port: Some(80),
             local_port: None,
             state: Some("established"),
@@ -132,7 +132,7 @@ mod tests {
     fn what_is_no_wish_is_told() {
         for (key, value) in [
             ("address", "10.0.0.0/40"),
-            ("address", "::1"),
+            ("address", "::1/129"),
             ("port", "70000"),
             ("state", "open"),
             ("age", "-1"),

@@ -1,6 +1,6 @@
 //! ARP (RFC 826): who has which IPv4 address on the link, asked and answered by ourselves.
 //!
-//! **Invariant:** a packet is read only when it is for us and its sender can be a station.
+//! **Invariant:** a packet is read only when its sender can be a station.
 
 use std::net::Ipv4Addr;
 
@@ -9,16 +9,18 @@ use crate::device::Mac;
 /// An ARP packet about one of our neighbours, reduced to what matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
-    /// Who sent it.
+    /// Who sent it; unspecified: he has no address yet.
     pub(super) ip: Ipv4Addr,
     /// Its Ethernet address.
     pub(super) mac: Mac,
+    /// Whom it asks for, or tells.
+    pub(super) target: Ipv4Addr,
     /// Whether it wants an answer.
     pub(super) asks: bool,
 }
 
-/// Reads an ARP packet that is meant for `our_ip`; nothing when it is malformed, not for us, or its sender can't be.
-pub(super) fn parse(packet: &[u8], our_ip: Ipv4Addr) -> Option<Heard> {
+/// Reads an ARP packet; nothing when it is malformed, or its sender can't be.
+pub(super) fn parse(packet: &[u8]) -> Option<Heard> {
     let packet: &[u8; ARP_BYTES] = packet.get(..ARP_BYTES)?.try_into().ok()?;
     let (head, asks) = packet.split_at(8);
     let asks = match (head, asks) {
@@ -28,8 +30,10 @@ pub(super) fn parse(packet: &[u8], our_ip: Ipv4Addr) -> Option<Heard> {
     };
     let (asks, [m0, m1, m2, m3, m4, m5, a, b, c, d, _, _, _, _, _, _, target @ ..]) = asks else { return None };
     let (mac, ip) = (Mac([*m0, *m1, *m2, *m3, *m4, *m5]), Ipv4Addr::new(*a, *b, *c, *d));
-    let sender = mac.is_unicast() && !ip.is_multicast() && !ip.is_broadcast() && !ip.is_unspecified();
-    (target == our_ip.octets() && sender).then_some(Heard { ip, mac, asks })
+    // Who asks without an address looks whether anybody has the one that he wants (RFC 5227, 2.1.1).
+    let sender = mac.is_unicast() && !ip.is_multicast() && !ip.is_broadcast() && (asks || !ip.is_unspecified());
+    let target = Ipv4Addr::from(*target.first_chunk()?);
+    sender.then_some(Heard { ip, mac, target, asks })
 }
 
 /// Writes an ARP packet about `ip`: an answer to `to`, or a question to all when `to` is nobody.
@@ -60,15 +64,14 @@ mod tests {
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
     #[test]
-    fn what_is_written_is_read_and_only_what_is_for_us() {
+    fn what_is_written_is_read() {
         let mut packet = [0; ARP_BYTES];
         emit((MAC, IP), None, US, &mut packet);
-        assert_eq!(parse(&packet, US), Some(Heard { ip: IP, mac: MAC, asks: true }));
-        assert_eq!(parse(&packet, IP), None);
+        assert_eq!(parse(&packet), Some(Heard { ip: IP, mac: MAC, target: US, asks: true }));
         emit((MAC, IP), Some(Mac([2; 6])), US, &mut packet);
-        assert_eq!(parse(&packet, US), Some(Heard { ip: IP, mac: MAC, asks: false }));
-        assert_eq!(parse(&packet[..27], US), None);
+        assert_eq!(parse(&packet), Some(Heard { ip: IP, mac: MAC, target: US, asks: false }));
+        assert_eq!(parse(&packet[..27]), None);
         emit((Mac::BROADCAST, IP), None, US, &mut packet);
-        assert_eq!(parse(&packet, US), None, "nobody is at the broadcast address");
+        assert_eq!(parse(&packet), None, "nobody is at the broadcast address");
     }
 }

@@ -3,15 +3,13 @@
 //! **Invariant:** a flow sends at most [`SEGMENTS_PER_TURN_MAX`] segments in a turn, and a port that takes no more stops the turn: what
 //! was not sent keeps its place in line.
 
-use std::net::IpAddr;
-
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
 
 use super::Stack;
 use super::flow::{Fault, Stage};
-use super::neighbours::{Neighbour, Waiting};
+use super::neighbours::Neighbour;
 use crate::device::Mac;
 
 impl Stack {
@@ -57,6 +55,9 @@ impl Stack {
         if self.neighbours.is_asking() {
             self.ask_neighbours();
         }
+        if self.announcements.next().is_some() {
+            self.announce();
+        }
     }
 
     /// The counter is shared by the stacks of an lcore: it gets the difference.
@@ -66,24 +67,8 @@ impl Stack {
         self.time_waits = time_waits;
     }
 
-    pub(super) fn ask_neighbours(&mut self) {
-        let Self { neighbours, nic, config, .. } = self;
-        let mut silent = Vec::new();
-        let ask = |ip| {
-            // Nobody else is asked for.
-            if let IpAddr::V4(ip) = ip {
-                nic.send_arp(config.address, None, ip);
-            }
-        };
-        neighbours.questions(self.now, ask, |waiting| silent.push(waiting));
-        for Waiting { flows, frames } in silent {
-            self.lose_held(&frames);
-            self.lose_neighbour(&flows);
-        }
-    }
-
     /// Flows that waited for a neighbour that does not answer.
-    fn lose_neighbour(&mut self, flows: &[u32]) {
+    pub(super) fn lose_neighbour(&mut self, flows: &[u32]) {
         for &id in flows {
             // The flow may be another one by now: one that waits has no address yet.
             if self.flows.get(id as usize).is_some_and(|f| f.mapped && f.peer_mac.is_none()) {
@@ -152,8 +137,8 @@ impl Stack {
 
     /// The Ethernet address of the next hop, if it is known. Otherwise the flow is told later.
     fn find_neighbour(&mut self, id: u32) -> Option<Mac> {
-        let next_hop = self.next_hop(self.flows[id as usize].key.peer)?;
-        match self.neighbours.look_up(next_hop.into(), Some(id), self.now) {
+        let next_hop = self.ours.next_hop(self.flows[id as usize].key.peer)?;
+        match self.neighbours.look_up(next_hop, Some(id), self.now) {
             Neighbour::Known(mac) => Some(mac),
             Neighbour::Asked => {
                 self.ask_neighbours();

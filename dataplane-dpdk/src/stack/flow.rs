@@ -3,14 +3,14 @@
 //! **Invariant:** a flow taken from the pool carries nothing over from the connection before: [`Flow::listen`] and [`Flow::connect`] set
 //! every option of the socket again, because smoltcp's own reset leaves some of them.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::task::Waker;
 
 use ferrogate_core::config::limits::FlowLimits;
 use smoltcp::iface::{Interface, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, ConnectError, ListenError, Socket};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
+use smoltcp::wire::{IpEndpoint, IpListenEndpoint};
 
 use super::arena::RingSocket;
 use super::flow_clock::FlowClock;
@@ -132,7 +132,7 @@ impl Flow {
         limits: &FlowLimits,
     ) -> Result<(), ListenError> {
         self.renew(key, Some(peer_mac), sender, limits);
-        let local = IpListenEndpoint { addr: Some(IpAddress::Ipv4(key.local)), port: key.local_port };
+        let local = IpListenEndpoint { addr: Some(key.local.into()), port: key.local_port };
         self.socket().listen(local)
     }
 
@@ -146,8 +146,8 @@ impl Flow {
     ) -> Result<(), ConnectError> {
         self.renew(key, None, sender, limits);
         self.is_ours = true;
-        let peer = IpEndpoint::new(IpAddress::Ipv4(key.peer), key.peer_port);
-        let local = IpEndpoint::new(IpAddress::Ipv4(key.local), key.local_port);
+        let peer = IpEndpoint::new(key.peer.into(), key.peer_port);
+        let local = IpEndpoint::new(key.local.into(), key.local_port);
         self.socket().connect(iface.context(), peer, local)
     }
 
@@ -183,13 +183,13 @@ impl Flow {
     }
 
     /// Our address of the connection.
-    pub(super) fn local(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.key.local, self.key.local_port)
+    pub(super) fn local(&self) -> SocketAddr {
+        SocketAddr::new(self.key.local, self.key.local_port)
     }
 
     /// The peer's address.
-    pub(super) fn peer(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.key.peer, self.key.peer_port)
+    pub(super) fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.key.peer, self.key.peer_port)
     }
 
     /// Whether the connection has come to its end: nothing will be sent or received any more.

@@ -7,24 +7,45 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::time::{Duration, Instant};
 
 /// The 4-tuple as we see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlowKey {
-    pub(super) peer: Ipv4Addr,
-    pub(super) local: Ipv4Addr,
+    pub(super) peer: IpAddr,
+    pub(super) local: IpAddr,
     pub(super) peer_port: u16,
     pub(super) local_port: u16,
 }
 
 impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(u64::from(self.peer.to_bits()) << 32 | u64::from(self.local.to_bits()));
+        match (self.peer, self.local) {
+            (IpAddr::V4(peer), IpAddr::V4(local)) => {
+                state.write_u64(u64::from(peer.to_bits()) << 32 | u64::from(local.to_bits()));
+            }
+            (peer, local) => [peer, local].into_iter().for_each(|ip| write_address(ip, state)),
+        }
         state.write_u32(u32::from(self.peer_port) << 16 | u32::from(self.local_port));
     }
+}
+
+impl FlowKey {
+    /// Bytes of an IP and a TCP header of this flow, without options.
+    pub(super) fn header_bytes(&self) -> u16 {
+        if self.peer.is_ipv4() { 40 } else { 60 }
+    }
+}
+
+/// What is not of two IPv4 addresses is told apart by its length.
+fn write_address<H: Hasher>(ip: IpAddr, state: &mut H) {
+    let bits = match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(ip) => ip.to_bits(),
+    };
+    state.write_u128(bits);
 }
 
 /// Who holds a 4-tuple.
@@ -48,7 +69,9 @@ pub(super) struct TimeWait {
 /// The flow table of one lcore.
 #[derive(Debug)]
 pub(super) struct FlowTable {
-    holders: HashMap<FlowKey, Holder>,
+    /// By family, so that the one does not pay for the other's longer addresses.
+    v4: HashMap<Key<Ipv4Addr>, Holder>,
+    v6: HashMap<Key<Ipv6Addr>, Holder>,
     /// In order of their end, which is the order they came: TIME-WAIT is equally long for all.
     ending: VecDeque<(Instant, FlowKey, TimeWait)>,
     time_waits: usize,
@@ -57,24 +80,31 @@ pub(super) struct FlowTable {
 impl FlowTable {
     /// An empty table with room for `flows` entries.
     pub(super) fn new(flows: usize) -> Self {
-        Self { holders: HashMap::with_capacity(flows), ending: VecDeque::new(), time_waits: 0 }
+        Self { v4: HashMap::with_capacity(flows), v6: HashMap::new(), ending: VecDeque::new(), time_waits: 0 }
     }
 
     /// Who holds `key`.
     pub(super) fn get(&self, key: &FlowKey) -> Option<Holder> {
-        self.holders.get(key).copied()
+        match Key::of(key) {
+            Ok(key) => self.v4.get(&key),
+            Err(key) => self.v6.get(&key),
+        }
+        .copied()
     }
 
     /// Gives `key` to a flow.
     pub(super) fn insert(&mut self, key: FlowKey, flow: u32) {
-        if let Some(Holder::TimeWait(_)) = self.holders.insert(key, Holder::Flow(flow)) {
+        if let Some(Holder::TimeWait(_)) = self.put(&key, Holder::Flow(flow)) {
             self.time_waits -= 1;
         }
     }
 
     /// Nobody holds `key` any more.
     pub(super) fn remove(&mut self, key: &FlowKey) {
-        self.holders.remove(key);
+        match Key::of(key) {
+            Ok(key) => self.v4.remove(&key),
+            Err(key) => self.v6.remove(&key),
+        };
     }
 
     /// Lets the connection `key` end in TIME-WAIT.
@@ -82,7 +112,7 @@ impl FlowTable {
         if self.ending.len() >= TIME_WAITS_MAX {
             self.end_oldest();
         }
-        self.holders.insert(key, Holder::TimeWait(what));
+        self.put(&key, Holder::TimeWait(what));
         self.ending.push_back((now + TIME_WAIT, key, what));
         self.time_waits += 1;
     }
@@ -99,15 +129,67 @@ impl FlowTable {
         self.time_waits
     }
 
+    fn put(&mut self, key: &FlowKey, holder: Holder) -> Option<Holder> {
+        match Key::of(key) {
+            Ok(key) => self.v4.insert(key, holder),
+            Err(key) => self.v6.insert(key, holder),
+        }
+    }
+
     fn end_oldest(&mut self) {
         let Some((_, key, what)) = self.ending.pop_front() else { return };
         // The tuple may have been taken by a new connection in the meantime.
-        if self.holders.get(&key) == Some(&Holder::TimeWait(what)) {
-            self.holders.remove(&key);
+        if self.get(&key) == Some(Holder::TimeWait(what)) {
+            self.remove(&key);
             self.time_waits -= 1;
         }
     }
 }
+
+/// A [`FlowKey`] of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key<A> {
+    peer: A,
+    local: A,
+    peer_port: u16,
+    local_port: u16,
+}
+
+impl Key<Ipv4Addr> {
+    /// The key in its family: IPv4, or else IPv6.
+    fn of(key: &FlowKey) -> Result<Self, Key<Ipv6Addr>> {
+        let &FlowKey { peer, local, peer_port, local_port } = key;
+        match (peer, local) {
+            (IpAddr::V4(peer), IpAddr::V4(local)) => Ok(Self { peer, local, peer_port, local_port }),
+            (peer, local) => {
+                let [peer, local] = [peer, local].map(|ip| match ip {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                    IpAddr::V6(ip) => ip,
+                });
+                Err(Key { peer, local, peer_port, local_port })
+            }
+        }
+    }
+}
+
+impl Hash for Key<Ipv4Addr> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.peer.to_bits()) << 32 | u64::from(self.local.to_bits()));
+        state.write_u32(u32::from(self.peer_port) << 16 | u32::from(self.local_port));
+    }
+}
+
+impl Hash for Key<Ipv6Addr> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.peer.to_bits());
+        state.write_u128(self.local.to_bits());
+        state.write_u32(u32::from(self.peer_port) << 16 | u32::from(self.local_port));
+    }
+}
+
+/// What a connection over IPv4 takes in the table.
+#[cfg(test)]
+pub(super) const ENTRY_BYTES: usize = size_of::<(Key<Ipv4Addr>, Holder)>();
 
 /// How long a connection stays in TIME-WAIT: twice the longest life of a segment as everyone has it (RFC 9293 says 4 minutes).
 const TIME_WAIT: Duration = Duration::from_secs(60);
@@ -119,7 +201,8 @@ mod tests {
     use super::*;
 
     fn key(port: u16) -> FlowKey {
-        FlowKey { peer: Ipv4Addr::new(10, 0, 0, 2), local: Ipv4Addr::new(10, 0, 0, 1), peer_port: port, local_port: 80 }
+        let [peer, local] = [[10, 0, 0, 2], [10, 0, 0, 1]].map(IpAddr::from);
+        FlowKey { peer, local, peer_port: port, local_port: 80 }
     }
 
     const ENDED: TimeWait = TimeWait { sent: 5, expected: 9 };
@@ -128,7 +211,7 @@ mod tests {
     fn the_hash_is_keyed_at_random() {
         use std::hash::BuildHasher;
         let (a, b) = (FlowTable::new(0), FlowTable::new(0));
-        let hash = |t: &FlowTable| (0..4).map(|p| t.holders.hasher().hash_one(key(p))).collect::<Vec<_>>();
+        let hash = |t: &FlowTable| (0..4).map(|p| t.v4.hasher().hash_one(key(p))).collect::<Vec<_>>();
         assert_ne!(hash(&a), hash(&b));
     }
 
@@ -149,7 +232,7 @@ mod tests {
     #[test]
     fn time_waits_are_bounded_and_the_oldest_gives_way() {
         let mut table = FlowTable::new(0);
-        let tuple = |n: usize| FlowKey { peer: Ipv4Addr::from_bits(u32::try_from(n).unwrap()), ..key(1) };
+        let tuple = |n: usize| FlowKey { peer: u32::try_from(n).unwrap().to_be_bytes().into(), ..key(1) };
         for n in 0..=TIME_WAITS_MAX {
             table.wait(tuple(n), ENDED, Instant::from_secs(1));
         }

@@ -7,7 +7,6 @@
 //! **Invariant:** a SYN that no limit lets through leaves nothing behind, and what it costs does not depend on how many came before.
 
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::Ipv4Packet;
 
 use super::Stack;
 use super::flow::Stage;
@@ -15,7 +14,7 @@ use super::flow_table::TimeWait;
 use super::nic::Emitted;
 use super::packet::{self, Segment};
 use super::syn_cookie::{ANSWER_BYTES_MAX, Offer};
-use super::{IP_TCP_BYTES, isn, recovery, syn_cookie};
+use super::{isn, recovery, syn_cookie};
 use crate::counters::DropReason;
 use crate::frame::Frame;
 
@@ -40,7 +39,7 @@ impl Stack {
             Ok(flow) => flow,
             Err(reason) => return self.nic.counters.drop_frame(reason),
         };
-        let listening = flow.listen(segment.key, segment.from, self.sender(), &self.config.limits);
+        let listening = flow.listen(segment.key, segment.from, self.sender(&segment.key), &self.config.limits);
         listening.expect("the socket is closed, and the port is not 0");
         let id = self.map(flow);
         self.set_stage(id, Stage::Opening(listener));
@@ -52,7 +51,7 @@ impl Stack {
 
     /// Shows a listening flow its SYN. It will answer with `number`.
     fn show_syn(&mut self, id: u32, segment: &Segment, packet: &[u8], number: u32) {
-        let mut iface = isn::interface(number, self.config.address, &mut self.nic.link(segment.from, None), self.now);
+        let mut iface = isn::interface(number, &mut self.nic.link(segment.from, None), self.now);
         let flow = &mut self.flows[id as usize];
         let mut link = self.nic.link(segment.from, Some(packet));
         iface.poll_ingress_single(flow.clock.shown(self.now), &mut link, flow.sockets());
@@ -64,15 +63,14 @@ impl Stack {
         if frame.room() < ANSWER_BYTES_MAX {
             return self.nic.counters.drop_frame(DropReason::TxFull);
         }
-        let ip = Ipv4Packet::new_unchecked(&frame.bytes()[segment.ip.clone()]);
-        let offer = Offer::of(ip.payload());
+        let offer = Offer::of(packet::tcp_of(&frame.bytes()[segment.ip.clone()]));
         let cookie = self.cookies.make(&segment.key, segment.seq, offer, self.now);
         self.nic.counters.syn_cookies_sent.add(1);
         let rx_ring_bytes = self.config.rx_ring_bytes;
         // smoltcp's for such a ring.
         let scale = (usize::BITS - rx_ring_bytes.leading_zeros()).saturating_sub(16);
         let ours = Offer {
-            segment_bytes: self.config.segment_packet_bytes().saturating_sub(IP_TCP_BYTES),
+            segment_bytes: self.config.segment_packet_bytes().saturating_sub(segment.key.header_bytes()),
             window_scale: offer.window_scale.map(|_| scale.to_le_bytes()[0]),
             sack: offer.sack,
         };
@@ -106,18 +104,18 @@ impl Stack {
             Ok(flow) => flow,
             Err(reason) => return self.nic.counters.drop_frame(reason),
         };
-        let listening = flow.listen(segment.key, segment.from, self.sender(), &self.config.limits);
+        let listening = flow.listen(segment.key, segment.from, self.sender(&segment.key), &self.config.limits);
         listening.expect("the socket is closed, and the port is not 0");
         let id = self.map(flow);
         self.set_stage(id, Stage::Opening(listener));
         self.nic.counters.syn_cookies_accepted.add(1);
 
         let number = segment.seq.wrapping_sub(1);
-        let (bytes, len) = packet::syn(&segment.key, number, offer);
+        let packet = packet::syn(&segment.key, number, offer);
         let (syn, ack, has_options) = (true, false, true);
         let numbers = Segment { seq: number, end: segment.seq, acked: 0, ..segment.clone() };
-        let syn = Segment { syn, ack, has_options, ip: 0..len, ..numbers };
-        self.show_syn(id, &syn, &bytes[..len], segment.acked.wrapping_sub(1));
+        let syn = Segment { syn, ack, has_options, ip: 0..packet.bytes().len(), ..numbers };
+        self.show_syn(id, &syn, packet.bytes(), segment.acked.wrapping_sub(1));
         // Its SYN-ACK has left long ago.
         let flow = &mut self.flows[id as usize];
         let mut link = self.nic.muted_link(segment.from);

@@ -9,6 +9,7 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::time::Duration;
 use smoltcp::wire::{Ipv4Packet, TcpControl, TcpPacket, TcpRepr};
 
+use super::Bind;
 use super::packet::ETHERNET_BYTES;
 use super::tests::{Bench, OURS, PEER, frame, read, tcp};
 use super::{FlowId, StackConfig};
@@ -26,7 +27,7 @@ fn flooded(change: impl FnOnce(&mut StackConfig)) -> (Bench, u32) {
         small_backlog(c);
         change(c);
     });
-    let (listener, _) = bench.stack.bind(80, 100).unwrap();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 100).unwrap();
     for port in 1..=3 {
         bench.answer(tcp(port, TcpControl::Syn, 1, None)).expect("a SYN|ACK");
     }
@@ -84,7 +85,7 @@ fn a_cookie_offers_what_a_flow_would() {
                 |port| TcpRepr { max_seg_size, window_scale, sack_permitted, ..tcp(port, TcpControl::Syn, 100, None) };
             let (mut flooded, _) = flooded(|c| c.rx_ring_bytes = rx_ring_bytes);
             let mut quiet = Bench::with(|c| c.rx_ring_bytes = rx_ring_bytes);
-            quiet.stack.bind(80, 10).unwrap();
+            quiet.stack.bind(Bind::Any, 80, 10).unwrap();
             let (cookie, flow) = (flooded.receive(frame(syn(1000))), quiet.receive(frame(syn(1000))));
             assert_eq!(header(&cookie[0]), header(&flow[0]));
             assert_eq!(flooded.stack.counters().syn_cookies_sent.get(), 1);
@@ -168,7 +169,7 @@ fn a_cookie_that_was_never_given_is_reset() {
 #[test]
 fn a_cookie_waits_for_room_in_the_accept_queue() {
     let mut bench = Bench::with(small_backlog);
-    let (listener, _) = bench.stack.bind(80, 1).unwrap();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 1).unwrap();
     for port in 1..=3 {
         bench.answer(tcp(port, TcpControl::Syn, 1, None)).expect("a SYN|ACK");
     }
@@ -220,7 +221,7 @@ fn one_source_does_not_take_the_whole_backlog() {
             c.flows_max = 100;
             (c.limits.half_open_per_source_max, c.limits.syn_cookies) = (2, syn_cookies);
         });
-        bench.stack.bind(80, 10).unwrap();
+        bench.stack.bind(Bind::Any, 80, 10).unwrap();
         for port in 1000..1010 {
             bench.answer(tcp(port, TcpControl::Syn, 100, None));
         }
@@ -246,7 +247,7 @@ fn an_address_with_many_clients_behind_it_has_room_for_them_and_no_more() {
         let defaults = ferrogate_core::config::dataplane::Dpdk::default();
         (c.syn_backlog_max, c.flows_max) = (defaults.syn_backlog_max, 10_000);
     });
-    bench.stack.bind(80, 10).unwrap();
+    bench.stack.bind(Bind::Any, 80, 10).unwrap();
     for port in 0..1_000 {
         bench.answer(tcp(10_000 + port, TcpControl::Syn, 100, None)).expect("a SYN|ACK");
     }
@@ -261,7 +262,7 @@ fn an_address_with_many_clients_behind_it_has_room_for_them_and_no_more() {
 #[test]
 fn numbers_are_of_the_clock_and_the_addresses() {
     let mut bench = Bench::new();
-    bench.stack.bind(80, 10).unwrap();
+    bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let number = |bench: &mut Bench, port| {
         let number = bench.answer(tcp(port, TcpControl::Syn, 100, None)).unwrap().seq;
         bench.answer(tcp(port, TcpControl::Rst, 101, None));
@@ -277,7 +278,7 @@ fn numbers_are_of_the_clock_and_the_addresses() {
 #[test]
 fn data_in_a_syn_is_taken_when_it_comes_again() {
     let mut bench = Bench::new();
-    let (listener, _) = bench.stack.bind(80, 10).unwrap();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let early = TcpRepr { payload: b"hello", ..tcp(1000, TcpControl::Syn, 100, None) };
     let syn_ack = bench.answer(early).expect("a SYN|ACK");
     assert_eq!(syn_ack.acked, Some(101), "of the SYN alone");
@@ -293,7 +294,7 @@ fn answers_that_anybody_can_ask_for_are_so_many_a_second() {
         (c.limits.resets_per_second_max, c.limits.echoes_per_second_max) = (5, 3);
         c.limits.challenges_per_second_max = 2;
     });
-    bench.stack.bind(80, 10).unwrap();
+    bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let resets = |bench: &mut Bench| {
         (0..20).filter(|p| bench.answer(tcp(2000 + p, TcpControl::None, 7, Some(5))).is_some()).count()
     };

@@ -9,10 +9,8 @@ use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
 
 use super::Stack;
-use super::arp::Heard;
 use super::flow::Fault;
 use super::flow_table::{Holder, TimeWait};
-use super::neighbours::Waiting;
 use super::nic::Emitted;
 use super::packet::{self, Packet, Segment};
 use crate::counters::DropReason;
@@ -39,39 +37,23 @@ impl Stack {
     }
 
     fn receive(&mut self, mut frame: Frame) {
-        match packet::parse(&frame, self.nic.mac, self.config.address) {
+        match packet::parse(&frame, &self.ours) {
             Ok(Packet::Tcp(segment)) => self.receive_segment(&mut frame, &segment),
             Ok(Packet::Datagram { ip, arrived }) => self.receive_datagram(frame, &ip, &arrived),
             Ok(Packet::Fragment { place, payload }) => self.receive_fragment(place, &frame.bytes()[payload]),
             Ok(Packet::TooBig(told)) => self.receive_too_big(told),
+            Ok(Packet::Narrow(peer, mtu)) => self.narrow_path(peer, mtu),
             Ok(Packet::Refused(key)) => self.udp.fail(&key, io::ErrorKind::ConnectionRefused),
             Ok(Packet::Arp(heard)) => self.receive_arp(heard),
+            Ok(Packet::Nd(heard)) => self.receive_nd(heard),
             Ok(Packet::Echo(_)) if !self.echoes.take(self.config.limits.echoes_per_second_max, self.now) => {
                 self.nic.counters.drop_frame(DropReason::EchoRate);
             }
             Ok(Packet::Echo(ip)) => {
-                packet::answer_echo(&mut frame, ip);
+                packet::answer_echo(&mut frame, ip, &self.ours);
                 self.nic.send(frame);
             }
             Err(reason) => self.nic.counters.drop_frame(reason),
-        }
-    }
-
-    /// A neighbour asks for us, or answers a question of ours (RFC 826).
-    fn receive_arp(&mut self, heard: Heard) {
-        let ours = self.config.address;
-        let on_link = self.is_on_link(heard.ip);
-        // Another station with our address is not a neighbour. A port that hears itself (net_ring) is.
-        if !on_link || (heard.ip == ours && heard.mac != self.nic.mac) {
-            return self.nic.counters.drop_frame(DropReason::Arp);
-        }
-        let Waiting { flows, frames } = self.neighbours.learn(heard.ip.into(), heard.mac, self.now);
-        for id in flows {
-            self.mark_waiting(id);
-        }
-        self.send_held(frames, heard.mac);
-        if heard.asks {
-            self.nic.send_arp(ours, Some(heard.mac), heard.ip);
         }
     }
 
@@ -124,6 +106,10 @@ impl Stack {
         }
         let accepted = before != (flow.socket().state(), flow.socket().send_queue());
         flow.note_segment(segment, &packet::options(packet, segment), accepted, self.now);
+        if accepted {
+            // The way back may be by another router by now.
+            flow.peer_mac = Some(segment.from);
+        }
         if !segment.syn && segment.end != segment.seq {
             self.note_use(id);
         }
@@ -176,7 +162,7 @@ impl Stack {
 
     /// A segment that belongs to no flow: opens one, or is answered by RST.
     pub(super) fn receive_new(&mut self, frame: &mut Frame, segment: &Segment) {
-        let Some(listener) = self.listeners.find(segment.key.local_port) else {
+        let Some(listener) = self.listeners.find(segment.key.local, segment.key.local_port) else {
             return self.answer_stray(frame, segment);
         };
         if segment.opens() {

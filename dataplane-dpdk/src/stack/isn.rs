@@ -6,11 +6,10 @@
 //! **Invariant:** nobody who does not know the key can tell the number of one pair of addresses from that of another.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::Ipv4Addr;
 
 use smoltcp::iface::{Config, Interface};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpCidr};
+use smoltcp::wire::HardwareAddress;
 
 use super::flow_table::FlowKey;
 use super::nic::Link;
@@ -25,14 +24,13 @@ pub(super) fn initial(secret: u64, key: &FlowKey, now: Instant) -> u32 {
     u32::from_le_bytes([sum[0], sum[1], sum[2], sum[3]])
 }
 
-/// An interface at `address` whose next connection begins with `number`. smoltcp asks its generator for it, and can't be told.
-pub(super) fn interface(number: u32, address: Ipv4Addr, link: &mut Link<'_>, now: Instant) -> Interface {
+/// An interface whose next connection begins with `number`. smoltcp asks its generator for it, and can't be told.
+pub(super) fn interface(number: u32, link: &mut Link<'_>, now: Instant) -> Interface {
     let mut settings = Config::new(HardwareAddress::Ip);
     settings.random_seed = seed(number);
     let mut iface = Interface::new(settings, link, now);
-    iface.update_ip_addrs(|addresses| {
-        addresses.push(IpCidr::new(address.into(), 32)).expect("an interface holds more than one address");
-    });
+    // Whose address it is was looked at before.
+    iface.set_any_ip(true);
     iface
 }
 
@@ -70,6 +68,8 @@ const fn inverse(odd: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -79,8 +79,12 @@ mod tests {
 
     #[test]
     fn numbers_grow_with_time_and_differ_by_address_and_key() {
-        let key =
-            |port| FlowKey { peer: Ipv4Addr::LOCALHOST, local: Ipv4Addr::LOCALHOST, peer_port: 80, local_port: port };
+        let key = |port| FlowKey {
+            peer: Ipv4Addr::LOCALHOST.into(),
+            local: Ipv4Addr::LOCALHOST.into(),
+            peer_port: 80,
+            local_port: port,
+        };
         let at = |micros| Instant::from_micros(micros);
         let first = initial(1, &key(1000), at(4_000));
         assert_eq!(initial(1, &key(1000), at(8_000)), first.wrapping_add(1_000));

@@ -2,24 +2,27 @@
 //!
 //! **Invariant:** a queue never holds more than its backlog, and a port has one listener.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
 use super::flow::Stage;
+use super::ports::{Bind, Ports};
 use super::{FlowId, Stack};
 
-/// The listeners of one stack. It has one address, so a port names a listener.
+/// The listeners of one stack.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    ports: HashMap<u16, u32>,
+    ports: Ports,
     all: Slab<Listener>,
 }
 
 #[derive(Debug)]
 struct Listener {
+    bind: Bind,
     port: u16,
     backlog_max: usize,
     queue: VecDeque<u32>,
@@ -27,9 +30,9 @@ struct Listener {
 }
 
 impl Listeners {
-    /// Who listens on `port`.
-    pub(super) fn find(&self, port: u16) -> Option<u32> {
-        self.ports.get(&port).copied()
+    /// Who listens on `port` of this address.
+    pub(super) fn find(&self, local: IpAddr, port: u16) -> Option<u32> {
+        self.ports.find(local, port)
     }
 
     /// Whether the queue of `listener` takes another connection.
@@ -51,24 +54,24 @@ impl Listeners {
 }
 
 impl Stack {
-    /// Listens on `port`, or on a free one for 0. Answers the listener and its port.
-    pub(crate) fn bind(&mut self, port: u16, backlog_max: usize) -> io::Result<(u32, u16)> {
-        let free = |p: &u16| !self.listeners.ports.contains_key(p);
+    /// Listens on `port`, or on a free one for 0, at these addresses. Answers the listener and its port.
+    pub(crate) fn bind(&mut self, bind: Bind, port: u16, backlog_max: usize) -> io::Result<(u32, u16)> {
+        let free = |p: &u16| self.listeners.ports.is_free(bind, *p);
         let port = match port {
             0 => self.ephemeral_ports().find(free),
             p => Some(p).filter(free),
         };
         let port = port.ok_or(io::ErrorKind::AddrInUse)?;
-        let listener = Listener { port, backlog_max: backlog_max.max(1), queue: VecDeque::new(), waker: None };
+        let listener = Listener { bind, port, backlog_max: backlog_max.max(1), queue: VecDeque::new(), waker: None };
         let id = u32::try_from(self.listeners.all.insert(listener)).expect("fewer listeners than ports");
-        self.listeners.ports.insert(port, id);
+        self.listeners.ports.insert(bind, port, id);
         Ok((id, port))
     }
 
     /// Stops listening. Connections that nobody accepted are reset.
     pub(crate) fn unbind(&mut self, listener: u32) {
-        let Listener { port, queue, .. } = self.listeners.all.remove(listener as usize);
-        self.listeners.ports.remove(&port);
+        let Listener { bind, port, queue, .. } = self.listeners.all.remove(listener as usize);
+        self.listeners.ports.remove(bind, port);
         for id in queue {
             self.abort(FlowId(id));
             self.let_go(FlowId(id));

@@ -2,8 +2,9 @@
 //!
 //! **Invariant:** a call looks at a bounded number of slots, and changes nothing.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 
+use ferrogate_core::config::dataplane::Network;
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Duration;
 
@@ -13,7 +14,7 @@ use super::Stack;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FlowFilter {
     /// The peer or we are within this network.
-    pub(crate) address: Option<(Ipv4Addr, u8)>,
+    pub(crate) address: Option<Network>,
     /// One of the two ports.
     pub(crate) port: Option<u16>,
     /// Our port.
@@ -44,8 +45,8 @@ pub(crate) struct Found {
 /// A flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FlowRow {
-    pub(crate) peer: SocketAddrV4,
-    pub(crate) local: SocketAddrV4,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
     pub(crate) state: &'static str,
     /// Whether we have opened it: a connection to a host.
     pub(crate) is_ours: bool,
@@ -82,12 +83,8 @@ impl Stack {
 
 impl FlowFilter {
     fn takes(&self, row: &FlowRow) -> bool {
-        let within = |ip: Ipv4Addr| {
-            self.address.is_none_or(|(net, bits)| {
-                (ip.to_bits() ^ net.to_bits()) & u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0) == 0
-            })
-        };
-        (within(*row.peer.ip()) || within(*row.local.ip()))
+        let within = |ip| self.address.is_none_or(|network| network.contains(ip));
+        (within(row.peer.ip()) || within(row.local.ip()))
             && self.port.is_none_or(|port| port == row.peer.port() || port == row.local.port())
             && self.local_port.is_none_or(|port| port == row.local.port())
             && self.state.is_none_or(|state| state == row.state)

@@ -21,14 +21,20 @@ mod flow_table;
 mod half_open;
 mod handshake;
 mod ingress;
+mod ipv4;
+mod ipv6;
 mod isn;
 mod keepalive;
+mod link;
 mod listen;
 mod look;
+mod nd;
 mod neighbours;
 mod nic;
+mod ours;
 mod packet;
 mod path_mtu;
+mod ports;
 mod rate;
 mod recovery;
 mod resend;
@@ -43,6 +49,8 @@ mod udp;
 #[cfg(test)]
 mod handshake_tests;
 #[cfg(test)]
+mod link_tests;
+#[cfg(test)]
 mod rare_tests;
 #[cfg(test)]
 mod rings_tests;
@@ -54,28 +62,30 @@ mod smoltcp_tests;
 mod tests;
 
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use ferrogate_core::config::dataplane::CongestionControl;
+use ferrogate_core::config::dataplane::{CongestionControl, Network, Route};
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::ROOM_BYTES_MAX;
 use slab::Slab;
 use smoltcp::iface::SocketSet;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::Ipv4Cidr;
 
 use self::arena::Arena;
 use self::flow::{Flow, Stage};
 use self::flow_table::{FlowKey, FlowTable};
 use self::half_open::HalfOpen;
+use self::link::Announcements;
 use self::listen::Listeners;
 pub(crate) use self::look::{FlowFilter, FlowRow, Found, state_named};
 use self::neighbours::Neighbours;
 use self::nic::Nic;
+use self::ours::Ours;
 use self::path_mtu::Interfaces;
+pub(crate) use self::ports::Bind;
 use self::rate::Rate;
 use self::recovery::Sender;
 pub(crate) use self::sockets::{FlowId, Incoming, copy};
@@ -97,12 +107,10 @@ pub type SharedStack = Rc<RefCell<Stack>>;
 pub struct StackConfig {
     /// The port's Ethernet address.
     pub mac: Mac,
-    /// Our IPv4 address on it.
-    pub address: Ipv4Addr,
-    /// Of its network.
-    pub prefix_len: u8,
-    /// The next hop to other networks.
-    pub gateway: Option<Ipv4Addr>,
+    /// Our addresses on it, each with its network.
+    pub addresses: Vec<Network>,
+    /// The ways to other networks.
+    pub routes: Vec<Route>,
     /// MTU in bytes, without the Ethernet header.
     pub mtu: u16,
     /// Whether the port fills in the checksums of what we send.
@@ -126,7 +134,7 @@ pub struct StackConfig {
 impl StackConfig {
     /// Bytes of an IP packet with a segment in it, at most, in either direction.
     fn segment_packet_bytes(&self) -> u16 {
-        self.mtu.min(self.limits.segment_bytes_max.saturating_add(IP_TCP_BYTES))
+        self.mtu.min(self.limits.segment_bytes_max.saturating_add(IPV4_TCP_BYTES))
     }
 
     /// Both rings of a flow, in bytes.
@@ -164,7 +172,9 @@ pub struct Stack {
     idled: Vec<u32>,
     /// Bytes of rings as they were last counted.
     ring_bytes: u64,
+    ours: Ours,
     neighbours: Neighbours,
+    announcements: Announcements,
     listeners: Listeners,
     udp: Udp,
     /// Answers what belongs to no flow.
@@ -206,7 +216,9 @@ impl Stack {
             idle: TimerWheel::new(now),
             idled: Vec::with_capacity(BURST),
             ring_bytes: 0,
+            ours: Ours::new(config.mac, &config.addresses, &config.routes),
             neighbours: Neighbours::new(),
+            announcements: Announcements::new(now),
             listeners: Listeners::default(),
             udp: Udp::new(config.seed),
             strays: SocketSet::new(Vec::new()),
@@ -260,7 +272,10 @@ impl Stack {
             return Some(self.now);
         }
         let datagrams = self.udp.due(&self.config.limits.datagrams);
-        [self.wheel.next(), self.idle.next(), self.neighbours.next(), datagrams].into_iter().flatten().min()
+        [self.wheel.next(), self.idle.next(), self.neighbours.next(), self.announcements.next(), datagrams]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Ready when a frame may have come in. Otherwise `cx` is woken when one has, or when a connection writes.
@@ -299,15 +314,25 @@ impl Stack {
         }
     }
 
-    /// Whether `ip` is in the port's own network.
-    pub(crate) fn is_on_link(&self, ip: Ipv4Addr) -> bool {
-        Ipv4Cidr::new(self.config.address, self.config.prefix_len).contains_addr(&ip)
+    /// Whether `ip` is an address of ours.
+    pub(crate) fn has_address(&self, ip: IpAddr) -> bool {
+        self.ours.has(ip)
+    }
+
+    /// Whether `ip` is in a network of the port's own.
+    pub(crate) fn is_on_link(&self, ip: IpAddr) -> bool {
+        self.ours.is_on_link(ip)
+    }
+
+    /// Whether there is a way to `ip`.
+    pub(crate) fn reaches(&self, ip: IpAddr) -> bool {
+        self.source_for(ip).is_ok()
     }
 
     /// The sending side of a new flow.
-    fn sender(&self) -> Sender {
+    fn sender(&self, key: &FlowKey) -> Sender {
         Sender::new(
-            self.config.segment_packet_bytes().saturating_sub(IP_TCP_BYTES),
+            self.config.segment_packet_bytes().saturating_sub(key.header_bytes()),
             self.config.congestion_control == CongestionControl::Cubic,
         )
     }
@@ -387,7 +412,7 @@ impl std::fmt::Debug for Stack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { config, flows, half_open, .. } = self;
         f.debug_struct("Stack")
-            .field("address", &config.address)
+            .field("addresses", &config.addresses)
             .field("flows", &flows.len())
             .field("half_open", &half_open.len())
             .finish_non_exhaustive()
@@ -395,7 +420,7 @@ impl std::fmt::Debug for Stack {
 }
 
 /// Bytes of an IPv4 and a TCP header without options.
-const IP_TCP_BYTES: u16 = 40;
+const IPV4_TCP_BYTES: u16 = 40;
 /// Entries the tables are made for; they grow with the traffic up to `flows_max`.
 const FLOWS_AT_START: usize = 1024;
 /// Rings of ended flows that are kept for the next ones, at most.

@@ -81,6 +81,11 @@ impl Neighbours {
         Neighbour::Asked
     }
 
+    /// Whether somebody has asked for it, or heard of it.
+    pub(super) fn has(&self, ip: IpAddr) -> bool {
+        self.entries.contains_key(&ip)
+    }
+
     /// Keeps a frame for a neighbour that was asked for. False: as many wait already as may.
     pub(super) fn hold(&mut self, ip: IpAddr, frame: Frame) -> bool {
         let Some(entry) = self.entries.get_mut(&ip).filter(|entry| entry.mac.is_none()) else { return false };

@@ -1,7 +1,7 @@
 //! The packet queue with Ethernet around it, and the view of it that smoltcp gets.
 //!
-//! smoltcp is given `Medium::Ip`: it sees one IPv4 packet where it lies in the received frame, and builds the next one where it leaves.
-//! The Ethernet header is ours: the peer's address is known per flow, so smoltcp never waits for ARP.
+//! smoltcp is given `Medium::Ip`: it sees one IP packet where it lies in the received frame, and builds the next one where it leaves.
+//! The Ethernet header is ours: the peer's address is known per flow, so smoltcp never waits for ARP or ND.
 //!
 //! **Invariant:** a transmit token exists only while there is a frame for it and room behind it, so that smoltcp never believes to have
 //! sent what was not.
@@ -16,7 +16,8 @@ use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRep
 
 use super::arp;
 use super::flow_table::FlowKey;
-use super::packet::{ETHER_ARP, ETHER_IPV4, ETHERNET_BYTES};
+use super::nd::Said;
+use super::packet::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, ETHERNET_BYTES};
 use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
 use crate::frame::{BURST, Frame, FrameVec};
@@ -154,9 +155,20 @@ impl Nic {
         }
     }
 
+    /// Says something about an IPv6 address: to all who hear it, or to the station `to`.
+    pub(super) fn send_nd(&mut self, said: Said, to: Option<Mac>) {
+        let (packet, group) = said.packet(self.mac);
+        let packet = &packet[..said.packet_bytes()];
+        let to = to.or(group).unwrap_or(Mac::BROADCAST);
+        match self.packet(to, ETHER_IPV6, packet.len(), |room| room.copy_from_slice(packet)) {
+            Some(frame) => self.send(frame),
+            None => self.counters.drop_frame(DropReason::TxFull),
+        }
+    }
+
     /// Sends the peer of `key`, by way of `to`, a bare ACK that says `what`.
     pub(super) fn send_ack(&mut self, key: &FlowKey, to: Mac, what: Emitted) {
-        let (peer, local) = (IpAddress::Ipv4(key.peer), IpAddress::Ipv4(key.local));
+        let (peer, local) = (IpAddress::from(key.peer), IpAddress::from(key.local));
         let tcp = TcpRepr {
             src_port: key.local_port,
             dst_port: key.peer_port,
@@ -311,11 +323,16 @@ impl phy::TxToken for TxToken<'_> {
             return result;
         };
         frame.set_len(ETHERNET_BYTES + len);
-        frame.offload_checksums(nic.tx_checksum);
         let bytes = frame.bytes_mut();
-        write_ethernet(bytes, self.peer, nic.mac, ETHER_IPV4);
         let result = f(&mut bytes[ETHERNET_BYTES..]);
+        let is_v4 = bytes[ETHERNET_BYTES] >> 4 == 4;
+        write_ethernet(bytes, self.peer, nic.mac, if is_v4 { ETHER_IPV4 } else { ETHER_IPV6 });
+        if nic.tx_checksum && !is_v4 {
+            // Ports are asked to do it for IPv4 only.
+            packet::fill_tcp_checksum(&mut bytes[ETHERNET_BYTES..]);
+        }
         *self.emitted = Some(read_back(&bytes[ETHERNET_BYTES..]));
+        frame.offload_checksums(nic.tx_checksum && is_v4);
         nic.out.push(frame);
         result
     }
@@ -354,9 +371,9 @@ fn write_ethernet(bytes: &mut [u8], to: Mac, from: Mac, kind: &[u8]) {
     bytes[12..ETHERNET_BYTES].copy_from_slice(kind);
 }
 
-/// Reads the numbers of a segment that smoltcp has just built: an IPv4 header without options, and TCP.
+/// Reads the numbers of a segment that smoltcp has just built: an IP header without options, and TCP.
 fn read_back(packet: &[u8]) -> Emitted {
-    let tcp = &packet[20..];
+    let tcp = packet::tcp_of(packet);
     let number = |at: usize| u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]]);
     let header = usize::from(tcp[12] >> 4) * 4;
     let payload = u32::try_from(tcp.len() - header).expect("within the MTU");

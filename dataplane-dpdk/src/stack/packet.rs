@@ -2,21 +2,19 @@
 //!
 //! **Invariant:** never looks past the bytes it was given, and every frame that is not ours to handle has a [`DropReason`].
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::Range;
 
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    Icmpv4Message, Icmpv4Packet, IpAddress, IpProtocol, IpRepr, Ipv4Packet, TcpControl, TcpPacket, TcpRepr,
-    TcpSeqNumber,
-};
+use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
-use super::arp::{self, Heard};
 use super::flow_table::FlowKey;
+use super::ours::Ours;
 use super::path_mtu::TooBig;
 use super::recovery::is_after;
 use super::syn_cookie::Offer;
-use super::udp::{self, Arrived, Place, Whole};
+use super::udp::{Arrived, Place};
+use super::{arp, ipv4, ipv6, nd};
 use crate::counters::DropReason;
 use crate::device::Mac;
 use crate::frame::{Checksum, Frame};
@@ -25,21 +23,25 @@ use crate::frame::{Checksum, Frame};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Packet {
     /// A neighbour asks or answers.
-    Arp(Heard),
-    /// An ICMP echo request; where its IPv4 packet is.
+    Arp(arp::Heard),
+    /// The same over IPv6.
+    Nd(nd::Heard),
+    /// An ICMP echo request, of either family; where its IP packet is.
     Echo(Range<usize>),
     /// A TCP segment.
     Tcp(Segment),
-    /// A datagram; where its IPv4 packet is.
+    /// A datagram; where its IP packet is.
     Datagram {
         ip: Range<usize>,
-        /// Its places count from the end of the IPv4 header.
+        /// Its places count from the end of the IP header.
         arrived: Arrived,
     },
     /// A fragment of a datagram, and where its bytes are.
     Fragment { place: Place, payload: Range<usize> },
-    /// A packet of ours was too long for its path.
+    /// A segment of ours was too long for its path.
     TooBig(TooBig),
+    /// A datagram of ours was: to whom, and what his path takes.
+    Narrow(IpAddr, u16),
     /// Nobody receives the datagrams of this socket of ours.
     Refused(FlowKey),
 }
@@ -60,7 +62,7 @@ pub(super) struct Segment {
     pub(super) window: u16,
     /// Whether there are [`Options`] to be read.
     pub(super) has_options: bool,
-    /// Where the IPv4 packet is in the frame.
+    /// Where the IP packet is in the frame.
     pub(super) ip: Range<usize>,
 }
 
@@ -96,19 +98,18 @@ impl Options {
     }
 }
 
-/// Reads the options of `segment`, whose IPv4 packet this is.
+/// Reads the options of `segment`, whose IP packet this is.
 pub(super) fn options(packet: &[u8], segment: &Segment) -> Options {
     if !segment.has_options {
         return Options::default();
     }
-    let ip = Ipv4Packet::new_unchecked(packet);
     // Options that can't be are none: smoltcp drops the segment.
-    let found = TcpPacket::new_unchecked(ip.payload()).options_summary().unwrap_or_default();
+    let found = TcpPacket::new_unchecked(tcp_of(packet)).options_summary().unwrap_or_default();
     Options { sack_permitted: found.sack_permitted, segment_bytes_max: found.max_segment_size, sack: found.sack_ranges }
 }
 
-/// Finds out what `frame` is to the station `mac` with the address `ip`.
-pub(super) fn parse(frame: &Frame, mac: Mac, ip: Ipv4Addr) -> Result<Packet, DropReason> {
+/// Finds out what `frame` is to us.
+pub(super) fn parse(frame: &Frame, ours: &Ours) -> Result<Packet, DropReason> {
     if frame.is_segmented() {
         return Err(DropReason::Segmented);
     }
@@ -116,97 +117,44 @@ pub(super) fn parse(frame: &Frame, mac: Mac, ip: Ipv4Addr) -> Result<Packet, Dro
     let (Some(to), Some(kind)) = (bytes.first_chunk::<6>(), bytes.get(12..ETHERNET_BYTES)) else {
         return Err(DropReason::Malformed);
     };
-    if *to != mac.0 && Mac(*to) != Mac::BROADCAST {
-        return Err(DropReason::OtherMac);
-    }
+    let to = Mac(*to);
     match kind {
-        ETHER_ARP => arp::parse(&bytes[ETHERNET_BYTES..], ip).map(Packet::Arp).ok_or(DropReason::Arp),
-        // RFC 1122, 3.3.6: what came to all stations of the link is for all of them only where IPv4 says so too; we serve nothing there.
-        ETHER_IPV4 if *to != mac.0 => Err(DropReason::OtherMac),
-        ETHER_IPV4 => parse_ipv4(frame, ip),
+        // RFC 1122, 3.3.6: what came to all stations of the link is for all of them only where IP says so too; we serve nothing there.
+        ETHER_IPV4 if to == ours.mac => ipv4::parse(frame, ours),
+        ETHER_IPV6 if to == ours.mac => ipv6::parse(frame, ours),
+        ETHER_IPV6 if to.is_ipv6_group() => ipv6::parse_group(frame, ours),
+        ETHER_ARP if to == ours.mac || to == Mac::BROADCAST => {
+            arp::parse(&bytes[ETHERNET_BYTES..]).map(Packet::Arp).ok_or(DropReason::Arp)
+        }
+        ETHER_IPV4 | ETHER_IPV6 | ETHER_ARP => Err(DropReason::OtherMac),
+        _ if to != ours.mac && to != Mac::BROADCAST => Err(DropReason::OtherMac),
         _ => Err(DropReason::EtherType),
     }
 }
 
-fn parse_ipv4(frame: &Frame, ip: Ipv4Addr) -> Result<Packet, DropReason> {
-    let bytes = frame.bytes();
-    let packet = Ipv4Packet::new_checked(&bytes[ETHERNET_BYTES..]).map_err(|_| DropReason::Malformed)?;
-    // new_checked looks at the lengths only.
-    if packet.version() != 4 || packet.header_len() < 20 {
-        return Err(DropReason::Malformed);
-    }
-    let verify = match frame.checksum() {
-        Checksum::Bad => return Err(DropReason::Checksum),
-        Checksum::Good => false,
-        Checksum::Unknown => true,
-    };
-    if verify && !packet.verify_checksum() {
-        return Err(DropReason::Checksum);
-    }
-    if packet.dst_addr() != ip || !is_host(packet.src_addr()) {
-        return Err(DropReason::OtherAddress);
-    }
-    let range = ETHERNET_BYTES..ETHERNET_BYTES + usize::from(packet.total_len());
-    if packet.more_frags() || packet.frag_offset() != 0 {
-        return parse_fragment(&packet, range);
-    }
-    match packet.next_header() {
-        IpProtocol::Tcp => parse_tcp(bytes, &packet, range, verify).map(Packet::Tcp),
-        IpProtocol::Udp => {
-            let arrived = udp::read(packet.payload(), packet.src_addr(), packet.dst_addr(), verify)?;
-            Ok(Packet::Datagram { ip: range, arrived })
-        }
-        IpProtocol::Icmp => parse_icmp(packet.payload(), range, ip),
-        _ => Err(DropReason::Protocol),
+/// What is known of a packet in front of its payload.
+pub(super) struct Header {
+    pub(super) peer: IpAddr,
+    pub(super) local: IpAddr,
+    /// Whether the sum of the payload is still to be looked at.
+    pub(super) verify: bool,
+    /// Where the IP packet is in the frame.
+    pub(super) ip: Range<usize>,
+}
+
+/// Whether sums are still to be looked at; an error when the port found one wrong.
+pub(super) fn must_verify(frame: &Frame) -> Result<bool, DropReason> {
+    match frame.checksum() {
+        Checksum::Bad => Err(DropReason::Checksum),
+        Checksum::Good => Ok(false),
+        Checksum::Unknown => Ok(true),
     }
 }
 
-fn parse_icmp(message: &[u8], range: Range<usize>, ip: Ipv4Addr) -> Result<Packet, DropReason> {
-    let icmp = Icmpv4Packet::new_checked(message).map_err(|_| DropReason::Malformed)?;
-    // A port checks TCP, UDP and IPv4 for us, never ICMP.
-    if !icmp.verify_checksum() {
-        return Err(DropReason::Checksum);
-    }
-    match (icmp.msg_type(), icmp.msg_code()) {
-        (Icmpv4Message::EchoRequest, _) => Ok(Packet::Echo(range)),
-        (Icmpv4Message::DstUnreachable, FRAGMENTATION_NEEDED) => {
-            parse_too_big(message, ip).map(Packet::TooBig).ok_or(DropReason::Malformed)
-        }
-        (Icmpv4Message::DstUnreachable, PROTOCOL_UNREACHABLE | PORT_UNREACHABLE) => {
-            let quoted = message.get(8..).and_then(udp::read_back).filter(|key| key.local == ip);
-            quoted.map(Packet::Refused).ok_or(DropReason::Protocol)
-        }
-        _ => Err(DropReason::Protocol),
-    }
-}
-
-/// A fragment: of a datagram, or of what nobody sends in fragments who is well.
-fn parse_fragment(packet: &Ipv4Packet<&[u8]>, range: Range<usize>) -> Result<Packet, DropReason> {
-    if packet.next_header() != IpProtocol::Udp {
-        return Err(DropReason::Fragment);
-    }
-    let whole = Whole { peer: packet.src_addr().into(), local: packet.dst_addr().into(), id: packet.ident().into() };
-    let place = Place { whole, offset: packet.frag_offset().into(), more: packet.more_frags() };
-    Ok(Packet::Fragment { place, payload: range.start + usize::from(packet.header_len())..range.end })
-}
-
-/// Reads whose packet a router complains of in `icmp` (RFC 792, and 1191 for the MTU): one of `ip`'s, that was TCP.
-fn parse_too_big(icmp: &[u8], ip: Ipv4Addr) -> Option<TooBig> {
-    let (head, quoted) = icmp.split_first_chunk::<8>()?;
-    let header = quoted.get(..20)?;
-    let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
-    let (local, peer) = (address(12), address(16));
-    let tcp = quoted.get(usize::from(header[0] & 15) * 4..)?.first_chunk::<8>()?;
-    let [a, b, c, d, s, e, q, n] = *tcp;
-    let key = FlowKey { peer, local, peer_port: u16::from_be_bytes([c, d]), local_port: u16::from_be_bytes([a, b]) };
-    let is_ours = header[0] >> 4 == 4 && header[9] == u8::from(IpProtocol::Tcp) && local == ip;
-    let mtu = u16::from_be_bytes([head[6], head[7]]);
-    is_ours.then_some(TooBig { key, seq: u32::from_be_bytes([s, e, q, n]), mtu })
-}
-
-fn parse_tcp(frame: &[u8], ip: &Ipv4Packet<&[u8]>, at: Range<usize>, verify: bool) -> Result<Segment, DropReason> {
-    let tcp = TcpPacket::new_checked(ip.payload()).map_err(|_| DropReason::Malformed)?;
-    let (peer, local) = (ip.src_addr(), ip.dst_addr());
+/// Reads a TCP segment, the payload of an IP packet.
+pub(super) fn parse_tcp(frame: &[u8], payload: &[u8], header: Header) -> Result<Segment, DropReason> {
+    let Header { peer, local, verify, ip } = header;
+    let tcp = TcpPacket::new_checked(payload).map_err(|_| DropReason::Malformed)?;
     if tcp.header_len() < 20 || tcp.src_port() == 0 || tcp.dst_port() == 0 {
         return Err(DropReason::Malformed);
     }
@@ -215,7 +163,7 @@ fn parse_tcp(frame: &[u8], ip: &Ipv4Packet<&[u8]>, at: Range<usize>, verify: boo
     }
     let [_, _, _, _, _, _, from @ ..] = frame.first_chunk::<12>().expect("longer than an Ethernet header");
     let seq = sequence(tcp.seq_number());
-    let payload = u32::try_from(ip.payload().len() - usize::from(tcp.header_len())).expect("less than 64 KiB");
+    let payload = u32::try_from(payload.len() - usize::from(tcp.header_len())).expect("less than 64 KiB");
     Ok(Segment {
         key: FlowKey { peer, local, peer_port: tcp.src_port(), local_port: tcp.dst_port() },
         from: Mac(*from),
@@ -227,12 +175,55 @@ fn parse_tcp(frame: &[u8], ip: &Ipv4Packet<&[u8]>, at: Range<usize>, verify: boo
         window: tcp.window_len(),
         has_options: tcp.header_len() > 20,
         end: seq.wrapping_add(payload).wrapping_add(u32::from(tcp.fin())).wrapping_add(u32::from(tcp.syn())),
-        ip: at,
+        ip,
     })
 }
 
-/// An IPv4 packet as a peer would send it that acknowledges `acked` and nothing else. Its checksums are not filled in: it never leaves.
-pub(super) fn bare_ack(key: &FlowKey, seq: u32, acked: u32, window: u16) -> [u8; 40] {
+/// The TCP header of an IP packet without other headers, and what follows it.
+pub(super) fn tcp_of(packet: &[u8]) -> &[u8] {
+    let header = if packet[0] >> 4 == 4 { usize::from(packet[0] & 15) * 4 } else { 40 };
+    &packet[header..]
+}
+
+/// Makes the sum of the TCP segment in an IPv6 packet right.
+pub(super) fn fill_tcp_checksum(packet: &mut [u8]) {
+    let address = |at: usize| IpAddress::from(IpAddr::from(*packet[at..].first_chunk::<16>().expect("a header")));
+    let (from, to) = (address(8), address(24));
+    TcpPacket::new_unchecked(&mut packet[40..]).fill_checksum(&from, &to);
+}
+
+/// Whom an ICMP message is about that quotes a packet of ours with these addresses, and this behind its IP header: its key and, of TCP, its
+/// sequence number.
+pub(super) fn quoted(local: IpAddr, peer: IpAddr, payload: &[u8]) -> Option<(FlowKey, u32)> {
+    let [a, b, c, d, s, e, q, n] = *payload.first_chunk::<8>()?;
+    let (local_port, peer_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    Some((FlowKey { peer, local, peer_port, local_port }, u32::from_be_bytes([s, e, q, n])))
+}
+
+/// An IP packet as a peer would send it. Its sums are not filled in: it never leaves.
+pub(super) struct Forged {
+    bytes: [u8; FORGED_BYTES_MAX],
+    len: usize,
+}
+
+impl Forged {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn new(key: &FlowKey, tcp: &TcpRepr<'_>) -> Self {
+        let (peer, local) = (IpAddress::from(key.peer), IpAddress::from(key.local));
+        let ip = IpRepr::new(peer, local, IpProtocol::Tcp, tcp.buffer_len(), 64);
+        let caps = ChecksumCapabilities::ignored();
+        let (mut bytes, len) = ([0; FORGED_BYTES_MAX], ip.buffer_len());
+        ip.emit(&mut bytes[..len], &caps);
+        tcp.emit(&mut TcpPacket::new_unchecked(&mut bytes[ip.header_len()..len]), &peer, &local, &caps);
+        Self { bytes, len }
+    }
+}
+
+/// A packet that acknowledges `acked` and nothing else.
+pub(super) fn bare_ack(key: &FlowKey, seq: u32, acked: u32, window: u16) -> Forged {
     let tcp = TcpRepr {
         src_port: key.peer_port,
         dst_port: key.local_port,
@@ -247,17 +238,11 @@ pub(super) fn bare_ack(key: &FlowKey, seq: u32, acked: u32, window: u16) -> [u8;
         timestamp: None,
         payload: &[],
     };
-    let (peer, local) = (IpAddress::Ipv4(key.peer), IpAddress::Ipv4(key.local));
-    let ip = IpRepr::new(peer, local, IpProtocol::Tcp, tcp.buffer_len(), 64);
-    let caps = ChecksumCapabilities::ignored();
-    let mut packet = [0; 40];
-    ip.emit(&mut packet[..], &caps);
-    tcp.emit(&mut TcpPacket::new_unchecked(&mut packet[20..]), &peer, &local, &caps);
-    packet
+    Forged::new(key, &tcp)
 }
 
-/// The IPv4 packet of a SYN as a peer would send it that offers `offer`, and its length. Its checksums are not filled in: it never leaves.
-pub(super) fn syn(key: &FlowKey, number: u32, offer: Offer) -> ([u8; 64], usize) {
+/// A SYN that offers `offer`.
+pub(super) fn syn(key: &FlowKey, number: u32, offer: Offer) -> Forged {
     let tcp = TcpRepr {
         src_port: key.peer_port,
         dst_port: key.local_port,
@@ -272,30 +257,27 @@ pub(super) fn syn(key: &FlowKey, number: u32, offer: Offer) -> ([u8; 64], usize)
         timestamp: None,
         payload: &[],
     };
-    let (peer, local) = (IpAddress::Ipv4(key.peer), IpAddress::Ipv4(key.local));
-    let ip = IpRepr::new(peer, local, IpProtocol::Tcp, tcp.buffer_len(), 64);
-    let caps = ChecksumCapabilities::ignored();
-    let (mut packet, len) = ([0; 64], ip.buffer_len());
-    ip.emit(&mut packet[..len], &caps);
-    tcp.emit(&mut TcpPacket::new_unchecked(&mut packet[ip.header_len()..len]), &peer, &local, &caps);
-    (packet, len)
+    Forged::new(key, &tcp)
 }
 
-/// Turns an echo request into its reply, where it lies (RFC 792).
-pub(super) fn answer_echo(frame: &mut Frame, ip: Range<usize>) {
-    let end = ip.end;
-    let bytes = frame.bytes_mut();
-    let (to, rest) = bytes.split_at_mut(6);
+/// Swaps the Ethernet addresses of a frame that goes back to its sender.
+pub(super) fn turn_round(frame: &mut Frame) {
+    let (to, rest) = frame.bytes_mut().split_at_mut(6);
     to.swap_with_slice(&mut rest[..6]);
-    let mut packet = Ipv4Packet::new_unchecked(&mut bytes[ip]);
-    let (src, dst) = (packet.src_addr(), packet.dst_addr());
-    packet.set_src_addr(dst);
-    packet.set_dst_addr(src);
-    packet.set_hop_limit(64);
-    packet.fill_checksum();
-    let mut icmp = Icmpv4Packet::new_unchecked(packet.payload_mut());
-    icmp.set_msg_type(Icmpv4Message::EchoReply);
-    icmp.fill_checksum();
+}
+
+/// Turns an echo request into its reply, where it lies (RFC 792, and 4443, 4.2).
+pub(super) fn answer_echo(frame: &mut Frame, ip: Range<usize>, ours: &Ours) {
+    let end = ip.end;
+    turn_round(frame);
+    // What came to a group goes back from a station.
+    frame.bytes_mut()[6..12].copy_from_slice(&ours.mac.0);
+    let packet = &mut frame.bytes_mut()[ip];
+    if packet[0] >> 4 == 4 {
+        ipv4::answer_echo(packet)
+    } else {
+        ipv6::answer_echo(packet)
+    }
     // Without the padding of a short frame.
     frame.set_len(end);
     frame.offload_checksums(false);
@@ -306,25 +288,24 @@ pub(super) fn sequence(number: TcpSeqNumber) -> u32 {
     number.0.cast_unsigned()
 }
 
-/// Whether a packet may come from there.
-fn is_host(ip: Ipv4Addr) -> bool {
-    !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast() && !ip.is_loopback()
-}
-
-/// The codes of ICMP messages that nobody is there for a packet.
-const PROTOCOL_UNREACHABLE: u8 = 2;
-const PORT_UNREACHABLE: u8 = 3;
-/// The code of an ICMP message that a packet was too long.
-const FRAGMENTATION_NEEDED: u8 = 4;
+/// IPv6, and TCP with the options of a SYN.
+const FORGED_BYTES_MAX: usize = 40 + 20 + 24;
 /// Bytes of an Ethernet header.
 pub(super) const ETHERNET_BYTES: usize = 14;
 /// EtherType of IPv4.
 pub(super) const ETHER_IPV4: &[u8] = &[0x08, 0x00];
+/// EtherType of IPv6.
+pub(super) const ETHER_IPV6: &[u8] = &[0x86, 0xdd];
 /// EtherType of ARP.
 pub(super) const ETHER_ARP: &[u8] = &[0x08, 0x06];
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use ferrogate_core::config::dataplane::Network;
+    use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, Ipv4Packet};
+
     use super::*;
 
     const US: (Mac, Ipv4Addr) = (Mac([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 0, 0, 1));
@@ -372,7 +353,7 @@ mod tests {
     }
 
     fn look(frame: &Frame) -> Result<Packet, DropReason> {
-        parse(frame, US.0, US.1)
+        parse(frame, &Ours::new(US.0, &[Network::new(US.1, 24)], &[]))
     }
 
     #[test]
@@ -386,7 +367,7 @@ mod tests {
     fn an_echo_request_becomes_its_reply() {
         let mut frame = echo();
         let Ok(Packet::Echo(range)) = look(&frame) else { panic!("an echo request") };
-        answer_echo(&mut frame, range);
+        answer_echo(&mut frame, range, &Ours::new(US.0, &[Network::new(US.1, 24)], &[]));
         assert_eq!((&frame.bytes()[..6], &frame.bytes()[6..12]), (&PEER.0.0[..], &US.0.0[..]));
         assert_eq!(frame.bytes().len(), 14 + 20 + 10);
         let ip = Ipv4Packet::new_checked(&frame.bytes()[14..]).unwrap();
@@ -398,11 +379,12 @@ mod tests {
     #[test]
     fn what_is_not_for_us_is_dropped_with_its_reason() {
         type Change = fn(&mut [u8]);
-        let cases: [(Change, DropReason); 10] = [
+        let cases: [(Change, DropReason); 11] = [
             (|b| b[5] = 9, DropReason::OtherMac),
             (|b| b[..6].fill(0xff), DropReason::OtherMac),
             (|b| b[12] = 0x86, DropReason::EtherType),
             (|b| b[12..14].copy_from_slice(ETHER_ARP), DropReason::Arp),
+            (|b| b[12..14].copy_from_slice(ETHER_IPV6), DropReason::Malformed),
             (|b| b[14] = 0x44, DropReason::Malformed),
             (|b| b[17] = 200, DropReason::Malformed),
             (|b| b[24] = 1, DropReason::Checksum),
@@ -427,14 +409,97 @@ mod tests {
         ip.fill_checksum();
     }
 
+    /// A frame from a station of IPv6 with this payload.
+    fn frame_6(to: Mac, next: u8, addresses: (Ipv6Addr, Ipv6Addr), payload: &[u8]) -> Frame {
+        let mut frame = Frame::heap(ETHERNET_BYTES + 40 + payload.len());
+        frame.set_len(ETHERNET_BYTES + 40 + payload.len());
+        let bytes = frame.bytes_mut();
+        bytes[..6].copy_from_slice(&to.0);
+        bytes[6..12].copy_from_slice(&PEER.0.0);
+        bytes[12..14].copy_from_slice(ETHER_IPV6);
+        bytes[14..18].copy_from_slice(&[0x60, 0, 0, 0]);
+        bytes[18..20].copy_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
+        bytes[20..22].copy_from_slice(&[next, 255]);
+        bytes[22..38].copy_from_slice(&addresses.0.octets());
+        bytes[38..54].copy_from_slice(&addresses.1.octets());
+        bytes[54..].copy_from_slice(payload);
+        frame
+    }
+
+    const US_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+    const PEER_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+
+    fn look_6(frame: &Frame) -> Result<Packet, DropReason> {
+        parse(frame, &Ours::new(US.0, &[Network::new(US_6, 64)], &[]))
+    }
+
+    fn tcp_6() -> Frame {
+        let mut segment = [0; 23];
+        segment[20..].copy_from_slice(b"abc");
+        let mut tcp = TcpPacket::new_unchecked(&mut segment[..]);
+        tcp.set_src_port(1000);
+        tcp.set_dst_port(80);
+        tcp.set_header_len(20);
+        tcp.fill_checksum(&PEER_6.into(), &US_6.into());
+        frame_6(US.0, 6, (PEER_6, US_6), &segment)
+    }
+
+    fn echo_6() -> Frame {
+        let mut message = [128, 0, 0, 0, 0, 1, 0, 2, b'h', b'i'];
+        nd::fill_checksum(PEER_6, US_6, &mut message);
+        frame_6(US.0, 58, (PEER_6, US_6), &message)
+    }
+
+    #[test]
+    fn ipv6_is_read_and_echoed() {
+        let Ok(Packet::Tcp(s)) = look_6(&tcp_6()) else { panic!("a segment") };
+        assert_eq!((s.key.peer, s.key.local, s.key.local_port, s.ip), (PEER_6.into(), US_6.into(), 80, 14..77));
+        let mut frame = echo_6();
+        let Ok(Packet::Echo(range)) = look_6(&frame) else { panic!("an echo request") };
+        answer_echo(&mut frame, range, &Ours::new(US.0, &[], &[]));
+        let bytes = frame.bytes();
+        assert_eq!((&bytes[..6], &bytes[6..12]), (&PEER.0.0[..], &US.0.0[..]));
+        assert_eq!((&bytes[22..38], &bytes[38..54]), (&US_6.octets()[..], &PEER_6.octets()[..]));
+        assert!(bytes[54] == 129 && nd::verify_checksum(US_6, PEER_6, &bytes[54..]));
+    }
+
+    #[test]
+    fn of_ipv6_too_what_is_not_for_us_is_dropped_with_its_reason() {
+        type Change = fn(&mut [u8]);
+        let cases: [(Change, DropReason); 12] = [
+            (|b| b[5] = 9, DropReason::OtherMac),
+            (|b| b[..6].fill(0xff), DropReason::OtherMac),
+            (|b| b[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]), DropReason::OtherAddress),
+            (|b| b[14] = 0x40, DropReason::Malformed),
+            (|b| b[19] = 200, DropReason::Malformed),
+            (|b| b[53] = 9, DropReason::OtherAddress),
+            (|b| b[22..38].fill(0), DropReason::OtherAddress),
+            (|b| b[22] = 0xff, DropReason::OtherAddress),
+            (|b| b[75] ^= 1, DropReason::Checksum),
+            (|b| b[20] = 0, DropReason::Extension),
+            (|b| b[20] = 60, DropReason::Extension),
+            (|b| b[20] = 59, DropReason::Protocol),
+        ];
+        for (n, (change, reason)) in cases.into_iter().enumerate() {
+            let mut frame = tcp_6();
+            change(frame.bytes_mut());
+            assert_eq!(look_6(&frame), Err(reason), "case {n}");
+        }
+        let fragment = frame_6(US.0, 44, (PEER_6, US_6), &[6, 0, 0, 1, 0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(look_6(&fragment), Err(DropReason::Fragment), "of TCP");
+        let mut wrong = echo_6();
+        wrong.bytes_mut()[60] ^= 1;
+        assert_eq!(look_6(&wrong), Err(DropReason::Checksum));
+    }
+
     #[test]
     fn no_length_makes_it_panic() {
-        for whole in [tcp(), echo()] {
+        for whole in [tcp(), echo(), tcp_6(), echo_6()] {
             for len in 0..whole.bytes().len() {
                 let mut cut = Frame::heap(100);
                 cut.set_len(len);
                 cut.bytes_mut().copy_from_slice(&whole.bytes()[..len]);
-                let _ = look(&cut);
+                let _ = (look(&cut), look_6(&cut));
             }
         }
     }

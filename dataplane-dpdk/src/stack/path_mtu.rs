@@ -8,12 +8,12 @@
 
 use smoltcp::iface::{Config, Interface};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpCidr};
+use smoltcp::wire::HardwareAddress;
 
 use super::flow_table::{FlowKey, Holder};
 use super::nic::Nic;
 use super::recovery::is_after;
-use super::{IP_TCP_BYTES, Stack, StackConfig};
+use super::{Stack, StackConfig};
 use crate::counters::DropReason;
 use crate::device::Mac;
 
@@ -67,10 +67,8 @@ fn interface(nic: &mut Nic, config: &StackConfig, mtu: u16, now: Instant) -> Int
     let mut link = nic.link(Mac::BROADCAST, None);
     link.mtu = usize::from(mtu);
     let mut iface = Interface::new(settings, &mut link, now);
-    iface.update_ip_addrs(|addresses| {
-        let ours = IpCidr::new(config.address.into(), config.prefix_len);
-        addresses.push(ours).expect("an interface holds more than one address");
-    });
+    // Whose address it is was looked at before.
+    iface.set_any_ip(true);
     iface
 }
 
@@ -84,17 +82,20 @@ impl Stack {
         let sent = flow.sender.outstanding();
         // RFC 5927, 7: who is not on the path does not know the numbers.
         let is_ours = !is_after(sent.start, told.seq) && is_after(sent.end, told.seq);
-        let narrower =
-            (told.mtu < self.ifaces.mtu(flow.path)).then(|| self.ifaces.narrower(flow.path, told.mtu)).flatten();
+        // No link of IPv6 takes less (RFC 8200, 5; RFC 8201, 4).
+        let mtu = if told.key.peer.is_ipv6() { told.mtu.max(IPV6_MTU_MIN) } else { told.mtu };
+        let narrower = (mtu < self.ifaces.mtu(flow.path)).then(|| self.ifaces.narrower(flow.path, mtu)).flatten();
         let (true, Some((path, mtu))) = (is_ours && flow.sender.is_open(), narrower) else {
             return self.nic.counters.drop_frame(DropReason::Protocol);
         };
         flow.path = path;
-        flow.sender.narrow(mtu - IP_TCP_BYTES, self.now);
+        flow.sender.narrow(mtu - told.key.header_bytes(), self.now);
         self.mark(id);
     }
 }
 
+/// What every link of IPv6 takes, in bytes.
+pub(super) const IPV6_MTU_MIN: u16 = 1280;
 /// MTUs of paths, in bytes: PPPoE, tunnels, IPv6's least, and what every host takes (RFC 1191, 7).
 const SIZES: [u16; 5] = [1492, 1400, 1280, 1006, 576];
 
@@ -102,6 +103,7 @@ const SIZES: [u16; 5] = [1492, 1400, 1280, 1006, 576];
 mod tests {
     use smoltcp::wire::{Icmpv4Packet, IpProtocol, Ipv4Packet, TcpControl};
 
+    use crate::stack::Bind;
     use crate::stack::packet::{ETHER_IPV4, ETHERNET_BYTES};
     use crate::stack::tests::{Bench, OUR_MAC, OURS, PEER, PEER_MAC, read, tcp};
 
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn a_narrow_path_gets_shorter_segments_and_the_lost_ones_again() {
         let mut bench = Bench::new();
-        let (listener, _) = bench.stack.bind(80, 10).unwrap();
+        let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
         let (peer, ours) = bench.establish(1000);
         let flow = bench.accept(listener);
         bench.stack.socket(flow).send_slice(&[7; 4000]).unwrap();
@@ -146,7 +148,7 @@ mod tests {
     #[test]
     fn who_does_not_know_the_numbers_changes_nothing() {
         let mut bench = Bench::new();
-        let (listener, _) = bench.stack.bind(80, 10).unwrap();
+        let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
         let (peer, ours) = bench.establish(1000);
         let flow = bench.accept(listener);
         bench.stack.socket(flow).send_slice(&[7; 1000]).unwrap();

@@ -6,13 +6,14 @@
 use smoltcp::time::Duration;
 use smoltcp::wire::{TcpControl, TcpRepr};
 
+use super::Bind;
 use super::FlowId;
 use super::tests::{Bench, Sent, frame, read, tcp};
 
 /// A stack with a listener, and a connection from the peer's port 1000: its number, ours, and the flow.
 fn connected(window_scale: Option<u8>) -> (Bench, i32, i32, FlowId) {
     let mut bench = Bench::new();
-    let (listener, _) = bench.stack.bind(80, 10).unwrap();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let syn = TcpRepr { window_scale, sack_permitted: true, ..tcp(1000, TcpControl::Syn, 100, None) };
     let ours = bench.answer(syn).expect("a SYN|ACK").seq.wrapping_add(1);
     assert!(bench.answer(tcp(1000, TcpControl::None, 101, Some(ours))).is_none());
@@ -43,7 +44,7 @@ impl Bench {
 #[test]
 fn a_syn_that_comes_again_is_answered_again_at_once() {
     let mut bench = Bench::new();
-    bench.stack.bind(80, 10).unwrap();
+    bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let first = bench.answer(tcp(1000, TcpControl::Syn, 100, None)).expect("a SYN|ACK");
     for _ in 0..3 {
         bench.now += Duration::from_millis(300);
@@ -193,7 +194,7 @@ fn windows_are_scaled_by_the_size_of_the_ring() {
         (1 << 20, None, None),
     ] {
         let mut bench = Bench::with(|c| c.rx_ring_bytes = rx_ring_bytes);
-        bench.stack.bind(80, 10).unwrap();
+        bench.stack.bind(Bind::Any, 80, 10).unwrap();
         let syn = frame(TcpRepr { window_scale: theirs, ..tcp(1000, TcpControl::Syn, 100, None) });
         let syn_ack = bench.receive(syn).pop().expect("a SYN|ACK");
         let header = smoltcp::wire::TcpPacket::new_checked(&syn_ack[34..]).unwrap();

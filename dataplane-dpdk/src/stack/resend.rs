@@ -80,7 +80,7 @@ impl Stack {
         }
         for window in [window - 1, window, window, window, window] {
             let packet = packet::bare_ack(&flow.key, flow.expected, acked, window);
-            let mut link = self.nic.link(mac, Some(&packet));
+            let mut link = self.nic.link(mac, Some(packet.bytes()));
             self.ifaces.of(flow.path).poll_ingress_single(shown, &mut link, flow.sockets());
         }
     }

@@ -3,19 +3,19 @@
 //! **Invariant:** as for [`tests`](super::tests): what is seen is what is on the wire.
 
 use std::io::ErrorKind;
-use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use ferrogate_core::config::limits::FlowLimits;
 use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr};
 
+use super::Bind;
 use super::FlowId;
 use super::tests::{Bench, PEER, PEER_MAC, Sent, frame, read, tcp};
 
 /// A stack with limits of its own, and a connection from the peer's port 1000: its number, ours, and the flow.
 fn connected(change: impl FnOnce(&mut FlowLimits)) -> (Bench, i32, i32, FlowId) {
     let mut bench = Bench::with(|c| change(&mut c.limits));
-    let (listener, _) = bench.stack.bind(80, 10).unwrap();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let (peer, ours) = bench.establish(1000);
     let flow = bench.accept(listener);
     (bench, peer, ours, flow)
@@ -125,7 +125,7 @@ fn segments_are_no_longer_than_is_said_in_either_direction() {
     // With a flow, and by a cookie.
     for syn_backlog_max in [3, 0] {
         let mut bench = Bench::with(|c| (c.limits.segment_bytes_max, c.syn_backlog_max) = (1000, syn_backlog_max));
-        let (listener, _) = bench.stack.bind(80, 10).unwrap();
+        let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
         let syn_ack = bench.receive(frame(tcp(1000, TcpControl::Syn, 100, None))).remove(0);
         assert_eq!(told(&syn_ack), Some(1000));
         let ours = read(&syn_ack).seq.wrapping_add(1);
@@ -138,10 +138,10 @@ fn segments_are_no_longer_than_is_said_in_either_direction() {
     }
     let mut bench = Bench::with(|c| c.limits.segment_bytes_max = 1000);
     bench.stack.neighbours.learn(PEER.into(), PEER_MAC, bench.now);
-    bench.stack.connect(SocketAddrV4::new(PEER, 443)).unwrap();
+    bench.stack.connect((PEER, 443).into()).unwrap();
     assert_eq!(told(&bench.turn()[0]), Some(1000));
     // The port's MTU is the bound where it is narrower.
     let mut bench = Bench::with(|c| (c.limits.segment_bytes_max, c.mtu) = (1400, 1006));
-    bench.stack.bind(80, 10).unwrap();
+    bench.stack.bind(Bind::Any, 80, 10).unwrap();
     assert_eq!(told(&bench.receive(frame(tcp(1000, TcpControl::Syn, 100, None)))[0]), Some(966));
 }

@@ -79,7 +79,7 @@ impl Bench {
 }
 
 fn key(port: u16) -> FlowKey {
-    FlowKey { peer: PEER, local: OURS, peer_port: port, local_port: 80 }
+    FlowKey { peer: PEER.into(), local: OURS.into(), peer_port: port, local_port: 80 }
 }
 
 fn listening(port: u16) -> Flow {
@@ -278,9 +278,9 @@ fn initial_sequence_numbers_come_from_the_seed() {
 fn a_connection_begins_with_the_number_that_its_interface_was_made_for() {
     let mut bench = Bench::new(1);
     for number in [0, 1, 0x1234_5678, 0x8000_0000, u32::MAX] {
-        let key = FlowKey { peer: PEER, local: OURS, peer_port: 80, local_port: 1000 };
+        let key = FlowKey { peer: PEER.into(), local: OURS.into(), peer_port: 80, local_port: 1000 };
         let mut flow = Flow::new(Arena::new(4096, 4096).socket().unwrap(), key);
-        let mut opener = isn::interface(number, OURS, &mut bench.nic.link(PEER_MAC, None), bench.now);
+        let mut opener = isn::interface(number, &mut bench.nic.link(PEER_MAC, None), bench.now);
         flow.connect(key, &mut opener, Sender::new(1460, true), &FlowLimits::default()).unwrap();
         let syn = bench.send(&mut flow).expect("a SYN");
         assert_eq!(syn.end, number.wrapping_add(1));
@@ -292,7 +292,7 @@ fn a_listening_socket_takes_its_number_from_the_interface_that_sees_the_syn() {
     let mut bench = Bench::new(1);
     for number in [0, 1, 0x1234_5678, 0x8000_0000, u32::MAX] {
         let mut flow = listening(1000);
-        let mut iface = isn::interface(number, OURS, &mut bench.nic.link(PEER_MAC, None), bench.now);
+        let mut iface = isn::interface(number, &mut bench.nic.link(PEER_MAC, None), bench.now);
         let syn = packet(tcp(1000, TcpControl::Syn, 100, None));
         let mut link = bench.nic.link(PEER_MAC, Some(&syn));
         iface.poll_ingress_single(bench.now, &mut link, flow.sockets());
@@ -308,7 +308,7 @@ fn a_third_duplicate_sends_the_first_segment_again_and_nothing_else() {
     while bench.send(&mut flow).is_some() {}
     let acknowledge = |bench: &mut Bench, flow: &mut Flow, acked: i32, window: u16| {
         let bytes = packet::bare_ack(&key(1000), 101, (ours + acked).cast_unsigned(), window);
-        let mut link = bench.nic.link(PEER_MAC, Some(&bytes));
+        let mut link = bench.nic.link(PEER_MAC, Some(bytes.bytes()));
         bench.iface.poll_ingress_single(bench.now, &mut link, flow.sockets());
         bench.send(flow).map(|sent| (sent.start.cast_signed() - ours, sent.end.cast_signed() - ours))
     };

@@ -4,7 +4,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
 
 use smoltcp::socket::tcp::{Socket, State};
@@ -34,11 +34,10 @@ pub(crate) struct Incoming {
 
 impl Stack {
     /// Begins to open a connection.
-    pub(crate) fn connect(&mut self, to: SocketAddrV4) -> io::Result<FlowId> {
-        let local = self.config.address;
-        self.next_hop(*to.ip()).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        let key = |port| FlowKey { peer: *to.ip(), local, peer_port: to.port(), local_port: port };
-        let usable = |p: &u16| self.listeners.find(*p).is_none();
+    pub(crate) fn connect(&mut self, to: SocketAddr) -> io::Result<FlowId> {
+        let local = self.source_for(to.ip())?;
+        let key = |port| FlowKey { peer: to.ip(), local, peer_port: to.port(), local_port: port };
+        let usable = |p: &u16| self.listeners.find(local, *p).is_none();
         let free = |p: &u16| usable(p) && self.table.get(&key(*p)).is_none();
         // When every port was used within a minute: we closed first, so the peer has forgotten the connection.
         let ended = |p: &u16| usable(p) && matches!(self.table.get(&key(*p)), Some(Holder::TimeWait(_)));
@@ -48,8 +47,8 @@ impl Stack {
         // As accept(2) at its limit: try again later.
         let mut flow = self.take_flow(key(port)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let number = isn::initial(self.config.seed, &key(port), self.now);
-        let mut opener = isn::interface(number, local, &mut self.nic.link(Mac::BROADCAST, None), self.now);
-        let connecting = flow.connect(key(port), &mut opener, self.sender(), &self.config.limits);
+        let mut opener = isn::interface(number, &mut self.nic.link(Mac::BROADCAST, None), self.now);
+        let connecting = flow.connect(key(port), &mut opener, self.sender(&key(port)), &self.config.limits);
         connecting.map_err(|_| io::ErrorKind::InvalidInput)?;
         let id = self.map(flow);
         self.set_stage(id, Stage::Connecting);
@@ -79,7 +78,7 @@ impl Stack {
     }
 
     /// The peer's address and ours.
-    pub(crate) fn addresses(&self, id: FlowId) -> (SocketAddrV4, SocketAddrV4) {
+    pub(crate) fn addresses(&self, id: FlowId) -> (SocketAddr, SocketAddr) {
         let flow = &self.flows[id.0 as usize];
         (flow.peer(), flow.local())
     }
@@ -202,13 +201,14 @@ impl Stack {
         self.mark(id.0);
     }
 
-    /// Where a packet to `peer` goes first; `None` when there is no way.
-    pub(super) fn next_hop(&self, peer: Ipv4Addr) -> Option<Ipv4Addr> {
-        if self.is_on_link(peer) { Some(peer) } else { self.config.gateway }
+    /// The address of ours that packets to `peer` come from. An error when there is no way.
+    pub(super) fn source_for(&self, peer: IpAddr) -> io::Result<IpAddr> {
+        let hop = self.ours.next_hop(peer).ok_or(io::ErrorKind::NetworkUnreachable)?;
+        self.ours.source_for(peer, hop).ok_or_else(|| io::ErrorKind::NetworkUnreachable.into())
     }
 
     /// The ports for connections of our own, each once, from a place that nobody can guess (RFC 6056, 3.3.3).
-    pub(super) fn ephemeral_ports_to(&self, to: SocketAddrV4) -> impl Iterator<Item = u16> + use<> {
+    pub(super) fn ephemeral_ports_to(&self, to: SocketAddr) -> impl Iterator<Item = u16> + use<> {
         let mut hash = DefaultHasher::new();
         (self.config.seed, to, self.now.total_micros()).hash(&mut hash);
         let start = hash.finish() % u64::from(EPHEMERAL_PORTS);
@@ -218,7 +218,7 @@ impl Stack {
 
     /// The same, to listen on.
     pub(super) fn ephemeral_ports(&self) -> impl Iterator<Item = u16> + use<> {
-        self.ephemeral_ports_to(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))
+        self.ephemeral_ports_to((Ipv4Addr::UNSPECIFIED, 0).into())
     }
 }
 

@@ -11,11 +11,13 @@
 //! **Invariant:** nothing is stored for a cookie, and what it says of the peer is never more than the peer's SYN offered.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 
 use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::checksum;
 
 use super::flow_table::FlowKey;
-use super::packet::{ETHER_IPV4, ETHERNET_BYTES, Segment};
+use super::packet::{ETHER_IPV4, ETHER_IPV6, ETHERNET_BYTES, Segment};
 use crate::device::Mac;
 use crate::frame::Frame;
 
@@ -150,22 +152,38 @@ pub(super) fn answer(frame: &mut Frame, mac: Mac, segment: &Segment, number: u32
         len += 1;
     }
     let tcp_bytes = TCP_BYTES + 4 * len;
-    frame.set_len(ETHERNET_BYTES + IPV4_BYTES + tcp_bytes);
+    let ip_bytes = usize::from(segment.key.header_bytes()) - TCP_BYTES;
+    frame.set_len(ETHERNET_BYTES + ip_bytes + tcp_bytes);
     frame.offload_checksums(false);
     let bytes = frame.bytes_mut();
     bytes[..6].copy_from_slice(&segment.from.0);
     bytes[6..12].copy_from_slice(&mac.0);
-    bytes[12..ETHERNET_BYTES].copy_from_slice(ETHER_IPV4);
-    let (ip, tcp) = bytes[ETHERNET_BYTES..].split_at_mut(IPV4_BYTES);
-
-    let total = u16::try_from(IPV4_BYTES + tcp_bytes).expect("less than 100");
-    ip[..4].copy_from_slice(&[0x45, 0, 0, total.to_be_bytes()[1]]);
-    // Not to be fragmented; 64 hops; TCP.
-    ip[4..12].copy_from_slice(&[0, 0, 0x40, 0, 64, 6, 0, 0]);
-    ip[12..16].copy_from_slice(&segment.key.local.octets());
-    ip[16..].copy_from_slice(&segment.key.peer.octets());
-    let checksum = !folded(sum(ip));
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let ip = &mut bytes[ETHERNET_BYTES..][..ip_bytes];
+    let tcp_len = u8::try_from(tcp_bytes).expect("less than 100");
+    let addresses = match (segment.key.local, segment.key.peer) {
+        (IpAddr::V4(local), IpAddr::V4(peer)) => {
+            // Not to be fragmented; 64 hops; TCP.
+            ip[..12].copy_from_slice(&[0x45, 0, 0, 20 + tcp_len, 0, 0, 0x40, 0, 64, 6, 0, 0]);
+            ip[12..16].copy_from_slice(&local.octets());
+            ip[16..].copy_from_slice(&peer.octets());
+            let checksum = !checksum::data(ip);
+            ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+            &ip[12..]
+        }
+        (local, peer) => {
+            ip[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, tcp_len, 6, 64]);
+            for (at, address) in [(8, local), (24, peer)] {
+                let IpAddr::V6(address) = address else { unreachable!("both are of one family") };
+                ip[at..at + 16].copy_from_slice(&address.octets());
+            }
+            &ip[8..]
+        }
+    };
+    // They, the protocol and the length are part of it (RFC 9293, 3.1).
+    let pseudo = [checksum::data(addresses), 6 + u16::from(tcp_len)];
+    let kind = if segment.key.peer.is_ipv4() { ETHER_IPV4 } else { ETHER_IPV6 };
+    bytes[12..ETHERNET_BYTES].copy_from_slice(kind);
+    let tcp = &mut bytes[ETHERNET_BYTES + ip_bytes..];
 
     tcp[..2].copy_from_slice(&segment.key.local_port.to_be_bytes());
     tcp[2..4].copy_from_slice(&segment.key.peer_port.to_be_bytes());
@@ -175,20 +193,8 @@ pub(super) fn answer(frame: &mut Frame, mac: Mac, segment: &Segment, number: u32
     tcp[14..16].copy_from_slice(&window.to_be_bytes());
     tcp[16..TCP_BYTES].fill(0);
     tcp[TCP_BYTES..].copy_from_slice(options[..len].as_flattened());
-    // The addresses, the protocol and the length are part of it (RFC 9293, 3.1).
-    let checksum = !folded(sum(&ip[12..]) + sum(tcp) + 6 + u32::from(total) - 20);
+    let checksum = !checksum::combine(&[pseudo[0], pseudo[1], checksum::data(tcp)]);
     tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
-}
-
-/// The sum of the 16-bit words of an even number of bytes.
-fn sum(bytes: &[u8]) -> u32 {
-    bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum()
-}
-
-/// A sum as ones' complement has it (RFC 1071).
-fn folded(sum: u32) -> u16 {
-    let once = (sum & 0xffff) + (sum >> 16);
-    u16::try_from((once & 0xffff) + (once >> 16)).expect("no more than 16 bits are left")
 }
 
 fn slot(now: Instant) -> u64 {
@@ -197,12 +203,12 @@ fn slot(now: Instant) -> u64 {
 
 /// Half of the longest life of a cookie. A SYN-ACK that comes back later finds nobody who remembers it.
 const SLOT: Duration = Duration::from_secs(32);
-const IPV4_BYTES: usize = 20;
+const IPV6_BYTES: usize = 40;
 const TCP_BYTES: usize = 20;
 /// The flags of the answer.
 const SYN_ACK: u8 = 0x12;
 /// Room that the answer takes in a frame, at most.
-pub(super) const ANSWER_BYTES_MAX: usize = ETHERNET_BYTES + IPV4_BYTES + TCP_BYTES + 12;
+pub(super) const ANSWER_BYTES_MAX: usize = ETHERNET_BYTES + IPV6_BYTES + TCP_BYTES + 12;
 /// RFC 9293, 3.7.1: what a peer takes that does not say.
 const DEFAULT_SEGMENT_BYTES: u16 = 536;
 /// Segment sizes that a cookie can say: Ethernet's with and without options, tunnels', and a jumbo frame's.
@@ -212,12 +218,11 @@ const WINDOW_SCALES: [u16; 8] = [0, 0, 2, 4, 6, 7, 8, 10];
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     fn key(port: u16) -> FlowKey {
-        FlowKey { peer: Ipv4Addr::new(10, 0, 0, 2), local: Ipv4Addr::new(10, 0, 0, 1), peer_port: port, local_port: 80 }
+        let [peer, local] = [[10, 0, 0, 2], [10, 0, 0, 1]].map(IpAddr::from);
+        FlowKey { peer, local, peer_port: port, local_port: 80 }
     }
 
     fn offer(segment_bytes: u16, window_scale: Option<u8>, sack: bool) -> Offer {

@@ -4,12 +4,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
-use super::packet::{ETHER_ARP, ETHER_IPV4, ETHERNET_BYTES};
+use super::packet::{ETHER_ARP, ETHER_IPV4, ETHER_IPV6, ETHERNET_BYTES};
 use super::*;
 use crate::counters::DropReason;
 use crate::frame::Frame;
@@ -76,9 +77,8 @@ impl Bench {
     pub(super) fn with(change: impl FnOnce(&mut StackConfig)) -> Self {
         let mut config = StackConfig {
             mac: OUR_MAC,
-            address: OURS,
-            prefix_len: 24,
-            gateway: None,
+            addresses: vec![Network::new(OURS, 24)],
+            routes: Vec::new(),
             mtu: 1500,
             tx_checksum: false,
             rx_ring_bytes: 4096,
@@ -104,6 +104,11 @@ impl Bench {
 
     /// Takes a turn, egress of the next one included, and answers what was sent.
     pub(super) fn turn(&mut self) -> Vec<Vec<u8>> {
+        self.raw_turn().into_iter().filter(|frame| !is_announcement(frame)).collect()
+    }
+
+    /// The same, with what the stack tells all stations from time to time.
+    pub(super) fn raw_turn(&mut self) -> Vec<Vec<u8>> {
         self.stack.egress(self.now);
         self.stack.ingress(self.now);
         self.stack.egress(self.now);
@@ -135,6 +140,16 @@ impl Bench {
         let ours = syn_ack.seq.wrapping_add(1);
         assert!(self.answer(tcp(port, TcpControl::None, 101, Some(ours))).is_none());
         (101, ours)
+    }
+}
+
+/// Whether a frame tells all stations of an address of ours in the stack's first seconds.
+fn is_announcement(frame: &[u8]) -> bool {
+    let packet = &frame[ETHERNET_BYTES..];
+    match &frame[12..ETHERNET_BYTES] {
+        ETHER_ARP => arp::parse(packet).is_some_and(|said| said.ip == said.target),
+        ETHER_IPV6 => frame[..2] == [0x33, 0x33] && (packet[8..24] == [0; 16] || packet[40] == 136),
+        _ => false,
     }
 }
 
@@ -206,7 +221,7 @@ pub(super) fn read(frame: &[u8]) -> Sent {
 #[test]
 fn a_handshake_needs_no_arp_and_is_offered_once_it_is_done() {
     let mut bench = Bench::new();
-    let (listener, _) = bench.stack.bind(80, 10).unwrap();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
     bench.establish(1000);
     let cx = &Context::from_waker(Waker::noop());
     assert!(bench.stack.poll_accept(listener, cx).is_ready());
@@ -228,7 +243,7 @@ fn what_belongs_to_nobody_is_reset() {
 #[test]
 fn an_rst_in_the_handshake_frees_the_flow() {
     let mut bench = Bench::new();
-    bench.stack.bind(80, 10).unwrap();
+    bench.stack.bind(Bind::Any, 80, 10).unwrap();
     bench.answer(tcp(1000, TcpControl::Syn, 100, None)).unwrap();
     assert_eq!((bench.stack.flows(), bench.stack.counters().flows_opening.get()), (1, 1));
     assert_eq!(bench.answer(tcp(1000, TcpControl::Rst, 101, None)), None);
@@ -239,7 +254,7 @@ fn an_rst_in_the_handshake_frees_the_flow() {
 #[test]
 fn a_syn_in_the_middle_of_a_connection_is_challenged() {
     let mut bench = Bench::new();
-    bench.stack.bind(80, 10).unwrap();
+    bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let (peer, ours) = bench.establish(1000);
     let challenge = bench.answer(tcp(1000, TcpControl::Syn, 999_999, None)).expect("a challenge");
     let numbers = (challenge.control, challenge.seq, challenge.acked, challenge.payload);
@@ -270,7 +285,7 @@ fn close_first(bench: &mut Bench, listener: u32, port: u16) -> (i32, i32) {
 #[test]
 fn time_wait_holds_no_flow_and_answers_as_it_should() {
     let mut bench = Bench::new();
-    let (listener, _) = bench.stack.bind(80, 10).unwrap();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let (peer, ours) = close_first(&mut bench, listener, 1000);
     assert_eq!((bench.stack.flows(), bench.stack.counters().time_waits.get()), (0, 1));
     let again = bench.answer(tcp(1000, TcpControl::Fin, peer - 1, Some(ours))).expect("its ACK was lost");
@@ -290,7 +305,7 @@ fn time_wait_holds_no_flow_and_answers_as_it_should() {
 #[test]
 fn a_flow_from_the_pool_is_as_good_as_new() {
     let mut bench = Bench::with(|c| c.flows_max = 1);
-    let (listener, _) = bench.stack.bind(80, 10).unwrap();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
     for port in 1000..1020 {
         let (peer, ours) = bench.establish(port);
         let mut hello = tcp(port, TcpControl::Psh, peer, Some(ours));
@@ -312,7 +327,7 @@ fn a_flow_from_the_pool_is_as_good_as_new() {
 #[test]
 fn a_port_that_takes_nothing_loses_nothing() {
     let mut bench = Bench::new();
-    let (listener, _) = bench.stack.bind(80, 10).unwrap();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let (_, ours) = bench.establish(1000);
     let cx = &Context::from_waker(Waker::noop());
     let Poll::Ready(flow) = bench.stack.poll_accept(listener, cx) else { panic!("a connection to accept") };
@@ -338,7 +353,7 @@ fn a_port_that_takes_nothing_loses_nothing() {
 #[test]
 fn one_flow_leaves_the_turn_to_others() {
     let mut bench = Bench::with(|c| c.tx_ring_bytes = 256 * 1024);
-    let (listener, _) = bench.stack.bind(80, 10).unwrap();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let cx = &Context::from_waker(Waker::noop());
     let accept = |port| {
         let mut syn = tcp(port, TcpControl::Syn, 100, None);
@@ -359,8 +374,8 @@ fn one_flow_leaves_the_turn_to_others() {
 #[test]
 fn a_port_in_time_wait_is_used_again_when_there_is_no_other() {
     let mut bench = Bench::new();
-    let origin = std::net::SocketAddrV4::new(PEER, 443);
-    let key = |local_port| FlowKey { peer: PEER, local: OURS, peer_port: 443, local_port };
+    let origin = std::net::SocketAddr::new(PEER.into(), 443);
+    let key = |local_port| FlowKey { peer: PEER.into(), local: OURS.into(), peer_port: 443, local_port };
     for port in 32_768..=u16::MAX {
         bench.stack.table.wait(key(port), Default::default(), bench.now);
     }
@@ -376,20 +391,28 @@ fn arp_is_answered_and_echo_too() {
     let mut request = [&[0xff; 6][..], &PEER_MAC.0, ETHER_ARP, &[0; arp::ARP_BYTES]].concat();
     arp::emit((PEER_MAC, PEER), None, OURS, &mut request[ETHERNET_BYTES..]);
     let answer = bench.receive(request.clone());
-    let heard = arp::parse(&answer[0][ETHERNET_BYTES..], PEER).expect("an answer");
-    assert_eq!((heard.ip, heard.mac, heard.asks, &answer[0][..6]), (OURS, OUR_MAC, false, &PEER_MAC.0[..]));
+    let heard = arp::parse(&answer[0][ETHERNET_BYTES..]).expect("an answer");
+    assert_eq!((heard.ip, heard.mac, heard.target, heard.asks), (OURS, OUR_MAC, PEER, false));
+    assert_eq!(answer[0][..6], PEER_MAC.0);
     let stranger = Ipv4Addr::new(192, 0, 2, 1);
     arp::emit((PEER_MAC, stranger), None, OURS, &mut request[ETHERNET_BYTES..]);
     assert!(bench.receive(request.clone()).is_empty(), "not of this network");
     arp::emit((PEER_MAC, OURS), None, OURS, &mut request[ETHERNET_BYTES..]);
-    assert!(bench.receive(request).is_empty(), "another station with our address");
-    assert_eq!(bench.drops(DropReason::Arp), 2);
+    bench.queue.arriving.borrow_mut().push_back(request.clone());
+    let defence: Vec<_> = bench.raw_turn().into_iter().filter(|f| f[..6] == Mac::BROADCAST.0).collect();
+    assert_eq!(
+        &defence[0][..6],
+        &Mac::BROADCAST.0[..],
+        "another station with our address: everybody is told that it is here"
+    );
+    assert!(bench.receive(request).is_empty(), "once in a while");
+    assert_eq!((bench.drops(DropReason::Arp), bench.drops(DropReason::AddressConflict)), (1, 2));
 }
 
 #[test]
 fn noise_changes_nothing() {
     let mut bench = Bench::new();
-    bench.stack.bind(80, 10).unwrap();
+    bench.stack.bind(Bind::Any, 80, 10).unwrap();
     let mut x = 88_172_645_463_325_252_u64;
     let mut draw = move || {
         x ^= x << 13;

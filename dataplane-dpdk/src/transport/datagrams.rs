@@ -6,20 +6,22 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use ferrogate_core::net::{BURST_DATAGRAMS_MAX, Datagram, Datagrams};
 use tokio::task::coop;
 
-use crate::stack::{Received, SharedStack, SocketId};
+use crate::stack::{Bind, Received, SharedStack, SocketId};
 
 /// A socket for datagrams over the ports, the kernel (`D`), or both.
 pub struct DpdkDatagrams<D> {
     bound: Vec<Bound>,
     kernel: Option<D>,
     local: SocketAddr,
+    /// It has one address alone, so that nobody need be told which.
+    is_alone: bool,
     /// Which of the stacks is looked at first, and whether the kernel is before them: none keeps the others from being received.
     turn: Cell<usize>,
     kernel_first: Cell<bool>,
@@ -29,37 +31,38 @@ pub struct DpdkDatagrams<D> {
 
 impl<D: Datagrams> DpdkDatagrams<D> {
     /// A listener's: on each of these stacks, and on the kernel beside them.
-    pub(super) fn listening(address: SocketAddr, stacks: Vec<SharedStack>, kernel: Option<D>) -> io::Result<Self> {
+    pub(super) fn listening(
+        address: SocketAddr,
+        bind: Bind,
+        stacks: Vec<SharedStack>,
+        kernel: Option<D>,
+    ) -> io::Result<Self> {
         let mut port = kernel.as_ref().map_or(address.port(), |kernel| kernel.local_addr().port());
         let mut bound = Vec::with_capacity(stacks.len());
         for stack in stacks {
-            let (id, local) = stack.borrow_mut().bind_datagrams(port)?;
-            port = local.port();
-            bound.push(Bound { stack, id, local });
+            let (id, chosen) = stack.borrow_mut().bind_datagrams(bind, port)?;
+            port = chosen;
+            bound.push(Bound { stack, id });
         }
-        Ok(Self::new(bound, kernel, SocketAddr::new(address.ip(), port)))
+        let is_alone = kernel.is_none() && matches!(bind, Bind::One(_));
+        Ok(Self::new(bound, kernel, SocketAddr::new(address.ip(), port), is_alone))
     }
 
     /// Of one host, over the port on the way to it.
-    pub(super) fn connected(stack: &SharedStack, to: SocketAddrV4) -> io::Result<Self> {
+    pub(super) fn connected(stack: &SharedStack, to: SocketAddr) -> io::Result<Self> {
         let (id, local) = stack.borrow_mut().connect_datagrams(to)?;
-        let bound = vec![Bound { stack: SharedStack::clone(stack), id, local }];
-        Ok(Self::new(bound, None, local))
+        let bound = vec![Bound { stack: SharedStack::clone(stack), id }];
+        Ok(Self::new(bound, None, local, true))
     }
 
     /// Over the kernel alone.
     pub(super) fn over_kernel(kernel: D) -> Self {
         let local = kernel.local_addr();
-        Self::new(Vec::new(), Some(kernel), local)
+        Self::new(Vec::new(), Some(kernel), local, true)
     }
 
-    fn new(bound: Vec<Bound>, kernel: Option<D>, local: SocketAddr) -> Self {
-        Self { bound, kernel, local, turn: Cell::new(0), kernel_first: Cell::new(false), full: Cell::new(0) }
-    }
-
-    /// Whether it has one address alone, so that nobody need be told which.
-    fn is_alone(&self) -> bool {
-        self.bound.len() + usize::from(self.kernel.is_some()) == 1
+    fn new(bound: Vec<Bound>, kernel: Option<D>, local: SocketAddr, is_alone: bool) -> Self {
+        Self { bound, kernel, local, is_alone, turn: Cell::new(0), kernel_first: Cell::new(false), full: Cell::new(0) }
     }
 
     /// Takes what there is on one of the stacks.
@@ -83,7 +86,8 @@ impl<D: Datagrams> DpdkDatagrams<D> {
         if self.kernel.is_none() && self.bound.len() == 1 {
             return 0;
         }
-        let is_it = |bound: &Bound| Some(bound.local.ip()) == datagram.local;
+        let local = datagram.local.map(|ip| ip.to_canonical());
+        let is_it = |bound: &Bound| local.is_some_and(|ip| bound.stack.borrow().has_address(ip));
         self.bound.iter().position(is_it).unwrap_or(self.bound.len())
     }
 }
@@ -104,7 +108,7 @@ impl<D: Datagrams> Datagrams for DpdkDatagrams<D> {
                     kernel.as_mut().poll(cx)
                 } else {
                     let burst = self.poll_bound(cx);
-                    burst.map_ok(|burst| f.take().map(|f| burst.show(self.is_alone(), f)))
+                    burst.map_ok(|burst| f.take().map(|f| burst.show(self.is_alone, f)))
                 };
                 if shown.is_ready() {
                     self.kernel_first.set(!by_kernel);
@@ -162,7 +166,6 @@ impl<D> fmt::Debug for DpdkDatagrams<D> {
 struct Bound {
     stack: SharedStack,
     id: SocketId,
-    local: SocketAddr,
 }
 
 impl Drop for Bound {

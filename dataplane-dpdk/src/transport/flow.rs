@@ -30,7 +30,7 @@ impl FlowConn {
     /// Takes over a flow that was accepted or connected.
     pub(super) fn new(stack: &SharedStack, id: FlowId) -> Self {
         let (peer, local) = stack.borrow().addresses(id);
-        let address = |a| Address::Inet(std::net::SocketAddr::V4(a));
+        let address = Address::Inet;
         Self {
             stack: SharedStack::clone(stack),
             id,

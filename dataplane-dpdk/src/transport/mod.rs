@@ -4,12 +4,12 @@
 //!
 //! | address | listen | connect |
 //! |---|---|---|
-//! | an address of a port | that port's stack | (an address of our own is nobody's on the link) |
-//! | `0.0.0.0`, `[::]` | every port's stack, and the kernel's loopback | - |
-//! | loopback | every port's stack, and the kernel at that address | kernel |
+//! | an address of a port | that port's stack, at that address | (an address of our own is nobody's on the link) |
+//! | `0.0.0.0` | every port's stack, at its IPv4 addresses, and the kernel's loopback | - |
+//! | `[::]` | every port's stack, at all its addresses, and the kernel's loopback | - |
+//! | loopback | every port's stack, at all its addresses, and the kernel at that address | kernel |
 //! | unix | kernel | kernel |
-//! | other IPv4 | `AddrNotAvailable` | the port whose network it is in, or that has a gateway |
-//! | other IPv6 | `AddrNotAvailable` | `NetworkUnreachable` |
+//! | any other | `AddrNotAvailable` | the port whose network it is in, else the first that has a way to it |
 //!
 //! Sockets for datagrams go the same ways.
 //!
@@ -22,7 +22,7 @@ mod none;
 
 use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -34,7 +34,7 @@ pub use self::conn::DpdkConn;
 pub use self::datagrams::DpdkDatagrams;
 pub use self::flow::FlowConn;
 pub use self::none::NoKernel;
-use crate::stack::{FlowId, SharedStack};
+use crate::stack::{Bind, FlowId, SharedStack};
 
 /// One worker's way to the network: its stacks, and the kernel's sockets (`K`).
 #[derive(Clone, Debug)]
@@ -56,21 +56,21 @@ impl<K> DpdkTransport<K> {
         &self.stacks
     }
 
-    /// The stacks that serve a listener on `ip`, and the address that the kernel serves beside them.
-    fn places(&self, ip: IpAddr) -> (Vec<SharedStack>, Option<IpAddr>) {
+    /// The stacks that serve a listener on `ip`, at which of their addresses, and the address that the kernel serves beside them.
+    fn places(&self, ip: IpAddr) -> (Vec<SharedStack>, Bind, Option<IpAddr>) {
         let all = || self.stacks.to_vec();
         match ip.to_canonical() {
-            IpAddr::V4(v4) if v4.is_unspecified() => (all(), Some(Ipv4Addr::LOCALHOST.into())),
-            IpAddr::V6(v6) if v6.is_unspecified() => (all(), Some(Ipv6Addr::LOCALHOST.into())),
-            ip if ip.is_loopback() => (all(), Some(ip)),
-            ip => (all().into_iter().filter(|s| ip == s.borrow().config().address).collect(), None),
+            IpAddr::V4(v4) if v4.is_unspecified() => (all(), Bind::V4, Some(Ipv4Addr::LOCALHOST.into())),
+            IpAddr::V6(v6) if v6.is_unspecified() => (all(), Bind::Any, Some(Ipv6Addr::LOCALHOST.into())),
+            ip if ip.is_loopback() => (all(), Bind::Any, Some(ip)),
+            ip => (all().into_iter().filter(|s| s.borrow().has_address(ip)).collect(), Bind::One(ip), None),
         }
     }
 
-    /// The stack on the way to `ip`: on the same network, else the first with a gateway.
-    fn stack_to(&self, ip: Ipv4Addr) -> Option<&SharedStack> {
+    /// The stack on the way to `ip`: on the same network, else the first with a way there.
+    fn stack_to(&self, ip: IpAddr) -> Option<&SharedStack> {
         let on_link = |s: &&SharedStack| s.borrow().is_on_link(ip);
-        let routed = |s: &&SharedStack| s.borrow().config().gateway.is_some();
+        let routed = |s: &&SharedStack| s.borrow().reaches(ip);
         self.stacks.iter().find(on_link).or_else(|| self.stacks.iter().find(routed))
     }
 }
@@ -96,7 +96,7 @@ impl<K: Transport> Transport for DpdkTransport<K> {
             let address = kernel.local_addr().clone();
             return Ok(DpdkListener { kernel: Some(kernel), bound: Vec::new(), address });
         };
-        let (stacks, local) = self.places(inet.ip());
+        let (stacks, bind, local) = self.places(inet.ip());
         if stacks.is_empty() && local.is_none() {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
@@ -115,7 +115,7 @@ impl<K: Transport> Transport for DpdkTransport<K> {
         let backlog = usize::try_from(options.backlog_conns_max).unwrap_or(usize::MAX);
         let mut listener = DpdkListener { kernel, bound: Vec::new(), address: inet.into() };
         for stack in stacks {
-            let (id, chosen) = stack.borrow_mut().bind(port, backlog)?;
+            let (id, chosen) = stack.borrow_mut().bind(bind, port, backlog)?;
             port = chosen;
             listener.bound.push(Bound { stack, id });
         }
@@ -128,11 +128,9 @@ impl<K: Transport> Transport for DpdkTransport<K> {
             return self.kernel.connect(address).await.map(DpdkConn::Kernel);
         }
         let inet = address.inet().ok_or(io::ErrorKind::Unsupported)?;
-        let IpAddr::V4(ip) = inet.ip().to_canonical() else {
-            return Err(io::ErrorKind::NetworkUnreachable.into());
-        };
+        let ip = inet.ip().to_canonical();
         let stack = self.stack_to(ip).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        let id = stack.borrow_mut().connect(SocketAddrV4::new(ip, inet.port()))?;
+        let id = stack.borrow_mut().connect(SocketAddr::new(ip, inet.port()))?;
         // From here on a dropped future drops the flow with it.
         let conn = FlowConn::new(stack, id);
         poll_fn(|cx| conn.poll_connected(cx)).await?;
@@ -140,7 +138,7 @@ impl<K: Transport> Transport for DpdkTransport<K> {
     }
 
     fn listen_datagrams(&self, address: SocketAddr) -> io::Result<Self::Datagrams> {
-        let (stacks, local) = self.places(address.ip());
+        let (stacks, bind, local) = self.places(address.ip());
         if stacks.is_empty() && local.is_none() {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
@@ -151,16 +149,16 @@ impl<K: Transport> Transport for DpdkTransport<K> {
             Some(Ok(kernel)) => Some(kernel),
             None => None,
         };
-        DpdkDatagrams::listening(address, stacks, kernel)
+        DpdkDatagrams::listening(address, bind, stacks, kernel)
     }
 
     fn connect_datagrams(&self, to: SocketAddr) -> io::Result<Self::Datagrams> {
         if Address::from(to).is_host_local() {
             return self.kernel.connect_datagrams(to).map(DpdkDatagrams::over_kernel);
         }
-        let IpAddr::V4(ip) = to.ip().to_canonical() else { return Err(io::ErrorKind::NetworkUnreachable.into()) };
+        let ip = to.ip().to_canonical();
         let stack = self.stack_to(ip).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        DpdkDatagrams::connected(stack, SocketAddrV4::new(ip, to.port()))
+        DpdkDatagrams::connected(stack, SocketAddr::new(ip, to.port()))
     }
 }
 

@@ -15,7 +15,7 @@ use dataplane_dpdk::queue::wire::{self, WireCutter, WireOptions};
 use dataplane_dpdk::{
     Clock, ClockIdle, DpdkTransport, IdleStep, LcoreCounters, Mac, NoKernel, Poller, SharedStack, Stack, StackConfig,
 };
-use ferrogate_core::config::dataplane::CongestionControl;
+use ferrogate_core::config::dataplane::{CongestionControl, Network};
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::{Address, Conn};
 
@@ -32,9 +32,8 @@ pub struct Host {
 pub fn config(n: u8) -> StackConfig {
     StackConfig {
         mac: Mac([2, 0, 0, 0, 0, n]),
-        address: Ipv4Addr::new(10, 0, 0, n),
-        prefix_len: 24,
-        gateway: None,
+        addresses: vec![Network::new(Ipv4Addr::new(10, 0, 0, n), 24)],
+        routes: Vec::new(),
         mtu: 1500,
         tx_checksum: false,
         rx_ring_bytes: 16 * 1024,

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -44,6 +44,15 @@ impl Veth {
 
     /// The length of their network's prefix.
     pub const PREFIX_LEN: u8 = 24;
+
+    /// The IPv6 address that the port is meant to have.
+    pub const PORT_ADDRESS_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x198, 0x18, 0, 0, 0, 0, 1);
+
+    /// The IPv6 address of the namespace's end.
+    pub const PEER_ADDRESS_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x198, 0x18, 0, 0, 0, 0, 2);
+
+    /// The length of their network's prefix.
+    pub const PREFIX_LEN_6: u8 = 64;
 
     /// Moves the calling thread, and no other, into the namespace for good.
     ///
@@ -93,6 +102,9 @@ impl Veth {
         ip(&["link", "set", port, "up"])?;
         ip(&["-n", namespace, "link", "set", "lo", "up"])?;
         ip(&["-n", namespace, "address", "add", &address, "dev", peer])?;
+        let address = format!("{}/{}", Self::PEER_ADDRESS_6, Self::PREFIX_LEN_6);
+        // Without the search for who else has it, which takes a second. A kernel without IPv6 has none.
+        let _ = ip(&["-n", namespace, "address", "add", &address, "dev", peer, "nodad"]);
         ip(&["-n", namespace, "link", "set", peer, "up"])?;
         run(Command::new("ethtool").args(["-K", port]).args(OFFLOADS))?;
         run(self.command("ethtool").args(["-K", peer]).args(OFFLOADS))?;

@@ -84,13 +84,11 @@ async fn load<T: Transport>(transport: T, args: LoadArgs, meter: Meter) -> Resul
 
 /// The one port, always polled.
 fn plane(args: &MemifArgs, socket: &Path, connections: u32) -> Result<Dpdk, LoadError> {
-    let bad = || LoadError::Network(args.memif_address.clone());
-    let (address, prefix_len) = args.memif_address.split_once('/').ok_or_else(bad)?;
+    let network = args.memif_address.parse().map_err(|_| LoadError::Network(args.memif_address.clone()))?;
     let port = Port {
         device: format!("net_memif0,role=client,id=0,socket={},socket-abstract=no", absolute(socket).display()),
-        address: address.parse().map_err(|_| bad())?,
-        prefix_len: prefix_len.parse().map_err(|_| bad())?,
-        gateway: None,
+        addresses: vec![network],
+        routes: Vec::new(),
         mtu: 1_500,
     };
     Ok(Dpdk {
@@ -166,7 +164,7 @@ mod tests {
         let plane = plane(&args.memif, Path::new("/p/x.sock"), 7).expect("an address");
         let port = &plane.ports[0];
         assert_eq!(port.device, "net_memif0,role=client,id=0,socket=/p/x.sock,socket-abstract=no");
-        assert_eq!((port.address, port.prefix_len), (Ipv4Addr::new(10, 1, 2, 3), 16));
+        assert_eq!(port.addresses[0].to_string(), "10.1.2.3/16");
         assert!(!plane.hugepages && plane.rx_ring_bytes == 4_096 && plane.flows_max > 14);
         let bad = MemifArgs { memif_address: "10.1.2.3".to_owned(), ..args.memif };
         assert!(matches!(super::plane(&bad, Path::new("x"), 7), Err(LoadError::Network(_))));

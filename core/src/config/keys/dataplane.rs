@@ -163,9 +163,17 @@ pub(super) const DPDK_PORT: &[Key] = &[
         "",
         "A PCI address (`0000:3b:00.0`) or a virtual device with its arguments (`net_af_xdp0,iface=eth1`). Required.",
     ),
-    key("address", Text, "", "Our IPv4 address and network on it: `10.1.2.3/24`. Required."),
-    key("gateway", Text, "", "Where packets for other networks go: an IPv4 address within `address`."),
+    key("address", Text, "", "Our address and network on it: `10.1.2.3/24`, `2001:db8::3/64`. Required."),
+    key("addresses", Texts, "[]", "Further addresses of ours on it, of either family, each with its network."),
+    key("gateway", Text, "", "Where packets for other IPv4 networks go: an address within one of ours."),
+    key("gateway6", Text, "", "The same for IPv6; it may be an address of the link alone, as `fe80::1`."),
+    key("routes", Maps("dpdk_route"), "[]", "Networks that are reached by other routers; the longest prefix decides."),
     key("mtu", Number, "1500", "Bytes of an IP packet, at most; 576 to 9216."),
+];
+
+pub(super) const DPDK_ROUTE: &[Key] = &[
+    key("to", Text, "", "The network: `10.0.0.0/8`. Required."),
+    key("via", Text, "", "The router: an address within a network of the port. Required."),
 ];
 
 pub(super) const DPDK_IDLE: &[Key] = &[

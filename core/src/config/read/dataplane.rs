@@ -1,12 +1,14 @@
 //! `dataplane`.
 //!
-//! **Invariant:** a DPDK port gets an address only with its network: there is no guess at a prefix.
+//! **Invariant:** a DPDK port gets an address only with its network: there is no guess at a prefix; and a router is always one that it can reach.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::dataplane::{CongestionControl, Dataplane, Dpdk, Fallback, Idle, IdleMode, Plane, Port};
+use crate::config::dataplane::{
+    CongestionControl, Dataplane, Dpdk, Fallback, Idle, IdleMode, Network, Plane, Port, Route,
+};
 use crate::config::limits::{DatagramLimits, FlowLimits};
 use crate::config::reader::{Fields, Reader};
 use crate::config::tree::Node;
@@ -118,33 +120,76 @@ fn datagram_limits(r: &mut Reader, fields: &Fields<'_>) -> DatagramLimits {
 fn port(r: &mut Reader, node: &Node) -> Option<Port> {
     let fields = r.map(node, "dpdk_port")?;
     let device = fields.required(r, "device");
-    let text = fields.required(r, "address");
-    let network = fields.with(r, "address", |r, node| {
-        let network = network(text.as_deref()?);
-        if network.is_none() {
-            r.error(node.place, "an IPv4 address with its network is expected", "write it like 10.1.2.3/24");
-        }
-        network
+    let first = fields.required(r, "address").and_then(|_| fields.with(r, "address", address));
+    let mut addresses: Vec<Network> = first.into_iter().collect();
+    addresses.extend(fields.list(r, "addresses", address));
+    let gateways = [("gateway", true), ("gateway6", false)].map(|(key, is_v4)| {
+        fields.with(r, key, |r, node| {
+            gateway(r, node, is_v4, &addresses).map(|via| Route { to: Network::all_of(via), via })
+        })
     });
-    let gateway = fields.with(r, "gateway", |r, node| {
-        let text = r.text(node)?;
-        let gateway = text.parse::<Ipv4Addr>().ok();
-        match (gateway, network) {
-            (None, _) => r.error(node.place, format!("`{text}` is no IPv4 address"), ""),
-            (Some(gateway), Some((address, prefix))) if !within(gateway, address, prefix) => {
-                r.error(
-                    node.place,
-                    format!("the gateway {gateway} is not in {address}/{prefix}: it can't be reached"),
-                    "",
-                );
-            }
-            _ => {}
-        }
-        gateway
-    });
+    let mut routes = fields.list(r, "routes", |r, node| route(r, node, &addresses));
+    routes.extend(gateways.into_iter().flatten());
     let mtu = fields.number(r, "mtu", 576..=9216).unwrap_or(1500);
-    let (address, prefix_len) = network?;
-    Some(Port { device: device?, address, prefix_len, gateway, mtu })
+    if let Some(node) = fields.get("mtu").filter(|_| mtu < IPV6_MTU_MIN && addresses.iter().any(|a| a.ip.is_ipv6())) {
+        let message = format!("{mtu} is less than every link of IPv6 takes (RFC 8200, 5)");
+        r.at("mtu", |r| r.error(node.place, message, "write 1280 or more, or leave the IPv6 addresses out"));
+    }
+    first?;
+    Some(Port { device: device?, addresses, routes, mtu })
+}
+
+/// An address of ours and the length of its network's prefix.
+fn address(r: &mut Reader, node: &Node) -> Option<Network> {
+    let text = r.text(node)?;
+    let is_station = |network: &Network| network.prefix_len > 0 && is_station(network.ip);
+    let network = text.parse().ok().filter(is_station);
+    if network.is_none() {
+        let remedy = "write it like 10.1.2.3/24 or 2001:db8::3/64";
+        r.error(node.place, "an IP address with its network is expected", remedy);
+    }
+    network
+}
+
+/// `{to: 10.0.0.0/8, via: 10.1.2.254}`.
+fn route(r: &mut Reader, node: &Node, addresses: &[Network]) -> Option<Route> {
+    let fields = r.map(node, "dpdk_route")?;
+    let (to, via) = (fields.required(r, "to"), fields.required(r, "via"));
+    let to = fields.with(r, "to", |r, node| {
+        let to = to.as_deref()?.parse::<Network>().ok();
+        if to.is_none() {
+            r.error(node.place, "a network is expected", "write it like 10.0.0.0/8, or ::/0 for every other");
+        }
+        to
+    })?;
+    via?;
+    let via = fields.with(r, "via", |r, node| gateway(r, node, to.ip.is_ipv4(), addresses))?;
+    Some(Route { to, via })
+}
+
+/// A router of the link.
+fn gateway(r: &mut Reader, node: &Node, is_v4: bool, addresses: &[Network]) -> Option<IpAddr> {
+    let text = r.text(node)?;
+    let via = text.parse::<IpAddr>().ok().filter(|via| via.is_ipv4() == is_v4 && is_station(*via));
+    let Some(via) = via else {
+        r.error(node.place, format!("`{text}` is no IPv{} address", if is_v4 { 4 } else { 6 }), "");
+        return None;
+    };
+    let mut of_family = addresses.iter().filter(|network| network.ip.is_ipv4() == is_v4).peekable();
+    let is_of_link = matches!(via, IpAddr::V6(ip) if ip.is_unicast_link_local()) && of_family.peek().is_some();
+    // Without an address there is an error about that already.
+    if !is_of_link && !addresses.is_empty() && !of_family.clone().any(|network| network.contains(via)) {
+        let networks = of_family.map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let networks = if networks.is_empty() { "any network of the port".to_owned() } else { networks };
+        r.error(node.place, format!("the gateway {via} is not in {networks}: it can't be reached"), "");
+    }
+    Some(via)
+}
+
+/// Whether an address can be one station's.
+fn is_station(ip: IpAddr) -> bool {
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !ip.is_unspecified() && !ip.is_multicast() && !ip.is_loopback() && !is_broadcast
 }
 
 fn idle(r: &mut Reader, node: &Node) -> Option<Idle> {
@@ -170,17 +215,8 @@ fn idle(r: &mut Reader, node: &Node) -> Option<Idle> {
     })
 }
 
-/// An address and the length of its network's prefix.
-fn network(text: &str) -> Option<(Ipv4Addr, u8)> {
-    let (address, prefix) = text.split_once('/')?;
-    let prefix = prefix.parse().ok().filter(|p| (1..=32).contains(p))?;
-    Some((address.parse().ok()?, prefix))
-}
-
-fn within(gateway: Ipv4Addr, address: Ipv4Addr, prefix: u8) -> bool {
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-    (gateway.to_bits() ^ address.to_bits()) & mask == 0
-}
+/// What every link of IPv6 takes (RFC 8200, 5), in bytes.
+const IPV6_MTU_MIN: u16 = 1280;
 
 /// The smallest ring of a flow, in bytes.
 const RING_MIN: u64 = 4096;

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 
-use ferrogate_core::config::dataplane::{Dpdk, Port};
+use ferrogate_core::config::dataplane::{Dpdk, Network, Port};
 use test_support::temp::TempDir;
 
 use super::*;
@@ -56,9 +56,8 @@ impl Files {
     fn found(&self, device: &str, change: impl FnOnce(&mut Dataplane)) -> Vec<Finding> {
         let port = Port {
             device: device.to_owned(),
-            address: Ipv4Addr::new(10, 0, 0, 1),
-            prefix_len: 24,
-            gateway: None,
+            addresses: vec![Network::new(Ipv4Addr::new(10, 0, 0, 1), 24)],
+            routes: Vec::new(),
             mtu: 1500,
         };
         let mut dataplane = Dataplane { dpdk: Dpdk { ports: vec![port], ..Dpdk::default() }, ..Dataplane::default() };

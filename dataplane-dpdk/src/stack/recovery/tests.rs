@@ -31,7 +31,7 @@ fn segment_of(n: u32) -> Emitted {
 
 /// The peer has everything before segment `n`.
 fn ack(n: u32) -> Segment {
-    let ip = Ipv4Addr::LOCALHOST;
+    let ip = Ipv4Addr::LOCALHOST.into();
     let key = FlowKey { peer: ip, local: ip, peer_port: 1, local_port: 2 };
     let (syn, ack, rst, has_options) = (false, true, false, true);
     Segment {

@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::task::{Context, Poll, Waker};
 
@@ -29,6 +29,7 @@ pub(super) use self::reassembly::{Place, Whole};
 use self::send::Departures;
 use super::Stack;
 use super::flow_table::FlowKey;
+use super::ports::{Bind, Ports};
 use super::rate::Rate;
 use super::sockets::FIRST_EPHEMERAL_PORT;
 use crate::counters::{DropReason, LcoreCounters};
@@ -42,8 +43,7 @@ pub(crate) struct SocketId(u32);
 #[derive(Debug)]
 pub(super) struct Udp {
     sockets: Slab<Socket>,
-    /// Listeners, by port: the stack has one address.
-    listening: HashMap<u16, u32>,
+    listening: Ports,
     /// Sockets of one peer. The hash is keyed at random, as that of flows.
     connected: HashMap<FlowKey, u32>,
     reassembly: Reassembly,
@@ -58,9 +58,12 @@ pub(super) struct Udp {
 
 #[derive(Debug)]
 struct Socket {
-    local: SocketAddrV4,
+    /// Of a listener: its place, and its port.
+    place: Bind,
+    /// Where it sends from, unless a datagram says.
+    local: SocketAddr,
     /// None: a listener's.
-    peer: Option<SocketAddrV4>,
+    peer: Option<SocketAddr>,
     queue: VecDeque<Received>,
     /// What was heard of the peer, until somebody is told.
     fault: Option<io::ErrorKind>,
@@ -89,7 +92,7 @@ impl Udp {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             sockets: Slab::new(),
-            listening: HashMap::new(),
+            listening: Ports::default(),
             connected: HashMap::new(),
             reassembly: Reassembly::default(),
             queued: 0,
@@ -116,7 +119,7 @@ impl Udp {
     /// Whose datagram it is.
     fn find(&self, key: &FlowKey) -> Option<u32> {
         let connected = if key.local_port >= FIRST_EPHEMERAL_PORT { self.connected.get(key) } else { None };
-        connected.or_else(|| self.listening.get(&key.local_port)).copied()
+        connected.copied().or_else(|| self.listening.find(key.local, key.local_port))
     }
 
     /// Puts a datagram into the queue of a socket.
@@ -146,40 +149,42 @@ impl Udp {
 }
 
 impl Stack {
-    /// Receives the datagrams that come to `port`, or to a free one for 0. Answers the socket and its address.
-    pub(crate) fn bind_datagrams(&mut self, port: u16) -> io::Result<(SocketId, SocketAddr)> {
-        let free = |p: &u16| !self.udp.listening.contains_key(p);
+    /// Receives the datagrams that come to `port` at these addresses, or to a free one for 0. Answers the socket and its port.
+    pub(crate) fn bind_datagrams(&mut self, bind: Bind, port: u16) -> io::Result<(SocketId, u16)> {
+        let free = |p: &u16| self.udp.listening.is_free(bind, *p);
         let port = match port {
             0 => self.ephemeral_ports().find(free),
             p => Some(p).filter(free),
         };
-        let local = SocketAddrV4::new(self.config.address, port.ok_or(io::ErrorKind::AddrInUse)?);
-        let id = self.udp.insert(local, None);
-        self.udp.listening.insert(local.port(), id);
-        Ok((SocketId(id), local.into()))
+        let port = port.ok_or(io::ErrorKind::AddrInUse)?;
+        let ip = match bind {
+            Bind::One(ip) => ip,
+            Bind::V4 | Bind::Any => self.ours.all().next().ok_or(io::ErrorKind::AddrNotAvailable)?,
+        };
+        let id = self.udp.insert(bind, SocketAddr::new(ip, port), None);
+        self.udp.listening.insert(bind, port, id);
+        Ok((SocketId(id), port))
     }
 
     /// A socket of a port of its own for the datagrams to and from `to`, and nobody else's. Answers the socket and its address.
-    pub(crate) fn connect_datagrams(&mut self, to: SocketAddrV4) -> io::Result<(SocketId, SocketAddr)> {
-        self.next_hop(*to.ip()).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        let local = self.config.address;
-        let key = |port| FlowKey { peer: *to.ip(), local, peer_port: to.port(), local_port: port };
-        let free = |p: &u16| !self.udp.listening.contains_key(p) && !self.udp.connected.contains_key(&key(*p));
+    pub(crate) fn connect_datagrams(&mut self, to: SocketAddr) -> io::Result<(SocketId, SocketAddr)> {
+        let local = self.source_for(to.ip())?;
+        let key = |port| FlowKey { peer: to.ip(), local, peer_port: to.port(), local_port: port };
+        let free = |p: &u16| self.udp.listening.find(local, *p).is_none() && !self.udp.connected.contains_key(&key(*p));
         let port = self.ephemeral_ports_to(to).find(free).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let local = SocketAddrV4::new(local, port);
-        let id = self.udp.insert(local, Some(to));
+        let id = self.udp.insert(Bind::One(local), SocketAddr::new(local, port), Some(to));
         self.udp.connected.insert(key(port), id);
-        Ok((SocketId(id), local.into()))
+        Ok((SocketId(id), SocketAddr::new(local, port)))
     }
 
     /// The socket is gone, and with it what was not received.
     pub(crate) fn close_datagrams(&mut self, id: SocketId) {
         let udp = &mut self.udp;
-        let Socket { local, peer, queue, .. } = udp.sockets.remove(id.0 as usize);
+        let Socket { place, local, peer, queue, .. } = udp.sockets.remove(id.0 as usize);
         match peer {
-            None => udp.listening.remove(&local.port()),
-            Some(peer) => udp.connected.remove(&key_of(local, peer)),
-        };
+            None => udp.listening.remove(place, local.port()),
+            Some(peer) => drop(udp.connected.remove(&key_of(local, peer))),
+        }
         udp.queued -= queue.len();
         udp.queued_bytes -= queue.iter().map(|received| received.payload.len()).sum::<usize>();
         self.nic.counters.datagrams_queued.sub(queue.len() as u64);
@@ -215,8 +220,8 @@ impl Stack {
 
     /// A datagram has come, in one packet.
     pub(super) fn receive_datagram(&mut self, frame: Frame, ip: &Range<usize>, arrived: &Arrived) {
-        let header = usize::from(frame.bytes()[ip.start] & 15) * 4;
-        let at = ip.start + header;
+        let first = frame.bytes()[ip.start];
+        let at = ip.start + if first >> 4 == 4 { usize::from(first & 15) * 4 } else { 40 };
         let payload = at + arrived.payload.start..at + arrived.payload.end;
         match self.udp.find(&arrived.key) {
             Some(socket) => self.deliver_datagram(socket, frame, payload, &arrived.key),
@@ -234,8 +239,7 @@ impl Stack {
             Added::Lost(reason, before) => return counters.drop_frames(reason, before + 1),
             Added::Whole(bytes) => bytes,
         };
-        let (IpAddr::V4(peer), IpAddr::V4(local)) = (place.whole.peer, place.whole.local) else { return };
-        match read(&bytes, peer, local, true) {
+        match read(&bytes, place.whole.peer, place.whole.local, true) {
             Ok(arrived) => {
                 counters.datagrams_reassembled.add(1);
                 match udp.find(&arrived.key) {
@@ -259,8 +263,8 @@ impl Stack {
     }
 
     fn deliver_datagram(&mut self, socket: u32, frame: Frame, payload: Range<usize>, key: &FlowKey) {
-        let peer = SocketAddrV4::new(key.peer, key.peer_port).into();
-        let received = Received { frame, payload, peer, local: key.local.into() };
+        let peer = SocketAddr::new(key.peer, key.peer_port);
+        let received = Received { frame, payload, peer, local: key.local };
         let counters: &LcoreCounters = &self.nic.counters;
         match self.udp.queue(socket, received, &self.config.limits.datagrams) {
             Ok(()) => {
@@ -273,12 +277,12 @@ impl Stack {
 }
 
 impl Udp {
-    fn insert(&mut self, local: SocketAddrV4, peer: Option<SocketAddrV4>) -> u32 {
-        let socket = Socket { local, peer, queue: VecDeque::new(), fault: None, waker: None };
+    fn insert(&mut self, place: Bind, local: SocketAddr, peer: Option<SocketAddr>) -> u32 {
+        let socket = Socket { place, local, peer, queue: VecDeque::new(), fault: None, waker: None };
         u32::try_from(self.sockets.insert(socket)).expect("fewer sockets than 2^32")
     }
 }
 
-fn key_of(local: SocketAddrV4, peer: SocketAddrV4) -> FlowKey {
-    FlowKey { peer: *peer.ip(), local: *local.ip(), peer_port: peer.port(), local_port: local.port() }
+fn key_of(local: SocketAddr, peer: SocketAddr) -> FlowKey {
+    FlowKey { peer: peer.ip(), local: local.ip(), peer_port: peer.port(), local_port: local.port() }
 }

@@ -1,4 +1,4 @@
-//! Datagrams that come in fragments (RFC 791, 3.2), put together again.
+//! Datagrams that come in fragments (RFC 791, 3.2, and RFC 8200, 4.5), put together again.
 //!
 //! **Invariant:** bytes that came once are never changed by what comes later: a datagram whose fragments disagree is thrown away whole (RFC 5722).
 //! What is incomplete is bounded in bytes and in time, and when there is too much of it the oldest gives way: a whole datagram's fragments come
@@ -216,8 +216,8 @@ impl Parts {
 
 /// All fragments but the last end at such a step.
 const BLOCK: usize = 8;
-/// A packet's payload in bytes, at most.
-const DATAGRAM_BYTES_MAX: usize = 65_535 - 20;
+/// A packet's payload in bytes, at most (over IPv4 it is 20 less).
+const DATAGRAM_BYTES_MAX: usize = 65_535;
 /// How much longer than needed the list of what is incomplete may be, besides twice as long.
 const ORDER_SLACK: usize = 64;
 /// What the tables take for each datagram that is incomplete, about.
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn what_no_sender_cuts_is_refused() {
         let mut reassembly = Reassembly::default();
-        for (place, bytes) in [(at(0, true), &[0; 9][..]), (at(8, true), &[]), (at(65_512, false), &[0; 4])] {
+        for (place, bytes) in [(at(0, true), &[0; 9][..]), (at(8, true), &[]), (at(65_528, false), &[0; 8])] {
             assert_eq!(add(&mut reassembly, place, bytes), Added::Lost(DropReason::Malformed, 0), "{place:?}");
         }
         assert!(reassembly.is_empty());

@@ -3,25 +3,29 @@
 //! **Invariant:** of a datagram either nothing leaves or all of it: a port that takes no more in its middle gets the rest in the turns that
 //! follow, before any other datagram. There is one such rest at most.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::task::{Context, Poll, Waker};
 
 use ferrogate_core::net::{BURST_DATAGRAMS_MAX, Datagram};
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{Icmpv4Packet, IpProtocol, Ipv4Packet};
 
 use super::SocketId;
-use super::packet::{Outgoing, PAYLOAD_BYTES_MAX};
+use super::packet::{Outgoing, payload_bytes_max};
 use crate::counters::DropReason;
 use crate::device::Mac;
 use crate::frame::Frame;
 use crate::stack::Stack;
 use crate::stack::flow_table::FlowKey;
+use crate::stack::nd;
 use crate::stack::neighbours::Neighbour;
 use crate::stack::nic::Nic;
-use crate::stack::packet::{ETHER_IPV4, ETHERNET_BYTES};
+use crate::stack::packet::{ETHER_IPV4, ETHER_IPV6, ETHERNET_BYTES};
+use crate::stack::path_mtu::IPV6_MTU_MIN;
 
 /// What has to do with datagrams that leave.
 #[derive(Debug)]
@@ -31,8 +35,10 @@ pub(super) struct Departures {
     /// Who waits for room.
     waiting: Vec<Waker>,
     /// The last number of a datagram, by a hash of its receiver.
-    ids: [u16; IDS],
+    ids: [u32; IDS],
     seed: u64,
+    /// What the paths to hosts of IPv6 take that take less than the port does, and since when that is known.
+    paths: HashMap<IpAddr, (u16, Instant)>,
 }
 
 #[derive(Debug)]
@@ -44,7 +50,7 @@ struct Rest {
 
 impl Departures {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rest: None, waiting: Vec::new(), ids: [0; IDS], seed }
+        Self { rest: None, waiting: Vec::new(), ids: [0; IDS], seed, paths: HashMap::new() }
     }
 
     /// Whether there is a rest, or somebody waits for room.
@@ -58,13 +64,28 @@ impl Departures {
     }
 
     /// A number that no other datagram to this host had lately, and that tells a stranger nothing of what goes to others (RFC 7739).
-    fn id(&mut self, to: Ipv4Addr) -> u16 {
+    fn id(&mut self, to: IpAddr) -> u32 {
         let mut hash = DefaultHasher::new();
         (self.seed, to).hash(&mut hash);
-        let [place, _, a, b, ..] = hash.finish().to_le_bytes();
+        let [place, _, _, _, start @ ..] = hash.finish().to_le_bytes();
         let id = &mut self.ids[usize::from(place) % IDS];
         *id = id.wrapping_add(1);
-        id.wrapping_add(u16::from_le_bytes([a, b]))
+        id.wrapping_add(u32::from_le_bytes(start))
+    }
+
+    /// Bytes of a packet to `to`, at most, where the port takes `mtu`.
+    fn mtu(&mut self, to: IpAddr, mtu: u16, now: Instant) -> u16 {
+        if self.paths.is_empty() {
+            return mtu;
+        }
+        match self.paths.get(&to) {
+            Some((narrow, since)) if now < *since + PATH_KNOWN_FOR => mtu.min(*narrow),
+            Some(_) => {
+                self.paths.remove(&to);
+                mtu
+            }
+            None => mtu,
+        }
     }
 }
 
@@ -82,7 +103,11 @@ impl Stack {
         let mut sent = 0;
         for datagram in burst.iter().take(BURST_DATAGRAMS_MAX) {
             let to = peer.map_or_else(|| receiver(datagram), Ok);
-            match to.and_then(|to| self.send_datagram(local, to, datagram.bytes)) {
+            let sent_one = to.and_then(|to| {
+                let from = if peer.is_some() { Ok(local) } else { self.sender_of(datagram, local, to) };
+                self.send_datagram(from?, to, datagram.bytes)
+            });
+            match sent_one {
                 Ok(()) => sent += 1,
                 Err(error) if sent == 0 => return Err(error),
                 Err(_) => break,
@@ -93,6 +118,17 @@ impl Stack {
             poller.wake();
         }
         Ok(sent)
+    }
+
+    /// Where a datagram of a listener leaves from: where it says, else from the listener's only address, else by the way that it goes.
+    fn sender_of(&self, datagram: &Datagram<'_>, local: SocketAddr, to: SocketAddr) -> io::Result<SocketAddr> {
+        let says = datagram.local.map(|ip| ip.to_canonical()).filter(|ip| self.ours.has(*ip));
+        let fits = |ip: &IpAddr| ip.is_ipv4() == to.is_ipv4();
+        let ip = match says.or(Some(local.ip())).filter(fits) {
+            Some(ip) => ip,
+            None => self.source_for(to.ip())?,
+        };
+        Ok(SocketAddr::new(ip, local.port()))
     }
 
     /// Ready when a datagram may be sent again. Otherwise `cx` is woken when it may.
@@ -109,10 +145,10 @@ impl Stack {
 
     /// Sends the rest of a datagram, and wakes who waits for room.
     pub(super) fn send_departures(&mut self) {
-        let Self { udp, nic, config, .. } = self;
+        let Self { udp, nic, .. } = self;
         let departures = &mut udp.departures;
         if let Some(Rest { datagram, offset, mac }) = departures.rest.take()
-            && let Some(offset) = send_parts(nic, &datagram, offset, mac, config.mtu)
+            && let Some(offset) = send_parts(nic, &datagram, offset, mac)
         {
             departures.rest = Some(Rest { datagram, offset, mac });
         }
@@ -121,24 +157,27 @@ impl Stack {
         }
     }
 
-    fn send_datagram(&mut self, from: SocketAddrV4, to: SocketAddrV4, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() > PAYLOAD_BYTES_MAX {
+    fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        let ip = to.ip();
+        if bytes.len() > payload_bytes_max(ip) {
             return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
         }
         if self.udp.departures.rest.is_some() || !self.nic.has_room() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let hop = self.next_hop(*to.ip()).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        let neighbour = self.neighbours.look_up(hop.into(), None, self.now);
+        let hop = self.ours.next_hop(ip).ok_or(io::ErrorKind::NetworkUnreachable)?;
+        let neighbour = self.neighbours.look_up(hop, None, self.now);
         if neighbour == Neighbour::Silent {
             return Err(io::ErrorKind::HostUnreachable.into());
         }
-        let datagram = Outgoing::new(from, to, self.udp.departures.id(*to.ip()), bytes);
-        if datagram.packet_len(0, u16::MAX) > usize::from(self.config.mtu) {
+        let departures = &mut self.udp.departures;
+        let mtu = departures.mtu(ip, self.config.mtu, self.now);
+        let datagram = Outgoing::new(from, to, departures.id(ip), mtu, bytes);
+        if datagram.is_cut() {
             self.nic.counters.datagrams_fragmented.add(1);
         }
         match neighbour {
-            Neighbour::Known(mac) => match send_parts(&mut self.nic, &datagram, 0, mac, self.config.mtu) {
+            Neighbour::Known(mac) => match send_parts(&mut self.nic, &datagram, 0, mac) {
                 Some(0) => return Err(io::ErrorKind::WouldBlock.into()),
                 Some(offset) => self.udp.departures.rest = Some(Rest { datagram: datagram.owned(), offset, mac }),
                 None => {}
@@ -151,13 +190,28 @@ impl Stack {
         Ok(())
     }
 
+    /// A router can't pass on what is longer than `mtu` to `to` (RFC 8201). Over IPv4 it would cut it.
+    pub(in crate::stack) fn narrow_path(&mut self, to: IpAddr, mtu: u16) {
+        let (now, port) = (self.now, self.config.mtu);
+        let paths = &mut self.udp.departures.paths;
+        if paths.len() >= PATHS_MAX {
+            paths.retain(|_, (_, since)| now < *since + PATH_KNOWN_FOR);
+        }
+        let mtu = mtu.max(IPV6_MTU_MIN);
+        if mtu < port && to.is_ipv6() && paths.len() < PATHS_MAX {
+            paths.insert(to, (mtu, now));
+        } else {
+            self.nic.counters.drop_frame(DropReason::Protocol);
+        }
+    }
+
     /// Keeps a datagram until its neighbour is known. It is lost where too many wait, or none of the port's frames is left.
-    fn hold_datagram(&mut self, datagram: &Outgoing<&[u8]>, hop: Ipv4Addr) {
-        let (mut next, mtu) = (Some(0), self.config.mtu);
+    fn hold_datagram(&mut self, datagram: &Outgoing<&[u8]>, hop: IpAddr) {
+        let (mut next, kind) = (Some(0), ether_type(hop));
         while let Some(offset) = next {
-            let write = |packet: &mut [u8]| next = datagram.write(offset, mtu, packet);
-            let frame = self.nic.packet(Mac::BROADCAST, ETHER_IPV4, datagram.packet_len(offset, mtu), write);
-            if !frame.is_some_and(|frame| self.neighbours.hold(hop.into(), frame)) {
+            let write = |packet: &mut [u8]| next = datagram.write(offset, packet);
+            let frame = self.nic.packet(Mac::BROADCAST, kind, datagram.packet_len(offset), write);
+            if !frame.is_some_and(|frame| self.neighbours.hold(hop, frame)) {
                 return self.nic.counters.drop_frame(DropReason::NeighbourQueue);
             }
         }
@@ -171,28 +225,45 @@ impl Stack {
         }
         self.nic.counters.drop_frame(DropReason::UdpPort);
         let bytes = frame.bytes();
-        let header = usize::from(bytes[ip.start] & 15) * 4;
-        // The header, and as much behind it as names the ports.
-        let quoted = &bytes[ip.start..ip.start + header + 8];
         let from: [u8; 6] = *bytes[6..].first_chunk().expect("longer than an Ethernet header");
-        self.send_unreachable(Mac(from), key, quoted);
+        let packet = &bytes[ip.clone()];
+        // Of IPv4 the header and the ports, of IPv6 what fits into a packet that every link takes (RFC 4443, 3.1).
+        let quoted =
+            if key.peer.is_ipv4() { usize::from(packet[0] & 15) * 4 + 8 } else { packet.len().min(QUOTED_BYTES_MAX) };
+        self.send_unreachable(Mac(from), key, &packet[..quoted]);
     }
 
     fn send_unreachable(&mut self, to: Mac, key: &FlowKey, quoted: &[u8]) {
-        let len = 20 + 8 + quoted.len();
-        let frame = self.nic.packet(to, ETHER_IPV4, len, |packet| {
-            packet[20..28].copy_from_slice(&[3, PORT_UNREACHABLE, 0, 0, 0, 0, 0, 0]);
-            packet[28..].copy_from_slice(quoted);
-            Icmpv4Packet::new_unchecked(&mut packet[20..]).fill_checksum();
-            packet[..20].fill(0);
-            packet[0] = 0x45;
-            let mut ip = Ipv4Packet::new_unchecked(packet);
-            ip.set_total_len(u16::try_from(len).expect("a header and a little more"));
-            ip.set_hop_limit(64);
-            ip.set_next_header(IpProtocol::Icmp);
-            ip.set_src_addr(key.local);
-            ip.set_dst_addr(key.peer);
-            ip.fill_checksum();
+        let header = usize::from(key.header_bytes()) - 20;
+        let len = header + 8 + quoted.len();
+        let frame = self.nic.packet(to, ether_type(key.peer), len, |packet| {
+            packet[..header + 8].fill(0);
+            packet[header + 8..].copy_from_slice(quoted);
+            match (key.local, key.peer) {
+                (IpAddr::V4(local), IpAddr::V4(peer)) => {
+                    packet[header..header + 2].copy_from_slice(&[3, 3]);
+                    Icmpv4Packet::new_unchecked(&mut packet[header..]).fill_checksum();
+                    packet[0] = 0x45;
+                    let mut ip = Ipv4Packet::new_unchecked(packet);
+                    ip.set_total_len(u16::try_from(len).expect("a header and a little more"));
+                    ip.set_hop_limit(64);
+                    ip.set_next_header(IpProtocol::Icmp);
+                    ip.set_src_addr(local);
+                    ip.set_dst_addr(peer);
+                    ip.fill_checksum();
+                }
+                (IpAddr::V6(local), IpAddr::V6(peer)) => {
+                    packet[header..header + 2].copy_from_slice(&[1, 4]);
+                    nd::fill_checksum(local, peer, &mut packet[header..]);
+                    packet[0] = 0x60;
+                    let behind = u16::try_from(len - header).expect("within a packet that every link takes");
+                    packet[4..6].copy_from_slice(&behind.to_be_bytes());
+                    packet[6..8].copy_from_slice(&[u8::from(IpProtocol::Icmpv6), 64]);
+                    packet[8..24].copy_from_slice(&local.octets());
+                    packet[24..40].copy_from_slice(&peer.octets());
+                }
+                _ => unreachable!("both are of one family"),
+            }
         });
         match frame {
             Some(frame) => self.nic.send(frame),
@@ -220,25 +291,24 @@ impl Stack {
 }
 
 /// Who is to get a datagram of a listener.
-fn receiver(datagram: &Datagram<'_>) -> io::Result<SocketAddrV4> {
-    let IpAddr::V4(ip) = datagram.peer.ip().to_canonical() else {
-        return Err(io::ErrorKind::NetworkUnreachable.into());
-    };
-    if ip.is_multicast() || ip.is_broadcast() || ip.is_unspecified() || datagram.peer.port() == 0 {
+fn receiver(datagram: &Datagram<'_>) -> io::Result<SocketAddr> {
+    let ip = datagram.peer.ip().to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    if ip.is_multicast() || is_broadcast || ip.is_unspecified() || datagram.peer.port() == 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    Ok(SocketAddrV4::new(ip, datagram.peer.port()))
+    Ok(SocketAddr::new(ip, datagram.peer.port()))
 }
 
 /// Sends the fragments of a datagram from `offset` on. Answers where it has to go on when the port takes no more; None: all of it has left.
-fn send_parts<B: AsRef<[u8]>>(nic: &mut Nic, datagram: &Outgoing<B>, offset: u16, mac: Mac, mtu: u16) -> Option<u16> {
+fn send_parts<B: AsRef<[u8]>>(nic: &mut Nic, datagram: &Outgoing<B>, offset: u16, mac: Mac) -> Option<u16> {
     let mut next = Some(offset);
     while let Some(offset) = next {
         if !nic.has_room() {
             return Some(offset);
         }
-        let write = |packet: &mut [u8]| next = datagram.write(offset, mtu, packet);
-        let Some(frame) = nic.packet(mac, ETHER_IPV4, datagram.packet_len(offset, mtu), write) else {
+        let write = |packet: &mut [u8]| next = datagram.write(offset, packet);
+        let Some(frame) = nic.packet(mac, datagram.ether_type(), datagram.packet_len(offset), write) else {
             return Some(offset);
         };
         nic.send(frame);
@@ -246,7 +316,15 @@ fn send_parts<B: AsRef<[u8]>>(nic: &mut Nic, datagram: &Outgoing<B>, offset: u16
     None
 }
 
+fn ether_type(ip: IpAddr) -> &'static [u8] {
+    if ip.is_ipv4() { ETHER_IPV4 } else { ETHER_IPV6 }
+}
+
 /// Counters of datagrams: hosts share one where their hashes meet.
 const IDS: usize = 64;
-/// The code of an ICMP message that nobody receives there.
-const PORT_UNREACHABLE: u8 = 3;
+/// Hosts whose path is known to take less than the port does, at most.
+const PATHS_MAX: usize = 1024;
+/// For how long that is believed: then a longer packet is tried (RFC 8201, 4).
+const PATH_KNOWN_FOR: Duration = Duration::from_secs(600);
+/// What is quoted of a packet over IPv6, in bytes, at most.
+const QUOTED_BYTES_MAX: usize = 1280 - 48;

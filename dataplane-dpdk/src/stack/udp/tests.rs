@@ -2,8 +2,9 @@
 //!
 //! **Invariant:** a test sees what is on the wire and in the counters, as a peer and an operator would.
 
-use std::net::Ipv4Addr;
-
+use ferrogate_core::config::dataplane::{Network, Route};
+use ferrogate_core::net::Datagram;
+use smoltcp::time::Duration;
 use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, Ipv4Packet};
 
 use super::*;
@@ -11,19 +12,17 @@ use crate::device::Mac;
 use crate::stack::packet::{ETHER_ARP, ETHER_IPV4, ETHERNET_BYTES};
 use crate::stack::tests::{Bench, OUR_MAC, OURS, PEER, PEER_MAC};
 use crate::stack::{StackConfig, arp};
-use ferrogate_core::net::Datagram;
-use smoltcp::time::Duration;
 
-const ASKER: SocketAddrV4 = SocketAddrV4::new(PEER, 4000);
+const ASKER: SocketAddr = SocketAddr::new(IpAddr::V4(PEER), 4000);
 
 /// The frames of a datagram from the peer.
-fn frames(from: SocketAddrV4, to: u16, id: u16, bytes: &[u8], mtu: u16) -> Vec<Vec<u8>> {
-    let datagram = packet::Outgoing::new(from, SocketAddrV4::new(OURS, to), id, bytes);
+fn frames(from: SocketAddr, to: u16, id: u16, bytes: &[u8], mtu: u16) -> Vec<Vec<u8>> {
+    let datagram = packet::Outgoing::new(from, SocketAddr::new(OURS.into(), to), id.into(), mtu, bytes);
     let (mut frames, mut next) = (Vec::new(), Some(0));
     while let Some(offset) = next {
         let mut frame = [&OUR_MAC.0[..], &PEER_MAC.0, ETHER_IPV4].concat();
-        frame.resize(ETHERNET_BYTES + datagram.packet_len(offset, mtu), 0);
-        next = datagram.write(offset, mtu, &mut frame[ETHERNET_BYTES..]);
+        frame.resize(ETHERNET_BYTES + datagram.packet_len(offset), 0);
+        next = datagram.write(offset, &mut frame[ETHERNET_BYTES..]);
         frames.push(frame);
     }
     frames
@@ -46,8 +45,8 @@ fn take(bench: &mut Bench, id: SocketId) -> io::Result<Vec<(SocketAddr, Vec<u8>)
     }
 }
 
-fn to(peer: SocketAddrV4, bytes: &[u8]) -> Datagram<'_> {
-    Datagram { peer: peer.into(), local: None, bytes }
+fn to(peer: SocketAddr, bytes: &[u8]) -> Datagram<'_> {
+    Datagram { peer, local: None, bytes }
 }
 
 /// The peer tells where it is.
@@ -66,21 +65,21 @@ fn join(frames: &[Vec<u8>]) -> (FlowKey, Vec<u8>) {
         assert!(ip.verify_checksum() && usize::from(ip.frag_offset()) == whole.len());
         whole.extend_from_slice(ip.payload());
     }
-    let Arrived { key, payload } = read(&whole, OURS, PEER, true).unwrap();
+    let Arrived { key, payload } = read(&whole, OURS.into(), PEER.into(), true).unwrap();
     (key, whole[payload].to_vec())
 }
 
 #[test]
 fn datagrams_come_and_are_answered() {
     let mut bench = Bench::new();
-    let (id, local) = bench.stack.bind_datagrams(53).unwrap();
-    assert_eq!(local, SocketAddrV4::new(OURS, 53).into());
+    let (id, port) = bench.stack.bind_datagrams(Bind::Any, 53).unwrap();
+    assert_eq!(port, 53);
     for n in 0..40_u8 {
         assert!(bench.receive(ask(53, &[n; 3])).is_empty());
     }
     assert_eq!(bench.stack.held_bytes(), 120);
     let seen = take(&mut bench, id).unwrap();
-    assert_eq!((seen.len(), &seen[31]), (BURST_DATAGRAMS_MAX, &(ASKER.into(), vec![31; 3])));
+    assert_eq!((seen.len(), &seen[31]), (BURST_DATAGRAMS_MAX, &(ASKER, vec![31; 3])));
     assert_eq!(take(&mut bench, id).unwrap().len(), 8);
     assert!(take(&mut bench, id).unwrap().is_empty());
     introduce(&mut bench);
@@ -103,10 +102,10 @@ fn a_socket_of_one_peer_hears_nobody_else() {
     let at = local.port();
     assert!(at >= FIRST_EPHEMERAL_PORT);
     bench.receive(ask(at, b"mine"));
-    let stranger = SocketAddrV4::new(PEER, 4001);
+    let stranger = SocketAddr::new(PEER.into(), 4001);
     let refused = bench.receive(frames(stranger, at, 1, b"forged", 1500).remove(0));
     assert_eq!(refused.len(), 1, "for the stranger there is nobody");
-    assert_eq!(take(&mut bench, id).unwrap(), [(ASKER.into(), b"mine".to_vec())]);
+    assert_eq!(take(&mut bench, id).unwrap(), [(ASKER, b"mine".to_vec())]);
     assert!(take(&mut bench, other).unwrap().is_empty());
     bench.stack.close_datagrams(id);
     assert_eq!(bench.receive(ask(at, b"late")).len(), 1, "nor for anybody, once it is closed");
@@ -116,20 +115,20 @@ fn a_socket_of_one_peer_hears_nobody_else() {
 #[test]
 fn a_port_has_one_listener_and_every_one_of_our_own_its_place() {
     let mut bench = Bench::new();
-    let (id, _) = bench.stack.bind_datagrams(53).unwrap();
-    assert_eq!(bench.stack.bind_datagrams(53).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    let (id, _) = bench.stack.bind_datagrams(Bind::Any, 53).unwrap();
+    assert_eq!(bench.stack.bind_datagrams(Bind::Any, 53).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     bench.stack.close_datagrams(id);
-    bench.stack.bind_datagrams(53).unwrap();
-    let (_, chosen) = bench.stack.bind_datagrams(0).unwrap();
-    assert!(chosen.port() >= FIRST_EPHEMERAL_PORT);
+    bench.stack.bind_datagrams(Bind::Any, 53).unwrap();
+    let (_, chosen) = bench.stack.bind_datagrams(Bind::Any, 0).unwrap();
+    assert!(chosen >= FIRST_EPHEMERAL_PORT);
     let mut ports = std::collections::HashSet::new();
     while let Ok((_, local)) = bench.stack.connect_datagrams(ASKER) {
-        assert!(ports.insert(local.port()) && local != chosen);
+        assert!(ports.insert(local.port()) && local.port() != chosen);
         // The search begins elsewhere.
         bench.stack.now += Duration::from_micros(1);
     }
     assert_eq!(ports.len(), 32_767, "all but the listener's");
-    bench.stack.connect_datagrams(SocketAddrV4::new(PEER, 4001)).expect("another peer, other places");
+    bench.stack.connect_datagrams(SocketAddr::new(PEER.into(), 4001)).expect("another peer, other places");
 }
 
 #[test]
@@ -193,7 +192,7 @@ fn what_nobody_takes_is_bounded() {
         c.limits.datagrams.udp_queue_datagrams_max = 3;
         c.limits.datagrams.udp_queued_datagrams_max = 5;
     });
-    let [one, two] = [53, 54].map(|port| bench.stack.bind_datagrams(port).unwrap().0);
+    let [one, two] = [53, 54].map(|port| bench.stack.bind_datagrams(Bind::Any, port).unwrap().0);
     for port in [53, 54] {
         for n in 0..10 {
             bench.receive(ask(port, &[n]));
@@ -213,7 +212,7 @@ fn what_nobody_takes_is_bounded() {
 fn fragments_are_put_together_and_large_ones_cut() {
     let mut bench = Bench::new();
     introduce(&mut bench);
-    let (id, _) = bench.stack.bind_datagrams(53).unwrap();
+    let (id, _) = bench.stack.bind_datagrams(Bind::Any, 53).unwrap();
     let large: Vec<u8> = (0..65_507_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
     let mut parts = frames(ASKER, 53, 9, &large, 1500);
     // The last comes first, and one twice.
@@ -223,7 +222,7 @@ fn fragments_are_put_together_and_large_ones_cut() {
         bench.receive(part);
     }
     let seen = take(&mut bench, id).unwrap();
-    assert!(seen.len() == 1 && seen[0] == (ASKER.into(), large.clone()));
+    assert!(seen.len() == 1 && seen[0] == (ASKER, large.clone()));
     assert_eq!(bench.drops(DropReason::FragmentOverlap), 1);
     assert_eq!(bench.stack.held_bytes(), 0);
     assert_eq!(bench.stack.send_datagrams(id, &[to(ASKER, &large)]).unwrap(), 1);
@@ -239,12 +238,12 @@ fn fragments_are_put_together_and_large_ones_cut() {
 #[test]
 fn what_does_not_come_whole_is_given_up() {
     let mut bench = Bench::new();
-    let (id, _) = bench.stack.bind_datagrams(53).unwrap();
+    let (id, _) = bench.stack.bind_datagrams(Bind::Any, 53).unwrap();
     let parts = frames(ASKER, 53, 9, &[7; 4000], 1500);
     bench.receive(parts[0].clone());
     bench.receive(parts[1].clone());
     let timeout = bench.stack.config.limits.datagrams.reassembly_timeout;
-    assert_eq!(bench.stack.due(), Some(bench.now + timeout.into()));
+    assert_eq!(bench.stack.udp.due(&bench.stack.config.limits.datagrams), Some(bench.now + timeout.into()));
     bench.now += Duration::from_secs(60);
     bench.turn();
     assert_eq!((bench.drops(DropReason::FragmentTimeout), bench.stack.held_bytes()), (2, 0));
@@ -269,7 +268,7 @@ fn what_does_not_come_whole_is_given_up() {
 fn a_port_that_takes_no_more_gets_the_rest_later() {
     let mut bench = Bench::new();
     introduce(&mut bench);
-    let (id, _) = bench.stack.bind_datagrams(53).unwrap();
+    let (id, _) = bench.stack.bind_datagrams(Bind::Any, 53).unwrap();
     let large = vec![7; 60_000];
     bench.queue.block(true);
     assert_eq!(bench.stack.send_datagrams(id, &[to(ASKER, &large), to(ASKER, b"next")]).unwrap(), 1);
@@ -306,8 +305,10 @@ fn a_neighbour_is_asked_for_while_its_datagrams_wait() {
 
 #[test]
 fn who_sends_to_a_silent_neighbour_is_told() {
-    let mut bench = Bench::with(|c: &mut StackConfig| c.gateway = Some(Ipv4Addr::new(10, 0, 0, 9)));
-    let far = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 53);
+    let mut bench = Bench::with(|c: &mut StackConfig| {
+        c.routes = vec![Route { to: Network::new([0, 0, 0, 0], 0), via: [10, 0, 0, 9].into() }];
+    });
+    let far = SocketAddr::from(([192, 0, 2, 1], 53));
     let (id, _) = bench.stack.connect_datagrams(far).unwrap();
     for _ in 0..200 {
         assert_eq!(bench.stack.send_datagrams(id, &[to(far, b"x")]).unwrap(), 1);
@@ -326,7 +327,7 @@ fn who_sends_to_a_silent_neighbour_is_told() {
 #[test]
 fn noise_in_datagrams_and_fragments_changes_nothing() {
     let mut bench = Bench::new();
-    let (id, _) = bench.stack.bind_datagrams(53).unwrap();
+    let (id, _) = bench.stack.bind_datagrams(Bind::Any, 53).unwrap();
     let mut x = 88_172_645_463_325_252_u64;
     let mut draw = move || {
         x ^= x << 13;
