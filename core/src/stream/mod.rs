@@ -12,6 +12,7 @@ pub mod http2;
 pub mod lease;
 mod linger;
 pub mod load;
+mod outflow;
 mod pump;
 mod reply;
 mod request_body;

@@ -7,20 +7,20 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use super::mux::{Lost, Mux};
-use crate::net::{Conn, ROOM_BYTES_MAX};
+use crate::net::Conn;
+use crate::stream::outflow::Outflow;
 
 /// A connection, and how far its machine has come with it.
 pub(super) struct Wire<C> {
     pub(super) conn: C,
     /// Unused bytes that the machine has seen and found too few.
     known: usize,
-    /// Something was written and may not have left.
-    unflushed: bool,
+    outflow: Outflow,
 }
 
 impl<C: Conn> Wire<C> {
     pub(super) fn new(conn: C) -> Self {
-        Self { conn, known: 0, unflushed: false }
+        Self { conn, known: 0, outflow: Outflow::default() }
     }
 
     /// Shows the machine what there is to read, once. Inside, when the connection is lost by that.
@@ -46,34 +46,10 @@ impl<C: Conn> Wire<C> {
     /// Writes what the machine says. Pending: not all of it has found room.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, mux: &RefCell<Mux>) -> Poll<io::Result<()>> {
         let mux = &mut *mux.borrow_mut();
-        let mut written = 0;
-        let mut stopped = Poll::Ready(Ok(()));
-        while written < mux.out.len() {
-            let rest = &mux.out[written..];
-            let wish = rest.len().min(ROOM_BYTES_MAX);
-            let put = self.conn.poll_write_with(cx, wish, |room| {
-                let len = rest.len().min(room.len());
-                room[..len].copy_from_slice(&rest[..len]);
-                (len, len)
-            });
-            match put {
-                Poll::Ready(Ok(len)) => written += len,
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                Poll::Pending => {
-                    stopped = Poll::Pending;
-                    break;
-                }
-            }
-        }
+        let (written, polled) = self.outflow.poll_write(cx, &mut self.conn, &mut mux.out);
         if written > 0 {
-            self.unflushed = true;
-            mux.out.drain(..written);
             mux.wake_queue();
         }
-        if self.unflushed {
-            ready!(self.conn.poll_flush(cx))?;
-            self.unflushed = stopped.is_pending();
-        }
-        stopped
+        polled
     }
 }

@@ -4,18 +4,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use crate::codec::xprotocol::gather::Gather;
 use crate::codec::xprotocol::{Fault, RpcCodec, RpcFrame, RpcLimits};
-use crate::net::{Conn, ROOM_BYTES_MAX};
+use crate::net::Conn;
+use crate::stream::outflow::Outflow;
 
 /// A connection, and how far its reader and its writer have come.
 pub(super) struct Wire<C> {
     pub(super) conn: C,
     gather: Gather,
-    /// Something was written and may not have left.
-    unflushed: bool,
+    outflow: Outflow,
 }
 
 /// What there was to read.
@@ -87,7 +87,7 @@ impl Outbox {
 
 impl<C: Conn> Wire<C> {
     pub(super) fn new(conn: C) -> Self {
-        Self { conn, gather: Gather::default(), unflushed: false }
+        Self { conn, gather: Gather::default(), outflow: Outflow::default() }
     }
 
     /// Bytes of a frame that is not whole.
@@ -120,37 +120,10 @@ impl<C: Conn> Wire<C> {
 
     /// Writes what waits. Pending: not all of it has found room. Says whether anything left.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> (bool, Poll<io::Result<()>>) {
-        let mut written = 0;
-        let mut stopped = Poll::Ready(Ok(()));
-        while written < out.bytes.len() && stopped.is_ready() {
-            let rest = &out.bytes[written..];
-            let wish = rest.len().min(ROOM_BYTES_MAX);
-            let put = self.conn.poll_write_with(cx, wish, |room| {
-                let len = rest.len().min(room.len());
-                room[..len].copy_from_slice(&rest[..len]);
-                (len, len)
-            });
-            match put {
-                Poll::Ready(Ok(len)) => written += len,
-                Poll::Ready(Err(e)) => return (written > 0, Poll::Ready(Err(e))),
-                Poll::Pending => stopped = Poll::Pending,
-            }
+        let (written, polled) = self.outflow.poll_write(cx, &mut self.conn, &mut out.bytes);
+        if written > 0 && out.has_room() {
+            out.wake_waiting();
         }
-        if written > 0 {
-            self.unflushed = true;
-            out.bytes.drain(..written);
-            if out.has_room() {
-                out.wake_waiting();
-            }
-        }
-        (written > 0, self.poll_flush(cx, stopped))
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>, stopped: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
-        if self.unflushed {
-            ready!(self.conn.poll_flush(cx))?;
-            self.unflushed = stopped.is_pending();
-        }
-        stopped
+        (written > 0, polled)
     }
 }
