@@ -22,7 +22,7 @@ use super::handoff::{ByAddress, Chains, wanted};
 use super::{Present, Worker};
 use crate::codec::client_hello::begins_tls;
 use crate::codec::detect::Protocol;
-use crate::config::schema::{ConnFault, Protocols, RpcProtocol};
+use crate::config::schema::{ConnFault, Protocols};
 use crate::config::{Limits, schema as config};
 use crate::filter::network::{ConnectionFilters, Event, Flow, Look};
 use crate::message::{Downstream, next_conn_id};
@@ -522,8 +522,6 @@ fn start<T: Transport>(
         Protocol::Http1 => drop(spawn_local(serve_for(conn, downstream, proxy, limits, state, present))),
         Protocol::Http2 => drop(spawn_local(http2::serve_for(conn, downstream, proxy, limits, state, present))),
         Protocol::Rpc(protocol) => {
-            // Every client of Dubbo knows the readonly event; Bolt's GoAway is MOSN's own.
-            let says_go_away = says_go_away || protocol == RpcProtocol::Dubbo;
             let client = (downstream, Manners { protocol, says_go_away });
             drop(spawn_local(xprotocol::serve_for(conn, client, proxy, limits, state, present)));
         }

@@ -210,6 +210,11 @@ impl RpcCodec for Bolt {
         true
     }
 
+    fn knows_go_away(&self) -> bool {
+        // It is MOSN's own.
+        false
+    }
+
     fn id_max(&self) -> u64 {
         u32::MAX.into()
     }

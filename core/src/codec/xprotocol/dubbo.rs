@@ -122,6 +122,10 @@ impl RpcCodec for Dubbo {
         true
     }
 
+    fn knows_go_away(&self) -> bool {
+        true
+    }
+
     fn id_max(&self) -> u64 {
         // It is signed in Java; no client is given a number that it would print as a negative one.
         i64::MAX.cast_unsigned()

@@ -51,6 +51,9 @@ pub trait RpcCodec: Sync {
     /// Writes that the peer is to send no more requests on this connection; says whether the protocol has that.
     fn go_away(&self, id: u64, out: &mut Vec<u8>) -> bool;
 
+    /// Whether every peer understands that; else it is only said where the configuration has it so.
+    fn knows_go_away(&self) -> bool;
+
     /// The largest number that a frame can have.
     fn id_max(&self) -> u64;
 

@@ -31,7 +31,7 @@ use crate::stream::{ConnState, Ended, Service, Wish};
 pub struct Manners {
     /// What they speak.
     pub protocol: RpcProtocol,
-    /// Whether they are told when they are to send no more requests, where the protocol can say it.
+    /// Whether they are told when they are to send no more requests, where the protocol can say it and not every client knows it.
     pub says_go_away: bool,
 }
 
@@ -260,7 +260,7 @@ impl<C: Conn, S: Service> Server<C, S> {
             self.leaving = Leaving::Asked;
             self.leave_timer.set(side.limits.linger_timeout);
             let out = &mut side.out.borrow_mut().bytes;
-            if self.manners.says_go_away && side.codec.go_away(0, out) {
+            if (self.manners.says_go_away || side.codec.knows_go_away()) && side.codec.go_away(0, out) {
                 self.downstream_counters(|counters| counters.rpc_go_away.inc());
                 cx.waker().wake_by_ref();
             }
