@@ -73,7 +73,10 @@ impl Neighbours {
             flows.extend(flow.filter(|flow| flows.last() != Some(flow)));
             return Neighbour::Asked;
         }
-        if self.entries.len() >= NEIGHBOURS_MAX && !self.make_room() {
+        // Strangers can have us ask for any address of the link (RFC 6583): that takes neither those who are known away, nor the last
+        // questions from connections of our own.
+        let open_max = if flow.is_some() { OPEN_MAX } else { OPEN_MAX / 2 };
+        if self.open.len() >= open_max || self.entries.len() >= NEIGHBOURS_MAX && !self.make_room() {
             return Neighbour::Silent;
         }
         self.entries.insert(ip, Entry::new(now, flow));
@@ -168,6 +171,8 @@ const WAITING_FRAMES_MAX: usize = 128;
 const ALL_WAITING_FRAMES_MAX: usize = 1024;
 /// Neighbours of one lcore, at most.
 const NEIGHBOURS_MAX: usize = 1024;
+/// Questions that are open at a time, at most; those for datagrams have half of them.
+const OPEN_MAX: usize = 256;
 /// How often an address is asked for before its flows are told that nobody is there.
 const QUESTIONS_MAX: u32 = 3;
 /// Between two questions.
@@ -243,7 +248,19 @@ mod tests {
         for n in 0..2000_u32 {
             table.look_up(Ipv4Addr::from_bits(n).into(), Some(n), at(1));
         }
-        assert_eq!(table.entries.len(), NEIGHBOURS_MAX);
+        assert_eq!(table.entries.len(), OPEN_MAX);
+    }
+
+    #[test]
+    fn strangers_who_have_us_ask_take_nothing_from_who_is_known_and_from_our_own() {
+        let mut table = Neighbours::new();
+        table.learn(IP, MAC, at(1));
+        for n in 0..2000_u32 {
+            table.look_up(Ipv4Addr::from_bits(0x0b00_0000 + n).into(), None, at(2));
+        }
+        assert_eq!(table.look_up(IP, Some(1), at(2)), Neighbour::Known(MAC));
+        assert_eq!(table.look_up(Ipv4Addr::new(10, 0, 0, 3).into(), Some(1), at(2)), Neighbour::Asked);
+        assert_eq!(table.look_up(Ipv4Addr::new(10, 0, 0, 4).into(), None, at(2)), Neighbour::Silent);
     }
 
     #[test]

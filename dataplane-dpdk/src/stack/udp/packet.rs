@@ -31,9 +31,9 @@ pub(in crate::stack) fn read(
     if udp.src_port() == 0 || udp.dst_port() == 0 {
         return Err(DropReason::Malformed);
     }
-    // Only IPv4 lets a sender do without (RFC 8200, 8.1).
+    // Only IPv4 lets a sender do without (RFC 8200, 8.1), whatever the port has found good.
     let lacks_sum = udp.checksum() == 0 && peer.is_ipv6();
-    if verify && (lacks_sum || !udp.verify_checksum(&peer.into(), &local.into())) {
+    if lacks_sum || verify && !udp.verify_checksum(&peer.into(), &local.into()) {
         return Err(DropReason::Checksum);
     }
     let key = FlowKey { peer, local, peer_port: udp.src_port(), local_port: udp.dst_port() };
@@ -240,6 +240,16 @@ mod tests {
             packets.push(packet);
         }
         packets
+    }
+
+    #[test]
+    fn a_datagram_of_ipv6_without_a_checksum_is_not_taken() {
+        let packet = &packets_between(FROM_6, TO_6, b"hello", 1500)[0];
+        let mut datagram = packet[40..].to_vec();
+        assert!(read(&datagram, FROM_6.ip(), TO_6.ip(), false).is_ok());
+        datagram[6..8].fill(0);
+        assert_eq!(read(&datagram, FROM_6.ip(), TO_6.ip(), false).err(), Some(DropReason::Checksum));
+        assert!(read(&datagram, FROM.ip(), TO.ip(), false).is_ok(), "over IPv4 it may lack one");
     }
 
     #[test]

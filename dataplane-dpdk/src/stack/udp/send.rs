@@ -198,7 +198,13 @@ impl Stack {
             paths.retain(|_, (_, since)| now < *since + PATH_KNOWN_FOR);
         }
         let mtu = mtu.max(IPV6_MTU_MIN);
-        if mtu < port && to.is_ipv6() && paths.len() < PATHS_MAX {
+        if mtu < port && to.is_ipv6() {
+            // Whoever fills the table must not keep others out of it.
+            if paths.len() >= PATHS_MAX
+                && let Some(oldest) = paths.iter().min_by_key(|(_, (_, since))| *since).map(|(ip, _)| *ip)
+            {
+                paths.remove(&oldest);
+            }
             paths.insert(to, (mtu, now));
         } else {
             self.nic.counters.drop_frame(DropReason::Protocol);
