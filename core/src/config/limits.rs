@@ -78,8 +78,8 @@ pub struct Limits {
 
     /// Bytes of a frame of an RPC protocol, at most; its connection is closed beyond. A frame is held whole.
     pub rpc_frame_bytes_max: usize,
-    /// Requests that an RPC client may have open on a connection, at most; while it has, nothing more is read from it. To an origin as many are
-    /// open on a connection at most; beyond, another connection is opened.
+    /// Requests that an RPC client may have open on a connection, at most; while it has, or they hold `rpc_frame_bytes_max` together, nothing
+    /// more is read from it. To an origin as many are open on a connection at most; beyond, another connection is opened.
     pub rpc_streams_max: u32,
     /// Bytes that wait to be written to one RPC connection, at most, before further frames wait for room; while a client takes so few,
     /// nothing more is read from it.

@@ -159,7 +159,7 @@ pub(super) const LIMITS: &[Key] = &[
         "rpc_streams_max",
         Number,
         "10000",
-        "Requests that an RPC client may have open on a connection, at most; while it has, nothing more is read from it. To an origin as many \
+        "Requests that an RPC client may have open on a connection, at most; while it has, or they hold `rpc_frame_bytes_max` together, nothing more is read from it. To an origin as many \
          are open on a connection at most; beyond, another connection is opened.",
     ),
     key(

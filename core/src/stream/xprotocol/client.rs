@@ -338,6 +338,7 @@ impl<C: Conn> Driver<C> {
                 Poll::Ready(Err(e)) => return Poll::Ready(End::Broken(e)),
             }
         }
+        let was_deaf = !self.conn.out.borrow().has_room() && self.conn.open() == 0;
         if self.poll_pulse(cx) {
             return Poll::Ready(End::Silent);
         }
@@ -345,6 +346,10 @@ impl<C: Conn> Driver<C> {
         let mut out = conn.out.borrow_mut();
         if let Poll::Ready(Err(e)) = self.wire.poll_write(cx, &mut out).1 {
             return Poll::Ready(End::Broken(e));
+        }
+        if was_deaf && out.has_room() {
+            // Nothing was waited for on the connection, and now it is to be heard again.
+            cx.waker().wake_by_ref();
         }
         if conn.is_idle() {
             if conn.state.get() != State::Open {

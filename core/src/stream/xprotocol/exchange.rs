@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** whatever becomes of the exchange, its place on the connection is free afterwards, and the service hears how it ended.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -34,10 +34,18 @@ pub(super) struct Side {
     pub(super) out: RefCell<Outbox>,
     /// The exchanges that run, and whom to wake when the connection is lost.
     pub(super) open: RefCell<Slab<Option<Waker>>>,
-    pub(super) is_lost: std::cell::Cell<bool>,
+    /// What the requests that run hold of their frames, in bytes.
+    pub(super) held_bytes: Cell<usize>,
+    pub(super) is_lost: Cell<bool>,
 }
 
 impl Side {
+    /// Whether another request may begin: a place is free, and those that run don't hold as much as a frame may have.
+    pub(super) fn has_place(&self) -> bool {
+        self.open.borrow().len() < self.limits.rpc_streams_max as usize
+            && self.held_bytes.get() < self.limits.rpc_frame_bytes_max
+    }
+
     /// The connection is gone: its exchanges hear of it.
     pub(super) fn lose(&self) {
         self.is_lost.set(true);
@@ -50,12 +58,15 @@ impl Side {
 pub(super) struct Open<S> {
     shared: Rc<Shared<S>>,
     place: usize,
+    held_bytes: usize,
 }
 
 impl<S> Open<S> {
-    pub(super) fn new(shared: &Rc<Shared<S>>) -> Self {
+    /// A place for a request that holds so many bytes.
+    pub(super) fn new(shared: &Rc<Shared<S>>, held_bytes: usize) -> Self {
         let place = shared.conn.open.borrow_mut().insert(None);
-        Self { shared: Rc::clone(shared), place }
+        shared.conn.held_bytes.set(shared.conn.held_bytes.get() + held_bytes);
+        Self { shared: Rc::clone(shared), place, held_bytes }
     }
 }
 
@@ -68,6 +79,7 @@ impl<S> Drop for Open<S> {
         }
         let conn = &self.shared.conn;
         conn.open.borrow_mut().remove(self.place);
+        conn.held_bytes.set(conn.held_bytes.get() - self.held_bytes);
         conn.out.borrow_mut().wake();
     }
 }
@@ -79,7 +91,7 @@ pub(super) async fn exchange<S: Service>(open: Open<S>, frame: RpcFrame) {
     let mut reply = RpcReply::new(Rc::clone(conn), &head);
     let received = content.len();
     let body = if content.is_empty() { Body::Empty } else { Body::Full(content) };
-    let mut x = Exchange::new(Request { head: Head::Rpc(head), body }, Rc::clone(downstream));
+    let mut x = Exchange::new(Request { head: Head::Rpc(Box::new(head)), body }, Rc::clone(downstream));
     x.bytes_received = received as u64;
     let (shed, _charge) = match state.load() {
         Some(load) => {

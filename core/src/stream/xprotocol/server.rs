@@ -97,7 +97,7 @@ pub fn serve_for<C: Conn, S: Service>(
     let frame_limits = RpcLimits::from(&*limits);
     let out = RefCell::new(Outbox::new(limits.rpc_out_bytes_max));
     let (codec, open, is_lost) = (codec_of(manners.protocol), RefCell::new(Slab::new()), Cell::new(false));
-    let side = Rc::new(Side { codec, limits, out, open, is_lost });
+    let side = Rc::new(Side { codec, limits, out, open, held_bytes: Cell::new(0), is_lost });
     let server = Server {
         wire: Wire::new(conn),
         shared: Rc::new(Shared { service, downstream, state, conn: side }),
@@ -163,9 +163,8 @@ impl<C: Conn, S: Service> Server<C, S> {
     /// Whether more may be read.
     fn is_hearing(&self) -> bool {
         let side = &self.shared.conn;
-        let has_place = side.open.borrow().len() < side.limits.rpc_streams_max as usize;
         let is_open = !self.is_ended && self.leaving != Leaving::Deaf;
-        is_open && self.arrived.is_empty() && has_place && side.out.borrow().has_room()
+        is_open && self.arrived.is_empty() && side.has_place() && side.out.borrow().has_room()
     }
 
     /// Reads until there is nothing to read or nothing may be. Ready when what came is no frame.
@@ -195,8 +194,7 @@ impl<C: Conn, S: Service> Server<C, S> {
     /// Takes what has arrived, as far as there is room for it.
     fn start_exchanges(&mut self) {
         let side = Rc::clone(&self.shared.conn);
-        let places = side.limits.rpc_streams_max as usize;
-        while side.open.borrow().len() < places
+        while side.has_place()
             && let Some(frame) = self.arrived.pop_front()
         {
             // What a client sends is not idle, be it only to say that it lives.
@@ -204,7 +202,8 @@ impl<C: Conn, S: Service> Server<C, S> {
             match frame.head.kind {
                 RpcKind::Request | RpcKind::OneWay => {
                     // Its result is that it is over.
-                    drop(spawn_local(exchange(Open::new(&self.shared), frame)));
+                    let held = frame.head.raw().len() + frame.content.len();
+                    drop(spawn_local(exchange(Open::new(&self.shared, held), frame)));
                 }
                 RpcKind::Heartbeat => {
                     self.downstream_counters(|counters| counters.rpc_heartbeat.inc());

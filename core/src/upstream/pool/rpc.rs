@@ -1,6 +1,6 @@
 //! The connections of a pool that speak RPC protocols.
 //!
-//! **Invariant:** a connection carries the requests of one protocol; what it has counted is shown when it ends or a request on it does.
+//! **Invariant:** a connection carries the requests of one protocol; what it has counted is shown in the turn of its task that counted it.
 
 use std::rc::{Rc, Weak};
 
