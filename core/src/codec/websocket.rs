@@ -41,7 +41,8 @@ pub fn accept(key: &[u8]) -> [u8; ACCEPT_BYTES] {
 pub fn asked(head: &HttpHead) -> Option<&[u8]> {
     let asks = head.method() == Method::Get
         && head.get_id(FieldId::Upgrade).is_some_and(|value| value.eq_ignore_ascii_case(WEBSOCKET));
-    head.get(KEY).filter(|key| asks && key.len() == KEY_BYTES)
+    // The name is looked for only where it may stand.
+    if asks { head.get(KEY).filter(|key| key.len() == KEY_BYTES) } else { None }
 }
 
 /// Whether an answer is the one that this request for a WebSocket wants.

@@ -41,8 +41,8 @@ pub struct Response {
 pub enum Head {
     /// HTTP, of any version.
     Http(HttpHead),
-    /// A frame of an RPC protocol.
-    Rpc(RpcHead),
+    /// A frame of an RPC protocol. Behind a pointer: heads of HTTP, which are one themselves, move through many hands.
+    Rpc(Box<RpcHead>),
 }
 
 impl Head {
@@ -71,5 +71,16 @@ impl Head {
             Self::Http(_) => None,
             Self::Rpc(head) => Some(head),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_little_more_than_a_pointer() {
+        // It moves through many hands, and its message with it.
+        assert!(size_of::<Head>() <= 2 * size_of::<usize>(), "{} bytes", size_of::<Head>());
     }
 }

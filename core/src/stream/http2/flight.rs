@@ -44,7 +44,7 @@ impl StreamLease {
         let is_streaming = matches!(request.body, Body::Streaming(_));
         let end = matches!(length, BodyLength::None | BodyLength::Exact(0)) && !is_streaming;
         let (scheme, te_trailers) = (self.conn.scheme, options.te_trailers);
-        let key = websocket::asked(head).filter(|_| options.upgrade && end);
+        let key = if options.upgrade && end { websocket::asked(head) } else { None };
         let wants = match key {
             Some(_) if !self.conn.takes_websocket() => return Err(SendError::NoWebSocket),
             Some(_) => Wants::WebSocket,

@@ -76,7 +76,7 @@ impl Flight {
             Some(slot @ Slot::Answered(_)) => {
                 if let Slot::Answered(RpcFrame { head, content }) = std::mem::replace(slot, Slot::Waiting(None)) {
                     let body = if content.is_empty() { Body::Empty } else { Body::Full(content) };
-                    return Poll::Ready(Ok(Answer::Response(Response { head: Head::Rpc(head), body })));
+                    return Poll::Ready(Ok(Answer::Response(Response { head: Head::Rpc(Box::new(head)), body })));
                 }
             }
             Some(Slot::Waiting(_)) if conn.state.get() == State::Lost => {
