@@ -32,9 +32,10 @@ main() {
 }
 
 run_tests() {
-    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio h2:python3-h2 websockets:python3-websockets nghttpx:nghttp2-proxy openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux dnsmasq:dnsmasq-base nft:nftables tshark:tshark node:nodejs npm:npm ping:iputils-ping sysctl:procps
+    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio h2:python3-h2 websockets:python3-websockets nghttpx:nghttp2-proxy openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux dnsmasq:dnsmasq-base nft:nftables tshark:tshark ping:iputils-ping sysctl:procps
     # Not everywhere to be had: the row that needs them tells.
     (ensure softhsm2-util:softhsm2 pkcs11_engine:libengine-pkcs11-openssl) || true
+    (ensure node:nodejs npm:npm) || true
     install_npm_peers
     results=$(mktemp -d)
     trap 'give_back_hugepages "$results/hugepages"; rm -rf "$results"' EXIT
@@ -73,7 +74,7 @@ install_npm_peers() {
     local folder=${CARGO_TARGET_DIR:-target}/tmp peer
     local -a peers=(sofa-rpc-node@2.10.0 apache-dubbo-service@0.0.1 apache-dubbo-consumer@4.0.0) missing=()
     for peer in "${peers[@]}"; do
-        [ -d "$folder/node_modules/${peer%@*}" ] || missing+=("$peer")
+        grep -qs "\"version\": *\"${peer##*@}\"" "$folder/node_modules/${peer%@*}/package.json" || missing+=("$peer")
     done
     if [ "${#missing[@]}" -eq 0 ] || ! have npm; then
         return 0
