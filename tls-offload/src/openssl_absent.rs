@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -105,7 +106,7 @@ pub(crate) struct Fibre<T>(Infallible, PhantomData<T>);
 
 #[allow(clippy::needless_pass_by_ref_mut, reason = "the signatures of the real one")]
 impl<T> Fibre<T> {
-    pub(crate) fn new(fibres: Fibres, _compute: impl FnOnce() -> T + 'static) -> Self {
+    pub(crate) fn new(fibres: Fibres, _compute: impl FnOnce() -> T + 'static) -> io::Result<Self> {
         match fibres.0 {}
     }
 

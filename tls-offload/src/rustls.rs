@@ -19,7 +19,7 @@ use bytes::{Buf, BufMut};
 use rustls_pki_types::ServerName;
 
 use crate::certificates::take_asked_name;
-use crate::error::TlsError;
+use crate::error::{Cause, TlsError};
 use crate::openssl::{Fibre, Fibres};
 use crate::options::{Alpn, Version};
 use crate::record::{Frame, HEADER_BYTES, PlainRoom, frame, payload_len, take};
@@ -221,10 +221,19 @@ impl RustlsSession {
         let Some(fibres) = self.fibres else { return Poll::Ready(self.feed(record, &mut no_plain())) };
         // What a fibre is given, and gives back, goes over its small stack.
         let (mut core, record) = (Box::new(self.core.take()), record.to_vec());
-        self.fibre = Some(Fibre::new(fibres, move || {
+        let fibre = Fibre::new(fibres, move || {
             let result = core.feed(&record, &mut no_plain());
             (core, result)
-        }));
+        });
+        match fibre {
+            Ok(fibre) => self.fibre = Some(fibre),
+            // The session went with what was to run.
+            Err(error) => {
+                self.core.state = State::Dead;
+                let error = Error::General(format!("there is no stack for a handshake: {error}"));
+                return Poll::Ready(Err(TlsError::Local(Cause::new(error))));
+            }
+        }
         self.go_on(cx)
     }
 

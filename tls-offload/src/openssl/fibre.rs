@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 
@@ -39,18 +40,21 @@ pub(super) enum Signal {
 
 impl<T> Fibre<T> {
     /// Nothing of `compute` runs yet.
-    pub(crate) fn new(_fibres: Fibres, compute: impl FnOnce() -> T + 'static) -> Self {
-        let stack = STACKS.with_borrow_mut(Vec::pop);
-        let stack = stack.unwrap_or_else(|| DefaultStack::new(STACK_BYTES).expect("fails only for want of memory"));
+    ///
+    /// # Errors
+    /// When the system gives no stack: it has no memory, or the process as many mappings as it may (`vm.max_map_count`).
+    pub(crate) fn new(_fibres: Fibres, compute: impl FnOnce() -> T + 'static) -> io::Result<Self> {
+        let stack = match STACKS.with_borrow_mut(Vec::pop) {
+            Some(stack) => stack,
+            None => DefaultStack::new(STACK_BYTES)?,
+        };
         let coroutine = Coroutine::with_stack(stack, |yielder: &Yielder<Signal, ()>, signal| {
             CURRENT.set(Some(NonNull::from(yielder)));
             SIGNAL.set(Some(signal));
-            let result = compute();
-            CURRENT.set(None);
-            SIGNAL.set(None);
-            result
+            let _left = Left;
+            compute()
         });
-        Self { coroutine: Some(coroutine), pauses: 0 }
+        Ok(Self { coroutine: Some(coroutine), pauses: 0 })
     }
 
     /// Goes on with it. Pending: it waits, and wakes `cx`.
@@ -102,6 +106,16 @@ impl<T> fmt::Debug for Fibre<T> {
     }
 }
 
+/// Forgets the fibre that ran, also where it has panicked.
+struct Left;
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+        SIGNAL.set(None);
+    }
+}
+
 /// The waker of who waits for this fibre. None: this is no fibre, or its outcome is not wanted any more.
 pub(super) fn waker() -> Option<Waker> {
     let signal = SIGNAL.take();
@@ -135,8 +149,9 @@ thread_local! {
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Of one stack, below which lies a page that nobody may touch. What a handshake does not touch is no memory.
-const STACK_BYTES: usize = 128 * 1024;
+/// Of one stack, below which lies a page that nobody may touch: a module of a token or an engine may compute on it. What a handshake does not
+/// touch is no memory.
+const STACK_BYTES: usize = 1024 * 1024;
 /// Kept for the next handshakes of this thread.
 const SPARE_STACKS_MAX: usize = 256;
 
@@ -155,6 +170,7 @@ mod tests {
                 }
                 (name, looks)
             })
+            .unwrap()
         };
         let cx = Context::from_waker(Waker::noop());
         let (mut first, mut second) = (fibre("first"), fibre("second"));
@@ -165,6 +181,15 @@ mod tests {
         assert_eq!(first.poll(&cx), Poll::Ready(("first", 3)));
         assert_eq!(STACKS.with_borrow(Vec::len), 2);
         assert!(waker().is_none() && !suspend(), "this is no fibre");
+    }
+
+    #[test]
+    fn a_panic_is_the_fibres_own() {
+        let mut fibre = Fibre::new(Fibres::new(), || panic!("asked for")).unwrap();
+        let cx = Context::from_waker(Waker::noop());
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fibre.poll(&cx).is_ready()));
+        assert!(caught.is_err());
+        assert!(waker().is_none() && !suspend(), "nothing is left of it");
     }
 
     #[test]
@@ -180,7 +205,8 @@ mod tests {
             let _noted = Noted(ended);
             while suspend() {}
             assert!(waker().is_none());
-        });
+        })
+        .unwrap();
         assert!(fibre.poll(&Context::from_waker(Waker::noop())).is_pending());
         drop(fibre);
         assert!(ended.get());

@@ -26,8 +26,9 @@ pub(super) struct Operation {
 
 /// What is signed, by what, and what becomes of it.
 struct Work {
-    accelerator: Arc<Accelerator>,
+    /// Before the accelerator, with which its provider may go.
     key: Arc<PrivateKey>,
+    accelerator: Arc<Accelerator>,
     scheme: u16,
     message: Box<[u8]>,
     result: Option<Result<Vec<u8>, OpenSslError>>,
@@ -41,8 +42,8 @@ impl Operation {
             job.tell_by(&wait);
         }
         let work = Work {
-            accelerator: Arc::clone(accelerator),
             key: Arc::clone(key),
+            accelerator: Arc::clone(accelerator),
             scheme,
             message: message.into(),
             result: None,
@@ -159,9 +160,12 @@ impl Work {
 /// # Safety
 /// Called by libcrypto with a copy of what [`Operation::step`] gave it.
 unsafe extern "C" fn run(argument: *mut c_void) -> c_int {
-    // SAFETY: the operation does not touch its work while the job runs.
-    let work = unsafe { &mut **argument.cast::<*mut Work>() };
-    work.result = Some(work.sign());
+    // SAFETY: libcrypto gives a copy of the pointer that the operation gave it.
+    let work = unsafe { *argument.cast::<*mut Work>() };
+    // SAFETY: the work lies on the heap and outlives its job; while the job is paused the operation only reads it, as this does.
+    let signed = unsafe { (*work).sign() };
+    // SAFETY: the same, and the job runs: the operation waits for it to return.
+    unsafe { (*work).result = Some(signed) };
     1
 }
 

@@ -54,14 +54,15 @@ pub(crate) fn certified_key(
         _ => None,
     };
     let (accelerator, key) = (Arc::clone(accelerator), Arc::new(key));
-    let key = AcceleratedKey { accelerator, key, schemes, algorithm, software };
+    let key = AcceleratedKey { key, accelerator, schemes, algorithm, software };
     Ok(CertifiedKey::new(chain, Arc::new(key)))
 }
 
 /// A key that an accelerator computes with.
 struct AcceleratedKey {
-    accelerator: Arc<Accelerator>,
+    /// Before the accelerator, with which its provider may go.
     key: Arc<PrivateKey>,
+    accelerator: Arc<Accelerator>,
     schemes: &'static [u16],
     algorithm: SignatureAlgorithm,
     /// The same for software, where that may take its place.
@@ -76,8 +77,8 @@ impl SigningKey for AcceleratedKey {
             None => None,
         };
         Some(Box::new(AcceleratedSigner {
-            accelerator: Arc::clone(&self.accelerator),
             key: Arc::clone(&self.key),
+            accelerator: Arc::clone(&self.accelerator),
             scheme,
             software,
         }))
@@ -101,8 +102,9 @@ impl fmt::Debug for AcceleratedKey {
 /// One signature to be.
 #[derive(Debug)]
 struct AcceleratedSigner {
-    accelerator: Arc<Accelerator>,
+    /// Before the accelerator, with which its provider may go.
     key: Arc<PrivateKey>,
+    accelerator: Arc<Accelerator>,
     scheme: SignatureScheme,
     software: Option<Box<dyn Signer>>,
 }
