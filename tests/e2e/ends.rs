@@ -205,3 +205,23 @@ fn a_memif_peer_that_is_killed_does_not_take_the_gateway_along() {
     server.stop();
     assert!(!fs::exists(socket).unwrap_or(true), "its socket goes with it");
 }
+
+/// Peers are served one after the other: one that connects and says nothing is given up for the next.
+#[test]
+fn a_memif_peer_that_says_nothing_keeps_nobody_out() {
+    let (origin, folder) = (Origin::start("a"), TempDir::new());
+    let socket = folder.path().join("memif.sock");
+    let socket = socket.to_str().expect("a path of the test");
+    let Some(server) = on_memif("server", socket, 1, &origin.address()) else { return };
+    let silent = format!(
+        "import socket, time\ns = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\ns.connect({socket:?})\nprint('connected', flush=True)\ntime.sleep(120)"
+    );
+    let mut stranger = Process::start(Command::new("python3").args(["-c", &silent]));
+    wait_until("the stranger has connected", || stranger.output().contains("connected"));
+    let host = format!("198.18.7.1:{}", server.listen.port());
+    let Some(peer) = on_memif("client", socket, 2, &host) else { return };
+    wait_until("requests of another pass", || passes(&peer));
+    assert!(stranger.ended().is_none(), "it is still there, and silent");
+    peer.stop();
+    server.stop();
+}

@@ -23,6 +23,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -278,7 +279,9 @@ impl Relaying {
     fn relay(&self, peer: &OwnedFd, driver: &OwnedFd) -> Result<(), Stopped> {
         let mut is_connected = false;
         loop {
-            let [from_peer, from_driver] = self.wait([peer.as_fd(), driver.as_fd()], None)?;
+            // Peers are served one after the other: one that says nothing must not keep the others out.
+            let patience = (!is_connected).then_some(HANDSHAKE_TIMEOUT);
+            let [from_peer, from_driver] = self.wait([peer.as_fd(), driver.as_fd()], patience)?;
             if from_driver {
                 match Message::receive(driver) {
                     Some(message) => {
@@ -297,6 +300,9 @@ impl Relaying {
                     }
                     None => return self.end(driver),
                 }
+            } else {
+                tracing::warn!("a peer of a memif port has not connected within {HANDSHAKE_TIMEOUT:?}");
+                return self.end(driver);
             }
         }
     }
@@ -318,9 +324,9 @@ impl Relaying {
         self.gate.close();
         // An error: it has closed already.
         let _ = shutdown(driver, Shutdown::Write);
-        let mut result = Ok(());
+        let (mut result, mut patience) = (Ok(()), Some(RELEASE_TIMEOUT));
         loop {
-            match self.wait([driver.as_fd()], Some(RELEASE_TIMEOUT)) {
+            match self.wait([driver.as_fd()], patience) {
                 Ok([true]) => {
                     if Message::receive(driver).is_none() {
                         break;
@@ -328,9 +334,9 @@ impl Relaying {
                 }
                 Ok([false]) => {
                     tracing::error!(
-                        "the driver of a memif port does not let go of its rings: it stays shut until the next peer has come"
+                        "the driver of a memif port does not let go of its rings: the port stays shut until it does"
                     );
-                    return Ok(());
+                    patience = None;
                 }
                 Err(stopped) => {
                     result = Err(stopped);
@@ -375,8 +381,7 @@ impl Relaying {
         let stopped = PollFd::new(&self.stopped, PollFlags::IN);
         let mut all: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).chain([stopped]).collect();
         let timeout = at_most.and_then(|time| Timespec::try_from(time).ok());
-        // Interrupted: the caller looks again.
-        let _ = poll(&mut all, timeout.as_ref());
+        while let Err(Errno::INTR) = poll(&mut all, timeout.as_ref()) {}
         if !all[N].revents().is_empty() {
             return Err(Stopped);
         }
@@ -450,6 +455,8 @@ const DEFAULT_SOCKET: &str = "/run/memif.sock";
 const BACKLOG: i32 = 8;
 /// Between two tries to reach a peer.
 const DIAL_INTERVAL: Duration = Duration::from_millis(200);
+/// Between a peer's connection and its being connected, which takes it a few messages.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the driver may take to let go of the rings.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
