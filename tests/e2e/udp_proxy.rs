@@ -325,7 +325,7 @@ fn a_host_that_refuses_is_left(plane: Plane) {
 fn routes_go_by_the_client(plane: Plane) {
     let hosts = plane.servers(2);
     let config = relay_to(&hosts[..1], "").more_origins("others", &[hosts[1].to_string()]);
-    let filter = "{type: udp_proxy, config: {routes: [{cluster: origins, source_addrs: [127.0.0.1/32, 198.18.0.101/32]}, \
+    let filter = "{type: udp_proxy, config: {routes: [{cluster: origins, source_addrs: [127.0.0.0/31, 198.18.0.100/31]}, \
                   {cluster: others, source_addrs: [127.0.0.2/32, 198.18.0.102/32]}]}}";
     let Some(stage) = plane.start(config.filter(filter)) else { return };
     let _echoes = [Echo::at(&stage, hosts[0], "one "), Echo::at(&stage, hosts[1], "two ")];
