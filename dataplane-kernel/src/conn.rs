@@ -17,6 +17,7 @@ use ferrogate_core::net::{Address, Conn, Detached, ROOM_BYTES_MAX};
 use rustix::net::{RecvFlags, SendFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop::has_budget_remaining;
 
 use crate::buffers::{Buffers, Held, SCRATCH_BYTES};
 use crate::pipes::Pipe;
@@ -51,14 +52,32 @@ enum LooseIo {
 struct Bulk(u8);
 
 enum Io {
-    Tcp(TcpStream),
+    Tcp(TcpIo),
     Unix(UnixStream),
     Aborted,
 }
 
+struct TcpIo {
+    socket: TcpStream,
+    reader: Reader,
+}
+
+/// What came of one call.
+enum Tried {
+    Done(io::Result<usize>),
+    /// It was made, and interrupted, or the socket was not ready after all.
+    InVain,
+    /// It was not made: the socket is not ready.
+    NotReady,
+}
+
+/// Whose waker the reactor holds for the next bytes that come, if it is known to hold one.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Reader(Option<(usize, usize)>);
+
 impl KernelConn {
     pub(crate) fn tcp(stream: TcpStream, peer: Address, local: Option<Rc<Address>>, buffers: Rc<Buffers>) -> Self {
-        Self::new(Io::Tcp(stream), peer, local, buffers)
+        Self::new(Io::Tcp(TcpIo::new(stream)), peer, local, buffers)
     }
 
     pub(crate) fn unix(stream: UnixStream, peer: Address, local: Option<Rc<Address>>, buffers: Rc<Buffers>) -> Self {
@@ -68,7 +87,7 @@ impl KernelConn {
     /// Makes a stream that another worker has let go one of this worker's.
     pub(crate) fn attach(loose: LooseConn, buffers: Rc<Buffers>) -> io::Result<Self> {
         let io = match loose.io {
-            LooseIo::Tcp(stream) => Io::Tcp(TcpStream::from_std(stream)?),
+            LooseIo::Tcp(stream) => Io::Tcp(TcpIo::new(TcpStream::from_std(stream)?)),
             LooseIo::Unix(stream) => Io::Unix(UnixStream::from_std(stream)?),
         };
         Ok(Self::new(io, loose.peer, None, buffers))
@@ -246,7 +265,7 @@ impl Conn for KernelConn {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.send_rest(cx))?;
         match &mut self.io {
-            Io::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Io::Tcp(s) => Pin::new(&mut s.socket).poll_shutdown(cx),
             Io::Unix(s) => Pin::new(s).poll_shutdown(cx),
             Io::Aborted => Poll::Ready(Err(aborted())),
         }
@@ -258,13 +277,13 @@ impl Conn for KernelConn {
 
     fn local_addr(&self) -> &Address {
         self.local.get_or_init(|| match &self.io {
-            Io::Tcp(s) => Rc::new(s.local_addr().map_or_else(|_| unbound(), Address::Inet)),
+            Io::Tcp(s) => Rc::new(s.socket.local_addr().map_or_else(|_| unbound(), Address::Inet)),
             Io::Unix(_) | Io::Aborted => Rc::new(unbound()),
         })
     }
 
     fn original_dst(&self) -> Option<Address> {
-        let Io::Tcp(socket) = &self.io else { return None };
+        let Io::Tcp(TcpIo { socket, .. }) = &self.io else { return None };
         // Asked by what the socket is: one of IPv6 knows nothing by the option of IPv4.
         let original = match self.local_addr().inet()? {
             SocketAddr::V4(_) => sockopt::ip_original_dst(socket).map(SocketAddr::V4),
@@ -279,7 +298,7 @@ impl Conn for KernelConn {
             return None;
         }
         let io = match self.io {
-            Io::Tcp(stream) => LooseIo::Tcp(stream.into_std().ok()?),
+            Io::Tcp(tcp) => LooseIo::Tcp(tcp.socket.into_std().ok()?),
             Io::Unix(stream) => LooseIo::Unix(stream.into_std().ok()?),
             Io::Aborted => return None,
         };
@@ -289,7 +308,7 @@ impl Conn for KernelConn {
     fn abort(&mut self) {
         if let Io::Tcp(s) = &self.io {
             // A failure means that the connection is gone already.
-            let _ = s.set_zero_linger();
+            let _ = s.socket.set_zero_linger();
         }
         self.io = Io::Aborted;
         self.unread.release(&self.buffers);
@@ -302,12 +321,10 @@ impl Conn for KernelConn {
 impl Io {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(s) => loop {
-                ready!(s.poll_read_ready(cx))?;
-                if let Some(read) = once(s, Interest::READABLE, into.len(), || recv(&*s, &mut *into)) {
-                    return Poll::Ready(read);
-                }
-            },
+            Self::Tcp(s) => {
+                let wish = into.len();
+                s.poll_receive(cx, |socket| once(socket, Interest::READABLE, wish, || recv(socket, &mut *into)))
+            }
             Self::Unix(s) => {
                 let mut into = ReadBuf::new(into);
                 ready!(Pin::new(s).poll_read(cx, &mut into))?;
@@ -320,11 +337,11 @@ impl Io {
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             // A socket is hardly ever full: asking whether it is, which also counts against the task's turn, comes second.
-            Self::Tcp(s) => loop {
-                if let Some(written) = once(s, Interest::WRITABLE, bytes.len(), || send(&*s, bytes)) {
+            Self::Tcp(TcpIo { socket, .. }) => loop {
+                if let Tried::Done(written) = once(socket, Interest::WRITABLE, bytes.len(), || send(socket, bytes)) {
                     return Poll::Ready(written);
                 }
-                ready!(s.poll_write_ready(cx))?;
+                ready!(socket.poll_write_ready(cx))?;
             },
             Self::Unix(s) => Pin::new(s).poll_write(cx, bytes),
             Self::Aborted => Poll::Ready(Err(aborted())),
@@ -332,27 +349,73 @@ impl Io {
     }
 
     /// Takes up to `limit` bytes into a pipe.
-    fn poll_fill(&self, cx: &mut Context<'_>, pipe: &mut Pipe, limit: usize) -> Poll<io::Result<usize>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, limit: usize) -> Poll<io::Result<usize>> {
         let Self::Tcp(s) = self else { return Poll::Ready(Err(aborted())) };
-        loop {
-            ready!(s.poll_read_ready(cx))?;
-            match s.try_io(Interest::READABLE, || pipe.fill(s.as_fd(), limit)) {
-                Err(e) if is_to_repeat(&e) => {}
-                filled => return Poll::Ready(filled),
-            }
-        }
+        // A pipe that took less may be full: that says nothing of the socket.
+        s.poll_receive(cx, |socket| once(socket, Interest::READABLE, 0, || pipe.fill(socket.as_fd(), limit)))
     }
 
     /// Sends what lies in a pipe.
     fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
-        let Self::Tcp(s) = self else { return Poll::Ready(Err(aborted())) };
+        let Self::Tcp(TcpIo { socket, .. }) = self else { return Poll::Ready(Err(aborted())) };
         loop {
-            ready!(s.poll_write_ready(cx))?;
-            match s.try_io(Interest::WRITABLE, || pipe.drain(s.as_fd())) {
+            ready!(socket.poll_write_ready(cx))?;
+            match socket.try_io(Interest::WRITABLE, || pipe.drain(socket.as_fd())) {
                 Err(e) if is_to_repeat(&e) => {}
                 drained => return Poll::Ready(drained),
             }
         }
+    }
+}
+
+impl TcpIo {
+    fn new(socket: TcpStream) -> Self {
+        Self { socket, reader: Reader::default() }
+    }
+
+    /// Reads with `once`, now or when the reactor says that something has come.
+    ///
+    /// A task that looks at two sockets is woken for one of them: the reactor is not told again, under its lock, that the other is waited for.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut once: impl FnMut(&TcpStream) -> Tried,
+    ) -> Poll<io::Result<usize>> {
+        if self.reader == Reader::of(cx) {
+            match once(&self.socket) {
+                Tried::Done(read) => {
+                    self.reader = Reader::default();
+                    return Poll::Ready(read);
+                }
+                Tried::InVain => {}
+                Tried::NotReady => return Poll::Pending,
+            }
+        }
+        self.reader = Reader::default();
+        loop {
+            match self.socket.poll_read_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => {
+                    // Without budget it was the scheduler that was told, not the reactor.
+                    if has_budget_remaining() {
+                        self.reader = Reader::of(cx);
+                    }
+                    return Poll::Pending;
+                }
+            }
+            if let Tried::Done(read) = once(&self.socket) {
+                return Poll::Ready(read);
+            }
+        }
+    }
+}
+
+impl Reader {
+    /// The task that is polled. It can't be taken for another: the reactor's own waker keeps its memory, and lets go only when the socket
+    /// becomes ready, which the next try sees.
+    fn of(cx: &Context<'_>) -> Self {
+        let waker = cx.waker();
+        Self(Some((waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr())))
     }
 }
 
@@ -372,27 +435,28 @@ fn aborted() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
 }
 
-/// Makes a call for `wish` bytes at a socket that is ready. None: it was not, or the call was interrupted.
+/// Makes a call for `wish` bytes at a socket that is ready.
 ///
 /// A call that moved fewer has emptied or filled the socket: the next one waits, without asking the kernel in vain (as tokio's own does).
-fn once(
-    socket: &TcpStream,
-    interest: Interest,
-    wish: usize,
-    call: impl FnOnce() -> io::Result<usize>,
-) -> Option<io::Result<usize>> {
-    let mut moved = None;
-    let result = socket.try_io(interest, || match call() {
-        Ok(n) if 0 < n && n < wish => {
-            moved = Some(n);
-            Err(io::ErrorKind::WouldBlock.into())
+fn once(socket: &TcpStream, interest: Interest, wish: usize, call: impl FnOnce() -> io::Result<usize>) -> Tried {
+    let (mut called, mut moved) = (false, None);
+    let result = socket.try_io(interest, || {
+        called = true;
+        match call() {
+            Ok(n) if 0 < n && n < wish => {
+                moved = Some(n);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            result => result,
         }
-        result => result,
     });
     match result {
-        _ if moved.is_some() => moved.map(Ok),
-        Err(e) if is_to_repeat(&e) => None,
-        result => Some(result),
+        _ if !called => Tried::NotReady,
+        result => match moved {
+            Some(n) => Tried::Done(Ok(n)),
+            None if result.as_ref().is_err_and(is_to_repeat) => Tried::InVain,
+            None => Tried::Done(result),
+        },
     }
 }
 

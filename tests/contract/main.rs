@@ -31,6 +31,8 @@ macro_rules! rows {
                 listening::connections_wait_to_be_accepted,
                 reading::what_was_seen_is_shown_with_more,
                 reading::pipelined_messages_are_shown_at_once,
+                reading::the_task_that_waits_last_is_woken,
+                reading::a_task_at_the_end_of_its_turn_is_woken,
                 reading::messages_cross_every_edge_of_a_ring,
                 reading::a_long_message_is_shown_whole,
                 reading::an_end_within_a_message_is_told,

@@ -1,12 +1,17 @@
 //! What a reader is shown.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::ErrorKind;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
+use ferrogate_core::net::Conn;
 use test_support::pattern;
-use tokio::task::spawn_local;
+use tokio::task::coop::{consume_budget, has_budget_remaining};
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::timeout;
 
 use crate::calls::{listen, look, pair, pair_at, read, read_message, send, shutdown};
@@ -98,6 +103,54 @@ pub async fn an_end_within_a_message_is_told<H: Harness>(plane: &H) {
     assert_eq!(read(&mut server).await.unwrap(), b"");
 }
 
+/// Whichever task waits for a connection's bytes is woken, also when another waited before it.
+pub async fn the_task_that_waits_last_is_woken<H: Harness>(plane: &H) {
+    let (mut server, mut client) = pair(plane).await;
+    for n in 0..20_u8 {
+        let waiting = spawn_local(async move {
+            let waits = poll_fn(|cx| Poll::Ready(server.poll_read_with(cx, 0, |_| (0, ())).is_pending())).await;
+            (server, waits)
+        });
+        let waits;
+        (server, waits) = waiting.await.unwrap();
+        assert!(waits, "there is nothing yet");
+        let reading = spawn_local(async move { (read(&mut server).await, server) });
+        // It waits by the time that something is sent.
+        yield_now().await;
+        send(&mut client, &[n]).await.unwrap();
+        let read;
+        (read, server) = timeout(LONG, reading).await.expect("woken").unwrap();
+        assert_eq!(read.unwrap(), [n]);
+    }
+}
+
+/// A task that has used up its turn, and then waits for bytes, is woken when they come.
+pub async fn a_task_at_the_end_of_its_turn_is_woken<H: Harness>(plane: &H) {
+    let (mut server, mut client) = pair(plane).await;
+    for n in 0..20_u8 {
+        let reading = spawn_local(async move {
+            let mut calls = 0..TURN_MAX;
+            poll_fn(|cx| {
+                // In the first turn only; a runtime may set no bound.
+                for _ in calls.by_ref() {
+                    if !has_budget_remaining() || pin!(consume_budget()).poll(cx).is_pending() {
+                        calls = 0..0;
+                        break;
+                    }
+                }
+                server.poll_read_with(cx, 0, |bytes| (bytes.len(), bytes.to_vec()))
+            })
+            .await
+            .map(|read| (read, server))
+        });
+        yield_now().await;
+        send(&mut client, &[n]).await.unwrap();
+        let read;
+        (read, server) = timeout(LONG, reading).await.expect("woken").unwrap().unwrap();
+        assert_eq!(read, [n]);
+    }
+}
+
 /// A connection that always has something to read does not keep the others of its worker waiting.
 pub async fn one_hot_connection_starves_nobody<H: Harness>(plane: &H) {
     let (mut listener, address) = listen(plane).await;
@@ -139,3 +192,9 @@ pub async fn one_hot_connection_starves_nobody<H: Harness>(plane: &H) {
 
 /// As `head_bytes_max` by default: a plane has to be able to show it in one piece.
 const LONGEST_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// Until a test that waits in vain fails.
+const LONG: Duration = Duration::from_secs(10);
+
+/// More calls than tokio gives a task in a turn.
+const TURN_MAX: usize = 1000;
