@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** the proxy has one core, client and origin another; nothing else of ours runs meanwhile.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -20,8 +21,10 @@ use crate::stage::{Certs, Folder, Hugepages, Network, Process};
 pub struct Place {
     // Dropped in this order: who uses the network before the network.
     origins: Vec<Process>,
-    /// Ports of the origins: in clear, and with TLS.
-    origin_ports: (u16, u16),
+    /// Ports of the origins in clear, which proxies have in turn, and the one with TLS.
+    origin_ports: (Vec<u16>, u16),
+    /// Proxies so far.
+    proxies: Cell<usize>,
     /// Client and origin, and the proxy, are reached over it.
     pub network: Network,
     hugepages: Option<Hugepages>,
@@ -91,11 +94,12 @@ impl Place {
         let network =
             if options.loopback { Network::Loopback } else { Network::veth(options.steer.then_some(steering))? };
         // On loopback we are not alone.
-        let origin_ports = if options.loopback { (free_port()?, free_port()?) } else { ORIGIN_PORTS };
+        let (clear, tls) = if options.loopback { (vec![free_port()?], free_port()?) } else { origin_ports() };
         let hugepages = if options.dpdk { Hugepages::take(HUGEPAGES_MIB) } else { None };
         let mut place = Self {
             origins: Vec::new(),
-            origin_ports,
+            origin_ports: (clear.clone(), tls),
+            proxies: Cell::new(0),
             network,
             hugepages,
             certs,
@@ -104,8 +108,8 @@ impl Place {
             proxy_core: options.proxy_core,
             load_core: options.load_core,
         };
-        place.start_origin(origin_ports.0, false)?;
-        place.start_origin(origin_ports.1, true)?;
+        clear.into_iter().try_for_each(|port| place.start_origin(port, false))?;
+        place.start_origin(tls, true)?;
         Ok(place)
     }
 
@@ -180,7 +184,9 @@ impl Place {
     /// # Errors
     /// When no free port can be found.
     pub fn site(&self, backend: &Backend, scenario: &Scenario) -> Result<(Site<'_>, Option<PathBuf>), BenchError> {
-        let origin_port = if scenario.origin_tls { self.origin_ports.1 } else { self.origin_ports.0 };
+        let (clear, tls) = &self.origin_ports;
+        let origin_port = if scenario.origin_tls { *tls } else { clear[self.proxies.get() % clear.len()] };
+        self.proxies.set(self.proxies.get() + 1);
         let (proxy, peer) = backend
             .lane()
             .map_or((MEMIF_PROXY, MEMIF_PEER), |lane| (self.network.proxy(lane), self.network.peer(lane)));
@@ -246,7 +252,7 @@ impl Place {
                 .arg(&self.certs.ecdsa.key);
         }
         let name = if tls { "origin-tls" } else { "origin" };
-        let mut process = Process::start(name, &command, &self.folder.path(&format!("{name}.log")))?;
+        let mut process = Process::start(name, &command, &self.folder.path(&format!("{name}-{port}.log")))?;
         let address = SocketAddr::from((self.network.peer(crate::stage::network::Lane::Kernel), port));
         process.wait_until("start", START_PATIENCE, || {
             TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
@@ -306,8 +312,15 @@ fn free_port() -> Result<u16, BenchError> {
     listener.local_addr().map(|a| a.port()).map_err(|e| BenchError::io("find a free port", e))
 }
 
+/// Where origins listen, in clear and with TLS.
+///
+/// A proxy that ends leaves its connections to them in TIME-WAIT for a minute. With 512 of them for each proxy, one origin's tuples would be
+/// used up within a minute of short rounds, and the next proxy could not connect.
+fn origin_ports() -> (Vec<u16>, u16) {
+    ((9080..9088).collect(), 9443)
+}
+
 const LISTEN_PORT: u16 = 8080;
-const ORIGIN_PORTS: (u16, u16) = (9080, 9443);
 
 /// The two ends of the memif link.
 const MEMIF_PROXY: Ipv4Addr = Ipv4Addr::new(198, 18, 23, 1);
