@@ -32,7 +32,7 @@ main() {
 }
 
 run_tests() {
-    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio h2:python3-h2 websockets:python3-websockets nghttpx:nghttp2-proxy openssl:openssl ip:iproute2 ethtool:ethtool setpriv:util-linux dnsmasq:dnsmasq-base nft:nftables tshark:tshark ping:iputils-ping sysctl:procps
+    ensure curl:curl nginx:nginx haproxy:haproxy wrk:wrk nghttp:nghttp2-client h2load:nghttp2-client nghttpd:nghttp2-server grpcio:python3-grpcio h2:python3-h2 websockets:python3-websockets nghttpx:nghttp2-proxy openssl:openssl ip:iproute2 bird:bird2 ethtool:ethtool setpriv:util-linux dnsmasq:dnsmasq-base nft:nftables tshark:tshark ping:iputils-ping sysctl:procps
     # Not everywhere to be had: the row that needs them tells.
     (ensure softhsm2-util:softhsm2 pkcs11_engine:libengine-pkcs11-openssl) || true
     (ensure node:nodejs npm:npm) || true

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use ferrogate_core::config::dataplane::Foreign;
 use ferrogate_core::config::schema::{ClusterChoice, HostPattern, PathMatch, RouteAction};
 use ferrogate_core::config::{Config, Diagnostic, Limits, json_schema, reference_page};
 
@@ -293,6 +294,21 @@ fn each_kind_of_mistake_is_told_in_its_words() {
             "file",
             "dataplane: {dpdk: {ports: [{device: x, address: \"fd00::1/64\", mtu: 1279}]}}",
             "error: dataplane.dpdk.ports[0].mtu: 1279 is less than every link of IPv6 takes (RFC 8200, 5) (write 1280 or more, or leave the IPv6 addresses out)",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, exception: {interface: an-interface-too-long}}]}}",
+            "error: dataplane.dpdk.ports[0].exception.interface: no interface can have this name (write 1 to 15 letters, digits, `-`, `_`, `.`: fg0)",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, exception: {interface: fg0, protocols: [tcp, lldp]}}]}}",
+            "error: dataplane.dpdk.ports[0].exception.protocols[1]: `lldp` is not told apart (one of arp, icmp, tcp, udp, ip, ethernet)",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, exception: {interface: fg0, tcp_ports: \"22-7\"}}]}}",
+            "error: dataplane.dpdk.ports[0].exception.tcp_ports: `22-7` are no ports (write them like `80,8000-8999`)",
         ),
         (
             "file",
@@ -750,7 +766,8 @@ fn values_reach_the_data() {
 admin: {}
 tls_backend: {backend: rustls}
 dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: net_tap0, address: 10.0.0.2/8, addresses: [10.0.0.3/8, \"fd00::2/64\"], gateway: 10.0.0.1, gateway6: \"fe80::1\",
-  routes: [{to: 192.0.2.0/24, via: 10.9.9.9}], mtu: 9000}], eal_args: [-v],
+  routes: [{to: 192.0.2.0/24, via: 10.9.9.9}], mtu: 9000,
+  exception: {interface: fg0, protocols: [tcp, arp], tcp_ports: \"22, 8000-8100\"}}], eal_args: [-v],
   segment_bytes_max: 1200, ack_delay: 0s, nagle: true, keepalive_idle: 2m, keepalive_interval: 20s, keepalive_probes_max: 3}}",
     );
     let (config, found) = Config::parse(&text, "t").unwrap();
@@ -761,6 +778,9 @@ dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: ne
     assert_eq!((plane.workers, plane.dpdk.eal_args.len()), (Some(3), 1));
     let port = &plane.dpdk.ports[0];
     assert_eq!((port.addresses.len(), port.addresses[0].to_string(), port.mtu), (3, "10.0.0.2/8".to_owned(), 9000));
+    let exception = port.exception.as_ref().unwrap();
+    assert_eq!((exception.interface.as_str(), &exception.protocols), ("fg0", &vec![Foreign::Tcp, Foreign::Arp]));
+    assert_eq!((&exception.tcp_ports, exception.udp_ports.len()), (&vec![(22, 22), (8000, 8100)], 0));
     let routes: Vec<String> = port.routes.iter().map(|route| format!("{} by {}", route.to, route.via)).collect();
     assert_eq!(routes, ["192.0.2.0/24 by 10.9.9.9", "0.0.0.0/0 by 10.0.0.1", "::/0 by fe80::1"]);
     let tcp = plane.dpdk.flow_limits;

@@ -81,6 +81,10 @@ pub struct LcoreCounters {
     pub datagrams_reassembled: Counter,
     /// Datagrams that left in fragments.
     pub datagrams_fragmented: Counter,
+    /// Frames that went to Linux by the exception path.
+    pub exceptions_sent: Counter,
+    /// Frames of Linux that left by the port.
+    pub exceptions_received: Counter,
     /// SYNs that were answered with a cookie.
     pub syn_cookies_sent: Counter,
     /// Cookies that came back and made a flow.
@@ -89,20 +93,30 @@ pub struct LcoreCounters {
     pub relayed_bytes: Counter,
     /// Bytes copied out of a ring first, because what was to be shown in one piece wrapped around it or was longer.
     pub joined_bytes: Counter,
-    drops: [Counter; DropReason::ALL.len()],
+    drops: Drops,
+}
+
+/// Of each reason its own.
+#[derive(Debug)]
+struct Drops([Counter; DropReason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
 }
 
 impl LcoreCounters {
     /// Frames that were dropped for `reason`.
     #[must_use]
     pub fn drops(&self, reason: DropReason) -> u64 {
-        self.drops[reason as usize].get()
+        self.drops.0[reason as usize].get()
     }
 
     /// Frames that were dropped, for any reason.
     #[must_use]
     pub fn drops_total(&self) -> u64 {
-        self.drops.iter().map(Counter::get).sum()
+        self.drops.0.iter().map(Counter::get).sum()
     }
 
     pub(crate) fn drop_frame(&self, reason: DropReason) {
@@ -110,7 +124,7 @@ impl LcoreCounters {
     }
 
     pub(crate) fn drop_frames(&self, reason: DropReason, frames: u64) {
-        self.drops[reason as usize].add(frames);
+        self.drops.0[reason as usize].add(frames);
     }
 }
 
@@ -197,13 +211,17 @@ pub enum DropReason {
     NeighbourQueue,
     /// A packet of ours for a neighbour that did not answer.
     NeighbourSilent,
+    /// A frame for Linux, or of it, beyond `exception_frames_per_second_max`.
+    ExceptionRate,
+    /// A frame for Linux that the TAP interface did not take: it is full, or down.
+    ExceptionFull,
     /// An answer for which the port had no free frame or no room.
     TxFull,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::OtherMac,
         Self::EtherType,
         Self::Malformed,
@@ -234,6 +252,8 @@ impl DropReason {
         Self::UdpQueue,
         Self::NeighbourQueue,
         Self::NeighbourSilent,
+        Self::ExceptionRate,
+        Self::ExceptionFull,
         Self::TxFull,
     ];
 
@@ -272,6 +292,8 @@ impl DropReason {
             Self::UdpQueue => "udp_queue",
             Self::NeighbourQueue => "neighbour_queue",
             Self::NeighbourSilent => "neighbour_silent",
+            Self::ExceptionRate => "exception_rate",
+            Self::ExceptionFull => "exception_full",
             Self::TxFull => "tx_full",
         }
     }

@@ -86,6 +86,13 @@ pub enum StartError {
         /// What it said.
         errno: i32,
     },
+    /// The exception path's interface can't be made.
+    Twin {
+        /// The interface as configured.
+        interface: String,
+        /// Why.
+        error: io::Error,
+    },
     /// The process can't become the user that it is to be.
     User {
         /// The user as configured.
@@ -170,6 +177,11 @@ impl fmt::Display for StartError {
                 "DPDK's EAL did not start ({}): check dataplane.dpdk.eal_args and memory_mib; run as root or with access to hugepages",
                 Errno(*errno)
             ),
+            Self::Twin { interface, error } => write!(
+                f,
+                "the exception path's interface {interface} can't be made ({error}): check that the process has CAP_NET_ADMIN, that there is \
+                 /dev/net/tun, and that no other interface has this name, or leave dataplane.dpdk.ports[].exception out"
+            ),
             Self::User { user, error } => write!(
                 f,
                 "the process can't become {user:?} ({error}): check that there is such a user, and that it is started as root, or leave dataplane.dpdk.user out"
@@ -185,7 +197,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Thread(e) | Self::User { error: e, .. } => Some(e),
+            Self::Thread(e) | Self::User { error: e, .. } | Self::Twin { error: e, .. } => Some(e),
             _ => None,
         }
     }

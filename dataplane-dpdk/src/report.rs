@@ -169,6 +169,12 @@ const LCORE_NUMBERS: &[LcoreNumber] = &[
     ("ferrogate_dpdk_lcore_datagrams_fragmented", "Datagrams that left in fragments", true, |c| {
         c.datagrams_fragmented.get()
     }),
+    ("ferrogate_dpdk_lcore_exceptions_sent", "Frames that went to Linux by the exception path", true, |c| {
+        c.exceptions_sent.get()
+    }),
+    ("ferrogate_dpdk_lcore_exceptions_received", "Frames of Linux that left by the port", true, |c| {
+        c.exceptions_received.get()
+    }),
     ("ferrogate_dpdk_lcore_flows_reset", "Flows that ended by a reset", true, |c| c.flows_reset.get()),
     ("ferrogate_dpdk_lcore_flows_timed_out", "Flows that ended because the peer fell silent", true, |c| {
         c.flows_timed_out.get()

@@ -3,14 +3,15 @@
 //! **Invariant:** the calling thread stays where it was; a port closes only after the threads that polled it have ended.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ferrogate_core::config::dataplane::{Dpdk, Network, Port as PortConfig};
+use ferrogate_core::config::dataplane::{Dpdk, Exception, Network, Port as PortConfig};
 use ferrogate_core::net::Transport;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ use crate::ops::publisher::Publisher;
 use crate::poller::{Clock, PolledIdle, Poller};
 use crate::port::{Eal, LcoreThread, Port, PortStatus, Queue, become_user};
 use crate::preflight;
+use crate::queue::tap::{TapInterface, TapOptions, TapQueue};
 use crate::stack::{SharedStack, Stack, StackConfig};
 use crate::trace::{Recorder, Tap};
 use crate::transport::DpdkTransport;
@@ -63,8 +65,10 @@ where
             info: open.info().clone(),
             status: open.status(),
         });
+        let mut twins = open_twin(port, open.info(), workers)?.into_iter();
         for (lcore, queue) in pairs.into_iter().enumerate() {
-            queues[lcore].push(Link { queue, config: stack_config(config, port, open.info()) });
+            let twin = twins.next().zip(port.exception.clone());
+            queues[lcore].push(Link { queue, twin, config: stack_config(config, port, open.info()) });
         }
         ports.push(open);
     }
@@ -235,6 +239,7 @@ impl PortState {
 /// A queue pair and the stack that is to be on it.
 struct Link {
     queue: Queue,
+    twin: Option<(TapInterface, Exception)>,
     config: StackConfig,
 }
 
@@ -275,7 +280,7 @@ impl Lcore {
         let thread = thread.map_err(StartError::Thread)?;
         match started.recv() {
             Ok(result) => result.map(|()| thread),
-            Err(_) => Err(StartError::Thread(std::io::Error::other("it panicked"))),
+            Err(_) => Err(StartError::Thread(io::Error::other("it panicked"))),
         }
     }
 
@@ -294,13 +299,10 @@ impl Lcore {
         let _thread = LcoreThread::register(&eal, cpu).map_err(|e| StartError::of_port("EAL", 1, e))?;
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let runtime = runtime.map_err(StartError::Thread)?;
-        runtime.block_on(async {
+        let ran: io::Result<()> = runtime.block_on(async {
             let clock = Clock::new();
-            let stack = |link: Link| {
-                let stack = Stack::new(Box::new(link.queue), link.config, Arc::clone(&counters), clock.now());
-                SharedStack::new(stack.into())
-            };
-            let stacks: Rc<[SharedStack]> = links.into_iter().map(stack).collect();
+            let stack = |link: Link| make_stack(link, &counters, clock);
+            let stacks: Rc<[SharedStack]> = links.into_iter().map(stack).collect::<io::Result<_>>()?;
             if let Some(tap) = tap {
                 desk::add_tap(&tap, &stacks, clock);
             }
@@ -316,9 +318,25 @@ impl Lcore {
             }
             linger(&stacks).await;
             poller.abort();
+            Ok(())
         });
-        Ok(())
+        ran.map_err(StartError::Thread)
     }
+}
+
+/// The stack of a link; with its twin a task that carries what Linux sends.
+fn make_stack(link: Link, counters: &Arc<LcoreCounters>, clock: Clock) -> io::Result<SharedStack> {
+    let Link { queue, twin, config } = link;
+    let mut stack = Stack::new(Box::new(queue), config, Arc::clone(counters), clock.now());
+    let Some((interface, policy)) = twin else { return Ok(SharedStack::new(stack.into())) };
+    stack.add_twin(Box::new(TapQueue::new(interface)?), policy);
+    let stack = SharedStack::new(stack.into());
+    let carried = Rc::clone(&stack);
+    tokio::task::spawn_local(async move {
+        let never = poll_fn(|cx| carried.borrow_mut().poll_twin(clock.now(), cx)).await;
+        match never {}
+    });
+    Ok(stack)
 }
 
 /// Gives closed connections the time to send their rest; resets what is left then.
@@ -363,6 +381,20 @@ fn open_port(eal: &Arc<Eal>, port: &PortConfig, workers: usize) -> Result<(Port,
     let queues = u16::try_from(workers).unwrap_or(u16::MAX);
     let options = PortOptions { device: Device::new(&port.device), queues, mtu: port.mtu };
     Port::open(eal, &options).map_err(|e| StartError::of_port(&port.device, workers, e))
+}
+
+/// The port's twin in the kernel, a queue of it for each worker, if it is to have one.
+fn open_twin(port: &PortConfig, info: &PortInfo, workers: usize) -> Result<Vec<TapInterface>, StartError> {
+    let Some(exception) = &port.exception else { return Ok(Vec::new()) };
+    let options = TapOptions {
+        name: &exception.interface,
+        mac: info.mac,
+        mtu: port.mtu,
+        addresses: &port.addresses,
+        queues: workers,
+    };
+    let interface = || exception.interface.clone();
+    TapInterface::open(&options).map_err(|error| StartError::Twin { interface: interface(), error })
 }
 
 fn stack_config(config: &Dpdk, port: &PortConfig, info: &PortInfo) -> StackConfig {
@@ -428,6 +460,7 @@ mod tests {
             addresses: vec![Network::new(std::net::Ipv4Addr::LOCALHOST, 8)],
             routes: Vec::new(),
             mtu: 1500,
+            exception: None,
         };
         let mut config = Dpdk { ports: vec![port("net_ring0")], memory_mib: 64, ..Dpdk::default() };
         let args = eal_args(&config, &[0, 3]).join(" ");

@@ -35,6 +35,7 @@ fn config(device: &str) -> Dpdk {
         addresses: vec![Network::new([10, 0, 0, 1], 24)],
         routes: Vec::new(),
         mtu: 1500,
+        exception: None,
     };
     Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() }
 }

@@ -13,6 +13,7 @@ mod config;
 mod drain;
 mod dubbo;
 mod ends;
+mod exception;
 mod fallback;
 mod faults;
 mod filter_chains;

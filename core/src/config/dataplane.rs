@@ -119,6 +119,50 @@ pub struct Port {
     pub routes: Vec<Route>,
     /// `mtu`, in bytes.
     pub mtu: u16,
+    /// `exception`: what Linux has of it, if anything.
+    pub exception: Option<Exception>,
+}
+
+/// `dataplane.dpdk.ports[].exception`: a TAP interface that carries what the gateway does not own, both ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// `interface`: its name.
+    pub interface: String,
+    /// `protocols`: what Linux gets of what comes.
+    pub protocols: Vec<Foreign>,
+    /// `tcp_ports`: of TCP, to these ports only, if any are named. From the first to the last of each range.
+    pub tcp_ports: Vec<(u16, u16)>,
+    /// `udp_ports`: the same of UDP.
+    pub udp_ports: Vec<(u16, u16)>,
+}
+
+/// A kind of frame that the gateway does not own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// ARP, but for questions about our addresses.
+    Arp,
+    /// ICMP and ICMPv6, but for echo requests to us and questions about our addresses.
+    Icmp,
+    /// TCP that belongs to no flow or listener of ours.
+    Tcp,
+    /// UDP that belongs to no socket of ours.
+    Udp,
+    /// Any other protocol over IP.
+    Ip,
+    /// Anything else: LLDP, frames of a VLAN.
+    Ethernet,
+}
+
+impl Foreign {
+    /// All, with their names in the configuration.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("arp", Self::Arp),
+        ("icmp", Self::Icmp),
+        ("tcp", Self::Tcp),
+        ("udp", Self::Udp),
+        ("ip", Self::Ip),
+        ("ethernet", Self::Ethernet),
+    ];
 }
 
 /// `dataplane.dpdk.idle`: after `busy_polls` empty polls the worker pauses between polls; after `pause_polls` more it sleeps, the longer

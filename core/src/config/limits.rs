@@ -152,6 +152,8 @@ pub struct FlowLimits {
     pub keepalive_interval: Duration,
     /// Questions without an answer; then the connection ends.
     pub keepalive_probes_max: u8,
+    /// Frames a second that go to Linux by the port's `exception`, and as many that come from there.
+    pub exception_frames_per_second_max: u32,
     /// What its datagrams may take.
     pub datagrams: DatagramLimits,
 }
@@ -200,6 +202,7 @@ impl Default for FlowLimits {
             keepalive_idle: Duration::ZERO,
             keepalive_interval: Duration::from_secs(15),
             keepalive_probes_max: 4,
+            exception_frames_per_second_max: 20_000,
             datagrams: DatagramLimits::default(),
         }
     }

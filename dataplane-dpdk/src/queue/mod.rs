@@ -1,7 +1,8 @@
-//! Where frames come from and go to: a queue pair of a DPDK port, or a simulated wire.
+//! Where frames come from and go to: a queue pair of a DPDK port, a TAP interface, or a simulated wire.
 //!
 //! **Invariant:** no call blocks, and a frame that is not taken stays with the caller.
 
+pub mod tap;
 pub mod wire;
 
 use std::task::{Context, Poll};

@@ -129,7 +129,7 @@ impl Stack {
     }
 
     /// A segment for a connection in TIME-WAIT (RFC 9293, 3.10.7.4 and RFC 6191).
-    pub(super) fn receive_late(&mut self, old: TimeWait, frame: &mut Frame, segment: &Segment) {
+    pub(super) fn receive_late(&mut self, old: TimeWait, frame: Frame, segment: &Segment) {
         let is_later = segment.opens() && recovery::is_after(segment.seq, old.expected);
         // The answer to the cookie of such a SYN.
         if is_later || self.find_cookie(segment).is_some() {

@@ -1,7 +1,8 @@
 //! From a received frame to the flow it belongs to.
 //!
 //! **Invariant:** what a frame costs does not depend on the number of flows, and a frame makes no new state unless it is a SYN to a
-//! listening port within every limit, an ARP packet for us, or a datagram for a socket, which wait within theirs.
+//! listening port within every limit, an ARP packet for us, or a datagram for a socket, which wait within theirs. What is not ours is offered to
+//! Linux, if the port has a twin there, and else dropped.
 
 use std::io;
 
@@ -11,6 +12,7 @@ use smoltcp::time::Instant;
 use super::Stack;
 use super::flow::Fault;
 use super::flow_table::{Holder, TimeWait};
+use super::nd;
 use super::nic::Emitted;
 use super::packet::{self, Packet, Segment};
 use crate::counters::DropReason;
@@ -31,6 +33,7 @@ impl Stack {
             self.receive(frame);
         }
         self.rx = rx;
+        self.flush_twin();
         // Answers that could not wait for the next turn: RST, ARP, echo.
         self.nic.flush();
         frames
@@ -38,14 +41,31 @@ impl Stack {
 
     fn receive(&mut self, mut frame: Frame) {
         match packet::parse(&frame, &self.ours) {
-            Ok(Packet::Tcp(segment)) => self.receive_segment(&mut frame, &segment),
+            Ok(Packet::Tcp(segment)) => self.receive_segment(frame, &segment),
             Ok(Packet::Datagram { ip, arrived }) => self.receive_datagram(frame, &ip, &arrived),
             Ok(Packet::Fragment { place, payload }) => self.receive_fragment(place, &frame.bytes()[payload]),
-            Ok(Packet::TooBig(told)) => self.receive_too_big(told),
-            Ok(Packet::Narrow(peer, mtu)) => self.narrow_path(peer, mtu),
-            Ok(Packet::Refused(key)) => self.udp.fail(&key, io::ErrorKind::ConnectionRefused),
-            Ok(Packet::Arp(heard)) => self.receive_arp(heard),
-            Ok(Packet::Nd(heard)) => self.receive_nd(heard),
+            Ok(Packet::TooBig(told)) => {
+                self.receive_too_big(told);
+                self.share(frame);
+            }
+            Ok(Packet::Narrow(peer, mtu)) => {
+                self.narrow_path(peer, mtu);
+                self.share(frame);
+            }
+            Ok(Packet::Refused(key)) => {
+                self.udp.fail(&key, io::ErrorKind::ConnectionRefused);
+                self.share(frame);
+            }
+            Ok(Packet::Arp(heard)) => {
+                let is_ours = heard.asks && self.ours.has_v4(heard.target);
+                let told = self.receive_arp(heard);
+                self.share_news(frame, told, is_ours);
+            }
+            Ok(Packet::Nd(heard)) => {
+                let is_ours = matches!(heard, nd::Heard::Asks { target, .. } if self.ours.has_v6(target));
+                let told = self.receive_nd(heard);
+                self.share_news(frame, told, is_ours);
+            }
             Ok(Packet::Echo(_)) if !self.echoes.take(self.config.limits.echoes_per_second_max, self.now) => {
                 self.nic.counters.drop_frame(DropReason::EchoRate);
             }
@@ -53,7 +73,7 @@ impl Stack {
                 packet::answer_echo(&mut frame, ip, &self.ours);
                 self.nic.send(frame);
             }
-            Err(reason) => self.nic.counters.drop_frame(reason),
+            Err(reason) => self.reject(frame, reason),
         }
     }
 
@@ -64,9 +84,9 @@ impl Stack {
         }
     }
 
-    fn receive_segment(&mut self, frame: &mut Frame, segment: &Segment) {
+    fn receive_segment(&mut self, frame: Frame, segment: &Segment) {
         match self.table.get(&segment.key) {
-            Some(Holder::Flow(id)) => self.deliver(id, frame, segment),
+            Some(Holder::Flow(id)) => self.deliver(id, &frame, segment),
             Some(Holder::TimeWait(old)) => self.receive_late(old, frame, segment),
             None => self.receive_new(frame, segment),
         }
@@ -161,18 +181,20 @@ impl Stack {
     }
 
     /// A segment that belongs to no flow: opens one, or is answered by RST.
-    pub(super) fn receive_new(&mut self, frame: &mut Frame, segment: &Segment) {
+    pub(super) fn receive_new(&mut self, mut frame: Frame, segment: &Segment) {
         let Some(listener) = self.listeners.find(segment.key.local, segment.key.local_port) else {
-            return self.answer_stray(frame, segment);
+            // Linux answers what Linux gets.
+            let Some(frame) = self.hand_over(frame) else { return };
+            return self.answer_stray(&frame, segment);
         };
         if segment.opens() {
-            self.open(listener, frame, segment);
+            self.open(listener, &mut frame, segment);
         } else if let Some(offer) = self.find_cookie(segment) {
-            self.open_by_cookie(listener, offer, frame, segment);
+            self.open_by_cookie(listener, offer, &frame, segment);
         } else if self.may_follow_cookie(segment) {
             self.nic.counters.drop_frame(DropReason::SynCookie);
         } else {
-            self.answer_stray(frame, segment);
+            self.answer_stray(&frame, segment);
         }
     }
 

@@ -39,32 +39,35 @@ impl Announcements {
 }
 
 impl Stack {
-    /// A neighbour asks for us, or answers a question of ours (RFC 826).
-    pub(super) fn receive_arp(&mut self, heard: arp::Heard) {
+    /// A neighbour asks for us, or answers a question of ours (RFC 826). An error: it is no news to us.
+    pub(super) fn receive_arp(&mut self, heard: arp::Heard) -> Result<(), DropReason> {
         if self.ours.has_v4(heard.ip) && heard.mac != self.nic.mac {
-            return self.meet_rival(heard.ip.into(), heard.mac);
+            self.meet_rival(heard.ip.into(), heard.mac);
+            return Ok(());
         }
         let is_for_us = self.ours.has_v4(heard.target);
         if is_for_us && heard.ip.is_unspecified() {
-            return self.nic.send_arp(heard.target, Some(heard.mac), heard.ip);
+            self.nic.send_arp(heard.target, Some(heard.mac), heard.ip);
+            return Ok(());
         }
         // A port that hears itself (net_ring) is its own neighbour. What is told to all is news of those who are known.
         let is_news = is_for_us || self.neighbours.has(heard.ip.into());
         if !is_news || !self.ours.is_on_link(heard.ip.into()) {
-            return self.nic.counters.drop_frame(DropReason::Arp);
+            return Err(DropReason::Arp);
         }
         self.learn_neighbour(heard.ip.into(), heard.mac);
         if heard.asks && is_for_us {
             self.nic.send_arp(heard.target, Some(heard.mac), heard.ip);
         }
+        Ok(())
     }
 
     /// The same over IPv6.
-    pub(super) fn receive_nd(&mut self, heard: nd::Heard) {
+    pub(super) fn receive_nd(&mut self, heard: nd::Heard) -> Result<(), DropReason> {
         match heard {
             nd::Heard::Asks { target, .. } if !self.ours.has_v6(target) => {
                 // A group is shared by all whose addresses end alike.
-                self.nic.counters.drop_frame(DropReason::OtherAddress);
+                return Err(DropReason::OtherAddress);
             }
             // Somebody wants the address for himself: he is told that it is taken. Our own question comes back on a port that hears itself.
             nd::Heard::Asks { target, by: None, sender } if sender != self.nic.mac => {
@@ -76,7 +79,7 @@ impl Stack {
                 self.meet_rival(ip.into(), mac);
             }
             nd::Heard::Asks { by: Some((ip, _)), .. } if !self.ours.is_on_link(ip.into()) => {
-                self.nic.counters.drop_frame(DropReason::Nd);
+                return Err(DropReason::Nd);
             }
             nd::Heard::Asks { target, by: Some((ip, mac)), .. } => {
                 self.learn_neighbour(ip.into(), mac);
@@ -89,10 +92,11 @@ impl Stack {
             }
             // Nobody asked (RFC 4861, 7.2.5).
             nd::Heard::Tells { target, .. } if !self.neighbours.has(target.into()) => {
-                self.nic.counters.drop_frame(DropReason::Nd);
+                return Err(DropReason::Nd);
             }
             nd::Heard::Tells { target, mac } => self.learn_neighbour(target.into(), mac),
         }
+        Ok(())
     }
 
     /// Tells of our addresses when it is time.

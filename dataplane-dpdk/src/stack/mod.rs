@@ -15,6 +15,7 @@ mod arp;
 mod congestion;
 mod departures;
 mod egress;
+mod exception;
 mod flow;
 mod flow_clock;
 mod flow_table;
@@ -47,6 +48,8 @@ mod timer_wheel;
 mod udp;
 
 #[cfg(test)]
+mod exception_tests;
+#[cfg(test)]
 mod handshake_tests;
 #[cfg(test)]
 mod link_tests;
@@ -75,6 +78,7 @@ use smoltcp::iface::SocketSet;
 use smoltcp::time::{Duration, Instant};
 
 use self::arena::Arena;
+use self::exception::Twin;
 use self::flow::{Flow, Stage};
 use self::flow_table::{FlowKey, FlowTable};
 use self::half_open::HalfOpen;
@@ -177,6 +181,8 @@ pub struct Stack {
     announcements: Announcements,
     listeners: Listeners,
     udp: Udp,
+    /// What Linux has of the port.
+    twin: Option<Box<Twin>>,
     /// Answers what belongs to no flow.
     strays: SocketSet<'static>,
     /// Flows in [`Stage::Opening`].
@@ -221,6 +227,7 @@ impl Stack {
             announcements: Announcements::new(now),
             listeners: Listeners::default(),
             udp: Udp::new(config.seed),
+            twin: None,
             strays: SocketSet::new(Vec::new()),
             half_open: HalfOpen::default(),
             cookies: SynCookies::new(config.seed),

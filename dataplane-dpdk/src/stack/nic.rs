@@ -137,6 +137,19 @@ impl Nic {
         Some(frame)
     }
 
+    /// Sends a copy of a frame that is complete, or drops it.
+    pub(super) fn send_copy(&mut self, bytes: &[u8]) {
+        let Some(mut frame) = self.take_spare() else { return self.counters.drop_frame(DropReason::TxFull) };
+        if bytes.len() > frame.room() {
+            self.counters.drop_frame(DropReason::Malformed);
+            return self.spare.push(frame);
+        }
+        frame.set_len(bytes.len());
+        frame.bytes_mut().copy_from_slice(bytes);
+        frame.offload_checksums(false);
+        self.send(frame);
+    }
+
     /// Whether a frame can be had and sent now.
     pub(super) fn can_send(&mut self) -> bool {
         if self.spare.is_empty() {

@@ -23,8 +23,8 @@ pub(super) const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 /// A queue whose other end is the test.
 #[derive(Clone, Default)]
 pub(super) struct TestQueue {
-    arriving: Rc<RefCell<VecDeque<Vec<u8>>>>,
-    sent: Rc<RefCell<Vec<Vec<u8>>>>,
+    pub(super) arriving: Rc<RefCell<VecDeque<Vec<u8>>>>,
+    pub(super) sent: Rc<RefCell<Vec<Vec<u8>>>>,
     /// Frames that it does not take.
     blocked: Rc<Cell<bool>>,
 }

@@ -130,6 +130,12 @@ pub(super) const DPDK: &[Key] = &[
         "1000",
         "Datagrams to a port where nobody receives that a worker answers by ICMP; further ones are dropped without a word.",
     ),
+    key(
+        "exception_frames_per_second_max",
+        Number,
+        "20000",
+        "Frames that go to Linux by the `exception` of a port, for each worker, and as many that come from there; further ones are dropped.",
+    ),
     key("ring_idle_timeout", Duration, "5s", "A flow whose rings have been empty for so long gives their memory back."),
     key("idle", Map("dpdk_idle"), "", "How a polling worker rests."),
     key(
@@ -169,6 +175,35 @@ pub(super) const DPDK_PORT: &[Key] = &[
     key("gateway6", Text, "", "The same for IPv6; it may be an address of the link alone, as `fe80::1`."),
     key("routes", Maps("dpdk_route"), "[]", "Networks that are reached by other routers; the longest prefix decides."),
     key("mtu", Number, "1500", "Bytes of an IP packet, at most; 576 to 9216."),
+    key(
+        "exception",
+        Map("dpdk_exception"),
+        "",
+        "The exception path: a TAP interface, the port's twin, by which Linux sends and receives what the gateway does not own. Without it, that is dropped.",
+    ),
+];
+
+pub(super) const DPDK_EXCEPTION: &[Key] = &[
+    key(
+        "interface",
+        Text,
+        "",
+        "The name of the TAP interface. It is made at the start, with the port's Ethernet address, MTU and addresses, and is gone with the process. Required.",
+    ),
+    key(
+        "protocols",
+        Texts,
+        "[arp, icmp, tcp, udp, ip, ethernet]",
+        "What Linux gets: `arp` and `icmp` (but for questions about our addresses, and echo requests to them: those are answered here), `tcp` and `udp` \
+         that no flow, listener or socket of ours takes, `ip` (every other protocol: OSPF, VRRP), `ethernet` (LLDP, frames of a VLAN). What is left out is dropped.",
+    ),
+    key(
+        "tcp_ports",
+        Text,
+        "",
+        "Of TCP, segments to these ports only: `22,179,8000-8100`. Without, to all. Answers to connections that the host opens come to its `ip_local_port_range`.",
+    ),
+    key("udp_ports", Text, "", "The same of UDP."),
 ];
 
 pub(super) const DPDK_ROUTE: &[Key] = &[

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::tcp_proxy::port_ranges;
 use crate::config::dataplane::{
-    CongestionControl, Dataplane, Dpdk, Fallback, Idle, IdleMode, Network, Plane, Port, Route,
+    CongestionControl, Dataplane, Dpdk, Exception, Fallback, Foreign, Idle, IdleMode, Network, Plane, Port, Route,
 };
 use crate::config::limits::{DatagramLimits, FlowLimits};
 use crate::config::reader::{Fields, Reader};
@@ -81,6 +82,9 @@ fn flow_limits(r: &mut Reader, fields: &Fields<'_>) -> FlowLimits {
         keepalive_idle: fields.duration_or_none(r, "keepalive_idle").unwrap_or(d.keepalive_idle),
         keepalive_interval: fields.duration(r, "keepalive_interval").unwrap_or(d.keepalive_interval),
         keepalive_probes_max: fields.number(r, "keepalive_probes_max", 1..=255).unwrap_or(d.keepalive_probes_max),
+        exception_frames_per_second_max: fields
+            .number(r, "exception_frames_per_second_max", 1..=u64::from(u32::MAX))
+            .unwrap_or(d.exception_frames_per_second_max),
         datagrams: datagram_limits(r, fields),
     };
     if let Some(node) = fields.get("ack_delay").filter(|_| limits.ack_delay > ACK_DELAY_MAX) {
@@ -135,8 +139,42 @@ fn port(r: &mut Reader, node: &Node) -> Option<Port> {
         let message = format!("{mtu} is less than every link of IPv6 takes (RFC 8200, 5)");
         r.at("mtu", |r| r.error(node.place, message, "write 1280 or more, or leave the IPv6 addresses out"));
     }
+    let exception = fields.with(r, "exception", exception);
     first?;
-    Some(Port { device: device?, addresses, routes, mtu })
+    Some(Port { device: device?, addresses, routes, mtu, exception })
+}
+
+fn exception(r: &mut Reader, node: &Node) -> Option<Exception> {
+    let fields = r.map(node, "dpdk_exception")?;
+    let interface = fields.required(r, "interface");
+    let name = fields.with(r, "interface", |r, node| {
+        let fits = interface.as_deref().is_some_and(is_interface_name);
+        if !fits {
+            r.error(node.place, "no interface can have this name", "write 1 to 15 letters, digits, `-`, `_`, `.`: fg0");
+        }
+        interface.clone().filter(|_| fits)
+    });
+    let protocols = fields.list(r, "protocols", |r, node| {
+        let text = r.text(node)?;
+        let found = Foreign::ALL.into_iter().find(|(name, _)| *name == text);
+        if found.is_none() {
+            r.error(node.place, format!("`{text}` is not told apart"), "one of arp, icmp, tcp, udp, ip, ethernet");
+        }
+        found.map(|(_, kind)| kind)
+    });
+    let all = || Foreign::ALL.map(|(_, kind)| kind).to_vec();
+    Some(Exception {
+        interface: name?,
+        protocols: if fields.get("protocols").is_some() { protocols } else { all() },
+        tcp_ports: fields.with(r, "tcp_ports", port_ranges).unwrap_or_default(),
+        udp_ports: fields.with(r, "udp_ports", port_ranges).unwrap_or_default(),
+    })
+}
+
+/// What Linux takes for the name of an interface, without what shells and sysctl trip over.
+fn is_interface_name(name: &str) -> bool {
+    let fits = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+    (1..=INTERFACE_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(fits) && !name.bytes().all(|c| c == b'.')
 }
 
 /// An address of ours and the length of its network's prefix.
@@ -214,6 +252,9 @@ fn idle(r: &mut Reader, node: &Node) -> Option<Idle> {
         wait: fields.boolean(r, "wait").unwrap_or(d.wait),
     })
 }
+
+/// `IFNAMSIZ`, without the zero at its end.
+const INTERFACE_NAME_BYTES_MAX: usize = 15;
 
 /// What every link of IPv6 takes (RFC 8200, 5), in bytes.
 const IPV6_MTU_MIN: u16 = 1280;

@@ -139,7 +139,7 @@ pub(super) fn network_of(r: &mut Reader, node: &Node, address: &str, length: u8)
 }
 
 /// `80,8000-8999`.
-fn port_ranges(r: &mut Reader, node: &Node) -> Option<Vec<(u16, u16)>> {
+pub(super) fn port_ranges(r: &mut Reader, node: &Node) -> Option<Vec<(u16, u16)>> {
     let text = r.text(node)?;
     let port = |text: &str| text.parse::<u16>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
     let range = |part: &str| {

@@ -225,7 +225,11 @@ impl Stack {
         let payload = at + arrived.payload.start..at + arrived.payload.end;
         match self.udp.find(&arrived.key) {
             Some(socket) => self.deliver_datagram(socket, frame, payload, &arrived.key),
-            None => self.refuse_datagram(&frame, ip, &arrived.key),
+            None => {
+                if let Some(frame) = self.hand_over(frame) {
+                    self.refuse_datagram(&frame, ip, &arrived.key);
+                }
+            }
         }
     }
 

@@ -1,0 +1,264 @@
+//! The exception path of a DPDK port: the host goes on as if the port were still its own, beside the gateway on the same address.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use test_support::netns::{Namespace, Veth};
+use test_support::process::{Process, run};
+use test_support::temp::TempDir;
+use test_support::{Config, Gateway, pattern, skip, wait_until};
+
+use crate::stage::binary;
+
+/// The host of the gateway, and a neighbour on the port's link.
+struct Link {
+    host: Namespace,
+    neighbour: Namespace,
+    folder: TempDir,
+}
+
+impl Link {
+    /// The port `port0` of the host has no address, as a port of DPDK's; the neighbour's end has.
+    fn new() -> Result<Self, String> {
+        let (host, neighbour) = (Namespace::new()?, Namespace::new()?);
+        let far = ["link", "add", "port0", "type", "veth", "peer", "name", "far0", "netns", &neighbour.name];
+        host.ip(&far)?;
+        let _ = host.ip(&["link", "set", "port0", "addrgenmode", "none"]);
+        host.ip(&["link", "set", "port0", "up"])?;
+        let addresses = [format!("{THERE}/{}", Veth::PREFIX_LEN), format!("{THERE_6}/{}", Veth::PREFIX_LEN_6)];
+        for address in &addresses {
+            // Without the search for who else has it, which takes a second.
+            neighbour.ip(&["address", "add", address, "dev", "far0", "nodad"])?;
+        }
+        neighbour.ip(&["link", "set", "far0", "up"])?;
+        for (side, device) in [(&host, "port0"), (&neighbour, "far0")] {
+            run(side
+                .command("ethtool")
+                .args(["-K", device, "tx", "off", "rx", "off", "gso", "off", "tso", "off", "gro", "off"]))?;
+        }
+        Ok(Self { host, neighbour, folder: TempDir::new() })
+    }
+
+    /// Runs `scene` in the host's namespace beside a gateway whose port has a twin with this policy; `None` where no port can be had.
+    fn with_gateway(self, policy: &str, scene: impl FnOnce(&Self, &Gateway) + Send + 'static) {
+        let policy = policy.to_owned();
+        let name = self.host.name.clone();
+        let host = Namespace { name };
+        host.inside(move || {
+            let mut config = Config::proxy_to(&[SocketAddr::from((THERE, 9100)).to_string()]);
+            config.listen.set_port(8080);
+            let dataplane = format!(
+                "dataplane:
+  type: dpdk
+  workers: 1
+  fallback: none
+  dpdk:
+    hugepages: false
+    memory_mib: 128
+    ports:
+      - device: \"net_af_xdp0,iface=port0\"
+        address: {HERE}/{}
+        addresses: [\"{HERE_6}/{}\", 198.18.0.77/24]
+        exception: {{interface: fg0{policy}}}
+",
+                Veth::PREFIX_LEN,
+                Veth::PREFIX_LEN_6,
+            );
+            let gateway = Gateway::launch(&mut self.host.command(binary()), &config.dataplane(&dataplane))
+                .unwrap_or_else(|e| panic!("{}\n{}", e.status, e.output));
+            scene(&self, &gateway);
+            gateway.stop();
+        });
+        // It is the link that takes it away.
+        std::mem::forget(host);
+    }
+
+    fn out_of_neighbour(&self, program: &str, arguments: &[&str]) -> String {
+        run(self.neighbour.command(program).args(arguments)).unwrap_or_else(|e| panic!("{program} {arguments:?}: {e}"))
+    }
+}
+
+/// A link, unless this machine gives none.
+fn link(row: &str) -> Option<Link> {
+    match Link::new() {
+        Ok(link) => Some(link),
+        Err(reason) => {
+            skip!(row, "{reason}");
+            None
+        }
+    }
+}
+
+fn sent(gateway: &Gateway) -> f64 {
+    gateway.metric("ferrogate_dpdk_lcore_exceptions_sent_total", "lcore=\"0\"")
+}
+
+#[test]
+fn the_host_pings_serves_and_connects_beside_the_gateway() {
+    let Some(link) = link("e2e-exception") else { return };
+    link.with_gateway("", |link, gateway| {
+        // The gateway is at its port, and answers pings itself.
+        let _origin =
+            Process::start(link.neighbour.command(binary()).args(["origin", "--listen", &format!("{THERE}:9100")]));
+        wait_until("the gateway serves", || {
+            run(link.neighbour.command("curl").args(["-sSf", "--max-time", "5", &format!("http://{HERE}:8080/")]))
+                .is_ok()
+        });
+        for ip in [IpAddr::from(HERE), HERE_6.into()] {
+            let said = link.out_of_neighbour("ping", &["-c", "3", "-i", "0.2", "-W", "5", &ip.to_string()]);
+            assert!(said.contains(" 0% packet loss"), "{said}");
+        }
+        // The host's own pings.
+        for ip in [IpAddr::from(THERE), THERE_6.into()] {
+            wait_until("the host's address over IPv6 is its own", || {
+                run(Command::new("ping").args(["-c", "1", "-W", "1", &ip.to_string()])).is_ok()
+            });
+            let said =
+                run(Command::new("ping").args(["-c", "3", "-i", "0.2", "-W", "5", "-s", "1400", &ip.to_string()]))
+                    .unwrap();
+            assert!(said.contains(" 0% packet loss"), "{said}");
+        }
+        // A service of the host on the gateway's address, and one that the host asks. Beyond any window, both ways.
+        for (server, to) in
+            [(None, SocketAddr::from((HERE, 2222))), (None, (HERE_6, 2222).into()), (Some(()), (THERE, 2222).into())]
+        {
+            let (listener, stream) = match server {
+                None => {
+                    let listener = TcpListener::bind(to).unwrap();
+                    (listener, link.neighbour.inside(move || TcpStream::connect_timeout(&to, PATIENCE).unwrap()))
+                }
+                Some(()) => {
+                    let listener = link.neighbour.inside(move || TcpListener::bind(to).unwrap());
+                    (listener, TcpStream::connect_timeout(&to, PATIENCE).unwrap())
+                }
+            };
+            echoes(&listener, stream);
+        }
+        datagrams_pass(link);
+        // The host has all addresses of the port.
+        let more = TcpListener::bind("198.18.0.77:2223").unwrap();
+        let stream =
+            link.neighbour.inside(|| TcpStream::connect_timeout(&"198.18.0.77:2223".parse().unwrap(), PATIENCE));
+        echoes(&more, stream.unwrap());
+        // A port where nobody is, neither here nor there.
+        let nowhere = SocketAddr::from((HERE, 9));
+        let refused = link.neighbour.inside(move || TcpStream::connect_timeout(&nowhere, PATIENCE).unwrap_err());
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        assert!(
+            sent(gateway) > 500.0
+                && gateway.metric("ferrogate_dpdk_lcore_exceptions_received_total", "lcore=\"0\"") > 500.0
+        );
+        assert_eq!(gateway.metric("ferrogate_dpdk_dropped_frames_total", "reason=\"address_conflict\""), 0.0);
+        run(link.neighbour.command("curl").args(["-sSf", "--max-time", "5", &format!("http://{HERE}:8080/")]))
+            .expect("it serves");
+    });
+}
+
+/// Bytes come back over a connection of the host's.
+fn echoes(listener: &TcpListener, mut stream: TcpStream) {
+    let (mut served, _) = listener.accept().unwrap();
+    for socket in [&stream, &served] {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    }
+    let bytes = pattern::bytes(1 << 20);
+    let mut writer = stream.try_clone().unwrap();
+    let expected = bytes.clone();
+    thread::scope(|scope| {
+        scope.spawn(move || writer.write_all(&bytes).unwrap());
+        scope.spawn(|| {
+            let mut room = vec![0; 65_536];
+            let mut left = expected.len();
+            while left > 0 {
+                let n = served.read(&mut room).unwrap();
+                served.write_all(&room[..n]).unwrap();
+                left -= n;
+            }
+        });
+        let mut back = vec![0; expected.len()];
+        stream.read_exact(&mut back).unwrap();
+        assert!(back == expected);
+    });
+}
+
+fn datagrams_pass(link: &Link) {
+    let at = SocketAddr::from((HERE, 5353));
+    let server = UdpSocket::bind(at).unwrap();
+    let client = link.neighbour.inside(move || UdpSocket::bind((THERE, 0)).unwrap());
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    let mut room = [0; 2048];
+    for len in [0, 1, 1400] {
+        let bytes = pattern::bytes(len);
+        client.send_to(&bytes, at).unwrap();
+        let (n, from) = server.recv_from(&mut room).unwrap();
+        assert_eq!(room[..n], bytes);
+        server.send_to(&bytes, from).unwrap();
+        assert_eq!(client.recv(&mut room).unwrap(), len);
+    }
+}
+
+/// Two routers talk over the port, the gateway's host being one of them; what it tells is in the other's table.
+#[test]
+fn a_bgp_session_runs_over_the_port() {
+    let Some(link) = link("e2e-exception-bgp") else { return };
+    link.with_gateway(", protocols: [arp, icmp, tcp], tcp_ports: \"179,32768-60999\"", |link, gateway| {
+        let router = |name: &str, own: (Ipv4Addr, u32), other: (Ipv4Addr, u32), more: &str| {
+            let text = format!(
+                "log stderr all;\nrouter id {id};\nprotocol device {{}}\nprotocol direct {{ ipv4; }}\nprotocol kernel {{ ipv4 {{ export all; }}; }}\n{more}\n\
+                 protocol bgp peer {{ local {id} as {asn}; neighbor {other} as {other_asn}; connect delay time 1; \
+                 ipv4 {{ import all; export where source = RTS_STATIC; }}; }}\n",
+                id = own.0,
+                asn = own.1,
+                other = other.0,
+                other_asn = other.1,
+            );
+            let file = link.folder.write(&format!("{name}.conf"), &text);
+            let control = link.folder.path().join(format!("{name}.ctl"));
+            (file.display().to_string(), control.display().to_string())
+        };
+        let (here, there) = ((HERE, 65_001), (THERE, 65_002));
+        let told = "protocol static { ipv4; route 203.0.113.0/24 blackhole; }";
+        let (file, control) = router("here", here, there, told);
+        let (far_file, far_control) = router("there", there, here, "");
+        let _here = Process::start(Command::new("bird").args(["-f", "-c", &file, "-s", &control]));
+        let _there = Process::start(link.neighbour.command("bird").args(["-f", "-c", &far_file, "-s", &far_control]));
+        wait_until("the session stands", || {
+            let said = run(Command::new("birdc").args(["-s", &control, "show", "protocols", "peer"]));
+            said.is_ok_and(|said| said.contains("Established"))
+        });
+        wait_until("the route is told", || {
+            let routes = link.neighbour.ip(&["route", "show", "203.0.113.0/24"]);
+            routes.is_ok_and(|routes| routes.contains(&format!("via {HERE}")))
+        });
+        assert!(sent(gateway) > 0.0);
+        // What the policy does not name stays out.
+        let closed = SocketAddr::from((HERE, 2222));
+        let _listener = TcpListener::bind(closed).unwrap();
+        let refused = link.neighbour.inside(move || TcpStream::connect_timeout(&closed, PATIENCE).unwrap_err());
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    });
+}
+
+/// A name that another interface has: the plane does not start, and says what it is about.
+#[test]
+fn a_twin_that_can_not_be_made_is_told_of() {
+    let Some(link) = link("e2e-exception-name") else { return };
+    let config = Config::proxy_to(&["127.0.0.1:1".to_owned()]).dataplane(
+        "dataplane: {type: dpdk, fallback: none, dpdk: {hugepages: false, memory_mib: 64, ports: [{device: \"net_af_xdp0,iface=port0\", \
+         address: 198.18.0.1/24, exception: {interface: port0}}]}}\n",
+    );
+    let refused = Gateway::launch(&mut link.host.command(binary()), &config);
+    let output = refused.map(Gateway::stop).expect_err("it has no plane").output;
+    assert!(output.contains("the exception path's interface port0 can't be made"), "{output}");
+}
+
+const HERE: Ipv4Addr = Veth::PORT_ADDRESS;
+const HERE_6: Ipv6Addr = Veth::PORT_ADDRESS_6;
+const THERE: Ipv4Addr = Veth::PEER_ADDRESS;
+const THERE_6: Ipv6Addr = Veth::PEER_ADDRESS_6;
+const PATIENCE: Duration = Duration::from_secs(20);
