@@ -104,9 +104,9 @@ fn through_two_gateways(plane: Plane) {
 
 /// A frame: its flag, status, number and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Frame(u8, u8, u64, Vec<u8>);
+pub struct Frame(pub u8, pub u8, pub u64, pub Vec<u8>);
 
-fn send(wire: &mut Wire, Frame(flag, status, id, body): &Frame) {
+pub fn send(wire: &mut Wire, Frame(flag, status, id, body): &Frame) {
     let mut out = vec![0xDA, 0xBB, *flag, *status];
     out.extend(id.to_be_bytes());
     out.extend(u32::try_from(body.len()).expect("short").to_be_bytes());
@@ -115,7 +115,7 @@ fn send(wire: &mut Wire, Frame(flag, status, id, body): &Frame) {
 }
 
 /// The next frame; None: the other side has closed.
-fn frame(wire: &mut Wire) -> Option<Frame> {
+pub fn frame(wire: &mut Wire) -> Option<Frame> {
     let fixed = wire.take(16).ok()?;
     assert_eq!(fixed[..2], [0xDA, 0xBB]);
     let id = u64::from_be_bytes(fixed[4..12].try_into().expect("eight bytes"));
@@ -125,7 +125,7 @@ fn frame(wire: &mut Wire) -> Option<Frame> {
 }
 
 /// The next request; heartbeats before it are answered.
-fn request(wire: &mut Wire) -> Frame {
+pub fn request(wire: &mut Wire) -> Frame {
     loop {
         match frame(wire).expect("a request") {
             Frame(0xE2, _, id, _) => send(wire, &Frame(0x22, 20, id, b"N".to_vec())),
@@ -135,7 +135,7 @@ fn request(wire: &mut Wire) -> Frame {
 }
 
 /// What a request of `hi` with one number says, its attachments in between.
-fn hi(service: &str, attachments: &[u8]) -> Vec<u8> {
+pub fn hi(service: &str, attachments: &[u8]) -> Vec<u8> {
     let mut body = b"\x052.0.2".to_vec();
     body.push(u8::try_from(service.len()).expect("short"));
     body.extend(service.as_bytes());
@@ -145,7 +145,7 @@ fn hi(service: &str, attachments: &[u8]) -> Vec<u8> {
     body
 }
 
-fn listener() -> (SocketAddr, impl Fn() -> Wire) {
+pub fn listener() -> (SocketAddr, impl Fn() -> Wire) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     (address, move || Wire::tcp(listener.accept().expect("the gateway connects").0))

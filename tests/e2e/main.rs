@@ -34,6 +34,7 @@ mod reload;
 mod restart;
 mod retries;
 mod routes;
+mod rpc_pools;
 mod stage;
 mod tcp_proxy;
 mod tls;

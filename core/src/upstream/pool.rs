@@ -33,6 +33,7 @@ use crate::stream::xprotocol::OriginConn as RpcConn;
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::MaybeTls;
 pub use dial::{Dialed, DialedDatagrams, Occupied};
+use rpc::ByProtocol;
 use streams::Streams;
 
 /// One host, and this worker's connections to it.
@@ -45,7 +46,7 @@ pub struct HostPool<T: Transport> {
     reach: RefCell<Rc<Reach<T>>>,
     idle: RefCell<Vec<Idle<MaybeTls<T::Conn>>>>,
     streams: Streams<OriginConn>,
-    rpc: Streams<RpcConn>,
+    rpc: ByProtocol,
     /// Requests of this worker that wait for a connection to this host.
     waiting: Cell<usize>,
     /// A connection came back while some waited.
@@ -111,7 +112,7 @@ impl<T: Transport> HostPool<T> {
         let (reach, lender) = (RefCell::new(reach), OnceCell::new());
         Rc::new_cyclic(|me| {
             let me = Weak::clone(me);
-            let (streams, rpc) = (Streams::default(), Streams::default());
+            let (streams, rpc) = (Streams::default(), ByProtocol::default());
             Self { host, name, plain, counts, reach, idle, streams, rpc, waiting, returned, lender, me }
         })
     }

@@ -20,6 +20,15 @@ impl RpcProtocol {
     /// All of them, in the order in which the first bytes of a connection are looked at.
     pub const ALL: &'static [Self] = &[Self::Bolt, Self::BoltV2, Self::Dubbo];
 
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Its place among [`ALL`](Self::ALL).
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
     /// The name in the file.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -107,6 +116,7 @@ mod tests {
         assert_eq!(Protocols::all().rpcs().count(), RpcProtocol::ALL.len());
         for protocol in RpcProtocol::ALL {
             assert_eq!(RpcProtocol::of_name(protocol.name()), Some(*protocol));
+            assert_eq!(RpcProtocol::ALL[protocol.index()], *protocol);
         }
     }
 }

@@ -19,11 +19,17 @@ impl Carrier for OriginConn {
     type Lease = StreamLease;
     type Kind = ();
 
-    fn of<T: Transport>(pool: &HostPool<T>) -> &Streams<Self> {
+    fn of<T: Transport>(pool: &HostPool<T>, (): ()) -> &Streams<Self> {
         &pool.streams
     }
 
-    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>, (): ()) -> Option<StreamLease> {
+    fn kinds() -> &'static [()] {
+        &[()]
+    }
+
+    fn kind(&self) {}
+
+    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>) -> Option<StreamLease> {
         self.lease(Rc::clone(pool) as Rc<dyn StreamHome>)
     }
 

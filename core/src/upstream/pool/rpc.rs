@@ -15,18 +15,43 @@ use crate::stream::xprotocol::{Driver, End, OriginConn, RpcHome, RpcLease, conne
 use crate::tls::MaybeTls;
 use crate::upstream::reach::{ConnectError, Opening, Reach};
 
+/// The connections of a pool for each protocol. Those of Bolt's versions are apart, too: a host may answer all its life in the version that a
+/// connection began with.
+#[derive(Default)]
+pub(super) struct ByProtocol([Streams<OriginConn>; RpcProtocol::COUNT]);
+
+impl ByProtocol {
+    pub(super) fn of(&self, protocol: RpcProtocol) -> &Streams<OriginConn> {
+        &self.0[protocol.index()]
+    }
+
+    pub(super) fn conns(&self) -> usize {
+        self.0.iter().map(Streams::conns).sum()
+    }
+
+    /// Closes all; how many there were.
+    pub(super) fn close_all(&self) -> usize {
+        self.0.iter().map(Streams::close_all).sum()
+    }
+}
+
 impl Carrier for OriginConn {
     type Lease = RpcLease;
     type Kind = RpcProtocol;
 
-    fn of<T: Transport>(pool: &HostPool<T>) -> &Streams<Self> {
-        &pool.rpc
+    fn of<T: Transport>(pool: &HostPool<T>, kind: RpcProtocol) -> &Streams<Self> {
+        pool.rpc.of(kind)
     }
 
-    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>, kind: RpcProtocol) -> Option<RpcLease> {
-        if self.protocol() != kind {
-            return None;
-        }
+    fn kinds() -> &'static [RpcProtocol] {
+        RpcProtocol::ALL
+    }
+
+    fn kind(&self) -> RpcProtocol {
+        self.protocol()
+    }
+
+    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>) -> Option<RpcLease> {
         self.lease(Rc::clone(pool) as Rc<dyn RpcHome>)
     }
 
@@ -38,7 +63,7 @@ impl Carrier for OriginConn {
         let conn = pool.open(reach, Opening::default()).await?;
         let (conn, driver) = connect(conn, kind, (Rc::clone(&reach.limits), reach.config().keepalive), FIRST_NUMBER);
         pool.counters().rpc_connection_total.inc();
-        let task = spawn_local(drive(driver, Weak::clone(&pool.me), conn.id()));
+        let task = spawn_local(drive(driver, Weak::clone(&pool.me), (kind, conn.id())));
         Ok((conn, task))
     }
 
@@ -69,8 +94,9 @@ impl Carrier for OriginConn {
 
 impl<T: Transport> HostPool<T> {
     /// A connection has ended.
-    fn rpc_ended(&self, id: u64, end: &End) {
-        let Some(conn) = self.rpc.remove(|conn| conn.id() == id) else { return };
+    fn rpc_ended(&self, (protocol, id): (RpcProtocol, u64), end: &End) {
+        let streams = self.rpc.of(protocol);
+        let Some(conn) = streams.remove(|conn| conn.id() == id) else { return };
         let counters = self.counters();
         counters.rpc_go_away.add(u64::from(conn.was_told()));
         self.count_rpc(&conn);
@@ -81,7 +107,7 @@ impl<T: Transport> HostPool<T> {
             tracing::debug!(host = %self.name, %end, "an RPC connection to a host has ended");
         }
         self.closed();
-        self.rpc.changed();
+        streams.changed();
     }
 
     fn count_rpc(&self, conn: &OriginConn) {
@@ -104,17 +130,17 @@ impl<T: Transport> RpcHome for HostPool<T> {
 }
 
 /// Runs a connection to its end.
-async fn drive<T: Transport>(driver: Driver<MaybeTls<T::Conn>>, pool: Weak<HostPool<T>>, id: u64) {
+async fn drive<T: Transport>(driver: Driver<MaybeTls<T::Conn>>, pool: Weak<HostPool<T>>, which: (RpcProtocol, u64)) {
     let end = driver
         .run(|conn| {
             if let Some(pool) = pool.upgrade() {
                 pool.count_rpc(conn);
-                pool.rpc.changed();
+                pool.rpc.of(which.0).changed();
             }
         })
         .await;
     if let Some(pool) = pool.upgrade() {
-        pool.rpc_ended(id, &end);
+        pool.rpc_ended(which, &end);
     }
 }
 

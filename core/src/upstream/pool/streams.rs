@@ -22,14 +22,20 @@ use crate::upstream::shared::{ClusterShared, Waiting};
 pub(super) trait Carrier: Sized + 'static {
     /// What one exchange holds of it.
     type Lease;
-    /// What tells those apart that lie in one pool.
-    type Kind: Copy;
+    /// What tells those apart that lie in one pool, each kind with those who wait for it.
+    type Kind: Copy + 'static;
 
-    /// Those of a pool.
-    fn of<T: Transport>(pool: &HostPool<T>) -> &Streams<Self>;
+    /// Those of a pool that are of a kind.
+    fn of<T: Transport>(pool: &HostPool<T>, kind: Self::Kind) -> &Streams<Self>;
 
-    /// Room for one exchange. None: it has none, takes none any more, or is of another kind.
-    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>, kind: Self::Kind) -> Option<Self::Lease>;
+    /// The kinds that there are.
+    fn kinds() -> &'static [Self::Kind];
+
+    /// Which one it is.
+    fn kind(&self) -> Self::Kind;
+
+    /// Room for one exchange. None: it has none, or takes none any more.
+    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>) -> Option<Self::Lease>;
 
     /// Opens one and starts its task.
     fn open<T: Transport>(
@@ -154,12 +160,14 @@ impl<T: Transport> HostPool<T> {
     /// Lets connections go that have been idle for too long or are too old, or all that are idle where others want their places.
     pub(super) fn sweep_streams<K: Carrier>(&self, now: Instant, timeout: Duration, wanted: bool) {
         let age_max = self.reach.borrow().config().conn_age_max;
-        for live in K::of(self).live.borrow_mut().iter_mut() {
-            let is_old = age_max.is_some_and(|age| live.conn.opened().elapsed() >= age);
-            let seen = if live.conn.is_idle() { Some(*live.seen.get_or_insert(now)) } else { None };
-            live.seen = seen;
-            if is_old || seen.is_some_and(|seen| wanted || now.duration_since(seen) >= timeout) {
-                live.conn.retire();
+        for kind in K::kinds() {
+            for live in K::of(self, *kind).live.borrow_mut().iter_mut() {
+                let is_old = age_max.is_some_and(|age| live.conn.opened().elapsed() >= age);
+                let seen = if live.conn.is_idle() { Some(*live.seen.get_or_insert(now)) } else { None };
+                live.seen = seen;
+                if is_old || seen.is_some_and(|seen| wanted || now.duration_since(seen) >= timeout) {
+                    live.conn.retire();
+                }
             }
         }
     }
@@ -167,11 +175,11 @@ impl<T: Transport> HostPool<T> {
     /// Of the connections that have room the oldest one: the others may become idle.
     fn take_stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Option<K::Lease> {
         let requests_max = self.reach.borrow().config().requests_per_conn_max.map_or(u64::MAX, u64::from);
-        let live = K::of(self).live.borrow();
+        let live = K::of(self, kind).live.borrow();
         for conn in live.iter().map(|live| &live.conn) {
             if conn.exchanges() >= requests_max {
                 conn.retire();
-            } else if let Some(lease) = conn.room(self, kind) {
+            } else if let Some(lease) = conn.room(self) {
                 return Some(lease);
             }
         }
@@ -179,7 +187,7 @@ impl<T: Transport> HostPool<T> {
     }
 
     async fn wait_for_stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Result<K::Lease, ConnectError> {
-        let (reach, streams) = (Rc::clone(&self.reach.borrow()), K::of(self));
+        let (reach, streams) = (Rc::clone(&self.reach.borrow()), K::of(self, kind));
         let until = Instant::now() + reach.connect_timeout();
         let (_here, queued) = (Here::new(&streams.waiting), OnceCell::new());
         loop {
@@ -247,7 +255,7 @@ impl<T: Transport> HostPool<T> {
         place: Place<'_, T>,
         kind: K::Kind,
     ) -> Result<(), ConnectError> {
-        let streams = K::of(self);
+        let streams = K::of(self, kind);
         let _under = Under::new(streams);
         let opened = timeout(reach.connect_timeout(), K::open(self, reach, kind)).await;
         let opened = opened.unwrap_or(Err(ConnectError::Timeout));
@@ -260,23 +268,18 @@ impl<T: Transport> HostPool<T> {
         Ok(())
     }
 
-    /// Lets as many idle connections go as others wait for a place, on whatever worker and in whatever version.
+    /// Lets as many idle connections go as others wait for a place, on whatever worker and for whatever kind.
     pub(super) fn retire_idle_streams<K: Carrier>(&self, shared: &ClusterShared) {
-        let streams = K::of(self);
-        let live = streams.live.borrow();
-        if live.is_empty() {
-            return;
+        let kinds = K::kinds().iter().map(|kind| K::of(self, *kind));
+        let mut going = kinds.clone().map(Streams::going).sum();
+        for streams in kinds {
+            going += streams.retire_idle(shared, going);
         }
-        // Those that wait here for room take it before it lies idle.
-        let wanted = shared.lending_wanted(streams.queued.get());
-        let going = live.iter().filter(|live| !live.conn.is_open()).count();
-        let idle = live.iter().filter(|live| live.conn.is_open() && live.conn.is_idle());
-        idle.take(wanted.saturating_sub(going)).for_each(|live| live.conn.retire());
     }
 
     /// An exchange is over: its room is for who waits here, or else the connection's place for who waits elsewhere.
     pub(super) fn freed<K: Carrier>(&self, conn: &K) {
-        let streams = K::of(self);
+        let streams = K::of(self, conn.kind());
         if streams.waiting.get() > 0 {
             return streams.changed.notify_one();
         }
@@ -284,6 +287,22 @@ impl<T: Transport> HostPool<T> {
         if reach.config().breakers.pending_max.is_some() && conn.is_idle() && reach.shared.is_lending_wanted(0) {
             self.retire_idle_streams::<K>(&reach.shared);
         }
+    }
+}
+
+impl<K: Carrier> Streams<K> {
+    /// Connections that take no exchange any more: their places will come free.
+    fn going(&self) -> usize {
+        self.live.borrow().iter().filter(|live| !live.conn.is_open()).count()
+    }
+
+    /// Lets as many idle connections go as wait for a place beyond those that come free; how many.
+    fn retire_idle(&self, shared: &ClusterShared, going: usize) -> usize {
+        let live = self.live.borrow();
+        let idle = live.iter().filter(|live| live.conn.is_open() && live.conn.is_idle());
+        // Those that wait here for room take it before it lies idle.
+        let wanted = shared.lending_wanted(self.queued.get()).saturating_sub(going);
+        idle.take(wanted).inspect(|live| live.conn.retire()).count()
     }
 }
 
