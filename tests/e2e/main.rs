@@ -36,6 +36,7 @@ mod retries;
 mod routes;
 mod rpc_pools;
 mod stage;
+mod tars;
 mod tcp_proxy;
 mod tls;
 mod tls_inspector;

@@ -11,6 +11,8 @@ pub mod gather;
 mod hessian2;
 #[doc(hidden)]
 pub mod selfcheck;
+mod tars;
+mod tars_values;
 
 use std::fmt;
 
@@ -29,6 +31,9 @@ pub trait RpcCodec: Sync {
     /// # Errors
     /// When `src` is no start of a frame, or of one that is longer than it may be.
     fn decode(&self, src: &[u8], limits: RpcLimits) -> Result<Step, Fault>;
+
+    /// Takes what an origin sent for an answer, where only the side tells it from a request.
+    fn of_origin(&self, _: &mut RpcHead) {}
 
     /// Writes a frame under another number: as it was received where nothing was changed, else anew.
     ///
@@ -68,6 +73,7 @@ pub fn codec_of(protocol: RpcProtocol) -> &'static dyn RpcCodec {
         RpcProtocol::Bolt => &bolt::Bolt { version: 1 },
         RpcProtocol::BoltV2 => &bolt::Bolt { version: 2 },
         RpcProtocol::Dubbo => &dubbo::Dubbo,
+        RpcProtocol::Tars => &tars::Tars,
     }
 }
 
@@ -119,6 +125,10 @@ pub enum Fault {
     Overrun,
     /// Its checksum is wrong.
     Checksum,
+    /// A part of it is missing, or is not what the protocol has there.
+    Malformed,
+    /// Values in it nest deeper than is passed over.
+    TooDeep,
 }
 
 /// Why a frame can't be written.
@@ -143,6 +153,8 @@ impl fmt::Display for Fault {
             Self::TooManyFields => "the frame has more headers than head_fields_max",
             Self::Overrun => "a length inside the frame passes its end",
             Self::Checksum => "the frame's checksum is wrong",
+            Self::Malformed => "a part of the frame is missing, or is not what the protocol has there",
+            Self::TooDeep => "values in the frame nest too deep",
         })
     }
 }

@@ -531,7 +531,7 @@ fn protocols(r: &mut Reader, node: &Node) -> Option<Protocols> {
         |name: &str| matches!(name, "Auto" | "Http1" | "Http2" | "X") || RpcProtocol::of_name(name).is_some();
     match names.iter().find(|name| !is_served(name)) {
         Some(name) if served == Protocols::NONE => {
-            let remedy = "`Http1`, `Http2`, `bolt`, `boltv2` and `dubbo` are the protocols there are";
+            let remedy = "`Http1`, `Http2`, `bolt`, `boltv2`, `dubbo` and `tars` are the protocols there are";
             r.error(node.place, format!("`{name}` is not served yet"), remedy);
             return None;
         }

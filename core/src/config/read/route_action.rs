@@ -303,6 +303,7 @@ pub(super) const UPSTREAM_PROTOCOLS: &[(&str, UpstreamProtocol)] = &[
     ("bolt", UpstreamProtocol::Rpc(RpcProtocol::Bolt)),
     ("boltv2", UpstreamProtocol::Rpc(RpcProtocol::BoltV2)),
     ("dubbo", UpstreamProtocol::Rpc(RpcProtocol::Dubbo)),
+    ("tars", UpstreamProtocol::Rpc(RpcProtocol::Tars)),
 ];
 
 /// The largest weight of a cluster.

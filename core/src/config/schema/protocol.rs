@@ -14,11 +14,13 @@ pub enum RpcProtocol {
     BoltV2,
     /// Dubbo 2.
     Dubbo,
+    /// Tars, and TUP.
+    Tars,
 }
 
 impl RpcProtocol {
     /// All of them, in the order in which the first bytes of a connection are looked at.
-    pub const ALL: &'static [Self] = &[Self::Bolt, Self::BoltV2, Self::Dubbo];
+    pub const ALL: &'static [Self] = &[Self::Bolt, Self::BoltV2, Self::Dubbo, Self::Tars];
 
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -36,6 +38,7 @@ impl RpcProtocol {
             Self::Bolt => "bolt",
             Self::BoltV2 => "boltv2",
             Self::Dubbo => "dubbo",
+            Self::Tars => "tars",
         }
     }
 

@@ -100,6 +100,8 @@ pub struct Driver<C> {
     silent: u32,
     /// One waits for its answer.
     is_asking: bool,
+    /// The number of the last one.
+    asked: Option<u64>,
 }
 
 /// How a connection to an origin ended.
@@ -144,7 +146,7 @@ pub fn connect<C: Conn>(
     let mut pulse_timer = Timer::new();
     pulse_timer.set(pulse.interval);
     let (wire, frames, conn) = (Wire::new(conn), VecDeque::new(), Rc::clone(&origin));
-    (origin, Driver { wire, conn, frames, pulse, pulse_timer, silent: 0, is_asking: false })
+    (origin, Driver { wire, conn, frames, pulse, pulse_timer, silent: 0, is_asking: false, asked: None })
 }
 
 impl OriginConn {
@@ -366,8 +368,11 @@ impl<C: Conn> Driver<C> {
         (self.silent, self.is_asking) = (0, false);
         self.pulse_timer.set(self.pulse.interval);
         let conn = &self.conn;
-        for frame in self.frames.drain(..) {
+        for mut frame in self.frames.drain(..) {
+            conn.codec.of_origin(&mut frame.head);
             match frame.head.kind {
+                // In some protocols it is an answer like others.
+                RpcKind::Response if self.asked == Some(frame.head.id) => self.asked = None,
                 RpcKind::Response => conn.answer(frame),
                 RpcKind::HeartbeatAck | RpcKind::OneWay => {}
                 RpcKind::Heartbeat => {
@@ -408,6 +413,7 @@ impl<C: Conn> Driver<C> {
             let mut wait = self.pulse.timeout;
             if out.has_room() {
                 self.is_asking = conn.codec.heartbeat(id, &mut out.bytes);
+                self.asked = Some(id);
                 conn.count(|tally| tally.heartbeats += u64::from(self.is_asking));
                 if !self.is_asking {
                     wait = self.pulse.interval;
