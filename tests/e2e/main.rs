@@ -12,6 +12,7 @@ mod bolt;
 mod config;
 mod drain;
 mod dubbo;
+mod dubbo_thrift;
 mod ends;
 mod fallback;
 mod faults;

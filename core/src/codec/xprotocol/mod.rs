@@ -7,6 +7,7 @@
 
 mod bolt;
 mod dubbo;
+mod dubbo_thrift;
 pub mod gather;
 mod hessian2;
 #[doc(hidden)]
@@ -74,6 +75,7 @@ pub fn codec_of(protocol: RpcProtocol) -> &'static dyn RpcCodec {
         RpcProtocol::BoltV2 => &bolt::Bolt { version: 2 },
         RpcProtocol::Dubbo => &dubbo::Dubbo,
         RpcProtocol::Tars => &tars::Tars,
+        RpcProtocol::DubboThrift => &dubbo_thrift::DubboThrift,
     }
 }
 
@@ -140,6 +142,8 @@ pub enum Unwritable {
     Content,
     /// Its headers are to change, but are of a kind that is not read, or have become no text.
     Unread,
+    /// The protocol has a service and a method, and no other headers.
+    NoHeaders,
     /// It is of another protocol.
     Foreign,
 }
@@ -167,6 +171,9 @@ impl fmt::Display for Unwritable {
             Self::Headers => "its headers are longer than a frame of this protocol can say",
             Self::Content => "its content is longer than a frame of this protocol can say",
             Self::Unread => "its headers were not read, or have become no text, and can't be written anew",
+            Self::NoHeaders => {
+                "the protocol has a service and a method and no other headers: its route can't add any, or remove those"
+            }
             Self::Foreign => "it is of another protocol, and is not converted: remove upstream_protocol from its route",
         })
     }

@@ -72,7 +72,7 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("udp_proxy", "stat_prefix", Warning, "statistics go by the listener's name"),
     row("udp_proxy", "max_connect_attempts", Warning, "a host that can't be reached is found out by the datagrams: the next ones go to another"),
     row("proxy_extend", "dubbo", Warning, "the protocol has no settings"),
-    row("proxy_extend", "dubbo-thrift", Warning, "the protocol is not served"),
+    row("proxy_extend", "dubbo-thrift", Warning, "the protocol has no settings"),
     row("proxy_extend", "tars", Warning, "the protocol has no settings"),
     row("proxy_extend", "http2_use_stream", Warning, "bodies of HTTP/2 always stream"),
     row("proxy_http1", "http2_use_stream", Warning, "bodies always stream"),

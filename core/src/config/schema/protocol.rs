@@ -16,11 +16,13 @@ pub enum RpcProtocol {
     Dubbo,
     /// Tars, and TUP.
     Tars,
+    /// Dubbo's Thrift.
+    DubboThrift,
 }
 
 impl RpcProtocol {
     /// All of them, in the order in which the first bytes of a connection are looked at.
-    pub const ALL: &'static [Self] = &[Self::Bolt, Self::BoltV2, Self::Dubbo, Self::Tars];
+    pub const ALL: &'static [Self] = &[Self::Bolt, Self::BoltV2, Self::Dubbo, Self::Tars, Self::DubboThrift];
 
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -39,6 +41,7 @@ impl RpcProtocol {
             Self::BoltV2 => "boltv2",
             Self::Dubbo => "dubbo",
             Self::Tars => "tars",
+            Self::DubboThrift => "dubbo-thrift",
         }
     }
 
