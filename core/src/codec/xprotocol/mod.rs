@@ -1,4 +1,4 @@
-//! The protocols of RPC: each is one [`RpcCodec`], registered in [`codec_of`].
+//! The protocols of RPC: each is one [`RpcCodec`], registered in [`codec_of`]. How to write one: docs/writing-a-codec.md.
 //!
 //! A frame is taken whole: it carries one request or one answer, and nothing else may come between its bytes. The codec says how long a frame
 //! is from its first bytes, so that whoever reads can bound it, and gather it where its connection can't hold it.
@@ -10,6 +10,8 @@ mod dubbo;
 mod dubbo_thrift;
 pub mod gather;
 mod hessian2;
+#[cfg(test)]
+mod parcel;
 #[doc(hidden)]
 pub mod selfcheck;
 mod tars;
@@ -76,6 +78,8 @@ pub fn codec_of(protocol: RpcProtocol) -> &'static dyn RpcCodec {
         RpcProtocol::Dubbo => &dubbo::Dubbo,
         RpcProtocol::Tars => &tars::Tars,
         RpcProtocol::DubboThrift => &dubbo_thrift::DubboThrift,
+        #[cfg(test)]
+        RpcProtocol::Parcel => &parcel::Parcel,
     }
 }
 
@@ -180,3 +184,17 @@ impl fmt::Display for Unwritable {
 }
 
 impl std::error::Error for Unwritable {}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_tutorial_quotes_what_is_compiled() {
+        let (page, file) = (include_str!("../../../../docs/writing-a-codec.md"), include_str!("parcel.rs"));
+        let blocks: Vec<&str> =
+            page.split("```rust\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect();
+        let without_empty =
+            |text: &str| text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        assert!(blocks.len() > 5, "{} blocks", blocks.len());
+        assert_eq!(without_empty(&blocks.join("\n")), without_empty(file));
+    }
+}

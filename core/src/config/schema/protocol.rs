@@ -4,7 +4,7 @@
 
 /// A protocol of RPC: frames that carry a request or its answer and the number that joins the two.
 ///
-/// A new one is a row here and in [`ALL`](Self::ALL), and its codec in `codec::xprotocol`.
+/// A new one is a row here and in [`ALL`](Self::ALL), and its codec in `codec::xprotocol`: docs/writing-a-codec.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum RpcProtocol {
@@ -18,11 +18,22 @@ pub enum RpcProtocol {
     Tars,
     /// Dubbo's Thrift.
     DubboThrift,
+    /// That of docs/writing-a-codec.md.
+    #[cfg(test)]
+    Parcel,
 }
 
 impl RpcProtocol {
     /// All of them, in the order in which the first bytes of a connection are looked at.
-    pub const ALL: &'static [Self] = &[Self::Bolt, Self::BoltV2, Self::Dubbo, Self::Tars, Self::DubboThrift];
+    pub const ALL: &'static [Self] = &[
+        Self::Bolt,
+        Self::BoltV2,
+        Self::Dubbo,
+        Self::Tars,
+        Self::DubboThrift,
+        #[cfg(test)]
+        Self::Parcel,
+    ];
 
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -42,6 +53,8 @@ impl RpcProtocol {
             Self::Dubbo => "dubbo",
             Self::Tars => "tars",
             Self::DubboThrift => "dubbo-thrift",
+            #[cfg(test)]
+            Self::Parcel => "parcel",
         }
     }
 
