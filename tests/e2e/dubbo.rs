@@ -215,6 +215,16 @@ fn frames_of_every_kind(plane: Plane) {
     bad.send(&[&[0xDA, 0xBB, 0xC2, 0, 0, 0, 0, 0, 0, 0, 0, 7][..], &[0xFF; 4]].concat()).expect("the gateway reads");
     assert_eq!(frame(&mut bad), Some(Frame(0x02, 70, 7, b"\x110|codec exception".to_vec())));
     assert_eq!(frame(&mut bad), None);
+    // Arguments that nest too deep hide the attachments, and pass.
+    let mut deep = b"\x052.0.2\x10com.example.Echo\x031.0\x02hi\x01I".to_vec();
+    deep.extend([0x79; 100]);
+    deep.extend(b"\x90H\x05group\x01gZ");
+    send(&mut wire, &Frame(0xC2, 0, 5, deep.clone()));
+    let asked = request(&mut second);
+    assert_eq!(asked.3, deep);
+    send(&mut second, &Frame(0x02, 20, asked.2, b"\x92".to_vec()));
+    assert_eq!(frame(&mut wire), Some(Frame(0x02, 20, 5, b"\x92".to_vec())));
+    assert!((stage.gateway.metric("ferrogate_rpc_unread_total", "") - 1.0).abs() < 0.1);
     // At the end clients hear that they are to go elsewhere.
     stage.gateway.process.signal("TERM");
     assert_eq!(frame(&mut wire), Some(Frame(0xA2, 0, 0, b"\x01R".to_vec())));

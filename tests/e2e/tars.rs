@@ -191,6 +191,10 @@ fn frames_of_every_kind(plane: Plane) {
     send(&mut bad, &[&start(CALL, 7, SERVANT), b"\x7D\0\x02\x7F\xFF\xFF\xFF"]);
     assert_eq!(frame(&mut bad), Some(answer(7, b"\x50\xFF", "codec exception")));
     assert_eq!(frame(&mut bad), None);
+    let mut deep = stage.wire();
+    send(&mut deep, &[&start(CALL, 8, SERVANT), CONTENT, b"\x8C\x98\x0C\xA8\x0C\xBA", &[0x0A; 1000]]);
+    assert_eq!(frame(&mut deep), Some(answer(8, b"\x50\xFF", "codec exception")));
+    wait_until("the bound is counted", || stage.gateway.metric("ferrogate_rpc_too_deep_total", "") == 1.0);
     // At the end clients hear that they are to go elsewhere.
     stage.gateway.process.signal("TERM");
     assert_eq!(frame(&mut wire), Some(answer(0, b"\x5C", "_reconnect_")));

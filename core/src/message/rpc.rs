@@ -39,6 +39,8 @@ pub struct RpcHead {
     pub id: u64,
     /// How long its sender waits for an answer; None: it does not say.
     pub timeout: Option<Duration>,
+    /// It has headers that could not be read: they pass, and are hidden.
+    pub is_hiding: bool,
     fields: HttpHead,
     received_fields: usize,
     raw_len: usize,
@@ -59,7 +61,7 @@ impl RpcHead {
         };
         fields.seal(text, line);
         let received_fields = fields.field_count();
-        Self { protocol, kind, id, timeout: None, fields, received_fields, raw_len }
+        Self { protocol, kind, id, timeout: None, is_hiding: false, fields, received_fields, raw_len }
     }
 
     /// The headers, and for a response its status as HTTP would say it.

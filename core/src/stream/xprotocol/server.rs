@@ -204,6 +204,9 @@ impl<C: Conn, S: Service> Server<C, S> {
                 RpcKind::Request | RpcKind::OneWay => {
                     // Its result is that it is over.
                     let held = frame.head.raw().len() + frame.content.len();
+                    if frame.head.is_hiding {
+                        self.downstream_counters(|counters| counters.rpc_unread.inc());
+                    }
                     drop(spawn_local(exchange(Open::new(&self.shared, held), frame)));
                 }
                 RpcKind::Heartbeat => {
@@ -298,6 +301,8 @@ impl<C: Conn, S: Service> Server<C, S> {
             End::Done => {}
             End::Fault(Fault::Checksum) => counters.rpc_checksum_wrong.inc(),
             End::Fault(Fault::TooLong) => counters.rpc_frame_too_long.inc(),
+            End::Fault(Fault::TooManyFields) => counters.rpc_fields_too_many.inc(),
+            End::Fault(Fault::TooDeep) => counters.rpc_too_deep.inc(),
             End::Fault(_) => counters.rpc_protocol_error.inc(),
             End::FrameTimeout => counters.head_timeout.inc(),
             End::Stalled => counters.rpc_stalled.inc(),
