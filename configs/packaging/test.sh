@@ -69,10 +69,10 @@ probe_websockets() {
     /usr/bin/python3 -c 'import websockets' 2>/dev/null
 }
 
-# The tests' clients and servers of Bolt and Dubbo are npm's, as Debian has none. Where they can't be had the rows that need them say so.
+# The tests' clients and servers of Bolt, Dubbo, Thrift and Tars are npm's, as Debian has none. Where they can't be had the rows that need them say so.
 install_npm_peers() {
     local folder=${CARGO_TARGET_DIR:-target}/tmp peer
-    local -a peers=(sofa-rpc-node@2.10.0 apache-dubbo-service@0.0.1 apache-dubbo-consumer@4.0.0) missing=()
+    local -a peers=(sofa-rpc-node@2.10.0 apache-dubbo-service@0.0.1 apache-dubbo-consumer@4.0.0 @tars/rpc@2.0.15 thrift@0.24.0) missing=()
     for peer in "${peers[@]}"; do
         grep -qs "\"version\": *\"${peer##*@}\"" "$folder/node_modules/${peer%@*}/package.json" || missing+=("$peer")
     done

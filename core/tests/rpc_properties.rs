@@ -67,6 +67,39 @@ proptest! {
     }
 
     #[test]
+    fn damaged_packets_of_tars_keep_the_promises(
+        which in 0..TARS.len(),
+        damage in prop::collection::vec((any::<Index>(), any::<u8>()), 0..4),
+        cut in prop::option::of(any::<Index>()),
+    ) {
+        let mut body = TARS[which].to_vec();
+        for (at, with) in &damage {
+            let at = at.index(body.len());
+            body[at] = *with;
+        }
+        body.truncate(cut.map_or(body.len(), |cut| cut.index(body.len())));
+        let len = u32::try_from(body.len() + 4).expect("it is short").to_be_bytes();
+        selfcheck::check(&[&[RpcProtocol::Tars.index().try_into().expect("few")], &len[..], &body].concat());
+    }
+
+    #[test]
+    fn damaged_messages_of_dubbo_thrift_keep_the_promises(
+        which in 0..DUBBO_THRIFT.len(),
+        damage in prop::collection::vec((any::<Index>(), any::<u8>()), 0..4),
+        cut in prop::option::of(any::<Index>()),
+    ) {
+        let mut rest = DUBBO_THRIFT[which].to_vec();
+        for (at, with) in &damage {
+            let at = at.index(rest.len());
+            rest[at] = *with;
+        }
+        rest.truncate(cut.map_or(rest.len(), |cut| cut.index(rest.len())));
+        let len = u32::try_from(rest.len() + 6).expect("it is short").to_be_bytes();
+        let mode = RpcProtocol::DubboThrift.index().try_into().expect("few");
+        selfcheck::check(&[&[mode], &len[..], &[0xDA, 0xBC], &len, &rest].concat());
+    }
+
+    #[test]
     fn any_bytes_keep_the_promises(input in prop::collection::vec(any::<u8>(), 0..200)) {
         selfcheck::check(&input);
     }
@@ -76,6 +109,20 @@ proptest! {
 const DUBBO_BODY: &[u8] =
     b"\x052.0.2\x07com.Foo\x031.0\x02hi\x08La/Foo;IC\x05a.Foo\x92\x01x\x01y\x60\x90\x71\x02[I\x91\x90\
     M\x01t\x01n\x90\x09interface\x05a.Foo\x07timeout\xC9\x2CZ";
+
+/// Packets of Tars behind their lengths: a request with a context and a tag that nobody knows, one of TUP, and an answer.
+const TARS: &[&[u8]] = &[
+    b"\x10\x01\x2C\x3C\x42\0\x01\0\x02\x56\x03Foo\x66\x02hi\x7D\0\0\x02ab\x81\x0B\xB8\x98\0\x01\x06\x01a\x16\x01b\xA8\x0C\xBA\x09\0\x01\x0C\x0B",
+    b"\x10\x03\x2C\x3C\x40\x02\x56\x03Foo\x66\x02hi\x7D\0\0\x02\x08\x0C\x8C\x98\x0C\xA8\0\x01\x06\x12STATUS_RESULT_CODE\x16\x02-3",
+    b"\x10\x01\x2C\x30\x02\x4C\x50\xFC\x6D\0\x0C\x78\x0C\x86\x02no\x98\x0C",
+];
+
+/// Frames of Dubbo's Thrift behind their lengths: a call, an older one with a path behind the service, and an exception.
+const DUBBO_THRIFT: &[&[u8]] = &[
+    b"\0\x1C\x01\0\0\0\x07com.Foo\0\0\0\0\0\0\0\x05\x80\x01\0\x01\0\0\0\x04echo\0\0\0\x09\x0B\0\x01\0\0\0\x02hi\0",
+    b"\0\x23\x01\0\0\0\x07com.Foo\0\0\0\x03a/b\0\0\0\0\0\0\0\x05\0\0\0\x04echo\x01\0\0\0\x09\0",
+    b"\0\x1C\x01\0\0\0\x07com.Foo\0\0\0\0\0\0\0\x05\x80\x01\0\x03\0\0\0\x04echo\0\0\0\x09\x0B\0\x01\0\0\0\x02no\x08\0\x02\0\0\0\x01\0",
+];
 
 /// A frame of Bolt as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! planes.
 
 #[path = "bolt/peer.rs"]
-mod peer;
+pub mod peer;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

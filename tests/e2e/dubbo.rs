@@ -104,9 +104,9 @@ fn through_two_gateways(plane: Plane) {
 
 /// A frame: its flag, status, number and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Frame(u8, u8, u64, Vec<u8>);
+pub struct Frame(pub u8, pub u8, pub u64, pub Vec<u8>);
 
-fn send(wire: &mut Wire, Frame(flag, status, id, body): &Frame) {
+pub fn send(wire: &mut Wire, Frame(flag, status, id, body): &Frame) {
     let mut out = vec![0xDA, 0xBB, *flag, *status];
     out.extend(id.to_be_bytes());
     out.extend(u32::try_from(body.len()).expect("short").to_be_bytes());
@@ -115,7 +115,7 @@ fn send(wire: &mut Wire, Frame(flag, status, id, body): &Frame) {
 }
 
 /// The next frame; None: the other side has closed.
-fn frame(wire: &mut Wire) -> Option<Frame> {
+pub fn frame(wire: &mut Wire) -> Option<Frame> {
     let fixed = wire.take(16).ok()?;
     assert_eq!(fixed[..2], [0xDA, 0xBB]);
     let id = u64::from_be_bytes(fixed[4..12].try_into().expect("eight bytes"));
@@ -125,7 +125,7 @@ fn frame(wire: &mut Wire) -> Option<Frame> {
 }
 
 /// The next request; heartbeats before it are answered.
-fn request(wire: &mut Wire) -> Frame {
+pub fn request(wire: &mut Wire) -> Frame {
     loop {
         match frame(wire).expect("a request") {
             Frame(0xE2, _, id, _) => send(wire, &Frame(0x22, 20, id, b"N".to_vec())),
@@ -135,7 +135,7 @@ fn request(wire: &mut Wire) -> Frame {
 }
 
 /// What a request of `hi` with one number says, its attachments in between.
-fn hi(service: &str, attachments: &[u8]) -> Vec<u8> {
+pub fn hi(service: &str, attachments: &[u8]) -> Vec<u8> {
     let mut body = b"\x052.0.2".to_vec();
     body.push(u8::try_from(service.len()).expect("short"));
     body.extend(service.as_bytes());
@@ -145,7 +145,7 @@ fn hi(service: &str, attachments: &[u8]) -> Vec<u8> {
     body
 }
 
-fn listener() -> (SocketAddr, impl Fn() -> Wire) {
+pub fn listener() -> (SocketAddr, impl Fn() -> Wire) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     (address, move || Wire::tcp(listener.accept().expect("the gateway connects").0))
@@ -215,6 +215,16 @@ fn frames_of_every_kind(plane: Plane) {
     bad.send(&[&[0xDA, 0xBB, 0xC2, 0, 0, 0, 0, 0, 0, 0, 0, 7][..], &[0xFF; 4]].concat()).expect("the gateway reads");
     assert_eq!(frame(&mut bad), Some(Frame(0x02, 70, 7, b"\x110|codec exception".to_vec())));
     assert_eq!(frame(&mut bad), None);
+    // Arguments that nest too deep hide the attachments, and pass.
+    let mut deep = b"\x052.0.2\x10com.example.Echo\x031.0\x02hi\x01I".to_vec();
+    deep.extend([0x79; 100]);
+    deep.extend(b"\x90H\x05group\x01gZ");
+    send(&mut wire, &Frame(0xC2, 0, 5, deep.clone()));
+    let asked = request(&mut second);
+    assert_eq!(asked.3, deep);
+    send(&mut second, &Frame(0x02, 20, asked.2, b"\x92".to_vec()));
+    assert_eq!(frame(&mut wire), Some(Frame(0x02, 20, 5, b"\x92".to_vec())));
+    assert!((stage.gateway.metric("ferrogate_rpc_unread_total", "") - 1.0).abs() < 0.1);
     // At the end clients hear that they are to go elsewhere.
     stage.gateway.process.signal("TERM");
     assert_eq!(frame(&mut wire), Some(Frame(0xA2, 0, 0, b"\x01R".to_vec())));

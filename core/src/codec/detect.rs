@@ -171,7 +171,7 @@ mod tests {
         let (http1, http2) = (Opening::Is(Protocol::Http1), Opening::Is(Protocol::Http2));
         let long = [b"M".repeat(METHOD_BYTES_MAX), b" /".to_vec()].concat();
         let longer = [b"M".repeat(METHOD_BYTES_MAX + 1), b" /".to_vec()].concat();
-        let cases: [(&[u8], Opening); 29] = [
+        let cases: [(&[u8], Opening); 32] = [
             (b"GET / HTTP/1.1\r\n", http1),
             (b"\r\nGET /", http1),
             (b"PROPFIND /a", http1),
@@ -195,7 +195,10 @@ mod tests {
             (b"CONNECT /\r\n", http1),
             (b"PRI * HTTP/1.1\r\n", Opening::Unknown),
             (b"\x16\x03\x01", Opening::Unknown),
-            (b"\0", Opening::Unknown),
+            (b"\0\0\0\x20\xDA\xBC", Opening::Is(Protocol::Rpc(RpcProtocol::DubboThrift))),
+            (b"\0\0\0\x20\x10\x01", Opening::Is(Protocol::Rpc(RpcProtocol::Tars))),
+            (b"\0\0\0\x20\xDA\xBB", Opening::Unknown),
+            (b"\0\0\0\x20\0", Opening::Unknown),
             (b" GET / HTTP/1.1\r\n", Opening::Unknown),
             (b"\n", Opening::Unknown),
             (b"\r\n\r\n", Opening::Unknown),
@@ -210,7 +213,9 @@ mod tests {
                 assert_eq!(decide(&bytes[..cut]), opening, "{bytes:?} at {cut}");
             }
         }
-        for partial in ["", "\r", "\r\n", "G", "GET", "GET ", "GET h", "GET https:/", "CONNECT ", "PRI * HT"] {
+        for partial in
+            ["", "\0\0\0\x20\x10", "\r", "\r\n", "G", "GET", "GET ", "GET h", "GET https:/", "CONNECT ", "PRI * HT"]
+        {
             assert_eq!(decide(partial.as_bytes()), Opening::More, "{partial:?}");
         }
         let without = Protocols::HTTP1.and(Protocols::rpc(RpcProtocol::Bolt));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Head, Method, Request, Version};
+use super::{Bonds, Head, Method, Request, Version};
 use crate::config::Address;
 use crate::config::schema::MetadataMatch;
 
@@ -187,6 +187,8 @@ pub struct Downstream {
     pub offers: Option<Box<[Vec<u8>]>>,
     /// `peer` and `local` as text, once a log has asked for them: most connections carry many requests.
     texts: OnceCell<Box<Texts>>,
+    /// What ends with it, where something does.
+    bonds: OnceCell<Rc<Bonds>>,
 }
 
 #[derive(Clone, Debug)]
@@ -199,8 +201,21 @@ impl Downstream {
     /// What a socket says of it.
     #[must_use]
     pub fn new(id: u64, peer: Address, local: Address, is_tls: bool) -> Self {
-        let (server_name, offers, texts) = (None, None, OnceCell::new());
-        Self { id, peer, local, intercepted: false, is_tls, server_name, offers, texts }
+        let (server_name, offers, texts, bonds) = (None, None, OnceCell::new(), OnceCell::new());
+        Self { id, peer, local, intercepted: false, is_tls, server_name, offers, texts, bonds }
+    }
+
+    /// What it is bound to; None: nothing yet.
+    #[must_use]
+    pub fn bonds(&self) -> Option<&Rc<Bonds>> {
+        self.bonds.get()
+    }
+
+    /// Keeps something for as long as the connection and its exchanges last.
+    pub fn bind(&self, kept: Box<dyn Any>) -> &Rc<Bonds> {
+        let bonds = self.bonds.get_or_init(Rc::default);
+        bonds.keep(kept);
+        bonds
     }
 
     /// The client, as text; empty for one that has no name.

@@ -147,6 +147,11 @@ impl HttpHead {
         self.0.line = line;
     }
 
+    /// Gives a head another start line, whose spans are those of this head.
+    pub(crate) fn set_line(&mut self, line: StartLine) {
+        self.0.line = line;
+    }
+
     /// Makes a request of one version one of another: what its connection has changed to.
     pub(crate) fn set_version(&mut self, new: Version) {
         if let StartLine::Request { version, .. } = &mut self.0.line {

@@ -3,6 +3,7 @@
 //! **Invariant:** never does I/O; a head is raw bytes and places in them, never a map of strings.
 
 mod body;
+mod bonds;
 mod conn_id;
 mod exchange;
 mod head;
@@ -11,6 +12,7 @@ mod parts;
 mod rpc;
 
 pub use body::{Body, BodyError, BodyLength, BodySource, Chunk, Relay};
+pub use bonds::Bonds;
 pub use conn_id::next_conn_id;
 pub use exchange::{Copies, DATAGRAMS, Downstream, Exchange, NotedField, Notes, RELAYED, ResponseFlags, Wanted};
 pub use head::{Field, HttpHead, Span, StartLine, Version, is_token, is_token_byte, is_value};

@@ -1,7 +1,8 @@
 //! The head of an RPC frame: what it says of itself, and its headers as fields.
 //!
 //! The raw bytes are the frame's, up to its content, and the fields point into them, or into what was copied behind them, so that a frame which
-//! nothing changed is forwarded as it came but for its number. Names and values may be any bytes here; whoever writes them into a protocol of text checks them first.
+//! nothing changed is forwarded as it came but for its number. Names and values may be any bytes here; whoever writes them into a protocol of
+//! text checks them first.
 //!
 //! **Invariant:** what was received is never overwritten: a change lies behind it and shows.
 
@@ -38,6 +39,8 @@ pub struct RpcHead {
     pub id: u64,
     /// How long its sender waits for an answer; None: it does not say.
     pub timeout: Option<Duration>,
+    /// It has headers that could not be read: they pass, and are hidden.
+    pub is_hiding: bool,
     fields: HttpHead,
     received_fields: usize,
     raw_len: usize,
@@ -53,12 +56,12 @@ impl RpcHead {
         status: u16,
     ) -> Self {
         let line = match kind {
-            RpcKind::Response => StartLine::Response { status, reason: Default::default(), version: Version::Http11 },
+            RpcKind::Response => response_line(status),
             _ => StartLine::None,
         };
         fields.seal(text, line);
         let received_fields = fields.field_count();
-        Self { protocol, kind, id, timeout: None, fields, received_fields, raw_len }
+        Self { protocol, kind, id, timeout: None, is_hiding: false, fields, received_fields, raw_len }
     }
 
     /// The headers, and for a response its status as HTTP would say it.
@@ -78,10 +81,25 @@ impl RpcHead {
         &self.fields.raw()[..self.raw_len]
     }
 
+    /// All that was received of it, and what was copied behind that.
+    pub(crate) fn received(&self) -> &[u8] {
+        &self.fields.raw()[..self.fields.received_len()]
+    }
+
+    /// Makes it an answer whose status is what HTTP would say, in a protocol whose answers look like requests.
+    pub(crate) fn answer(&mut self, status: u16) {
+        self.kind = RpcKind::Response;
+        self.fields.set_line(response_line(status));
+    }
+
     /// Whether the headers are still those that were received.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
         let received = |field: &Field| self.fields.is_received(field.name) && self.fields.is_received(field.value);
         self.fields.field_count() == self.received_fields && self.fields.spans().iter().all(received)
     }
+}
+
+fn response_line(status: u16) -> StartLine {
+    StartLine::Response { status, reason: Default::default(), version: Version::Http11 }
 }

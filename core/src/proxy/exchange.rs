@@ -256,7 +256,7 @@ impl<T: Transport> Callout for Proxy<T> {
             let timeout = Some(generation.limits().request_timeout);
             let answered = async {
                 let host = cluster.pick(&Wish::default())?;
-                let lease = host.lease(Protocol::Http1, false).await?;
+                let lease = host.lease(Protocol::Http1, false, None).await?;
                 host.count_request();
                 let _active = host.active();
                 let options = SendOptions { timeout, upgrade: false, te_trailers: false };

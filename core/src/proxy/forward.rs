@@ -128,11 +128,12 @@ impl<T: Transport> Proxy<T> {
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<Sent<'h>, Error> {
+        let client = Some(&*x.downstream);
         let lease = match deadline {
-            None => host.lease(protocol, fresh).await?,
+            None => host.lease(protocol, fresh, client).await?,
             // On the heap: all requests would carry the room for it, and few have a deadline.
             Some(at) => {
-                let lease = Box::pin(timeout_at(at, host.lease(protocol, fresh)));
+                let lease = Box::pin(timeout_at(at, host.lease(protocol, fresh, client)));
                 lease.await.map_err(|_| SendError::Timeout)??
             }
         };

@@ -118,7 +118,7 @@ async fn send<T: Transport>(
     drain_bytes_max: u64,
 ) -> Option<()> {
     let host = host.or_else(|| cluster.pick(&Wish::default()).ok())?;
-    let lease = host.lease(protocol, false).await.ok()?;
+    let lease = host.lease(protocol, false, None).await.ok()?;
     host.count_request();
     let options = SendOptions { timeout: None, upgrade: false, te_trailers: false };
     let mut flight = lease.send(&mut request, options).await.ok()?;

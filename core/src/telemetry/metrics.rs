@@ -140,6 +140,9 @@ counters! {
         rpc_protocol_error: Counter, "ferrogate_rpc_protocol_error", "RPC connections closed because their client sent what is no frame";
         rpc_checksum_wrong: Counter, "ferrogate_rpc_checksum_wrong", "RPC connections closed because the checksum of a frame of their client was wrong";
         rpc_frame_too_long: Counter, "ferrogate_rpc_frame_too_long", "RPC connections closed because a frame of their client was to be longer than rpc_frame_bytes_max";
+        rpc_fields_too_many: Counter, "ferrogate_rpc_fields_too_many", "RPC connections closed because a frame of their client had more headers than head_fields_max";
+        rpc_too_deep: Counter, "ferrogate_rpc_too_deep", "RPC connections closed because values in a frame of their client nested deeper than 64";
+        rpc_unread: Counter, "ferrogate_rpc_unread", "Requests of Dubbo whose headers were hidden because arguments nested deeper than 64, defined more than 1024 classes or were no Hessian";
         rpc_read_paused: Counter, "ferrogate_rpc_read_paused", "Times that requests of an RPC connection waited because rpc_streams_max were open on it";
         rpc_stalled: Counter, "ferrogate_rpc_stalled", "RPC connections closed because their client took nothing for body_idle_timeout";
         rpc_heartbeat: Counter, "ferrogate_rpc_heartbeat", "Heartbeats of RPC clients that were answered";

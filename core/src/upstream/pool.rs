@@ -25,6 +25,7 @@ use super::pick::{HostId, Outcome};
 use super::reach::{ConnectError, Opening, Overflow, Reach};
 use super::shared::{ClusterShared, Lent};
 use crate::codec::detect::Protocol;
+use crate::message::Downstream;
 use crate::net::Transport;
 use crate::stream::client::{ClientConn, Home, Lease};
 use crate::stream::http2::OriginConn;
@@ -33,6 +34,7 @@ use crate::stream::xprotocol::OriginConn as RpcConn;
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::MaybeTls;
 pub use dial::{Dialed, DialedDatagrams, Occupied};
+use rpc::ByProtocol;
 use streams::Streams;
 
 /// One host, and this worker's connections to it.
@@ -44,8 +46,8 @@ pub struct HostPool<T: Transport> {
     counts: Counts,
     reach: RefCell<Rc<Reach<T>>>,
     idle: RefCell<Vec<Idle<MaybeTls<T::Conn>>>>,
-    streams: Streams<OriginConn>,
-    rpc: Streams<RpcConn>,
+    streams: Rc<Streams<OriginConn>>,
+    rpc: ByProtocol,
     /// Requests of this worker that wait for a connection to this host.
     waiting: Cell<usize>,
     /// A connection came back while some waited.
@@ -111,7 +113,7 @@ impl<T: Transport> HostPool<T> {
         let (reach, lender) = (RefCell::new(reach), OnceCell::new());
         Rc::new_cyclic(|me| {
             let me = Weak::clone(me);
-            let (streams, rpc) = (Streams::default(), Streams::default());
+            let (streams, rpc) = (Rc::default(), ByProtocol::default());
             Self { host, name, plain, counts, reach, idle, streams, rpc, waiting, returned, lender, me }
         })
     }
@@ -179,7 +181,7 @@ impl<T: Transport> HostPool<T> {
         }
     }
 
-    /// What one exchange in this protocol needs of a connection. With `fresh`, not of one that lay idle.
+    /// What one exchange in this protocol needs of a connection. With `fresh`, not of one that lay idle. `client` has sent it, if anybody has.
     ///
     /// # Errors
     /// As [`checkout`](Self::checkout).
@@ -187,12 +189,13 @@ impl<T: Transport> HostPool<T> {
         self: &Rc<Self>,
         protocol: Protocol,
         fresh: bool,
+        client: Option<&Downstream>,
     ) -> Result<lease::Lease<MaybeTls<T::Conn>>, ConnectError> {
         Ok(match protocol {
             Protocol::Http1 => lease::Lease::Exclusive(self.checkout(fresh).await?),
             // One that is closed is known to be.
             Protocol::Http2 => lease::Lease::Stream(self.stream::<OriginConn>(()).await?),
-            Protocol::Rpc(protocol) => lease::Lease::Rpc(self.stream::<RpcConn>(protocol).await?),
+            Protocol::Rpc(protocol) => lease::Lease::Rpc(self.rpc_lease(protocol, client).await?),
         })
     }
 

@@ -35,6 +35,8 @@ struct Layout {
     others: Vec<Range<usize>>,
     /// Whether the attachments could be read.
     is_whole: bool,
+    /// Whether there are some that could not be.
+    is_hiding: bool,
     timeout: Option<Duration>,
 }
 
@@ -65,6 +67,7 @@ impl RpcCodec for Dubbo {
         let status = if kind == RpcKind::Response { http_status(fixed[3]) } else { 0 };
         let place = (&shown.text[..], FIXED_BYTES);
         let mut head = RpcHead::new((RpcProtocol::Dubbo, kind, id_of(fixed)), shown.fields, place, status);
+        head.is_hiding = is_read && layout.as_ref().is_none_or(|layout| layout.is_hiding);
         head.timeout = layout.and_then(|layout| layout.timeout);
         Ok(Step::Frame(RpcFrame { head, content: Bytes::copy_from_slice(body) }, whole))
     }
@@ -187,8 +190,10 @@ fn layout(body: &[u8], shown: &mut Shown) -> Result<Layout, Unread> {
     // What can't be passed over hides the attachments, and nothing else.
     let passed = (0..count(&types)).try_for_each(|_| reader.skip());
     let arguments = arguments_at..reader.at();
-    let mut layout = Layout { has, arguments, map: 0..0, others: Vec::new(), is_whole: false, timeout: None };
+    let mut layout =
+        Layout { has, arguments, map: 0..0, others: Vec::new(), is_whole: false, is_hiding: false, timeout: None };
     if passed.is_err() {
+        layout.is_hiding = true;
         return Ok(layout);
     }
     let kept = (shown.fields.field_count(), shown.text.len());
@@ -197,7 +202,7 @@ fn layout(body: &[u8], shown: &mut Shown) -> Result<Layout, Unread> {
         Err(Unread::TooMany) => return Err(Unread::TooMany),
         Err(Unread::Broken) => {
             shown.forget(kept);
-            layout.timeout = None;
+            (layout.timeout, layout.is_hiding) = (None, true);
         }
     }
     Ok(layout)

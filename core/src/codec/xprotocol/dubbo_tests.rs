@@ -199,10 +199,11 @@ fn hostile_frames() {
     let numbers = request(0xC2, "", b"", &[&b"H"[..], &b"\x90\x90".repeat(13), b"Z"].concat());
     assert_eq!(Dubbo.decode(&numbers, LIMITS).expect_err("seventeen"), Fault::TooManyFields);
     let nested = request(0xC2, "I", &[0x79; 100_000], b"H\x01a\x01bZ");
-    assert_eq!(fields(&frame(&nested)), pairs(&FIXED));
+    assert_eq!((fields(&frame(&nested)), frame(&nested).head.is_hiding), (pairs(&FIXED), true));
+    assert!(frame(&request(0xC2, "", b"", b"H\x01a\x01b")).head.is_hiding && !frame(&hi).head.is_hiding);
     // A body that is not what Dubbo writes is nobody's business here.
     let odd = written(|out| put(0xC2, 0, 1, b"\x90\x90", out));
-    assert_eq!(frame(&odd).head.fields().field_count(), 0);
+    assert_eq!((frame(&odd).head.fields().field_count(), frame(&odd).head.is_hiding), (0, true));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The protocols of RPC: each is one [`RpcCodec`], registered in [`codec_of`].
+//! The protocols of RPC: each is one [`RpcCodec`], registered in [`codec_of`]. How to write one: docs/writing-a-codec.md.
 //!
 //! A frame is taken whole: it carries one request or one answer, and nothing else may come between its bytes. The codec says how long a frame
 //! is from its first bytes, so that whoever reads can bound it, and gather it where its connection can't hold it.
@@ -7,10 +7,15 @@
 
 mod bolt;
 mod dubbo;
+mod dubbo_thrift;
 pub mod gather;
 mod hessian2;
+#[cfg(test)]
+mod parcel;
 #[doc(hidden)]
 pub mod selfcheck;
+mod tars;
+mod tars_values;
 
 use std::fmt;
 
@@ -29,6 +34,9 @@ pub trait RpcCodec: Sync {
     /// # Errors
     /// When `src` is no start of a frame, or of one that is longer than it may be.
     fn decode(&self, src: &[u8], limits: RpcLimits) -> Result<Step, Fault>;
+
+    /// Takes what an origin sent for an answer, where only the side tells it from a request.
+    fn of_origin(&self, _: &mut RpcHead) {}
 
     /// Writes a frame under another number: as it was received where nothing was changed, else anew.
     ///
@@ -68,6 +76,10 @@ pub fn codec_of(protocol: RpcProtocol) -> &'static dyn RpcCodec {
         RpcProtocol::Bolt => &bolt::Bolt { version: 1 },
         RpcProtocol::BoltV2 => &bolt::Bolt { version: 2 },
         RpcProtocol::Dubbo => &dubbo::Dubbo,
+        RpcProtocol::Tars => &tars::Tars,
+        RpcProtocol::DubboThrift => &dubbo_thrift::DubboThrift,
+        #[cfg(test)]
+        RpcProtocol::Parcel => &parcel::Parcel,
     }
 }
 
@@ -119,6 +131,10 @@ pub enum Fault {
     Overrun,
     /// Its checksum is wrong.
     Checksum,
+    /// A part of it is missing, or is not what the protocol has there.
+    Malformed,
+    /// Values in it nest deeper than is passed over.
+    TooDeep,
 }
 
 /// Why a frame can't be written.
@@ -130,6 +146,8 @@ pub enum Unwritable {
     Content,
     /// Its headers are to change, but are of a kind that is not read, or have become no text.
     Unread,
+    /// The protocol has a service and a method, and no other headers.
+    NoHeaders,
     /// It is of another protocol.
     Foreign,
 }
@@ -143,6 +161,8 @@ impl fmt::Display for Fault {
             Self::TooManyFields => "the frame has more headers than head_fields_max",
             Self::Overrun => "a length inside the frame passes its end",
             Self::Checksum => "the frame's checksum is wrong",
+            Self::Malformed => "a part of the frame is missing, or is not what the protocol has there",
+            Self::TooDeep => "values in the frame nest too deep",
         })
     }
 }
@@ -155,9 +175,26 @@ impl fmt::Display for Unwritable {
             Self::Headers => "its headers are longer than a frame of this protocol can say",
             Self::Content => "its content is longer than a frame of this protocol can say",
             Self::Unread => "its headers were not read, or have become no text, and can't be written anew",
+            Self::NoHeaders => {
+                "the protocol has a service and a method and no other headers: its route can't add any, or remove those"
+            }
             Self::Foreign => "it is of another protocol, and is not converted: remove upstream_protocol from its route",
         })
     }
 }
 
 impl std::error::Error for Unwritable {}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_tutorial_quotes_what_is_compiled() {
+        let (page, file) = (include_str!("../../../../docs/writing-a-codec.md"), include_str!("parcel.rs"));
+        let blocks: Vec<&str> =
+            page.split("```rust\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect();
+        let without_empty =
+            |text: &str| text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        assert!(blocks.len() > 5, "{} blocks", blocks.len());
+        assert_eq!(without_empty(&blocks.join("\n")), without_empty(file));
+    }
+}

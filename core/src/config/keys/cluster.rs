@@ -55,6 +55,14 @@ pub(super) const CLUSTER: &[Key] = &[
          from it end the connection.",
     ),
     key(
+        "rpc_pool",
+        Choice(&["multiplexed", "ping_pong", "bound"]),
+        "multiplexed",
+        "Ferrogate's own: how requests of RPC protocols share the connections to a host. `multiplexed`: many at a time on one; another is \
+         opened where `limits.rpc_streams_max` are open on each. `ping_pong`: one at a time on each. `bound`: those of each client's connection \
+         have one of their own, and the two end together.",
+    ),
+    key(
         "idle_timeout",
         Duration,
         "limits.upstream_idle_timeout",

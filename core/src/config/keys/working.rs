@@ -278,9 +278,9 @@ const PROXY: &[Key] = &[
         "downstream_protocol",
         Text,
         "Http1",
-        "The protocols of the clients, with commas between them: `Http1`, `Http2`, `bolt`, `boltv2`, `dubbo`. `Auto` is all of them. Where there is \
+        "The protocols of the clients, with commas between them: `Http1`, `Http2`, `bolt`, `boltv2`, `dubbo`, `dubbo-thrift`, `tars`. `Auto` is all of them. Where there is \
          more than one, ALPN says which it is, else the first bytes. `X` is the one that `extend_config.sub_protocol` names. A connection of \
-         `bolt` or `boltv2` may carry frames of both. `dubbo-thrift` and `tars` are not served yet.",
+         `bolt` or `boltv2` may carry frames of both.",
     ),
     key("router_config_name", Text, "", "The router to use. Required, unless the listener has its routes inline."),
     key(

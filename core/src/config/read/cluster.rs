@@ -10,7 +10,7 @@ use super::{dns, health, tls};
 use crate::config::Address;
 use crate::config::keys::CLUSTER_TYPES;
 use crate::config::reader::{Fields, Reader};
-use crate::config::schema::{Breakers, Cluster, Host, Keepalive, Source, Target, TlsConfig};
+use crate::config::schema::{Breakers, Cluster, Host, Keepalive, RpcPool, Source, Target, TlsConfig};
 use crate::config::tree::Node;
 
 pub(super) fn cluster_manager(r: &mut Reader, node: &Node) -> Option<Vec<Arc<Cluster>>> {
@@ -40,6 +40,7 @@ fn cluster(r: &mut Reader, node: &Node, shared: Option<&TlsConfig>, locality: &s
         requests_per_conn_max: fields.number(r, "max_request_per_conn", COUNT).filter(|max| *max > 0),
         conn_age_max: fields.duration(r, "max_connection_duration"),
         keepalive: fields.with(r, "keepalive", keepalive).unwrap_or_default(),
+        rpc_pool: fields.choice(r, "rpc_pool", RPC_POOLS).unwrap_or_default(),
         breakers: breakers(r, &fields),
         health: fields.with(r, "health_check", |r, node| health::health(r, node, name.as_deref().unwrap_or_default())),
         outlier: fields.with(r, "outlier_detection", health::outlier),
@@ -147,6 +148,10 @@ fn target(r: &mut Reader, node: &Node, text: &str) -> Option<Target> {
 fn looks_like_ip(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || name.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()))
 }
+
+/// The values of `rpc_pool`.
+const RPC_POOLS: &[(&str, RpcPool)] =
+    &[("multiplexed", RpcPool::Multiplexed), ("ping_pong", RpcPool::PingPong), ("bound", RpcPool::Bound)];
 
 /// The largest weight of a host.
 const WEIGHT_MAX: u32 = 128;

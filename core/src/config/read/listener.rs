@@ -513,8 +513,9 @@ fn protocols(r: &mut Reader, node: &Node) -> Option<Protocols> {
     let text = r.text(node)?;
     let names: Vec<&str> = text.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
     for name in &names {
-        if !PROTOCOLS.contains(name) {
-            let remedy = did_you_mean(keys::nearest(name, PROTOCOLS.iter().copied()));
+        let known = BESIDE_RPC.iter().copied().chain(RpcProtocol::ALL.iter().map(|protocol| protocol.name()));
+        if !known.clone().any(|known| known == *name) {
+            let remedy = did_you_mean(keys::nearest(name, known));
             r.error(node.place, format!("there is no protocol `{name}`"), remedy);
             return None;
         }
@@ -527,17 +528,6 @@ fn protocols(r: &mut Reader, node: &Node) -> Option<Protocols> {
             name => RpcProtocol::of_name(name).map_or(Protocols::NONE, Protocols::rpc),
         })
     });
-    let is_served =
-        |name: &str| matches!(name, "Auto" | "Http1" | "Http2" | "X") || RpcProtocol::of_name(name).is_some();
-    match names.iter().find(|name| !is_served(name)) {
-        Some(name) if served == Protocols::NONE => {
-            let remedy = "`Http1`, `Http2`, `bolt`, `boltv2` and `dubbo` are the protocols there are";
-            r.error(node.place, format!("`{name}` is not served yet"), remedy);
-            return None;
-        }
-        Some(name) => r.warn(node.place, format!("`{name}` is not served yet: its clients are refused"), ""),
-        None => {}
-    }
     Some(if names.is_empty() { Protocols::HTTP1 } else { served })
 }
 
@@ -573,8 +563,8 @@ fn offer(r: &mut Reader, chain: &mut Chain) {
     }
 }
 
-/// MOSN's protocols.
-const PROTOCOLS: &[&str] = &["Http1", "Http2", "Auto", "bolt", "boltv2", "dubbo", "dubbo-thrift", "tars", "X"];
+/// The names of protocols that are not of RPC, and that of one which other settings name.
+const BESIDE_RPC: &[&str] = &["Http1", "Http2", "Auto", "X"];
 
 /// The largest `max_header_size`, in bytes.
 const HEAD_BYTES_MAX: u64 = 16 << 20;

@@ -296,14 +296,18 @@ pub(super) fn mirror(r: &mut Reader, node: &Node) -> Option<MirrorPolicy> {
 }
 
 /// What origins can be asked in.
-pub(super) const UPSTREAM_PROTOCOLS: &[(&str, UpstreamProtocol)] = &[
-    ("Http1", UpstreamProtocol::Http1),
-    ("Http2", UpstreamProtocol::Http2),
-    ("Auto", UpstreamProtocol::LikeClient),
-    ("bolt", UpstreamProtocol::Rpc(RpcProtocol::Bolt)),
-    ("boltv2", UpstreamProtocol::Rpc(RpcProtocol::BoltV2)),
-    ("dubbo", UpstreamProtocol::Rpc(RpcProtocol::Dubbo)),
-];
+pub(super) const UPSTREAM_PROTOCOLS: &[(&str, UpstreamProtocol)] = &{
+    let mut all = [("Auto", UpstreamProtocol::LikeClient); 3 + RpcProtocol::COUNT];
+    all[0] = ("Http1", UpstreamProtocol::Http1);
+    all[1] = ("Http2", UpstreamProtocol::Http2);
+    let mut at = 0;
+    while at < RpcProtocol::COUNT {
+        let protocol = RpcProtocol::ALL[at];
+        all[3 + at] = (protocol.name(), UpstreamProtocol::Rpc(protocol));
+        at += 1;
+    }
+    all
+};
 
 /// The largest weight of a cluster.
 const WEIGHT_MAX: u64 = 1 << 24;

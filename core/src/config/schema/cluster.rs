@@ -38,6 +38,8 @@ pub struct Cluster {
     pub conn_age_max: Option<Duration>,
     /// `keepalive`: of connections that speak an RPC protocol.
     pub keepalive: Keepalive,
+    /// `rpc_pool`: how requests of RPC protocols share connections.
+    pub rpc_pool: RpcPool,
     /// `circuit_breakers[0]`.
     pub breakers: Breakers,
     /// `health_check`.
@@ -67,6 +69,18 @@ impl Default for Keepalive {
     fn default() -> Self {
         Self { interval: Duration::from_secs(15), timeout: Duration::from_secs(1) }
     }
+}
+
+/// `rpc_pool`: how requests of RPC protocols share the connections to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RpcPool {
+    /// `multiplexed`: many at a time on one, and another where those that there are have no room left.
+    #[default]
+    Multiplexed,
+    /// `ping_pong`: one at a time on each.
+    PingPong,
+    /// `bound`: those of each client's connection have one of their own, which ends with it.
+    Bound,
 }
 
 /// `type`: where a cluster's hosts come from.
@@ -314,6 +328,7 @@ impl Cluster {
             requests_per_conn_max: None,
             conn_age_max: None,
             keepalive: Keepalive::default(),
+            rpc_pool: RpcPool::default(),
             breakers: Breakers::default(),
             health: None,
             outlier: None,

@@ -17,7 +17,7 @@ mod tls;
 
 pub use cluster::{
     Balancing, Breakers, Choices, Cluster, ClusterId, Decimal, Dns, Fallback, Family, Host, Keepalive, MetadataMatch,
-    OriginalDst, SlowStart, Source, Subsets, Target,
+    OriginalDst, RpcPool, SlowStart, Source, Subsets, Target,
 };
 pub(crate) use domain::{DOMAIN_BYTES_MAX, split_port};
 pub use domain::{Domain, DomainError, HostPattern, PortPattern};

@@ -4,7 +4,7 @@
 
 /// A protocol of RPC: frames that carry a request or its answer and the number that joins the two.
 ///
-/// A new one is a row here and in [`ALL`](Self::ALL), and its codec in `codec::xprotocol`.
+/// A new one is a row here and in [`ALL`](Self::ALL), and its codec in `codec::xprotocol`: docs/writing-a-codec.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum RpcProtocol {
@@ -14,11 +14,35 @@ pub enum RpcProtocol {
     BoltV2,
     /// Dubbo 2.
     Dubbo,
+    /// Tars, and TUP.
+    Tars,
+    /// Dubbo's Thrift.
+    DubboThrift,
+    /// That of docs/writing-a-codec.md.
+    #[cfg(test)]
+    Parcel,
 }
 
 impl RpcProtocol {
     /// All of them, in the order in which the first bytes of a connection are looked at.
-    pub const ALL: &'static [Self] = &[Self::Bolt, Self::BoltV2, Self::Dubbo];
+    pub const ALL: &'static [Self] = &[
+        Self::Bolt,
+        Self::BoltV2,
+        Self::Dubbo,
+        Self::Tars,
+        Self::DubboThrift,
+        #[cfg(test)]
+        Self::Parcel,
+    ];
+
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Its place among [`ALL`](Self::ALL).
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
 
     /// The name in the file.
     #[must_use]
@@ -27,6 +51,10 @@ impl RpcProtocol {
             Self::Bolt => "bolt",
             Self::BoltV2 => "boltv2",
             Self::Dubbo => "dubbo",
+            Self::Tars => "tars",
+            Self::DubboThrift => "dubbo-thrift",
+            #[cfg(test)]
+            Self::Parcel => "parcel",
         }
     }
 
@@ -107,6 +135,7 @@ mod tests {
         assert_eq!(Protocols::all().rpcs().count(), RpcProtocol::ALL.len());
         for protocol in RpcProtocol::ALL {
             assert_eq!(RpcProtocol::of_name(protocol.name()), Some(*protocol));
+            assert_eq!(RpcProtocol::ALL[protocol.index()], *protocol);
         }
     }
 }

@@ -42,12 +42,15 @@ pub struct OriginConn {
     local_text: Rc<str>,
     exchanges: Cell<u64>,
     opened: Instant,
+    client: Cell<Option<u64>>,
 }
 
 /// What waits under a number.
 pub(super) enum Slot {
     Waiting(Option<Waker>),
     Answered(RpcFrame),
+    /// Its answer was taken.
+    Taken,
 }
 
 /// Whether a connection takes requests.
@@ -86,6 +89,8 @@ pub struct RpcLease {
     pub(super) number: Option<u64>,
     /// For what the request waits for, one after the other.
     pub(super) timer: Timer,
+    /// No other request is to be on the connection while this one is.
+    is_alone: bool,
     home: Rc<dyn RpcHome>,
 }
 
@@ -100,6 +105,8 @@ pub struct Driver<C> {
     silent: u32,
     /// One waits for its answer.
     is_asking: bool,
+    /// The number of the last one.
+    asked: Option<u64>,
 }
 
 /// How a connection to an origin ended.
@@ -140,11 +147,12 @@ pub fn connect<C: Conn>(
         local_text: conn.local_addr().log_text().into(),
         exchanges: Cell::new(0),
         opened: Instant::now(),
+        client: Cell::new(None),
     });
     let mut pulse_timer = Timer::new();
     pulse_timer.set(pulse.interval);
     let (wire, frames, conn) = (Wire::new(conn), VecDeque::new(), Rc::clone(&origin));
-    (origin, Driver { wire, conn, frames, pulse, pulse_timer, silent: 0, is_asking: false })
+    (origin, Driver { wire, conn, frames, pulse, pulse_timer, silent: 0, is_asking: false, asked: None })
 }
 
 impl OriginConn {
@@ -172,16 +180,29 @@ impl OriginConn {
         self.opened
     }
 
-    /// A place on it. None: it has room for no more, or takes none any more.
+    /// The client's connection, by its number, whose requests alone go on it; None: it takes those of all.
     #[must_use]
-    pub fn lease(self: &Rc<Self>, home: Rc<dyn RpcHome>) -> Option<RpcLease> {
-        if self.state.get() != State::Open || self.open() >= self.limits.rpc_streams_max as usize {
+    pub fn client(&self) -> Option<u64> {
+        self.client.get()
+    }
+
+    /// Says whose requests go on it.
+    pub fn bind(&self, client: Option<u64>) {
+        self.client.set(client);
+    }
+
+    /// A place on it; with `is_alone` the only one while it is taken, and the connection's end if its request is given up. None: it has room for
+    /// no more, or takes none any more.
+    #[must_use]
+    pub fn lease(self: &Rc<Self>, home: Rc<dyn RpcHome>, is_alone: bool) -> Option<RpcLease> {
+        let max = if is_alone { 1 } else { self.limits.rpc_streams_max as usize };
+        if self.state.get() != State::Open || self.open() >= max {
             return None;
         }
         self.reserved.set(self.reserved.get() + 1);
         self.exchanges.set(self.exchanges.get() + 1);
         let timer = self.timers.borrow_mut().pop().unwrap_or_default();
-        Some(RpcLease { conn: Rc::clone(self), number: None, timer, home })
+        Some(RpcLease { conn: Rc::clone(self), number: None, timer, is_alone, home })
     }
 
     fn open(&self) -> usize {
@@ -238,7 +259,7 @@ impl OriginConn {
                 }
             }
             // A second answer is nobody's.
-            Some(Slot::Answered(_)) => self.count(|tally| tally.unknown += 1),
+            Some(Slot::Answered(_) | Slot::Taken) => self.count(|tally| tally.unknown += 1),
             None if was_given => self.count(|tally| tally.late += 1),
             None => self.count(|tally| tally.unknown += 1),
         }
@@ -281,7 +302,13 @@ impl RpcLease {
 impl Drop for RpcLease {
     fn drop(&mut self) {
         match self.number {
-            Some(number) => drop(self.conn.ids.borrow_mut().remove(number)),
+            Some(number) => {
+                let slot = self.conn.ids.borrow_mut().remove(number);
+                // Its answer would come before that of the next one, which it would hold up.
+                if self.is_alone && matches!(slot, Some(Slot::Waiting(_))) {
+                    self.conn.retire();
+                }
+            }
             None => self.conn.reserved.set(self.conn.reserved.get() - 1),
         }
         self.timer.clear();
@@ -366,8 +393,11 @@ impl<C: Conn> Driver<C> {
         (self.silent, self.is_asking) = (0, false);
         self.pulse_timer.set(self.pulse.interval);
         let conn = &self.conn;
-        for frame in self.frames.drain(..) {
+        for mut frame in self.frames.drain(..) {
+            conn.codec.of_origin(&mut frame.head);
             match frame.head.kind {
+                // In some protocols it is an answer like others.
+                RpcKind::Response if self.asked == Some(frame.head.id) => self.asked = None,
                 RpcKind::Response => conn.answer(frame),
                 RpcKind::HeartbeatAck | RpcKind::OneWay => {}
                 RpcKind::Heartbeat => {
@@ -408,6 +438,7 @@ impl<C: Conn> Driver<C> {
             let mut wait = self.pulse.timeout;
             if out.has_room() {
                 self.is_asking = conn.codec.heartbeat(id, &mut out.bytes);
+                self.asked = Some(id);
                 conn.count(|tally| tally.heartbeats += u64::from(self.is_asking));
                 if !self.is_asking {
                     wait = self.pulse.interval;

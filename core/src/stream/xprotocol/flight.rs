@@ -74,7 +74,7 @@ impl Flight {
         let conn = &self.lease.conn;
         match conn.ids.borrow_mut().get_mut(number) {
             Some(slot @ Slot::Answered(_)) => {
-                if let Slot::Answered(RpcFrame { head, content }) = std::mem::replace(slot, Slot::Waiting(None)) {
+                if let Slot::Answered(RpcFrame { head, content }) = std::mem::replace(slot, Slot::Taken) {
                     let body = if content.is_empty() { Body::Empty } else { Body::Full(content) };
                     return Poll::Ready(Ok(Answer::Response(Response { head: Head::Rpc(Box::new(head)), body })));
                 }
@@ -84,7 +84,7 @@ impl Flight {
             }
             Some(Slot::Waiting(Some(waker))) => waker.clone_from(cx.waker()),
             Some(Slot::Waiting(none)) => *none = Some(cx.waker().clone()),
-            None => return Poll::Ready(Err(SendError::Unexpected)),
+            Some(Slot::Taken) | None => return Poll::Ready(Err(SendError::Unexpected)),
         }
         self.lease.timer.poll_expired(cx).map(|()| Err(SendError::Timeout))
     }

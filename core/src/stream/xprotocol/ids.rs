@@ -16,16 +16,16 @@ pub(super) struct Ids<V> {
 }
 
 impl<V> Ids<V> {
-    /// Numbers up to `max`, from `first` on.
+    /// Numbers up to `max`, from `first` on. 0 is none of them.
     pub(super) fn new(first: u64, max: u64) -> Self {
-        Self { open: HashMap::default(), next: first.min(max), max, given: 0 }
+        Self { open: HashMap::default(), next: first.clamp(FIRST, max), max, given: 0 }
     }
 
     /// A number that is not in use.
     pub(super) fn draw(&mut self) -> u64 {
         loop {
             let id = self.next;
-            self.next = if id == self.max { 0 } else { id + 1 };
+            self.next = if id == self.max { FIRST } else { id + 1 };
             self.given = self.given.saturating_add(1).min(self.max);
             // Far fewer are open than there are numbers.
             if !self.open.contains_key(&id) {
@@ -49,11 +49,11 @@ impl<V> Ids<V> {
 
     /// Whether a number was given before, whatever has become of it.
     pub(super) fn was_given(&self, id: u64) -> bool {
-        if id > self.max {
+        if !(FIRST..=self.max).contains(&id) {
             return false;
         }
         let back = self.next.checked_sub(id).filter(|back| *back > 0);
-        back.unwrap_or_else(|| (self.max - id).saturating_add(self.next).saturating_add(1)) <= self.given
+        back.unwrap_or_else(|| (self.max - id).saturating_add(self.next)) <= self.given
     }
 
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
@@ -64,6 +64,9 @@ impl<V> Ids<V> {
         self.open.len()
     }
 }
+
+/// The number behind the largest one: 0 stands for none in some clients, and for what was never asked in Tars.
+const FIRST: u64 = 1;
 
 /// Spreads numbers that nobody but this process chooses.
 #[derive(Default)]
@@ -93,16 +96,16 @@ mod tests {
     fn the_counter_goes_round_what_is_open() {
         let mut ids: Ids<()> = Ids::new(u64::from(u32::MAX) - 1, u32::MAX.into());
         let drawn: Vec<_> = (0..4).map(|_| ids.draw()).collect();
-        assert_eq!(drawn, [u64::from(u32::MAX) - 1, u32::MAX.into(), 0, 1]);
+        assert_eq!(drawn, [u64::from(u32::MAX) - 1, u32::MAX.into(), 1, 2]);
 
-        let mut ids = Ids::new(0, 3);
-        for open in [0, 2] {
+        let mut ids = Ids::new(0, 4);
+        for open in [1, 3] {
             ids.put(open, ());
         }
         let drawn: Vec<_> = (0..5).map(|_| ids.draw()).collect();
-        assert_eq!(drawn, [1, 3, 1, 3, 1], "0 and 2 are in use");
-        ids.remove(2);
-        assert_eq!(ids.draw(), 2);
+        assert_eq!(drawn, [2, 4, 2, 4, 2], "1 and 3 are in use, and 0 is none");
+        ids.remove(3);
+        assert_eq!(ids.draw(), 3);
     }
 
     #[test]
@@ -113,9 +116,16 @@ mod tests {
         for _ in 0..4 {
             ids.draw();
         }
-        for (id, given) in
-            [(max - 2, false), (max - 1, true), (max, true), (0, true), (1, true), (2, false), (max + 1, false)]
-        {
+        for (id, given) in [
+            (max - 2, false),
+            (max - 1, true),
+            (max, true),
+            (0, false),
+            (1, true),
+            (2, true),
+            (3, false),
+            (max + 1, false),
+        ] {
             assert_eq!(ids.was_given(id), given, "{id}");
         }
     }

@@ -163,7 +163,8 @@ impl<C: Conn, S: Service> Server<C, S> {
     /// Whether more may be read.
     fn is_hearing(&self) -> bool {
         let side = &self.shared.conn;
-        let is_open = !self.is_ended && self.leaving != Leaving::Deaf;
+        let is_cut = self.shared.downstream.bonds().is_some_and(|bonds| bonds.is_cut());
+        let is_open = !self.is_ended && self.leaving != Leaving::Deaf && !is_cut;
         is_open && self.arrived.is_empty() && side.has_place() && side.out.borrow().has_room()
     }
 
@@ -203,6 +204,9 @@ impl<C: Conn, S: Service> Server<C, S> {
                 RpcKind::Request | RpcKind::OneWay => {
                     // Its result is that it is over.
                     let held = frame.head.raw().len() + frame.content.len();
+                    if frame.head.is_hiding {
+                        self.downstream_counters(|counters| counters.rpc_unread.inc());
+                    }
                     drop(spawn_local(exchange(Open::new(&self.shared, held), frame)));
                 }
                 RpcKind::Heartbeat => {
@@ -255,8 +259,13 @@ impl<C: Conn, S: Service> Server<C, S> {
     /// Goes on with leaving; says whether to leave as soon as nothing is open.
     fn poll_leaving(&mut self, cx: &mut Context<'_>) -> bool {
         let side = Rc::clone(&self.shared.conn);
-        if self.leaving == Leaving::No && self.shared.state.wish() != Wish::Stay {
-            self.leaving = Leaving::Asked;
+        let is_cut = self.shared.downstream.bonds().is_some_and(|bonds| {
+            bonds.watch(cx);
+            bonds.is_cut()
+        });
+        if self.leaving == Leaving::No && (is_cut || self.shared.state.wish() != Wish::Stay) {
+            // What it asked of the host that has gone is not to be asked of another.
+            self.leaving = if is_cut { Leaving::Deaf } else { Leaving::Asked };
             self.leave_timer.set(side.limits.linger_timeout);
             let out = &mut side.out.borrow_mut().bytes;
             if (self.manners.says_go_away || side.codec.knows_go_away()) && side.codec.go_away(0, out) {
@@ -292,6 +301,8 @@ impl<C: Conn, S: Service> Server<C, S> {
             End::Done => {}
             End::Fault(Fault::Checksum) => counters.rpc_checksum_wrong.inc(),
             End::Fault(Fault::TooLong) => counters.rpc_frame_too_long.inc(),
+            End::Fault(Fault::TooManyFields) => counters.rpc_fields_too_many.inc(),
+            End::Fault(Fault::TooDeep) => counters.rpc_too_deep.inc(),
             End::Fault(_) => counters.rpc_protocol_error.inc(),
             End::FrameTimeout => counters.head_timeout.inc(),
             End::Stalled => counters.rpc_stalled.inc(),

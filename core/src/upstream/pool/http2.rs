@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
 
 use super::HostPool;
-use super::streams::{Carrier, Streams};
+use super::streams::{Carrier, Sharing, Streams};
 use crate::net::Transport;
 use crate::stream::http2::{Driver, End, OriginConn, StreamHome, StreamLease, connect};
 use crate::tls::MaybeTls;
@@ -19,11 +19,21 @@ impl Carrier for OriginConn {
     type Lease = StreamLease;
     type Kind = ();
 
-    fn of<T: Transport>(pool: &HostPool<T>) -> &Streams<Self> {
-        &pool.streams
+    fn of<T: Transport>(pool: &HostPool<T>, (): ()) -> Option<Rc<Streams<Self>>> {
+        Some(Rc::clone(&pool.streams))
     }
 
-    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>, (): ()) -> Option<StreamLease> {
+    fn each<T: Transport>(pool: &HostPool<T>, mut look: impl FnMut(&Streams<Self>)) {
+        look(&pool.streams);
+    }
+
+    fn kind(&self) {}
+
+    fn sharing<T: Transport>(_: &HostPool<T>, (): ()) -> Sharing {
+        Sharing::Many
+    }
+
+    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>, _: Sharing) -> Option<StreamLease> {
         self.lease(Rc::clone(pool) as Rc<dyn StreamHome>)
     }
 

@@ -22,14 +22,23 @@ use crate::upstream::shared::{ClusterShared, Waiting};
 pub(super) trait Carrier: Sized + 'static {
     /// What one exchange holds of it.
     type Lease;
-    /// What tells those apart that lie in one pool.
+    /// What tells those apart that lie in one pool, each kind with those who wait for it.
     type Kind: Copy;
 
-    /// Those of a pool.
-    fn of<T: Transport>(pool: &HostPool<T>) -> &Streams<Self>;
+    /// Those of a pool that are of a kind. None: there is nobody any more whom they would be for.
+    fn of<T: Transport>(pool: &HostPool<T>, kind: Self::Kind) -> Option<Rc<Streams<Self>>>;
 
-    /// Room for one exchange. None: it has none, takes none any more, or is of another kind.
-    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>, kind: Self::Kind) -> Option<Self::Lease>;
+    /// Looks at those of every kind.
+    fn each<T: Transport>(pool: &HostPool<T>, look: impl FnMut(&Streams<Self>));
+
+    /// Which kind it is.
+    fn kind(&self) -> Self::Kind;
+
+    /// How exchanges share those of a kind.
+    fn sharing<T: Transport>(pool: &HostPool<T>, kind: Self::Kind) -> Sharing;
+
+    /// Room for one exchange. None: it has none, or takes none any more.
+    fn room<T: Transport>(self: &Rc<Self>, pool: &Rc<HostPool<T>>, sharing: Sharing) -> Option<Self::Lease>;
 
     /// Opens one and starts its task.
     fn open<T: Transport>(
@@ -57,11 +66,22 @@ pub(super) trait Carrier: Sized + 'static {
     fn retire(&self);
 }
 
+/// How exchanges share connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Many at a time on one, and another where there is no room left. One is opened at a time.
+    Many,
+    /// One at a time on each. As many are opened at a time as are waited for.
+    Alone,
+    /// All on one.
+    Bound,
+}
+
 /// The connections, and those who wait for room.
 pub(super) struct Streams<K> {
     live: RefCell<Vec<Live<K>>>,
-    /// One is being opened.
-    opening: Cell<bool>,
+    /// How many are being opened.
+    opening: Cell<usize>,
     /// Room may have come free, a connection was opened, or could not be.
     changed: Notify,
     /// Exchanges that wait for that.
@@ -95,21 +115,21 @@ struct Under<'a, K>(&'a Streams<K>);
 
 impl<'a, K> Under<'a, K> {
     fn new(streams: &'a Streams<K>) -> Self {
-        streams.opening.set(true);
+        streams.opening.set(streams.opening.get() + 1);
         Self(streams)
     }
 }
 
 impl<K> Drop for Under<'_, K> {
     fn drop(&mut self) {
-        self.0.opening.set(false);
+        self.0.opening.set(self.0.opening.get() - 1);
         self.0.changed.notify_waiters();
     }
 }
 
 impl<K> Default for Streams<K> {
     fn default() -> Self {
-        let (opening, changed, waiting, queued) = (Cell::new(false), Notify::new(), Cell::new(0), Cell::new(0));
+        let (opening, changed, waiting, queued) = (Cell::new(0), Notify::new(), Cell::new(0), Cell::new(0));
         Self { live: RefCell::default(), opening, changed, waiting, queued }
     }
 }
@@ -154,24 +174,27 @@ impl<T: Transport> HostPool<T> {
     /// Lets connections go that have been idle for too long or are too old, or all that are idle where others want their places.
     pub(super) fn sweep_streams<K: Carrier>(&self, now: Instant, timeout: Duration, wanted: bool) {
         let age_max = self.reach.borrow().config().conn_age_max;
-        for live in K::of(self).live.borrow_mut().iter_mut() {
-            let is_old = age_max.is_some_and(|age| live.conn.opened().elapsed() >= age);
-            let seen = if live.conn.is_idle() { Some(*live.seen.get_or_insert(now)) } else { None };
-            live.seen = seen;
-            if is_old || seen.is_some_and(|seen| wanted || now.duration_since(seen) >= timeout) {
-                live.conn.retire();
+        K::each(self, |streams| {
+            for live in streams.live.borrow_mut().iter_mut() {
+                let is_old = age_max.is_some_and(|age| live.conn.opened().elapsed() >= age);
+                let seen = if live.conn.is_idle() { Some(*live.seen.get_or_insert(now)) } else { None };
+                live.seen = seen;
+                if is_old || seen.is_some_and(|seen| wanted || now.duration_since(seen) >= timeout) {
+                    live.conn.retire();
+                }
             }
-        }
+        });
     }
 
     /// Of the connections that have room the oldest one: the others may become idle.
     fn take_stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Option<K::Lease> {
         let requests_max = self.reach.borrow().config().requests_per_conn_max.map_or(u64::MAX, u64::from);
-        let live = K::of(self).live.borrow();
+        let (streams, sharing) = (K::of(self, kind)?, K::sharing(self, kind));
+        let live = streams.live.borrow();
         for conn in live.iter().map(|live| &live.conn) {
             if conn.exchanges() >= requests_max {
                 conn.retire();
-            } else if let Some(lease) = conn.room(self, kind) {
+            } else if let Some(lease) = conn.room(self, sharing) {
                 return Some(lease);
             }
         }
@@ -179,7 +202,8 @@ impl<T: Transport> HostPool<T> {
     }
 
     async fn wait_for_stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Result<K::Lease, ConnectError> {
-        let (reach, streams) = (Rc::clone(&self.reach.borrow()), K::of(self));
+        let (reach, sharing) = (Rc::clone(&self.reach.borrow()), K::sharing(self, kind));
+        let Some(streams) = K::of(self, kind) else { return Err(ConnectError::Timeout) };
         let until = Instant::now() + reach.connect_timeout();
         let (_here, queued) = (Here::new(&streams.waiting), OnceCell::new());
         loop {
@@ -189,9 +213,9 @@ impl<T: Transport> HostPool<T> {
             if streams.live.borrow().iter().any(|live| live.conn.is_barren()) {
                 return Err(ConnectError::NoStreams);
             }
-            if !streams.opening.get() {
+            if streams.may_open(sharing) {
                 if let Some(place) = self.place_for_streams(&reach) {
-                    self.open_streams::<K>(&reach, place, kind).await?;
+                    self.open_streams::<K>(&reach, &streams, (place, kind)).await?;
                     continue;
                 }
                 if queued.get().is_none() {
@@ -209,7 +233,7 @@ impl<T: Transport> HostPool<T> {
             }
             // Of this worker: nothing has changed since it was looked at above. A place that comes free is for whoever can open a connection.
             let changed = streams.changed.notified();
-            let freed = queued.get().filter(|_| !streams.opening.get()).map(|queued| queued.waiting.freed());
+            let freed = queued.get().filter(|_| streams.may_open(sharing)).map(|queued| queued.waiting.freed());
             let word = async {
                 match freed {
                     Some(freed) => tokio::select! { () = changed => {} () = freed => {} },
@@ -244,10 +268,9 @@ impl<T: Transport> HostPool<T> {
     async fn open_streams<K: Carrier>(
         self: &Rc<Self>,
         reach: &Rc<Reach<T>>,
-        place: Place<'_, T>,
-        kind: K::Kind,
+        streams: &Streams<K>,
+        (place, kind): (Place<'_, T>, K::Kind),
     ) -> Result<(), ConnectError> {
-        let streams = K::of(self);
         let _under = Under::new(streams);
         let opened = timeout(reach.connect_timeout(), K::open(self, reach, kind)).await;
         let opened = opened.unwrap_or(Err(ConnectError::Timeout));
@@ -260,23 +283,16 @@ impl<T: Transport> HostPool<T> {
         Ok(())
     }
 
-    /// Lets as many idle connections go as others wait for a place, on whatever worker and in whatever version.
+    /// Lets as many idle connections go as others wait for a place, on whatever worker and for whatever kind.
     pub(super) fn retire_idle_streams<K: Carrier>(&self, shared: &ClusterShared) {
-        let streams = K::of(self);
-        let live = streams.live.borrow();
-        if live.is_empty() {
-            return;
-        }
-        // Those that wait here for room take it before it lies idle.
-        let wanted = shared.lending_wanted(streams.queued.get());
-        let going = live.iter().filter(|live| !live.conn.is_open()).count();
-        let idle = live.iter().filter(|live| live.conn.is_open() && live.conn.is_idle());
-        idle.take(wanted.saturating_sub(going)).for_each(|live| live.conn.retire());
+        let mut going = 0;
+        K::each(self, |streams| going += streams.going());
+        K::each(self, |streams| going += streams.retire_idle(shared, going));
     }
 
     /// An exchange is over: its room is for who waits here, or else the connection's place for who waits elsewhere.
     pub(super) fn freed<K: Carrier>(&self, conn: &K) {
-        let streams = K::of(self);
+        let Some(streams) = K::of(self, conn.kind()) else { return };
         if streams.waiting.get() > 0 {
             return streams.changed.notify_one();
         }
@@ -284,6 +300,37 @@ impl<T: Transport> HostPool<T> {
         if reach.config().breakers.pending_max.is_some() && conn.is_idle() && reach.shared.is_lending_wanted(0) {
             self.retire_idle_streams::<K>(&reach.shared);
         }
+    }
+}
+
+impl<K: Carrier> Streams<K> {
+    /// Whether another connection may be opened.
+    fn may_open(&self, sharing: Sharing) -> bool {
+        let opening = self.opening.get();
+        match sharing {
+            Sharing::Many => opening == 0,
+            Sharing::Alone => opening < self.waiting.get(),
+            Sharing::Bound => opening == 0 && !self.live.borrow().iter().any(|live| live.conn.is_open()),
+        }
+    }
+
+    /// Has every connection take no exchange any more.
+    pub(super) fn retire_all(&self) {
+        self.live.borrow().iter().for_each(|live| live.conn.retire());
+    }
+
+    /// Connections that take no exchange any more: their places will come free.
+    fn going(&self) -> usize {
+        self.live.borrow().iter().filter(|live| !live.conn.is_open()).count()
+    }
+
+    /// Lets as many idle connections go as wait for a place beyond those that come free; how many.
+    fn retire_idle(&self, shared: &ClusterShared, going: usize) -> usize {
+        let live = self.live.borrow();
+        let idle = live.iter().filter(|live| live.conn.is_open() && live.conn.is_idle());
+        // Those that wait here for room take it before it lies idle.
+        let wanted = shared.lending_wanted(self.queued.get()).saturating_sub(going);
+        idle.take(wanted).inspect(|live| live.conn.retire()).count()
     }
 }
 
