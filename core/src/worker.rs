@@ -6,6 +6,7 @@ mod accelerators;
 mod datagrams;
 mod entrance;
 mod handoff;
+mod handshake;
 mod probe;
 
 use std::cell::{Cell, RefCell};

@@ -204,6 +204,18 @@ pub enum ConfigError {
         /// Where.
         place: Place,
     },
+    /// No certificate revocation list in it.
+    NoRevocationList {
+        /// Where.
+        place: Place,
+    },
+    /// A certificate revocation list that can't be parsed, or is of a kind that is not supported.
+    BadRevocationList {
+        /// Where.
+        place: Place,
+        /// Which block of the file, from 1.
+        number: usize,
+    },
     /// A certificate that can't be parsed.
     BadCertificate {
         /// Where.
@@ -335,6 +347,12 @@ impl fmt::Display for ConfigError {
                     f,
                     "certificate {number} in {place} can't be parsed: check it with `openssl x509 -text -in FILE`"
                 )
+            }
+            Self::NoRevocationList { place } => {
+                write!(f, "{place} holds no X509 CRL block: give one list of each authority in PEM")
+            }
+            Self::BadRevocationList { place, number } => {
+                write!(f, "revocation list {number} in {place} can't be used: check it with `openssl crl -text -in FILE`")
             }
             Self::BadKey { place, cause } => write!(f, "the key in {place} can't be used: {cause}"),
             Self::KeyMismatch { certificate, key } => {

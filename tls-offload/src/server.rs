@@ -11,12 +11,15 @@ use ::rustls::server::NoServerSessionStorage;
 
 use crate::accelerator::Accelerator;
 use crate::certificates::{self, CertificateTable};
+use crate::client_auth::{Caveat, ClientAuth, caveats};
 use crate::error::{Cause, ConfigError, Place};
 use crate::openssl::{self, Fibres};
 use crate::options::{Alpn, Backend, Versions};
+use crate::peer_certificate::PeerCertificate;
 use crate::pem::Pem;
 use crate::rustls::RustlsSession;
 use crate::session::Session;
+use crate::verify::client_verifier;
 
 /// A certificate chain and its key.
 #[derive(Clone, Debug)]
@@ -95,19 +98,34 @@ pub struct ServerOptions {
     pub versions: Versions,
     /// Whether clients get tickets to resume their session with (RFC 8446 section 4.6.1, RFC 5077). Nothing is stored on our side.
     pub tickets: bool,
+    /// What clients are asked for.
+    pub client_auth: ClientAuth,
 }
 
 impl ServerOptions {
     /// With the defaults: rustls, no application protocols, TLS 1.2 and 1.3, tickets.
     #[must_use]
     pub fn new(identities: Vec<Identity>) -> Self {
-        Self { identities, backend: Backend::Auto, alpn: Alpn::default(), versions: Versions::default(), tickets: true }
+        Self {
+            identities,
+            backend: Backend::Auto,
+            alpn: Alpn::default(),
+            versions: Versions::default(),
+            tickets: true,
+            client_auth: ClientAuth::None,
+        }
     }
 }
 
 /// A server's TLS, ready for sessions. Cheap to clone; the clones share keys and ticket keys, on every worker.
 #[derive(Clone)]
-pub struct ServerTls(Made);
+pub struct ServerTls {
+    made: Made,
+    verifies_clients: bool,
+    /// Of the certificate, where there is one.
+    uris: Arc<[String]>,
+    caveats: Arc<[Caveat]>,
+}
 
 #[derive(Clone)]
 enum Made {
@@ -122,19 +140,42 @@ impl ServerTls {
     /// # Errors
     /// What is wrong, where, and what to do about it.
     pub fn new(options: ServerOptions) -> Result<Self, ConfigError> {
-        Ok(Self(match options.backend {
+        let verifies_clients = matches!(options.client_auth, ClientAuth::Verified { .. });
+        let shown = options.identities.iter().map(|identity| &identity.certificates);
+        let caveats = caveats(shown, options.client_auth.revoked()).into();
+        let uris = own_uris(&options.identities).into();
+        let made = match options.backend {
             Backend::Auto if options.identities.iter().any(|i| i.key.accelerator().is_some()) => {
                 Made::OpenSsl(openssl::Server::new(options)?)
             }
             Backend::Auto | Backend::Rustls => rustls_server(options)?,
             Backend::OpenSsl => Made::OpenSsl(openssl::Server::new(options)?),
-        }))
+        };
+        Ok(Self { made, verifies_clients, uris, caveats })
+    }
+
+    /// Whether a client's certificate, where one is shown, was verified when the handshake is complete.
+    #[must_use]
+    pub fn verifies_clients(&self) -> bool {
+        self.verifies_clients
+    }
+
+    /// The URIs among the alternative names of its certificate; none when it has several certificates.
+    #[must_use]
+    pub fn uris(&self) -> &[String] {
+        &self.uris
+    }
+
+    /// What works, though perhaps not as it is meant.
+    #[must_use]
+    pub fn caveats(&self) -> &[Caveat] {
+        &self.caveats
     }
 
     /// A session for a connection that was accepted.
     #[must_use]
     pub fn session(&self) -> Session {
-        match &self.0 {
+        match &self.made {
             Made::Rustls(config, fibres) => Session::Rustls(RustlsSession::server(Arc::clone(config), *fibres)),
             Made::OpenSsl(server) => Session::OpenSsl(server.session()),
         }
@@ -147,12 +188,20 @@ impl fmt::Debug for ServerTls {
     }
 }
 
+/// What can't be read says so when it is loaded.
+fn own_uris(identities: &[Identity]) -> Vec<String> {
+    let [only] = identities else { return Vec::new() };
+    let chain = only.certificates.certificates().unwrap_or_default();
+    PeerCertificate::new(chain).map(|own| own.uris()).unwrap_or_default()
+}
+
 fn rustls_server(options: ServerOptions) -> Result<Made, ConfigError> {
     let mut fibres = None;
     for identity in &options.identities {
         let Some(Accelerator(accelerator)) = identity.key.accelerator() else { continue };
         let of = *fibres.insert(accelerator.fibres());
-        let only = ServerOptions { identities: vec![identity.clone()], ..options.clone() };
+        let client_auth = ClientAuth::None;
+        let only = ServerOptions { identities: vec![identity.clone()], client_auth, ..options.clone() };
         let config = Arc::new(rustls_config(only, false)?);
         let can_do_without = accelerator.may_do_without() && identity.key.pem().is_some();
         let session = || Session::Rustls(RustlsSession::server(Arc::clone(&config), Some(of)));
@@ -169,9 +218,8 @@ fn rustls_config(options: ServerOptions, software: bool) -> Result<ServerConfig,
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(options.versions.supported())
         .map_err(|e| ConfigError::Backend(Cause::new(e)))?
-        .with_no_client_auth()
+        .with_client_cert_verifier(client_verifier(&options.client_auth, &provider)?)
         .with_cert_resolver(Arc::new(table));
-    config.alpn_protocols = options.alpn.into_protocols();
     config.ignore_client_order = true;
     // A store of sessions would be a lock that all workers share; tickets need none.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -180,5 +228,6 @@ fn rustls_config(options: ServerOptions, software: bool) -> Result<ServerConfig,
     } else {
         config.send_tls13_tickets = 0;
     }
+    config.alpn_protocols = options.alpn.into_protocols();
     Ok(config)
 }

@@ -88,10 +88,11 @@ impl Reloader {
     pub fn new(
         path: &Path,
         document: Document,
-        certificates: Certificates,
+        mut certificates: Certificates,
         snapshot: watch::Sender<Arc<Snapshot>>,
         log: LogKnobs,
     ) -> (Self, Reloads) {
+        certificates.refuse_expired();
         let config = document.read().0;
         let switches = config.as_ref().map(|c| c.control.clone()).unwrap_or_default();
         let status = Arc::new(ReloadStatus {
@@ -229,7 +230,12 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let before = Arc::clone(&self.snapshot.borrow());
-        let snapshot = Snapshot::build(&config, Some(&before), &mut self.certificates).map_err(said)?;
+        let built = Snapshot::build(&config, Some(&before), &mut self.certificates);
+        let caveats = self.certificates.take_caveats().into_iter();
+        for caveat in caveats.map(|d| config.warning_at(&d.origin, d.message, d.remedy)) {
+            tracing::warn!("{caveat}");
+        }
+        let snapshot = built.map_err(said)?;
         self.probe_listeners(&before, &config)?;
         probe_access_logs(&config)
             .map_err(|(path, e)| ReloadError(vec![format!("the access log {path:?} can't be opened: {e}")]))?;

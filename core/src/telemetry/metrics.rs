@@ -112,6 +112,7 @@ counters! {
         accept_paused: Counter, "ferrogate_accept_paused", "Times that accepting paused because the process had no descriptor or memory left";
         listen_failed: Counter, "ferrogate_listen_failed", "Listeners of a reload that a worker could not open; the log says why";
         handshake_failed: Counter, "ferrogate_tls_handshake_failed", "TLS handshakes of clients that failed or timed out";
+        client_cert_refused: Counter, "ferrogate_tls_client_certificate_refused", "TLS handshakes that failed because the client showed no certificate, or none that verify_client lets in";
         panicked: Counter, "ferrogate_connection_panicked", "Connections ended by a defect of ours; the others of the worker live on";
         request_total: Counter, "downstream_request", "Requests received";
         request_active: Gauge, "downstream_request_active", "Requests in progress now";

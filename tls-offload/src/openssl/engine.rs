@@ -40,12 +40,7 @@ impl Engine {
         Self::load_as(options, calls, &id, place).map_err(twice)
     }
 
-    fn load_as(
-        options: &AcceleratorOptions,
-        calls: Calls,
-        id: &CStr,
-        place: Place,
-    ) -> Result<Self, OpenSslError> {
+    fn load_as(options: &AcceleratorOptions, calls: Calls, id: &CStr, place: Place) -> Result<Self, OpenSslError> {
         let loaded = match &options.module {
             // SAFETY: the text ends in 0.
             None => Loaded::from_raw(calls, unsafe { (calls.by_id)(id.as_ptr()) })?,

@@ -34,6 +34,7 @@ opaque!(
     SSL_METHOD,
     SSL_SESSION,
     X509,
+    X509_CRL,
     X509_STORE,
     X509_STORE_CTX,
     X509_VERIFY_PARAM,
@@ -70,6 +71,7 @@ unsafe extern "C" {
     pub(super) fn SSL_CTX_set_num_tickets(ctx: *mut SSL_CTX, tickets: usize) -> c_int;
     pub(super) fn SSL_CTX_set_session_id_context(ctx: *mut SSL_CTX, id: *const c_uchar, len: c_uint) -> c_int;
     pub(super) fn SSL_CTX_set_verify(ctx: *mut SSL_CTX, mode: c_int, callback: Option<VerifyCallback>);
+    pub(super) fn SSL_CTX_add_client_CA(ctx: *mut SSL_CTX, cert: *mut X509) -> c_int;
     pub(super) fn SSL_CTX_set_cert_store(ctx: *mut SSL_CTX, store: *mut X509_STORE);
     pub(super) fn SSL_CTX_set_cert_cb(
         ctx: *mut SSL_CTX,
@@ -126,6 +128,8 @@ unsafe extern "C" {
     pub(super) fn SSL_CIPHER_standard_name(cipher: *const SSL_CIPHER) -> *const c_char;
     pub(super) fn SSL_session_reused(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_get_verify_result(ssl: *const SSL) -> c_long;
+    /// No reference is given.
+    pub(super) fn SSL_get0_peer_certificate(ssl: *const SSL) -> *mut X509;
     pub(super) fn SSL_get_peer_cert_chain(ssl: *const SSL) -> *mut OPENSSL_STACK;
     pub(super) fn SSL_get0_param(ssl: *mut SSL) -> *mut X509_VERIFY_PARAM;
     pub(super) fn SSL_get1_session(ssl: *mut SSL) -> *mut SSL_SESSION;
@@ -163,6 +167,8 @@ unsafe extern "C" {
 
     pub(super) fn OPENSSL_sk_new_null() -> *mut OPENSSL_STACK;
     pub(super) fn OPENSSL_sk_push(stack: *mut OPENSSL_STACK, data: *const c_void) -> c_int;
+    /// -1 for a null pointer.
+    pub(super) fn OPENSSL_sk_num(stack: *const OPENSSL_STACK) -> c_int;
     pub(super) fn OPENSSL_sk_value(stack: *const OPENSSL_STACK, index: c_int) -> *mut c_void;
     pub(super) fn OPENSSL_sk_free(stack: *mut OPENSSL_STACK);
 
@@ -196,9 +202,14 @@ unsafe extern "C" {
 unsafe extern "C" {
     pub(super) fn d2i_X509(to: *mut *mut X509, der: *mut *const c_uchar, len: c_long) -> *mut X509;
     pub(super) fn i2d_X509(cert: *const X509, der: *mut *mut c_uchar) -> c_int;
+    /// 0: the same.
+    pub(super) fn X509_cmp(one: *const X509, other: *const X509) -> c_int;
     pub(super) fn X509_free(cert: *mut X509);
     pub(super) fn X509_check_private_key(cert: *const X509, key: *const EVP_PKEY) -> c_int;
     pub(super) fn X509_verify_cert_error_string(code: c_long) -> *const c_char;
+    pub(super) fn d2i_X509_CRL(to: *mut *mut X509_CRL, der: *mut *const c_uchar, len: c_long) -> *mut X509_CRL;
+    pub(super) fn X509_CRL_free(list: *mut X509_CRL);
+    pub(super) fn X509_STORE_add_crl(store: *mut X509_STORE, list: *mut X509_CRL) -> c_int;
     pub(super) fn X509_STORE_new() -> *mut X509_STORE;
     pub(super) fn X509_STORE_free(store: *mut X509_STORE);
     pub(super) fn X509_STORE_up_ref(store: *mut X509_STORE) -> c_int;
@@ -360,6 +371,7 @@ pub(super) const SSL_RECEIVED_SHUTDOWN: c_int = 2;
 
 pub(super) const SSL_VERIFY_NONE: c_int = 0;
 pub(super) const SSL_VERIFY_PEER: c_int = 1;
+pub(super) const SSL_VERIFY_FAIL_IF_NO_PEER_CERT: c_int = 2;
 pub(super) const SSL_KEY_UPDATE_NOT_REQUESTED: c_int = 0;
 
 pub(super) const TLS1_2_VERSION: c_int = 0x303;
@@ -376,6 +388,8 @@ pub(super) const BIO_FLAGS_RWS: c_int = 7;
 pub(super) const BIO_FLAGS_SHOULD_RETRY: c_int = 8;
 
 pub(super) const X509_V_FLAG_PARTIAL_CHAIN: c_ulong = 0x80000;
+pub(super) const X509_V_FLAG_CRL_CHECK: c_ulong = 0x4;
+pub(super) const X509_V_FLAG_CRL_CHECK_ALL: c_ulong = 0x8;
 pub(super) const X509_V_ERR_HOSTNAME_MISMATCH: c_long = 62;
 pub(super) const X509_V_ERR_IP_ADDRESS_MISMATCH: c_long = 64;
 pub(super) const X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS: c_uint = 4;
@@ -405,5 +419,6 @@ pub(super) const NOTHING_IN_COMMON: &[c_ulong] = &[
     410, // no shared groups
 ];
 pub(super) const SSL_R_CERTIFICATE_VERIFY_FAILED: c_ulong = 134;
+pub(super) const SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE: c_ulong = 199;
 /// A received alert is this and its number.
 pub(super) const SSL_AD_REASON_OFFSET: c_ulong = 1000;

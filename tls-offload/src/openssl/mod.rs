@@ -1,7 +1,9 @@
 //! The OpenSSL backend: libssl of the distribution, for what rustls can't do: keys that an accelerator holds, and accelerated algorithms.
 //!
 //! ```text
-//! server, client   configurations: certificates, roots, tickets
+//! server, client   configurations: certificates, tickets
+//! installed        a certificate with its key
+//! trust            roots and what is revoked
 //! session          a session over lent bytes
 //! ssl              what must be there while libssl can call back
 //! accelerator      a provider in a library context of its own, or an engine
@@ -31,6 +33,7 @@ mod engine;
 mod error;
 mod ffi;
 mod fibre;
+mod installed;
 mod job;
 mod operation;
 mod own;
@@ -41,6 +44,7 @@ mod session;
 mod signer;
 mod ssl;
 mod store;
+mod trust;
 mod turn;
 mod watch;
 

@@ -48,6 +48,8 @@ owner!(/// A private key.
     PrivateKey, ffi::EVP_PKEY, ffi::EVP_PKEY_free);
 owner!(/// Trusted certificates.
     Store, ffi::X509_STORE, ffi::X509_STORE_free);
+owner!(/// A certificate revocation list.
+    RevocationList, ffi::X509_CRL, ffi::X509_CRL_free);
 owner!(/// Certificates in a row. Owns the row, not what is in it.
     Chain, ffi::OPENSSL_STACK, ffi::OPENSSL_sk_free);
 owner!(/// A session that can be resumed.
@@ -96,6 +98,20 @@ impl Certificate {
         unsafe { Self::from_raw(ffi::d2i_X509(ptr::null_mut(), &raw mut at, len)) }.ok_or_else(OpenSslError::take)
     }
 
+    /// A certificate of OpenSSL's, as it goes over the wire.
+    ///
+    /// # Safety
+    /// `certificate` is alive.
+    pub(super) unsafe fn der_of(certificate: *const ffi::X509) -> CertificateDer<'static> {
+        // SAFETY: the caller says that it is alive; without a place to write to it says the length.
+        let len = usize::try_from(unsafe { ffi::i2d_X509(certificate, ptr::null_mut()) }).unwrap_or(0);
+        let mut der = vec![0; len];
+        let mut at = der.as_mut_ptr();
+        // SAFETY: as above; `at` points at as many bytes as it asked for.
+        unsafe { ffi::i2d_X509(certificate, &raw mut at) };
+        der.into()
+    }
+
     /// Whether `key` is the key of this certificate.
     pub(super) fn is_of(&self, key: &PrivateKey) -> bool {
         clear();
@@ -103,6 +119,18 @@ impl Certificate {
         let is_of = unsafe { ffi::X509_check_private_key(self.as_ptr(), key.as_ptr()) } == 1;
         clear();
         is_of
+    }
+}
+
+impl RevocationList {
+    pub(super) fn from_der(der: &[u8]) -> Option<Self> {
+        let len = c_long::try_from(der.len()).ok()?;
+        let mut at = der.as_ptr();
+        clear();
+        // SAFETY: `at` points at `len` bytes; the list that comes back is ours.
+        let list = unsafe { Self::from_raw(ffi::d2i_X509_CRL(ptr::null_mut(), &raw mut at, len)) };
+        clear();
+        list
     }
 }
 

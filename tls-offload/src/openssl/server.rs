@@ -10,10 +10,13 @@ use std::sync::Arc;
 use super::accelerator::Accelerator;
 use super::error::OpenSslError;
 use super::ffi;
-use super::own::{Certificate, Chain, Config, PrivateKey};
+use super::installed::Installed;
+use super::own::{Certificate, Config};
 use super::session::OpenSslSession;
+use super::trust::{store_of, trust};
 use crate::accelerator::Fallback;
 use crate::certificates::CertificateTable;
+use crate::client_auth::ClientAuth;
 use crate::error::{Cause, ConfigError};
 use crate::server::{Identity, Key, ServerOptions};
 use crate::session::Session;
@@ -35,7 +38,8 @@ impl Server {
         let software = in_software(&options).map(|software| Self::unproven(software, None)).transpose()?;
         for identity in &options.identities {
             if let Some(accelerator) = identity.key.accelerator() {
-                let only = ServerOptions { identities: vec![identity.clone()], ..options.clone() };
+                let client_auth = ClientAuth::None;
+                let only = ServerOptions { identities: vec![identity.clone()], client_auth, ..options.clone() };
                 let server = Self::unproven(only, None)?;
                 accelerator.0.prove(identity, software.is_some(), || Session::OpenSsl(server.session()))?;
             }
@@ -48,6 +52,7 @@ impl Server {
         let accelerator = the_accelerator(&options.identities)?;
         let backend = |error| ConfigError::Backend(Cause::openssl(error));
         let config = Config::new(options.versions, accelerator.as_deref()).map_err(backend)?;
+        ask_clients(&config, &options.client_auth)?;
         if let Some(software) = &software {
             config.take_ticket_keys(&software.config).map_err(backend)?;
         }
@@ -120,86 +125,39 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A certificate with its key, as libssl takes them.
-#[derive(Debug)]
-struct Installed {
-    certificate: Certificate,
-    key: PrivateKey,
-    /// The signature schemes of the key.
-    schemes: &'static [u16],
-    /// Those between it and the root. Before what it points into: dropped first.
-    chain: Chain,
-    _chain_certificates: Vec<Certificate>,
+/// Has a configuration ask for certificates of clients.
+fn ask_clients(config: &Config, auth: &ClientAuth) -> Result<(), ConfigError> {
+    let (roots, revoked, required) = match auth {
+        ClientAuth::None => return Ok(()),
+        ClientAuth::Asked => {
+            // SAFETY: the configuration is ours; the callback has the type that the header asks for.
+            unsafe { ffi::SSL_CTX_set_verify(config.as_ptr(), ffi::SSL_VERIFY_PEER, Some(accept_anyone)) };
+            return Ok(());
+        }
+        ClientAuth::Verified { roots, revoked, required } => (roots, revoked.as_ref(), *required),
+    };
+    trust(config, &store_of(roots, revoked)?);
+    for (index, der) in roots.certificates()?.iter().enumerate() {
+        let bad = |_| ConfigError::BadCertificate { place: roots.place(), number: index + 1 };
+        let root = Certificate::from_der(der).map_err(bad)?;
+        // SAFETY: both are alive; the configuration copies the name.
+        let told = unsafe { ffi::SSL_CTX_add_client_CA(config.as_ptr(), root.as_ptr()) } == 1;
+        config.must(told).map_err(|error| ConfigError::Backend(Cause::openssl(error)))?;
+    }
+    if required {
+        let mode = ffi::SSL_VERIFY_PEER | ffi::SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+        // SAFETY: the configuration is ours.
+        unsafe { ffi::SSL_CTX_set_verify(config.as_ptr(), mode, None) };
+    }
+    Ok(())
 }
 
-impl Installed {
-    fn load(identity: &Identity) -> Result<Self, ConfigError> {
-        let mut certificates = Vec::new();
-        for (index, der) in identity.certificates.certificates()?.iter().enumerate() {
-            let bad = |_| ConfigError::BadCertificate { place: identity.certificates.place(), number: index + 1 };
-            certificates.push(Certificate::from_der(der).map_err(bad)?);
-        }
-        let place = || identity.key.place();
-        let key = private_key(identity)?;
-        let others = certificates.split_off(1);
-        let certificate = certificates.remove(0);
-        if !certificate.is_of(&key) {
-            return Err(ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: place() });
-        }
-        let key = in_accelerator(identity, key)?;
-        Ok(Self { certificate, schemes: key.schemes(), key, chain: Chain::of(&others), _chain_certificates: others })
-    }
-
-    /// Whether the client verifies what this key signs. (SSL_check_chain would ask the same of the certificate's own signature, and does not know
-    /// Ed25519 there.)
-    fn is_usable(&self, ssl: *mut ffi::SSL) -> bool {
-        let none = ptr::null_mut();
-        let (mut low, mut high) = (0, 0);
-        // SAFETY: the SSL is alive and has read the client's hello.
-        let count = unsafe { ffi::SSL_get_sigalgs(ssl, -1, none, none, none, ptr::null_mut(), ptr::null_mut()) };
-        count == 0
-            || (0..count).any(|index| {
-                // SAFETY: as above; the two places are ours.
-                unsafe { ffi::SSL_get_sigalgs(ssl, index, none, none, none, &raw mut low, &raw mut high) };
-                self.schemes.contains(&u16::from_be_bytes([high, low]))
-            })
-    }
-
-    fn install(&self, ssl: *mut ffi::SSL) -> bool {
-        let (certificate, key, chain) = (self.certificate.as_ptr(), self.key.as_ptr(), self.chain.as_ptr());
-        // SAFETY: the SSL is alive; it takes references of its own.
-        unsafe { ffi::SSL_use_cert_and_key(ssl, certificate, key, chain, 1) == 1 }
-    }
-
-    fn install_for_all(&self, config: *mut ffi::SSL_CTX) -> bool {
-        let (certificate, key, chain) = (self.certificate.as_ptr(), self.key.as_ptr(), self.chain.as_ptr());
-        // SAFETY: the configuration is alive; it takes references of its own.
-        unsafe { ffi::SSL_CTX_use_cert_and_key(config, certificate, key, chain, 1) == 1 }
-    }
-}
-
-/// From PEM, or the one that an accelerator holds.
-pub(super) fn private_key(identity: &Identity) -> Result<PrivateKey, ConfigError> {
-    let place = || identity.key.place();
-    match &identity.key {
-        Key::Pem(pem) | Key::Accelerated(pem, _) => {
-            let bad = |error| ConfigError::BadKey { place: place(), cause: Cause::openssl(error) };
-            PrivateKey::from_der(&pem.key()?).map_err(bad)
-        }
-        Key::Stored(id, accelerator) => accelerator.0.stored(id).map_err(|error| ConfigError::NotStored {
-            name: accelerator.0.name().into(),
-            key: place(),
-            cause: Cause::openssl(error),
-        }),
-    }
-}
-
-/// Gives a key to its accelerator, if it has one and is not there yet.
-pub(super) fn in_accelerator(identity: &Identity, key: PrivateKey) -> Result<PrivateKey, ConfigError> {
-    let Key::Accelerated(_, accelerator) = &identity.key else { return Ok(key) };
-    let (name, place) = (|| accelerator.0.name().into(), || identity.key.place());
-    let bound = accelerator.0.bind(&key).ok_or_else(|| ConfigError::EngineTakesIds { name: name(), key: place() })?;
-    bound.map_err(|error| ConfigError::NotAccelerated { name: name(), key: place(), cause: Cause::openssl(error) })
+/// Takes every certificate. The handshake's signature is verified all the same.
+///
+/// # Safety
+/// Called by libssl.
+unsafe extern "C" fn accept_anyone(_verified: c_int, _store: *mut ffi::X509_STORE_CTX) -> c_int {
+    1
 }
 
 /// The same without its accelerator. None: there is none, it is not to be done without, or the key is where software can't have it.

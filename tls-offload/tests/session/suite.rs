@@ -1,4 +1,4 @@
-//! Sessions in memory: two of them, and the bytes between them cut in every way. One suite for every pair of backends.
+//! What every session does: handshakes, records, closing, and what is refused.
 //!
 //! **Invariant:** no sockets; what is refused is refused for the reason the test names.
 
@@ -12,61 +12,10 @@ use tls_offload::{
     TlsError, Version, Versions, self_signed,
 };
 
-mod pair;
-
-use pair::{Authority, Pair, client_options, connected, open_all, seal_all, server, server_options, step, trusting};
-
-/// Who computes on each side.
-#[derive(Clone, Copy)]
-pub(crate) struct Backends {
-    pub(crate) server: Backend,
-    pub(crate) client: Backend,
-}
-
-/// Makes a module of tests: the whole suite for a pair of backends.
-#[macro_export]
-macro_rules! suite {
-    ($module:ident, server: $server:ident, client: $client:ident) => {
-        mod $module {
-            use super::suite::Backends;
-            use tls_offload::Backend;
-
-            const BACKENDS: Backends = Backends { server: Backend::$server, client: Backend::$client };
-
-            $crate::suite!(
-                @tests
-                both_versions_agree_and_carry_both_ways,
-                fed_byte_by_byte,
-                handshake_messages_split_over_records,
-                a_name_never_passes_to_another_session,
-                alpn_is_agreed_by_the_servers_preference,
-                a_session_may_offer_its_own_protocols,
-                the_certificate_is_chosen_by_name,
-                of_two_certificates_for_a_name_the_usable_one_is_shown,
-                strangers_are_refused,
-                no_common_version_is_no_agreement,
-                sessions_are_resumed_by_ticket,
-                closing_is_told_and_half_closed_sessions_still_carry,
-                garbage_is_an_error_at_once,
-                a_changed_record_kills_the_session,
-                garbage_after_our_close_is_an_error_too,
-                rooms_bound_what_is_opened_and_sealed,
-                many_small_writes_are_few_records,
-                configurations_are_refused_with_cause_and_remedy,
-                any_split_gives_the_same_plaintext,
-                no_noise_panics,
-            );
-        }
-    };
-    (@tests $($name:ident),* $(,)?) => {
-        $(
-            #[test]
-            fn $name() {
-                super::suite::$name(BACKENDS);
-            }
-        )*
-    };
-}
+use super::Backends;
+use super::pair::{
+    Authority, Pair, client_options, connected, open_all, seal_all, server, server_options, step, trusting,
+};
 
 pub(crate) fn both_versions_agree_and_carry_both_ways(b: Backends) {
     for version in [Version::Tls12, Version::Tls13] {

@@ -119,10 +119,7 @@ pub(crate) const PLANNED: &[Planned] = &[
 
     row("tls_server", "type", Error, "the peer would not be verified as this type does"),
     row("tls_server", "server_name", Warning, "certificates are chosen by the names in them"),
-    row("tls_server", "ca_cert", Warning, "clients are not asked for a certificate"),
-    row("tls_server", "verify_client", Error, "clients would be let in without a valid certificate"),
-    row("tls_server", "require_client_cert", Error, "clients would be let in without a certificate"),
-    row("tls_server", "insecure_skip", Warning, "clients are not asked for a certificate"),
+    row("tls_server", "insecure_skip", Warning, "clients are verified as `verify_client` says"),
     row("tls_server", "cipher_suites", Warning, "the safe suites of TLS 1.2 and 1.3 are offered"),
     row("tls_server", "ecdh_curves", Warning, "the usual curves are offered"),
     row("tls_server", "ticket", Warning, "sessions are resumed with tickets of our own"),
@@ -132,8 +129,6 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("tls_server", "sds_source", Error, "the certificates of the secret service would be missing"),
 
     row("tls_client", "type", Error, "the origin would not be verified as this type does"),
-    row("tls_client", "cert_chain", Error, "origins that ask for a certificate would get none"),
-    row("tls_client", "private_key", Error, "origins that ask for a certificate would get none"),
     row("tls_client", "verify_client", Warning, "this is the client's side"),
     row("tls_client", "require_client_cert", Warning, "this is the client's side"),
     row("tls_client", "cipher_suites", Warning, "the safe suites of TLS 1.2 and 1.3 are offered"),

@@ -81,6 +81,11 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section { name: "filter", path: "servers[0].listeners[].filter_chains[].filters[]", keys: network::FILTER },
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[].filters[0].config", keys: PROXY },
+    Section {
+        name: "client_cert_details",
+        path: "set_current_client_cert_details of a proxy filter",
+        keys: CLIENT_CERT_DETAILS,
+    },
     Section { name: "proxy_extend", path: "….filters[0].config.extend_config", keys: PROXY_EXTEND },
     Section { name: "proxy_http1", path: "….filters[0].config.extend_config.Http1", keys: PROXY_HTTP1 },
     Section { name: "proxy_http2", path: "….filters[0].config.extend_config.Http2", keys: PROXY_HTTP2 },
@@ -312,7 +317,29 @@ const PROXY: &[Key] = &[
     key("skip_xff_append", Bool, "false", "Leave X-Forwarded-For as it came."),
     key("generate_request_id", Bool, "true", "Give a request without an X-Request-Id one, a random UUID."),
     key("preserve_external_request_id", Bool, "false", "Keep the X-Request-Id of a client that is not believed."),
+    key(
+        "forward_client_cert_details",
+        Choice(&["SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY"]),
+        "SANITIZE",
+        "What becomes of X-Forwarded-Client-Cert, as in Envoy. `SANITIZE`: it is removed. `SANITIZE_SET`: it is what we know of the client, \
+         `APPEND_FORWARD`: that behind what the client says, `FORWARD_ONLY`: what the client says, each where the client's certificate was \
+         verified (`verify_client`), and removed elsewhere. `ALWAYS_FORWARD_ONLY`: it passes as it came.",
+    ),
+    key(
+        "set_current_client_cert_details",
+        Map("client_cert_details"),
+        "",
+        "What is told of the client beside the certificate's digest (`Hash`) and our own certificate's URI (`By`, where there is one certificate).",
+    ),
     key("via", Text, "", "The name in a Via field (RFC 9110, 7.6.3). Absent: no such field."),
+];
+
+const CLIENT_CERT_DETAILS: &[Key] = &[
+    key("subject", Bool, "false", "`Subject`: the subject, as RFC 2253 writes it."),
+    key("cert", Bool, "false", "`Cert`: the certificate in PEM, percent-encoded."),
+    key("chain", Bool, "false", "`Chain`: it and those behind it. Of a resumed session OpenSSL knows the first only."),
+    key("dns", Bool, "false", "`DNS`: each DNS name among its alternative names."),
+    key("uri", Bool, "false", "`URI`: each URI among them."),
 ];
 
 const PROXY_EXTEND: &[Key] = &[
@@ -398,6 +425,25 @@ const TLS_SERVER: &[Key] = &[
         "Ferrogate's own: the accelerator that is given the key and computes with it. Absent: software.",
     ),
     key(
+        "verify_client",
+        Bool,
+        "false",
+        "Clients are asked for a certificate, and one that is shown must be of `ca_cert`'s authorities. With `require_client_cert` it must be shown.",
+    ),
+    key(
+        "require_client_cert",
+        Bool,
+        "false",
+        "With `verify_client`: clients without a certificate are refused. Alone it only asks, as in MOSN: nobody is refused, and nothing is believed.",
+    ),
+    key("ca_cert", Pem, "", "The authorities of the clients: a file or PEM text. Required with `verify_client`."),
+    key(
+        "crl",
+        Pem,
+        "",
+        "Ferrogate's own: what they have revoked, a file or PEM text. Each authority of a client's chain must have a list in it that has not expired.",
+    ),
+    key(
         "alpn",
         Text,
         "with `Http2`: what is served",
@@ -416,7 +462,15 @@ const TLS_CLIENT: &[Key] = &[
     key("status", Bool, "true with any other key", "Whether TLS is on. (MOSN's default is false.)"),
     key("server_name", Text, "the host's name", "The name that is asked for (SNI) and verified."),
     key("ca_cert", Pem, "the system's roots", "Whom to trust: a file or PEM text."),
+    key("crl", Pem, "", "Ferrogate's own: what they have revoked: as in a listener's `tls_context`."),
     key("insecure_skip", Bool, "false", "Do not verify the origin's certificate."),
+    key(
+        "cert_chain",
+        Pem,
+        "",
+        "What origins are shown that ask for a certificate: it and those between it and the root.",
+    ),
+    key("private_key", Pem, "", "Its key: a file or PEM text."),
     key(
         "alpn",
         Text,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
-    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion,
+    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Pem, TlsBackend, TlsConfig,
+    TlsVersion,
 };
 use crate::config::tree::{Node, Value};
 
@@ -26,8 +27,36 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
         cert_chain: pem(r, &fields, "cert_chain"),
         private_key: fields.text(r, "private_key").map(Pem::of_key),
         accelerator: fields.text(r, "accelerator").unwrap_or_default(),
+        client_auth: client_auth(r, &fields),
+        ca_cert: pem(r, &fields, "ca_cert"),
+        crl: pem(r, &fields, "crl"),
         ..common(r, &fields, &["h2", "http/1.1"])
     })
+}
+
+/// What clients are asked for: MOSN's two keys, and what they need.
+fn client_auth(r: &mut Reader, fields: &Fields<'_>) -> ClientAuth {
+    let verify = fields.boolean(r, "verify_client").unwrap_or(false);
+    let require = fields.boolean(r, "require_client_cert").unwrap_or(false);
+    let place = fields.node.place;
+    if verify && fields.get("ca_cert").is_none() {
+        let message =
+            "`verify_client` without `ca_cert`: whoever has a certificate of a public authority would be let in";
+        r.error(place, message, "write `ca_cert`: the authority of your clients");
+    }
+    for key in ["ca_cert", "crl"].into_iter().filter(|key| !verify && fields.get(key).is_some()) {
+        r.warn(place, format!("`{key}` has no effect: no client is verified"), "write `verify_client: true`");
+    }
+    if require && !verify {
+        let message = "`require_client_cert` without `verify_client` only asks, as in MOSN: clients with any certificate, or none, are let in";
+        r.warn(place, message, "write `verify_client: true` and `ca_cert`");
+    }
+    match (verify, require) {
+        (true, true) => ClientAuth::Required,
+        (true, false) => ClientAuth::VerifiedIfGiven,
+        (false, true) => ClientAuth::Asked,
+        (false, false) => ClientAuth::None,
+    }
 }
 
 /// The TLS to the hosts of a cluster; None when it is off.
@@ -40,11 +69,22 @@ pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
     if insecure_skip {
         r.warn(node.place, "`insecure_skip`: anyone on the way can pose as the origin", "write `ca_cert` instead");
     }
+    for [one, other] in [["cert_chain", "private_key"], ["private_key", "cert_chain"]] {
+        if fields.get(one).is_some() && fields.get(other).is_none() {
+            fields.missing(r, other);
+        }
+    }
+    if insecure_skip && fields.get("crl").is_some() {
+        r.warn(node.place, "`crl` has no effect: the origin is not verified", "remove `insecure_skip`");
+    }
     let mut common = common(r, &fields, &["h2", "http/1.1"]);
     // Offered where a route asks for HTTP/2, alone: on any other connection it would be what is not spoken there.
     common.alpn.retain(|name| name != "h2");
     Some(TlsConfig {
+        cert_chain: pem(r, &fields, "cert_chain"),
+        private_key: pem(r, &fields, "private_key"),
         ca_cert: pem(r, &fields, "ca_cert"),
+        crl: pem(r, &fields, "crl"),
         server_name: fields.text(r, "server_name").unwrap_or_default(),
         insecure_skip,
         ..common

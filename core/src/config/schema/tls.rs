@@ -12,12 +12,16 @@ use crate::config::diagnostic::Origin;
 /// `tls_context`, or one entry of `tls_context_set`. Only those that are on become data.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct TlsConfig {
-    /// `cert_chain`: the certificate and those between it and the root. Always there on a listener.
+    /// `cert_chain`: the certificate and those between it and the root. Always there on a listener; on a cluster what origins are shown.
     pub cert_chain: Option<Pem>,
-    /// `private_key`. Always there on a listener.
+    /// `private_key`. There where `cert_chain` is.
     pub private_key: Option<Pem>,
-    /// `ca_cert`, on a cluster: whom to trust. None: the system's roots.
+    /// `ca_cert`: whom to trust. None on a cluster: the system's roots. Always there on a listener that verifies clients.
     pub ca_cert: Option<Pem>,
+    /// `crl`: what these have revoked.
+    pub crl: Option<Pem>,
+    /// `verify_client` and `require_client_cert`, on a listener.
+    pub client_auth: ClientAuth,
     /// `server_name`, on a cluster: the name asked for (SNI) and verified. Empty: the host's own name.
     pub server_name: String,
     /// `insecure_skip`, on a cluster: do not verify the origin's certificate.
@@ -36,6 +40,28 @@ pub struct TlsConfig {
     pub backend: TlsBackend,
     /// Where it stands.
     pub origin: Origin,
+}
+
+/// What clients are asked for, as MOSN's two keys say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// Neither key: nothing.
+    #[default]
+    None,
+    /// `require_client_cert` alone: a certificate, but whatever comes, or nothing, is good.
+    Asked,
+    /// `verify_client` alone: who shows a certificate must show a good one.
+    VerifiedIfGiven,
+    /// Both: a good certificate.
+    Required,
+}
+
+impl ClientAuth {
+    /// Whether a certificate that is shown is a good one.
+    #[must_use]
+    pub fn is_verified(self) -> bool {
+        matches!(self, Self::VerifiedIfGiven | Self::Required)
+    }
 }
 
 /// A certificate or a key: a file, or the PEM text itself.
