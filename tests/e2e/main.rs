@@ -40,6 +40,7 @@ mod tls;
 mod tls_clients;
 mod tls_inspector;
 mod tls_offload;
+mod tls_tickets;
 mod tls_token;
 mod tls_upstream;
 mod tunnels;

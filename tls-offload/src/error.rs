@@ -216,6 +216,13 @@ pub enum ConfigError {
         /// Which block of the file, from 1.
         number: usize,
     },
+    /// A key of session tickets that is none.
+    BadTicketKey {
+        /// Where.
+        place: Place,
+        /// Which line of the file, from 1.
+        number: usize,
+    },
     /// A certificate that can't be parsed.
     BadCertificate {
         /// Where.
@@ -354,6 +361,10 @@ impl fmt::Display for ConfigError {
             Self::BadRevocationList { place, number } => {
                 write!(f, "revocation list {number} in {place} can't be used: check it with `openssl crl -text -in FILE`")
             }
+            Self::BadTicketKey { place, number } => write!(
+                f,
+                "line {number} of {place} is no key for session tickets: give 48 or 80 bytes (`openssl rand 80`), or lines of them in base64 (`openssl rand 80 | openssl base64 -A`)"
+            ),
             Self::BadKey { place, cause } => write!(f, "the key in {place} can't be used: {cause}"),
             Self::KeyMismatch { certificate, key } => {
                 write!(

@@ -29,6 +29,7 @@ mod rustls;
 mod self_signed;
 mod server;
 mod session;
+mod tickets;
 mod verify;
 
 pub use accelerator::{

@@ -3,7 +3,9 @@
 //! **Invariant:** complete when built: whatever can be wrong with a certificate or key is said then, never at the first handshake.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::rustls::ServerConfig;
 use ::rustls::crypto::aws_lc_rs;
@@ -19,6 +21,7 @@ use crate::peer_certificate::PeerCertificate;
 use crate::pem::Pem;
 use crate::rustls::RustlsSession;
 use crate::session::Session;
+use crate::tickets::{TicketKeys, Ticketer, scope};
 use crate::verify::client_verifier;
 
 /// A certificate chain and its key.
@@ -98,6 +101,10 @@ pub struct ServerOptions {
     pub versions: Versions,
     /// Whether clients get tickets to resume their session with (RFC 8446 section 4.6.1, RFC 5077). Nothing is stored on our side.
     pub tickets: bool,
+    /// Files of keys for the tickets: the first key seals, all open. None: keys of this process, which are renewed.
+    pub ticket_keys: Vec<PathBuf>,
+    /// How long after its handshake a session is resumed.
+    pub session_lifetime: Duration,
     /// What clients are asked for.
     pub client_auth: ClientAuth,
 }
@@ -112,6 +119,8 @@ impl ServerOptions {
             alpn: Alpn::default(),
             versions: Versions::default(),
             tickets: true,
+            ticket_keys: Vec::new(),
+            session_lifetime: SESSION_LIFETIME,
             client_auth: ClientAuth::None,
         }
     }
@@ -224,10 +233,13 @@ fn rustls_config(options: ServerOptions, software: bool) -> Result<ServerConfig,
     // A store of sessions would be a lock that all workers share; tickets need none.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if options.tickets {
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|e| ConfigError::Backend(Cause::new(e)))?;
+        config.ticketer = Arc::new(Ticketer { keys: TicketKeys::of(&options)?, scope: scope(&options.client_auth)? });
     } else {
         config.send_tls13_tickets = 0;
     }
     config.alpn_protocols = options.alpn.into_protocols();
     Ok(config)
 }
+
+/// How long a session is resumed when nothing is said of it: half a day.
+const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);

@@ -114,13 +114,8 @@ fn judge(
 /// A digest of every file that the contexts name. One that can't be read counts as empty: making the configuration says why.
 fn digest(contexts: &[TlsConfig]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for context in contexts {
-        let files = [&context.cert_chain, &context.private_key, &context.ca_cert, &context.crl];
-        for pem in files.into_iter().flatten() {
-            if let schema::Pem::Path(path) = pem {
-                std::fs::read(path).unwrap_or_default().hash(&mut hasher);
-            }
-        }
+    for path in contexts.iter().flat_map(TlsConfig::files) {
+        std::fs::read(path).unwrap_or_default().hash(&mut hasher);
     }
     hasher.finish()
 }
@@ -135,6 +130,9 @@ fn make_server(contexts: &[TlsConfig], open: &mut Accelerators) -> Result<Server
     options.alpn = alpn(first)?;
     options.versions = versions(first)?;
     options.client_auth = client_auth(first)?;
+    options.tickets = first.resumption.tickets;
+    options.ticket_keys.clone_from(&first.resumption.keys);
+    options.session_lifetime = first.resumption.timeout;
     ServerTls::new(options).map_err(|e| fault(first, &e))
 }
 

@@ -20,6 +20,10 @@ opaque!(
     ASYNC_WAIT_CTX,
     BIO,
     BIO_METHOD,
+    ENGINE,
+    EVP_CIPHER,
+    EVP_CIPHER_CTX,
+    EVP_MAC_CTX,
     EVP_MD_CTX,
     EVP_PKEY,
     OPENSSL_STACK,
@@ -53,6 +57,9 @@ pub(super) struct OSSL_PARAM {
 pub(super) type VerifyCallback = unsafe extern "C" fn(c_int, *mut X509_STORE_CTX) -> c_int;
 pub(super) type AlpnSelect =
     unsafe extern "C" fn(*mut SSL, *mut *const c_uchar, *mut c_uchar, *const c_uchar, c_uint, *mut c_void) -> c_int;
+
+pub(super) type TicketKeyCallback =
+    unsafe extern "C" fn(*mut SSL, *mut c_uchar, *mut c_uchar, *mut EVP_CIPHER_CTX, *mut EVP_MAC_CTX, c_int) -> c_int;
 
 // libssl: configurations.
 unsafe extern "C" {
@@ -96,6 +103,10 @@ unsafe extern "C" {
         client: *const c_uchar,
         client_len: c_uint,
     ) -> c_int;
+    pub(super) fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, seconds: c_long) -> c_long;
+    pub(super) fn SSL_CTX_set_ex_data(ctx: *mut SSL_CTX, index: c_int, data: *mut c_void) -> c_int;
+    pub(super) fn SSL_CTX_get_ex_data(ctx: *const SSL_CTX, index: c_int) -> *mut c_void;
+    pub(super) fn SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx: *mut SSL_CTX, callback: TicketKeyCallback) -> c_int;
     pub(super) fn SSL_CTX_sess_set_new_cb(
         ctx: *mut SSL_CTX,
         callback: unsafe extern "C" fn(*mut SSL, *mut SSL_SESSION) -> c_int,
@@ -106,6 +117,7 @@ unsafe extern "C" {
 unsafe extern "C" {
     pub(super) fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL;
     pub(super) fn SSL_free(ssl: *mut SSL);
+    pub(super) fn SSL_get_SSL_CTX(ssl: *const SSL) -> *mut SSL_CTX;
     pub(super) fn SSL_ctrl(ssl: *mut SSL, cmd: c_int, larg: c_long, parg: *mut c_void) -> c_long;
     pub(super) fn SSL_set_bio(ssl: *mut SSL, read: *mut BIO, write: *mut BIO);
     pub(super) fn SSL_set_accept_state(ssl: *mut SSL);
@@ -245,6 +257,9 @@ unsafe extern "C" {
     pub(super) fn OSSL_PROVIDER_load(context: *mut OSSL_LIB_CTX, name: *const c_char) -> *mut OSSL_PROVIDER;
     pub(super) fn OSSL_PROVIDER_get_params(provider: *const OSSL_PROVIDER, params: *mut OSSL_PARAM) -> c_int;
     pub(super) fn OSSL_PARAM_construct_int(key: *const c_char, value: *mut c_int) -> OSSL_PARAM;
+    pub(super) fn OSSL_PARAM_construct_octet_string(key: *const c_char, value: *mut c_void, len: usize) -> OSSL_PARAM;
+    /// With a length of 0 the text ends in 0.
+    pub(super) fn OSSL_PARAM_construct_utf8_string(key: *const c_char, value: *mut c_char, len: usize) -> OSSL_PARAM;
     pub(super) fn OSSL_PARAM_construct_end() -> OSSL_PARAM;
     pub(super) fn OSSL_PARAM_free(params: *mut OSSL_PARAM);
     pub(super) fn EVP_PKEY_get0_type_name(key: *const EVP_PKEY) -> *const c_char;
@@ -306,6 +321,28 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+// libcrypto: the ciphers of session tickets.
+unsafe extern "C" {
+    pub(super) fn RAND_bytes(to: *mut c_uchar, len: c_int) -> c_int;
+    pub(super) fn EVP_aes_128_cbc() -> *const EVP_CIPHER;
+    pub(super) fn EVP_aes_256_cbc() -> *const EVP_CIPHER;
+    pub(super) fn EVP_EncryptInit_ex(
+        context: *mut EVP_CIPHER_CTX,
+        cipher: *const EVP_CIPHER,
+        engine: *mut ENGINE,
+        key: *const c_uchar,
+        iv: *const c_uchar,
+    ) -> c_int;
+    pub(super) fn EVP_DecryptInit_ex(
+        context: *mut EVP_CIPHER_CTX,
+        cipher: *const EVP_CIPHER,
+        engine: *mut ENGINE,
+        key: *const c_uchar,
+        iv: *const c_uchar,
+    ) -> c_int;
+    pub(super) fn EVP_MAC_CTX_set_params(context: *mut EVP_MAC_CTX, params: *const OSSL_PARAM) -> c_int;
+}
+
 // libcrypto: stores.
 unsafe extern "C" {
     pub(super) fn OSSL_STORE_open_ex(
@@ -339,8 +376,6 @@ pub(super) const SSL_CTRL_MODE: c_int = 33;
 pub(super) const SSL_CTRL_SET_SESS_CACHE_MODE: c_int = 44;
 pub(super) const SSL_CTRL_SET_TLSEXT_SERVERNAME_CB: c_int = 53;
 pub(super) const SSL_CTRL_SET_TLSEXT_HOSTNAME: c_int = 55;
-pub(super) const SSL_CTRL_GET_TLSEXT_TICKET_KEYS: c_int = 58;
-pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEYS: c_int = 59;
 pub(super) const SSL_CTRL_CLEAR_MODE: c_int = 78;
 pub(super) const SSL_CTRL_SET_MIN_PROTO_VERSION: c_int = 123;
 pub(super) const SSL_CTRL_SET_MAX_PROTO_VERSION: c_int = 124;

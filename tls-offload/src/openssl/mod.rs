@@ -3,6 +3,7 @@
 //! ```text
 //! server, client   configurations: certificates, tickets
 //! installed        a certificate with its key
+//! ticket           the keys of session tickets
 //! trust            roots and what is revoked
 //! session          a session over lent bytes
 //! ssl              what must be there while libssl can call back
@@ -44,6 +45,7 @@ mod session;
 mod signer;
 mod ssl;
 mod store;
+mod ticket;
 mod trust;
 mod turn;
 mod watch;

@@ -273,22 +273,6 @@ impl Config {
         unsafe { ffi::SSL_CTX_ctrl(self.as_ptr(), command, value, ptr::null_mut()) }
     }
 
-    /// Takes the keys of another's tickets over, so that each resumes what the other began.
-    pub(super) fn take_ticket_keys(&self, from: &Self) -> Result<(), OpenSslError> {
-        clear();
-        let (of, to, mut keys) = (from.as_ptr(), self.as_ptr(), [0u8; 256]);
-        // SAFETY: both are alive; without a place it says the length, and reads and writes as much as it is told.
-        let taken = unsafe {
-            let len = ffi::SSL_CTX_ctrl(of, ffi::SSL_CTRL_GET_TLSEXT_TICKET_KEYS, 0, ptr::null_mut());
-            let fits = usize::try_from(len).is_ok_and(|len| len <= keys.len());
-            let at = keys.as_mut_ptr().cast::<c_void>();
-            fits && ffi::SSL_CTX_ctrl(of, ffi::SSL_CTRL_GET_TLSEXT_TICKET_KEYS, len, at) == 1
-                && ffi::SSL_CTX_ctrl(to, ffi::SSL_CTRL_SET_TLSEXT_TICKET_KEYS, len, at) == 1
-        };
-        keys.fill(0);
-        self.must(taken)
-    }
-
     /// OpenSSL's reason where a call on this configuration failed.
     pub(super) fn must(&self, succeeded: bool) -> Result<(), OpenSslError> {
         if succeeded { Ok(()) } else { Err(OpenSslError::take()) }

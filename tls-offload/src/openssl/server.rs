@@ -13,6 +13,7 @@ use super::ffi;
 use super::installed::Installed;
 use super::own::{Certificate, Config};
 use super::session::OpenSslSession;
+use super::ticket;
 use super::trust::{store_of, trust};
 use crate::accelerator::Fallback;
 use crate::certificates::CertificateTable;
@@ -20,6 +21,7 @@ use crate::client_auth::ClientAuth;
 use crate::error::{Cause, ConfigError};
 use crate::server::{Identity, Key, ServerOptions};
 use crate::session::Session;
+use crate::tickets::{Scope, TicketKeys, scope};
 
 /// A server's TLS. Shared by all workers.
 pub(crate) struct Server {
@@ -28,6 +30,8 @@ pub(crate) struct Server {
     accelerator: Option<Arc<Accelerator>>,
     /// The same in software, for handshakes that the accelerator fails.
     software: Option<Arc<Self>>,
+    /// None: clients get no tickets.
+    tickets: Option<Arc<TicketKeys>>,
     /// Application protocols as they go over the wire: each behind its length.
     alpn: Box<[u8]>,
 }
@@ -53,11 +57,10 @@ impl Server {
         let backend = |error| ConfigError::Backend(Cause::openssl(error));
         let config = Config::new(options.versions, accelerator.as_deref()).map_err(backend)?;
         ask_clients(&config, &options.client_auth)?;
-        if let Some(software) = &software {
-            config.take_ticket_keys(&software.config).map_err(backend)?;
-        }
-        let server = Arc::new(Self { config, table, accelerator, software, alpn: options.alpn.into_wire() });
-        server.set_up(options.tickets).map_err(backend)?;
+        let tickets = options.tickets.then(|| TicketKeys::of(&options)).transpose()?;
+        let scope = scope(&options.client_auth)?;
+        let server = Arc::new(Self { config, table, accelerator, software, tickets, alpn: options.alpn.into_wire() });
+        server.set_up(&scope).map_err(backend)?;
         Ok(server)
     }
 
@@ -77,7 +80,7 @@ impl Server {
         self.software.as_ref()
     }
 
-    fn set_up(&self, tickets: bool) -> Result<(), OpenSslError> {
+    fn set_up(&self, scope: &Scope) -> Result<(), OpenSslError> {
         let config = self.config.as_ptr();
         // The callbacks get a pointer to this: every session holds the Arc in which it lies.
         let this: *mut c_void = ptr::from_ref(self).cast_mut().cast();
@@ -94,13 +97,19 @@ impl Server {
             }
             let on_name = std::mem::transmute::<NameCallback, unsafe extern "C" fn()>(on_name);
             ffi::SSL_CTX_callback_ctrl(config, ffi::SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, on_name);
-            self.config.must(ffi::SSL_CTX_set_session_id_context(config, SESSION_ID.as_ptr(), 9) == 1)?;
+            self.config.must(ffi::SSL_CTX_set_session_id_context(config, scope.as_ptr(), SCOPE_BYTES) == 1)?;
             // Ours is the order of suites, but for clients that want ChaCha20 most: they have no AES in hardware.
             ffi::SSL_CTX_set_options(config, ffi::SSL_OP_CIPHER_SERVER_PREFERENCE | ffi::SSL_OP_PRIORITIZE_CHACHA);
-            if !tickets {
+        }
+        match &self.tickets {
+            Some(keys) => {
+                ticket::seal_with(&self.config, keys)?;
+            }
+            // SAFETY: the configuration is ours.
+            None => unsafe {
                 ffi::SSL_CTX_set_options(config, ffi::SSL_OP_NO_TICKET);
                 self.config.must(ffi::SSL_CTX_set_num_tickets(config, 0) == 1)?;
-            }
+            },
         }
         // A store of sessions would be a lock that all workers share; tickets need none.
         self.config.control(ffi::SSL_CTRL_SET_SESS_CACHE_MODE, ffi::SSL_SESS_CACHE_OFF);
@@ -238,7 +247,7 @@ unsafe fn lower_case_name(ssl: *mut ffi::SSL, memory: &mut [u8; NAME_BYTES_MAX])
     std::str::from_utf8(to).ok()
 }
 
-/// What resumed sessions must have in common: that they are ours.
-const SESSION_ID: &[u8; 9] = b"ferrogate";
+/// Of what resumed sessions must have in common.
+const SCOPE_BYTES: c_uint = 32;
 /// A name of the extension, at most (RFC 6066 section 3: a DNS name).
 const NAME_BYTES_MAX: usize = 255;

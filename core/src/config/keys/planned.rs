@@ -122,7 +122,7 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("tls_server", "insecure_skip", Warning, "clients are verified as `verify_client` says"),
     row("tls_server", "cipher_suites", Warning, "the safe suites of TLS 1.2 and 1.3 are offered"),
     row("tls_server", "ecdh_curves", Warning, "the usual curves are offered"),
-    row("tls_server", "ticket", Warning, "sessions are resumed with tickets of our own"),
+    row("tls_server", "ticket", Warning, "tickets are sealed with keys of our own; write `session_ticket_keys`"),
     row("tls_server", "fall_back", Warning, "a bad certificate stops the start; nothing falls back to plain text"),
     row("tls_server", "extend_verify", Error, "the peer would not be verified by these rules"),
     row("tls_server", "callbacks", Error, "the peer would not be verified by these callbacks"),

@@ -311,8 +311,13 @@ fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
     Some(chain)
 }
 
-/// Reports what a chain asks its clients for in two ways, and what it would tell of clients that it does not ask.
+/// Reports what a chain resumes or asks its clients for in two ways, and what it would tell of clients that it does not ask.
 fn client_certs(r: &mut Reader, node: &Node, chain: &Chain) {
+    if chain.tls.windows(2).any(|two| two[0].resumption != two[1].resumption) {
+        let message = "the certificates of one chain resume sessions in different ways";
+        let remedy = "write the same `session_tickets`, `session_ticket_keys` and `session_timeout` in each";
+        r.error(node.place, message, remedy);
+    }
     let asks = |tls: &TlsConfig| (tls.client_auth, tls.ca_cert.clone(), tls.crl.clone());
     if chain.tls.windows(2).any(|two| asks(&two[0]) != asks(&two[1])) {
         let message =

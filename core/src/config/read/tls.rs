@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
-    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Pem, TlsBackend, TlsConfig,
-    TlsVersion,
+    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Pem, Resumption,
+    TlsBackend, TlsConfig, TlsVersion,
 };
 use crate::config::tree::{Node, Value};
 
@@ -28,10 +28,34 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
         private_key: fields.text(r, "private_key").map(Pem::of_key),
         accelerator: fields.text(r, "accelerator").unwrap_or_default(),
         client_auth: client_auth(r, &fields),
+        resumption: resumption(r, &fields),
         ca_cert: pem(r, &fields, "ca_cert"),
         crl: pem(r, &fields, "crl"),
         ..common(r, &fields, &["h2", "http/1.1"])
     })
+}
+
+/// What lets clients resume their sessions.
+fn resumption(r: &mut Reader, fields: &Fields<'_>) -> Resumption {
+    let d = Resumption::default();
+    let keys = fields.list(r, "session_ticket_keys", Reader::text).into_iter().map(Into::into).collect();
+    let read = Resumption {
+        tickets: fields.boolean(r, "session_tickets").unwrap_or(d.tickets),
+        timeout: fields.duration(r, "session_timeout").unwrap_or(d.timeout),
+        keys,
+    };
+    if !(SESSION_TIMEOUT_MIN..=SESSION_TIMEOUT_MAX).contains(&read.timeout) {
+        let message = "`session_timeout` is from 1s to 168h: tickets are good for a week at most (RFC 8446)";
+        r.error(fields.node.place, message, "write a time between them");
+    }
+    if !read.tickets && !read.keys.is_empty() {
+        r.warn(
+            fields.node.place,
+            "`session_ticket_keys` has no effect: clients get no tickets",
+            "remove `session_tickets`",
+        );
+    }
+    read
 }
 
 /// What clients are asked for: MOSN's two keys, and what they need.
@@ -220,6 +244,11 @@ const VERSIONS: &[(&str, TlsVersion)] = &[
 
 /// More than any card takes.
 const IN_FLIGHT_MAX: u64 = 1 << 20;
+
+/// A shorter one is none.
+const SESSION_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// RFC 8446 section 4.6.1.
+const SESSION_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Beyond it nobody can be said to notice.
 const FAILURES_MAX: u64 = 1 << 20;

@@ -42,8 +42,8 @@ pub use route_action::{
 };
 pub use template::{Piece, Template, Variable};
 pub use tls::{
-    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Pem, TlsBackend, TlsConfig,
-    TlsVersion,
+    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Pem, Resumption,
+    TlsBackend, TlsConfig, TlsVersion,
 };
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //! **Invariant:** plain data; a key that stands in the file itself is never printed.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub struct TlsConfig {
     pub crl: Option<Pem>,
     /// `verify_client` and `require_client_cert`, on a listener.
     pub client_auth: ClientAuth,
+    /// What lets clients resume their sessions, on a listener.
+    pub resumption: Resumption,
     /// `server_name`, on a cluster: the name asked for (SNI) and verified. Empty: the host's own name.
     pub server_name: String,
     /// `insecure_skip`, on a cluster: do not verify the origin's certificate.
@@ -40,6 +42,35 @@ pub struct TlsConfig {
     pub backend: TlsBackend,
     /// Where it stands.
     pub origin: Origin,
+}
+
+/// What lets clients resume their sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumption {
+    /// `session_tickets`: whether they get tickets.
+    pub tickets: bool,
+    /// `session_ticket_keys`: files of keys; none: keys of the process.
+    pub keys: Vec<PathBuf>,
+    /// `session_timeout`: how long after its handshake a session is resumed.
+    pub timeout: Duration,
+}
+
+impl Default for Resumption {
+    fn default() -> Self {
+        Self { tickets: true, keys: Vec::new(), timeout: Duration::from_secs(12 * 3600) }
+    }
+}
+
+impl TlsConfig {
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let pems = [&self.cert_chain, &self.private_key, &self.ca_cert, &self.crl].into_iter().flatten();
+        let paths = pems.filter_map(|pem| match pem {
+            Pem::Path(path) => Some(path),
+            Pem::Text(_) | Pem::Stored(_) => None,
+        });
+        paths.chain(&self.resumption.keys).map(PathBuf::as_path)
+    }
 }
 
 /// What clients are asked for, as MOSN's two keys say it.
