@@ -38,6 +38,7 @@ mod stage;
 mod tcp_proxy;
 mod tls;
 mod tls_clients;
+mod tls_hostile;
 mod tls_inspector;
 mod tls_offload;
 mod tls_tickets;

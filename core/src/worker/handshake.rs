@@ -4,11 +4,13 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::task::Poll;
 
 use tls_offload::{PeerCertificate, ServerTls, TlsError};
 use tokio::time::timeout;
 
 use super::entrance::Entrance;
+use super::handshakes::Step;
 use crate::config::Limits;
 use crate::net::{Conn, Transport};
 use crate::proxy::client_cert_element;
@@ -22,26 +24,33 @@ pub(super) async fn handshake<T: Transport>(
     entrance: &Entrance<T>,
     limits: &Limits,
 ) -> Option<MaybeTls<T::Conn>> {
-    let peer = conn.peer_addr().clone();
+    let (worker, peer) = (&entrance.worker, conn.peer_addr().clone());
+    let counters = &worker.counters.downstream;
+    let running = worker.handshakes.begin(limits.handshakes_max, limits.turn_handshakes_max, counters);
     let mut handshake = pin!(timeout(limits.handshake_timeout, MaybeTls::accept(conn, tls)));
-    let watched = poll_fn(|cx| {
-        let _running = entrance.worker.load.enter(Work::Handshake, 0);
-        handshake.as_mut().poll(cx)
+    let watched = poll_fn(|cx| match running.step(cx) {
+        Step::Later => Poll::Pending,
+        Step::Evicted => Poll::Ready(None),
+        Step::Now => {
+            let _running = worker.load.enter(Work::Handshake, 0);
+            handshake.as_mut().poll(cx).map(Some)
+        }
     });
     match watched.await {
-        Ok(Ok(conn)) => return Some(conn),
-        Ok(Err(error)) => {
+        Some(Ok(Ok(conn))) => return Some(conn),
+        Some(Ok(Err(error))) => {
             if let HandshakeError::Tls(TlsError::Certificate(_)) = error {
-                entrance.worker.counters.downstream.client_cert_refused.inc();
+                counters.client_cert_refused.inc();
             }
             tracing::debug!(%peer, %error, "a TLS handshake failed");
         }
-        Err(_) => {
-            entrance.worker.counters.downstream.handshake_timeout.inc();
+        None => tracing::debug!(%peer, "a TLS handshake ended: handshakes_max are under way"),
+        Some(Err(_)) => {
+            counters.handshake_timeout.inc();
             tracing::debug!(%peer, "a TLS handshake took longer than handshake_timeout");
         }
     }
-    entrance.worker.counters.downstream.handshake_failed.inc();
+    counters.handshake_failed.inc();
     None
 }
 
