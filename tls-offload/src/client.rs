@@ -6,11 +6,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use ::rustls::client::{ResolvesClientCert, Resumption};
-use ::rustls::crypto::{CryptoProvider, aws_lc_rs};
+use ::rustls::crypto::CryptoProvider;
 use ::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use ::rustls::{ClientConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName};
 
+use crate::algorithms::Algorithms;
 use crate::certificates::load_certified_key;
 use crate::client_auth::{Caveat, caveats};
 use crate::error::{Cause, ConfigError, SessionError};
@@ -45,7 +46,7 @@ pub struct ClientIdentity {
 
 impl From<&ClientIdentity> for Identity {
     fn from(of: &ClientIdentity) -> Self {
-        Self { certificates: of.certificates.clone(), key: of.key.clone().into() }
+        Self { certificates: of.certificates.clone(), key: of.key.clone().into(), staple: None }
     }
 }
 
@@ -66,6 +67,8 @@ pub struct ClientOptions {
     pub alpn: Alpn,
     /// Versions allowed.
     pub versions: Versions,
+    /// Cipher suites and groups.
+    pub algorithms: Algorithms,
 }
 
 /// A client's TLS, ready for sessions. Cheap to clone; the clones share roots and resumable sessions, on every worker.
@@ -97,7 +100,9 @@ impl ClientTls {
             None => None,
         };
         let shown = options.identity.iter().map(|identity| &identity.certificates);
-        let caveats = caveats(shown, options.revoked.as_ref()).into();
+        let mut caveats = caveats(shown, options.revoked.as_ref());
+        caveats.extend(options.algorithms.caveats());
+        let caveats = caveats.into();
         let made = match options.backend {
             Backend::Auto | Backend::Rustls => Made::Rustls(Arc::new(rustls_config(options)?)),
             Backend::OpenSsl => Made::OpenSsl(openssl::Client::new(options)?),
@@ -154,7 +159,7 @@ impl fmt::Debug for ClientTls {
 }
 
 fn rustls_config(options: ClientOptions) -> Result<ClientConfig, ConfigError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(options.algorithms.provider()?);
     let verifier = verify::server_verifier(&options.roots, options.revoked.as_ref(), &provider)?;
     let certificate = own_certificate(options.identity.as_ref(), &provider)?;
     let mut config = ClientConfig::builder_with_provider(provider)

@@ -39,6 +39,18 @@ pub enum Caveat {
         /// Since when.
         at: Moment,
     },
+    /// A cipher suite or a group that is named and not offered.
+    NotOffered {
+        /// Its name.
+        name: Box<str>,
+    },
+    /// An OCSP response that is not shown.
+    NotStapled {
+        /// Where it is.
+        place: Place,
+        /// Why.
+        why: NoStaple,
+    },
     /// A revocation list that vouches for nobody any more.
     RevocationListExpired {
         /// Where it is.
@@ -48,11 +60,47 @@ pub enum Caveat {
     },
 }
 
+/// Why an OCSP response is not stapled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoStaple {
+    /// The file can't be read.
+    Unreadable,
+    /// It is no successful OCSP response.
+    NoResponse,
+    /// It says nothing of this certificate.
+    OfAnother,
+    /// Its time is over.
+    Expired,
+    /// It says that the certificate is revoked, or not known.
+    NotGood,
+}
+
+impl fmt::Display for NoStaple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => "can't be read",
+            Self::NoResponse => "is no successful OCSP response in DER",
+            Self::OfAnother => "is for another certificate",
+            Self::Expired => "has expired",
+            Self::NotGood => "says that the certificate is revoked or not known",
+        })
+    }
+}
+
 impl fmt::Display for Caveat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Expired { place, at } => {
                 write!(f, "the certificate in {place} has expired, at {at}: clients refuse it; renew it")
+            }
+            Self::NotOffered { name } => {
+                write!(
+                    f,
+                    "`{name}` is not offered: it is not known, or lacks forward secrecy or authenticated encryption"
+                )
+            }
+            Self::NotStapled { place, why } => {
+                write!(f, "{place} {why}: nothing is stapled; fetch a new one with `openssl ocsp -respout FILE`")
             }
             Self::RevocationListExpired { place, at } => write!(
                 f,

@@ -268,6 +268,16 @@ pub enum ConfigError {
         /// The name.
         name: Box<str>,
     },
+    /// A list of cipher suites of which none can be offered.
+    NoSuite {
+        /// The list.
+        list: Box<str>,
+    },
+    /// A list of groups of which none can be offered.
+    NoGroup {
+        /// The list.
+        list: Box<str>,
+    },
     /// `server_name` is no name.
     BadServerName {
         /// The name.
@@ -387,6 +397,13 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::BadServerName { name } => write!(f, "server_name \"{name}\" is neither a DNS name nor an IP address"),
+            Self::NoSuite { list } => write!(
+                f,
+                "no suite of cipher_suites \"{list}\" is offered: name some of ECDHE with GCM or CHACHA20-POLY1305, like ECDHE-RSA-AES128-GCM-SHA256"
+            ),
+            Self::NoGroup { list } => {
+                write!(f, "no group of ecdh_curves \"{list}\" is here: name some of X25519, P-256, P-384")
+            }
             Self::NoSystemRoots => f.write_str(
                 "the system has no trusted root certificates: install the package ca-certificates, or set ca_cert",
             ),

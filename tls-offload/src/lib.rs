@@ -13,6 +13,7 @@
 #![deny(unsafe_code)]
 
 mod accelerator;
+mod algorithms;
 mod certificates;
 mod client;
 mod client_auth;
@@ -29,14 +30,16 @@ mod rustls;
 mod self_signed;
 mod server;
 mod session;
+mod staple;
 mod tickets;
 mod verify;
 
 pub use accelerator::{
     Accelerator, AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Kind, Notify,
 };
+pub use algorithms::Algorithms;
 pub use client::{ClientIdentity, ClientOptions, ClientTls, Roots};
-pub use client_auth::{Caveat, ClientAuth};
+pub use client_auth::{Caveat, ClientAuth, NoStaple};
 pub use der::Moment;
 pub use error::{Cause, ConfigError, Place, SessionError, TlsError};
 pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, poll_news, turn, watched};

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::rustls::ServerConfig;
-use ::rustls::crypto::aws_lc_rs;
 use ::rustls::server::NoServerSessionStorage;
 
 use crate::accelerator::Accelerator;
-use crate::certificates::{self, CertificateTable};
+use crate::algorithms::Algorithms;
+use crate::certificates::{CertificateTable, Certified};
 use crate::client_auth::{Caveat, ClientAuth, caveats};
 use crate::error::{Cause, ConfigError, Place};
 use crate::openssl::{self, Fibres};
@@ -21,6 +21,7 @@ use crate::peer_certificate::PeerCertificate;
 use crate::pem::Pem;
 use crate::rustls::RustlsSession;
 use crate::session::Session;
+use crate::staple::Staple;
 use crate::tickets::{TicketKeys, Ticketer, scope};
 use crate::verify::client_verifier;
 
@@ -31,6 +32,8 @@ pub struct Identity {
     pub certificates: Pem,
     /// The private key of the first certificate.
     pub key: Key,
+    /// A file with an OCSP response for it (RFC 6960, in DER), which clients are shown who ask for one.
+    pub staple: Option<PathBuf>,
 }
 
 /// Where a private key is, and who computes with it.
@@ -99,6 +102,8 @@ pub struct ServerOptions {
     pub alpn: Alpn,
     /// Versions allowed.
     pub versions: Versions,
+    /// Cipher suites and groups.
+    pub algorithms: Algorithms,
     /// Whether clients get tickets to resume their session with (RFC 8446 section 4.6.1, RFC 5077). Nothing is stored on our side.
     pub tickets: bool,
     /// Files of keys for the tickets: the first key seals, all open. None: keys of this process, which are renewed.
@@ -118,6 +123,7 @@ impl ServerOptions {
             backend: Backend::Auto,
             alpn: Alpn::default(),
             versions: Versions::default(),
+            algorithms: Algorithms::default(),
             tickets: true,
             ticket_keys: Vec::new(),
             session_lifetime: SESSION_LIFETIME,
@@ -151,7 +157,10 @@ impl ServerTls {
     pub fn new(options: ServerOptions) -> Result<Self, ConfigError> {
         let verifies_clients = matches!(options.client_auth, ClientAuth::Verified { .. });
         let shown = options.identities.iter().map(|identity| &identity.certificates);
-        let caveats = caveats(shown, options.client_auth.revoked()).into();
+        let mut caveats = caveats(shown, options.client_auth.revoked());
+        caveats.extend(options.identities.iter().filter_map(|identity| Staple::of(identity).err()));
+        caveats.extend(options.algorithms.caveats());
+        let caveats = caveats.into();
         let uris = own_uris(&options.identities).into();
         let made = match options.backend {
             Backend::Auto if options.identities.iter().any(|i| i.key.accelerator().is_some()) => {
@@ -221,8 +230,8 @@ fn rustls_server(options: ServerOptions) -> Result<Made, ConfigError> {
 
 /// `software`: it may take an accelerator's place.
 fn rustls_config(options: ServerOptions, software: bool) -> Result<ServerConfig, ConfigError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let load = |identity: &Identity| certificates::load_certified_key(identity, &provider, software);
+    let provider = Arc::new(options.algorithms.provider()?);
+    let load = |identity: &Identity| Certified::load(identity, &provider, software);
     let table = CertificateTable::load(&options.identities, load)?;
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(options.versions.supported())

@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tls_offload::{
-    Accelerator, Alpn, Backend, Caveat, ClientAuth, ClientIdentity, ClientOptions, ClientTls, ConfigError, Identity,
-    Key, Pem, Roots, ServerOptions, ServerTls, Versions,
+    Accelerator, Algorithms, Alpn, Backend, Caveat, ClientAuth, ClientIdentity, ClientOptions, ClientTls, ConfigError,
+    Identity, Key, Pem, Roots, ServerOptions, ServerTls, Versions,
 };
 
 use super::accelerators::Accelerators;
@@ -129,6 +129,7 @@ fn make_server(contexts: &[TlsConfig], open: &mut Accelerators) -> Result<Server
     options.backend = backend(first);
     options.alpn = alpn(first)?;
     options.versions = versions(first)?;
+    options.algorithms = algorithms(first)?;
     options.client_auth = client_auth(first)?;
     options.tickets = first.resumption.tickets;
     options.ticket_keys.clone_from(&first.resumption.keys);
@@ -150,6 +151,7 @@ fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
         backend: backend(context),
         alpn: alpn(context)?,
         versions: versions(context)?,
+        algorithms: algorithms(context)?,
     };
     ClientTls::new(options).map_err(|e| fault(context, &e))
 }
@@ -169,7 +171,7 @@ fn identity(context: &TlsConfig, open: &mut Accelerators) -> Result<Identity, Fa
         (key, Some(accelerator)) => Key::Accelerated(pem(key), accelerator),
         (key, None) => Key::Pem(pem(key)),
     };
-    Ok(Identity { certificates: pem(certificates), key })
+    Ok(Identity { certificates: pem(certificates), key, staple: context.ocsp_staple.clone() })
 }
 
 /// What origins are shown.
@@ -205,6 +207,10 @@ fn backend(context: &TlsConfig) -> Backend {
 
 fn alpn(context: &TlsConfig) -> Result<Alpn, Fault> {
     Alpn::new(&context.alpn).map_err(|e| fault(context, &e))
+}
+
+fn algorithms(context: &TlsConfig) -> Result<Algorithms, Fault> {
+    Algorithms::from_lists(&context.cipher_suites, &context.ecdh_curves).map_err(|e| fault(context, &e))
 }
 
 fn versions(context: &TlsConfig) -> Result<Versions, Fault> {

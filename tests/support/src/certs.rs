@@ -1,6 +1,7 @@
 //! Certificates of one test.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
@@ -8,6 +9,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
 };
 
+use crate::process::run;
 use crate::temp::TempDir;
 
 /// A self-signed certificate and its key, as PEM files that go when it is dropped.
@@ -64,6 +66,7 @@ impl Authority {
         let key = KeyPair::generate().expect("there is randomness");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority signs itself");
         let folder = TempDir::new();
+        folder.write("ca.key", &issuer.key().serialize_pem());
         Self { certificate: folder.write("ca.pem", &issuer.pem()), issuer, folder }
     }
 
@@ -98,6 +101,28 @@ impl Authority {
             self.folder.write(&format!("{file}.pem"), &made.pem()),
             self.folder.write(&format!("{file}.key"), &key.serialize_pem()),
         )
+    }
+
+    /// An OCSP response for a certificate that it has issued, `good` or not, made by openssl: `file.ocsp`, good for a day.
+    ///
+    /// # Panics
+    /// When openssl can't.
+    #[must_use]
+    pub fn vouch(&self, certificate: &Path, good: bool) -> PathBuf {
+        let serial = run(Command::new("openssl").args(["x509", "-noout", "-serial", "-in"]).arg(certificate));
+        let serial = serial.expect("it is a certificate");
+        let serial = serial.trim().trim_start_matches("serial=");
+        let status = if good { "V\t391231000000Z\t" } else { "R\t391231000000Z\t250101000000Z" };
+        let index = self.folder.write("index.txt", &format!("{status}\t{serial}\tunknown\t/CN=any\n"));
+        let (ca, key) = (&self.certificate, self.certificate.with_file_name("ca.key"));
+        let response = certificate.with_extension("ocsp");
+        let mut command = Command::new("openssl");
+        command.args(["ocsp", "-ndays", "1", "-noverify", "-index"]).arg(index);
+        for (name, file) in [("-rsigner", ca), ("-rkey", &key), ("-CA", ca), ("-issuer", ca), ("-respout", &response)] {
+            command.arg(name).arg(file);
+        }
+        run(command.arg("-cert").arg(certificate)).expect("openssl makes a response");
+        response
     }
 
     /// A list that revokes those whose first names these are, as `crl.pem`.

@@ -33,7 +33,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(options: ClientOptions) -> Result<Arc<Self>, ConfigError> {
         let backend = |error| ConfigError::Backend(Cause::openssl(error));
-        let config = Config::new(options.versions, None).map_err(backend)?;
+        let config = Config::new(options.versions, &options.algorithms, None).map_err(backend)?;
         let alpn = options.alpn.into_wire();
         if let (false, Ok(len)) = (alpn.is_empty(), c_uint::try_from(alpn.len())) {
             // SAFETY: the configuration is ours, the list is copied.

@@ -323,6 +323,7 @@ unsafe extern "C" {
 
 // libcrypto: the ciphers of session tickets.
 unsafe extern "C" {
+    pub(super) fn CRYPTO_memdup(from: *const c_void, len: usize, file: *const c_char, line: c_int) -> *mut c_void;
     pub(super) fn RAND_bytes(to: *mut c_uchar, len: c_int) -> c_int;
     pub(super) fn EVP_aes_128_cbc() -> *const EVP_CIPHER;
     pub(super) fn EVP_aes_256_cbc() -> *const EVP_CIPHER;
@@ -376,7 +377,13 @@ pub(super) const SSL_CTRL_MODE: c_int = 33;
 pub(super) const SSL_CTRL_SET_SESS_CACHE_MODE: c_int = 44;
 pub(super) const SSL_CTRL_SET_TLSEXT_SERVERNAME_CB: c_int = 53;
 pub(super) const SSL_CTRL_SET_TLSEXT_HOSTNAME: c_int = 55;
+pub(super) const SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB: c_int = 63;
+pub(super) const SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB_ARG: c_int = 64;
+pub(super) const SSL_CTRL_GET_TLSEXT_STATUS_REQ_OCSP_RESP: c_int = 70;
+pub(super) const SSL_CTRL_SET_TLSEXT_STATUS_REQ_OCSP_RESP: c_int = 71;
+pub(super) const SSL_CTRL_GET_TLSEXT_STATUS_REQ_TYPE: c_int = 127;
 pub(super) const SSL_CTRL_CLEAR_MODE: c_int = 78;
+pub(super) const SSL_CTRL_SET_GROUPS_LIST: c_int = 92;
 pub(super) const SSL_CTRL_SET_MIN_PROTO_VERSION: c_int = 123;
 pub(super) const SSL_CTRL_SET_MAX_PROTO_VERSION: c_int = 124;
 
@@ -413,7 +420,10 @@ pub(super) const TLS1_2_VERSION: c_int = 0x303;
 pub(super) const TLS1_3_VERSION: c_int = 0x304;
 pub(super) const TLSEXT_NAMETYPE_HOST_NAME: c_int = 0;
 pub(super) const SSL_TLSEXT_ERR_OK: c_int = 0;
+#[allow(non_upper_case_globals, reason = "the name is OpenSSL's")]
+pub(super) const TLSEXT_STATUSTYPE_ocsp: c_long = 1;
 pub(super) const SSL_TLSEXT_ERR_ALERT_FATAL: c_int = 2;
+pub(super) const SSL_TLSEXT_ERR_NOACK: c_int = 3;
 pub(super) const OPENSSL_NPN_NEGOTIATED: c_int = 1;
 
 pub(super) const BIO_TYPE_SOURCE_SINK: c_int = 0x400;

@@ -2,18 +2,22 @@
 //!
 //! **Invariant:** what libssl is given belongs together: each key is the key of its certificate.
 
+use std::ffi::c_long;
 use std::ptr;
+use std::time::SystemTime;
 
 use super::ffi;
 use super::own::{Certificate, Chain, PrivateKey};
 use crate::error::{Cause, ConfigError};
 use crate::server::{Identity, Key};
+use crate::staple::Staple;
 
 /// A certificate with its key, as libssl takes them.
 #[derive(Debug)]
 pub(super) struct Installed {
     certificate: Certificate,
     key: PrivateKey,
+    staple: Option<Staple>,
     /// The signature schemes of the key.
     schemes: &'static [u16],
     /// Those between it and the root. Before what it points into: dropped first.
@@ -36,7 +40,10 @@ impl Installed {
             return Err(ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: place() });
         }
         let key = in_accelerator(identity, key)?;
-        Ok(Self { certificate, schemes: key.schemes(), key, chain: Chain::of(&others), _chain_certificates: others })
+        // What is wrong with it is a caveat of the configuration.
+        let staple = Staple::of(identity).unwrap_or_default();
+        let (schemes, chain) = (key.schemes(), Chain::of(&others));
+        Ok(Self { certificate, staple, schemes, key, chain, _chain_certificates: others })
     }
 
     /// Whether the client verifies what this key signs. (SSL_check_chain would ask the same of the certificate's own signature, and does not know
@@ -52,6 +59,23 @@ impl Installed {
                 unsafe { ffi::SSL_get_sigalgs(ssl, index, none, none, none, &raw mut low, &raw mut high) };
                 self.schemes.contains(&u16::from_be_bytes([high, low]))
             })
+    }
+
+    /// Has a session staple what there is, for a client that asks for it.
+    pub(super) fn staple_to(&self, ssl: *mut ffi::SSL) {
+        let Some(staple) = self.staple.as_ref().filter(|staple| staple.is_good(SystemTime::now())) else { return };
+        let Ok(len) = c_long::try_from(staple.der.len()) else { return };
+        // SAFETY: the SSL is alive; what is copied is its own, and it frees it.
+        unsafe {
+            let kind = ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_GET_TLSEXT_STATUS_REQ_TYPE, 0, ptr::null_mut());
+            if kind != ffi::TLSEXT_STATUSTYPE_ocsp {
+                return;
+            }
+            let copy = ffi::CRYPTO_memdup(staple.der.as_ptr().cast(), staple.der.len(), c"staple".as_ptr(), 0);
+            if !copy.is_null() {
+                ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_SET_TLSEXT_STATUS_REQ_OCSP_RESP, len, copy);
+            }
+        }
     }
 
     pub(super) fn install(&self, ssl: *mut ffi::SSL) -> bool {

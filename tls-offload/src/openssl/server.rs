@@ -55,7 +55,7 @@ impl Server {
         let table = CertificateTable::load(&options.identities, Installed::load)?;
         let accelerator = the_accelerator(&options.identities)?;
         let backend = |error| ConfigError::Backend(Cause::openssl(error));
-        let config = Config::new(options.versions, accelerator.as_deref()).map_err(backend)?;
+        let config = Config::new(options.versions, &options.algorithms, accelerator.as_deref()).map_err(backend)?;
         ask_clients(&config, &options.client_auth)?;
         let tickets = options.tickets.then(|| TicketKeys::of(&options)).transpose()?;
         let scope = scope(&options.client_auth)?;
@@ -95,6 +95,9 @@ impl Server {
             if !self.alpn.is_empty() {
                 ffi::SSL_CTX_set_alpn_select_cb(config, on_alpn, this);
             }
+            let on_status = std::mem::transmute::<StatusCallback, unsafe extern "C" fn()>(on_status);
+            ffi::SSL_CTX_callback_ctrl(config, ffi::SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB, on_status);
+            ffi::SSL_CTX_ctrl(config, ffi::SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB_ARG, 0, this);
             let on_name = std::mem::transmute::<NameCallback, unsafe extern "C" fn()>(on_name);
             ffi::SSL_CTX_callback_ctrl(config, ffi::SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, on_name);
             self.config.must(ffi::SSL_CTX_set_session_id_context(config, scope.as_ptr(), SCOPE_BYTES) == 1)?;
@@ -124,7 +127,10 @@ impl Server {
         let usable = |installed: &&Installed| installed.is_usable(ssl);
         // With none usable the handshake fails either way: showing the best match gives the clearer alert.
         let chosen = self.table.candidates(name).find(usable).or_else(|| self.table.candidates(name).next());
-        chosen.is_some_and(|installed| installed.install(ssl))
+        chosen.is_some_and(|installed| {
+            installed.staple_to(ssl);
+            installed.install(ssl)
+        })
     }
 }
 
@@ -177,7 +183,7 @@ fn in_software(options: &ServerOptions) -> Option<ServerOptions> {
     }
     let identities = options.identities.iter().map(|identity| {
         let key = Key::Pem(identity.key.pem()?.clone());
-        Some(Identity { certificates: identity.certificates.clone(), key })
+        Some(Identity { certificates: identity.certificates.clone(), key, staple: identity.staple.clone() })
     });
     Some(ServerOptions { identities: identities.collect::<Option<_>>()?, ..options.clone() })
 }
@@ -190,6 +196,26 @@ fn the_accelerator(identities: &[Identity]) -> Result<Option<Arc<Accelerator>>, 
         Some(other) => Err(ConfigError::TwoAccelerators { names: [first.name().into(), other.name().into()] }),
         None => Ok(Some(Arc::clone(first))),
     }
+}
+
+type StatusCallback = unsafe extern "C" fn(*mut ffi::SSL, *mut c_void) -> c_int;
+
+/// Staples what there is for the certificate that was chosen, for a client that asks for it.
+///
+/// # Safety
+/// Called by libssl with a session of the [`Server`] that `server` points at.
+unsafe extern "C" fn on_status(ssl: *mut ffi::SSL, server: *mut c_void) -> c_int {
+    // SAFETY: the session holds the Arc in which the server lies.
+    let server = unsafe { &*server.cast::<Server>() };
+    if server.table.len() == 1 {
+        server.table.candidates(None).for_each(|only| only.staple_to(ssl));
+    }
+    let mut staple: *const c_uchar = ptr::null();
+    // SAFETY: the session is alive; with the pointer's place it says the length, or -1.
+    let len = unsafe {
+        ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_GET_TLSEXT_STATUS_REQ_OCSP_RESP, 0, (&raw mut staple).cast::<c_void>())
+    };
+    if len > 0 { ffi::SSL_TLSEXT_ERR_OK } else { ffi::SSL_TLSEXT_ERR_NOACK }
 }
 
 type NameCallback = unsafe extern "C" fn(*mut ffi::SSL, *mut c_int, *mut c_void) -> c_int;

@@ -4,6 +4,7 @@
 
 use tls_offload::Backend;
 
+pub(crate) mod choice;
 pub(crate) mod mutual;
 mod pair;
 pub(crate) mod suite;
@@ -47,6 +48,11 @@ macro_rules! contract {
                 configurations_are_refused_with_cause_and_remedy,
                 any_split_gives_the_same_plaintext,
                 no_noise_panics,
+            );
+            $crate::contract!(
+                @tests choice:
+                suites_and_groups_are_those_that_are_named,
+                of_thousands_of_certificates_the_right_one_is_shown,
             );
             $crate::contract!(
                 @tests mutual:

@@ -151,7 +151,11 @@ impl Authority {
     pub(super) fn issue_until(&self, names: &[&str], until: SystemTime) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = self.certify(names, until, &key);
-        Identity { certificates: certificate.pem().as_str().into(), key: key.serialize_pem().as_str().into() }
+        Identity {
+            certificates: certificate.pem().as_str().into(),
+            key: key.serialize_pem().as_str().into(),
+            staple: None,
+        }
     }
 
     /// A client's certificate with this serial number, for these names.
@@ -183,6 +187,11 @@ impl Authority {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         params.signed_by(&self.0).unwrap().pem().unwrap().as_str().into()
+    }
+
+    /// A certificate as it is asked for, for this key.
+    pub(super) fn certify_key(&self, params: CertificateParams, key: &KeyPair) -> Certificate {
+        params.signed_by(key, &self.0).unwrap()
     }
 
     fn certify(&self, names: &[&str], until: SystemTime, key: &KeyPair) -> Certificate {

@@ -189,9 +189,12 @@ pub(crate) fn of_two_certificates_for_a_name_the_usable_one_is_shown(b: Backends
     let mut first_version = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
     first_version.extend_from_slice(&ed25519_key.serialize_der()[16..48]);
     let ed25519_key = KeyPair::try_from(first_version).unwrap();
-    let first =
-        Identity { certificates: ed25519.pem().as_str().into(), key: ed25519_key.serialize_pem().as_str().into() };
-    let second = Identity { certificates: ec.as_str().into(), key: ec_key.as_str().into() };
+    let first = Identity {
+        certificates: ed25519.pem().as_str().into(),
+        key: ed25519_key.serialize_pem().as_str().into(),
+        staple: None,
+    };
+    let second = Identity { certificates: ec.as_str().into(), key: ec_key.as_str().into(), staple: None };
     let server = ServerTls::new(server_options(b, vec![first, second])).unwrap();
     // A hello that offers no Ed25519: the code point 0x0807 replaced by an unused one.
     let client = ClientTls::new(ClientOptions {
@@ -433,7 +436,7 @@ pub(crate) fn configurations_are_refused_with_cause_and_remedy(b: Backends) {
         (&certificate, "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n", &["can't be used"]),
     ];
     for (certificate, key, words) in table {
-        let identity = Identity { certificates: certificate.into(), key: key.into() };
+        let identity = Identity { certificates: certificate.into(), key: key.into(), staple: None };
         let text = ServerTls::new(server_options(b, vec![identity])).unwrap_err().to_string();
         for word in words {
             assert!(text.contains(word), "{word:?} is not in {text:?}");

@@ -28,6 +28,13 @@ pub(super) const TLS_SERVER: &[Key] = &[
         "Ferrogate's own: the accelerator that is given the key and computes with it. Absent: software.",
     ),
     key(
+        "ocsp_staple",
+        Text,
+        "",
+        "Ferrogate's own: a file with an OCSP response in DER, which clients are shown who ask for one. One that is for another certificate, says \
+         anything but good, or has expired is warned of, and not shown.",
+    ),
+    key(
         "verify_client",
         Bool,
         "false",
@@ -74,6 +81,20 @@ pub(super) const TLS_SERVER: &[Key] = &[
         "The oldest version; `tls_auto` is 1.2. Older ones than 1.2 are not spoken.",
     ),
     key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3."),
+    key(
+        "cipher_suites",
+        Text,
+        "the backend's",
+        "Cipher suites in the order of preference, by OpenSSL's names with `:` between them: of TLS 1.2, of 1.3, or of both. Of a version of which \
+         none is named all are offered. Those without forward secrecy or authenticated encryption are not offered whatever stands here.",
+    ),
+    key(
+        "ecdh_curves",
+        Text,
+        "the backend's",
+        "Groups for the key exchange in the order of preference: `x25519`, `p256`, `p384`, `p521` (OpenSSL), `X25519MLKEM768` (rustls, OpenSSL 3.5). \
+         A server of TLS 1.2 with an ECDSA key needs the key's own curve among them.",
+    ),
 ];
 
 pub(super) const TLS_CLIENT: &[Key] = &[
@@ -102,6 +123,20 @@ pub(super) const TLS_CLIENT: &[Key] = &[
         "The oldest version; `tls_auto` is 1.2. Older ones than 1.2 are not spoken.",
     ),
     key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3."),
+    key(
+        "cipher_suites",
+        Text,
+        "the backend's",
+        "Cipher suites in the order of preference, by OpenSSL's names with `:` between them: of TLS 1.2, of 1.3, or of both. Of a version of which \
+         none is named all are offered. Those without forward secrecy or authenticated encryption are not offered whatever stands here.",
+    ),
+    key(
+        "ecdh_curves",
+        Text,
+        "the backend's",
+        "Groups for the key exchange in the order of preference: `x25519`, `p256`, `p384`, `p521` (OpenSSL), `X25519MLKEM768` (rustls, OpenSSL 3.5). \
+         A server of TLS 1.2 with an ECDSA key needs the key's own curve among them.",
+    ),
 ];
 
 const VERSIONS: &[&str] = &["tls_auto", "tlsv1_0", "tlsv1_1", "tlsv1_2", "tlsv1_3"];

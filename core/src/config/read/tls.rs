@@ -27,6 +27,7 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
         cert_chain: pem(r, &fields, "cert_chain"),
         private_key: fields.text(r, "private_key").map(Pem::of_key),
         accelerator: fields.text(r, "accelerator").unwrap_or_default(),
+        ocsp_staple: fields.text(r, "ocsp_staple").map(Into::into),
         client_auth: client_auth(r, &fields),
         resumption: resumption(r, &fields),
         ca_cert: pem(r, &fields, "ca_cert"),
@@ -215,7 +216,9 @@ fn common(r: &mut Reader, fields: &Fields<'_>, known: &[&str]) -> TlsConfig {
     }
     let origin = r.origin(fields.node.place);
     let alpn = fields.with(r, "alpn", |r, node| alpn(r, node, known)).unwrap_or_default();
-    TlsConfig { alpn, min_version, max_version, origin, ..TlsConfig::default() }
+    let cipher_suites = fields.text(r, "cipher_suites").unwrap_or_default();
+    let ecdh_curves = fields.text(r, "ecdh_curves").unwrap_or_default();
+    TlsConfig { alpn, min_version, max_version, cipher_suites, ecdh_curves, origin, ..TlsConfig::default() }
 }
 
 /// The protocols that are spoken of those that are listed.

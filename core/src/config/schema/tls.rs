@@ -34,6 +34,12 @@ pub struct TlsConfig {
     pub min_version: TlsVersion,
     /// `max_version`.
     pub max_version: TlsVersion,
+    /// `cipher_suites`; empty: the backend's choice.
+    pub cipher_suites: String,
+    /// `ecdh_curves`; empty: the backend's choice.
+    pub ecdh_curves: String,
+    /// `ocsp_staple`, on a listener: a file with an OCSP response.
+    pub ocsp_staple: Option<PathBuf>,
     /// `accelerator`, on a listener: the name of the one that computes with the key; empty: software.
     pub accelerator: String,
     /// The entry of `tls_backend.accelerators` with that name.
@@ -69,7 +75,7 @@ impl TlsConfig {
             Pem::Path(path) => Some(path),
             Pem::Text(_) | Pem::Stored(_) => None,
         });
-        paths.chain(&self.resumption.keys).map(PathBuf::as_path)
+        paths.chain(&self.ocsp_staple).chain(&self.resumption.keys).map(PathBuf::as_path)
     }
 }
 
