@@ -42,6 +42,7 @@ mod tls_hostile;
 mod tls_inspector;
 mod tls_offload;
 mod tls_staple;
+mod tls_testssl;
 mod tls_tickets;
 mod tls_token;
 mod tls_upstream;
