@@ -3,6 +3,7 @@
 //! **Invariant:** the server is verified unless the configuration says in so many words that it is not.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::rustls::client::{ResolvesClientCert, Resumption};
@@ -13,8 +14,9 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::algorithms::Algorithms;
 use crate::certificates::load_certified_key;
-use crate::client_auth::{Caveat, caveats};
+use crate::client_auth::{Caveat, caveats, keys_logged};
 use crate::error::{Cause, ConfigError, SessionError};
+use crate::keylog::KeyLogFile;
 use crate::openssl;
 use crate::options::{Alpn, Backend, Versions};
 use crate::pem::Pem;
@@ -69,6 +71,8 @@ pub struct ClientOptions {
     pub versions: Versions,
     /// Cipher suites and groups.
     pub algorithms: Algorithms,
+    /// A file that the keys of all sessions are written to, for whoever is to look into the traffic.
+    pub keylog: Option<PathBuf>,
 }
 
 /// A client's TLS, ready for sessions. Cheap to clone; the clones share roots and resumable sessions, on every worker.
@@ -102,6 +106,7 @@ impl ClientTls {
         let shown = options.identity.iter().map(|identity| &identity.certificates);
         let mut caveats = caveats(shown, options.revoked.as_ref());
         caveats.extend(options.algorithms.caveats());
+        caveats.extend(keys_logged(options.keylog.as_ref()));
         let caveats = caveats.into();
         let made = match options.backend {
             Backend::Auto | Backend::Rustls => Made::Rustls(Arc::new(rustls_config(options)?)),
@@ -168,6 +173,9 @@ fn rustls_config(options: ClientOptions) -> Result<ClientConfig, ConfigError> {
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(certificate);
+    if let Some(path) = &options.keylog {
+        config.key_log = KeyLogFile::open(path)?;
+    }
     config.alpn_protocols = options.alpn.into_protocols();
     config.resumption = Resumption::in_memory_sessions(RESUMABLE_SESSIONS_MAX);
     Ok(config)

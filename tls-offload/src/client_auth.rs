@@ -3,6 +3,7 @@
 //! **Invariant:** a client's certificate counts as verified only where [`ClientAuth::Verified`] says that it was to be.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::der::{Moment, next_update, validity};
@@ -43,6 +44,11 @@ pub enum Caveat {
     NotOffered {
         /// Its name.
         name: Box<str>,
+    },
+    /// Whoever reads this file reads the traffic.
+    KeysLogged {
+        /// Where it is.
+        place: Place,
     },
     /// An OCSP response that is not shown.
     NotStapled {
@@ -99,6 +105,9 @@ impl fmt::Display for Caveat {
                     "`{name}` is not offered: it is not known, or lacks forward secrecy or authenticated encryption"
                 )
             }
+            Self::KeysLogged { place } => {
+                write!(f, "the keys of all sessions are written to {place}: who reads it reads the traffic")
+            }
             Self::NotStapled { place, why } => {
                 write!(f, "{place} {why}: nothing is stapled; fetch a new one with `openssl ocsp -respout FILE`")
             }
@@ -126,6 +135,11 @@ pub(crate) fn caveats<'a>(certificates: impl Iterator<Item = &'a Pem>, revoked: 
         caveats.extend(expired.map(|at| Caveat::RevocationListExpired { place: pem.place(), at }));
     }
     caveats
+}
+
+/// That keys are logged, if they are.
+pub(crate) fn keys_logged(keylog: Option<&PathBuf>) -> Option<Caveat> {
+    keylog.map(|path| Caveat::KeysLogged { place: Place::File(path.clone()) })
 }
 
 impl ClientAuth {

@@ -278,6 +278,13 @@ pub enum ConfigError {
         /// The list.
         list: Box<str>,
     },
+    /// The file for the keys of sessions can't be opened.
+    KeyLog {
+        /// Where it is.
+        place: Place,
+        /// Why.
+        cause: io::Error,
+    },
     /// `server_name` is no name.
     BadServerName {
         /// The name.
@@ -404,6 +411,7 @@ impl fmt::Display for ConfigError {
             Self::NoGroup { list } => {
                 write!(f, "no group of ecdh_curves \"{list}\" is here: name some of X25519, P-256, P-384")
             }
+            Self::KeyLog { place, cause } => write!(f, "the keylog_file {place} can't be written to: {cause}"),
             Self::NoSystemRoots => f.write_str(
                 "the system has no trusted root certificates: install the package ca-certificates, or set ca_cert",
             ),

@@ -19,6 +19,7 @@ mod client;
 mod client_auth;
 mod der;
 mod error;
+mod keylog;
 mod names;
 #[cfg_attr(not(feature = "openssl"), path = "openssl_absent.rs")]
 mod openssl;

@@ -13,8 +13,9 @@ use ::rustls::server::NoServerSessionStorage;
 use crate::accelerator::Accelerator;
 use crate::algorithms::Algorithms;
 use crate::certificates::{CertificateTable, Certified};
-use crate::client_auth::{Caveat, ClientAuth, caveats};
+use crate::client_auth::{Caveat, ClientAuth, caveats, keys_logged};
 use crate::error::{Cause, ConfigError, Place};
+use crate::keylog::KeyLogFile;
 use crate::openssl::{self, Fibres};
 use crate::options::{Alpn, Backend, Versions};
 use crate::peer_certificate::PeerCertificate;
@@ -110,6 +111,8 @@ pub struct ServerOptions {
     pub ticket_keys: Vec<PathBuf>,
     /// How long after its handshake a session is resumed.
     pub session_lifetime: Duration,
+    /// A file that the keys of all sessions are written to, for whoever is to look into the traffic.
+    pub keylog: Option<PathBuf>,
     /// What clients are asked for.
     pub client_auth: ClientAuth,
 }
@@ -127,6 +130,7 @@ impl ServerOptions {
             tickets: true,
             ticket_keys: Vec::new(),
             session_lifetime: SESSION_LIFETIME,
+            keylog: None,
             client_auth: ClientAuth::None,
         }
     }
@@ -160,6 +164,7 @@ impl ServerTls {
         let mut caveats = caveats(shown, options.client_auth.revoked());
         caveats.extend(options.identities.iter().filter_map(|identity| Staple::of(identity).err()));
         caveats.extend(options.algorithms.caveats());
+        caveats.extend(keys_logged(options.keylog.as_ref()));
         let caveats = caveats.into();
         let uris = own_uris(&options.identities).into();
         let made = match options.backend {
@@ -245,6 +250,9 @@ fn rustls_config(options: ServerOptions, software: bool) -> Result<ServerConfig,
         config.ticketer = Arc::new(Ticketer { keys: TicketKeys::of(&options)?, scope: scope(&options.client_auth)? });
     } else {
         config.send_tls13_tickets = 0;
+    }
+    if let Some(path) = &options.keylog {
+        config.key_log = KeyLogFile::open(path)?;
     }
     config.alpn_protocols = options.alpn.into_protocols();
     Ok(config)

@@ -130,6 +130,7 @@ fn make_server(contexts: &[TlsConfig], open: &mut Accelerators) -> Result<Server
     options.alpn = alpn(first)?;
     options.versions = versions(first)?;
     options.algorithms = algorithms(first)?;
+    options.keylog.clone_from(&first.keylog_file);
     options.client_auth = client_auth(first)?;
     options.tickets = first.resumption.tickets;
     options.ticket_keys.clone_from(&first.resumption.keys);
@@ -152,6 +153,7 @@ fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
         alpn: alpn(context)?,
         versions: versions(context)?,
         algorithms: algorithms(context)?,
+        keylog: context.keylog_file.clone(),
     };
     ClientTls::new(options).map_err(|e| fault(context, &e))
 }

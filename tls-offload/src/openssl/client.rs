@@ -14,12 +14,14 @@ use rustls_pki_types::ServerName;
 use super::error::{OpenSslError, clear};
 use super::ffi;
 use super::installed::Installed;
+use super::keylog;
 use super::own::{Certificate, Config, Resumable};
 use super::session::OpenSslSession;
 use super::ssl::TicketPlace;
 use super::trust::{trust, trusted};
 use crate::client::ClientOptions;
 use crate::error::{Cause, ConfigError};
+use crate::keylog::KeyLogFile;
 use crate::names::dns_names;
 use crate::options::Alpn;
 
@@ -28,6 +30,7 @@ use crate::options::Alpn;
 pub(crate) struct Client {
     config: Config,
     tickets: Arc<Tickets>,
+    _keylog: Option<Arc<KeyLogFile>>,
 }
 
 impl Client {
@@ -51,7 +54,8 @@ impl Client {
         config.control(ffi::SSL_CTRL_SET_SESS_CACHE_MODE, ffi::SSL_SESS_CACHE_CLIENT | ffi::SSL_SESS_CACHE_NO_INTERNAL);
         // SAFETY: the configuration is ours; the callback has the type that the header asks for.
         unsafe { ffi::SSL_CTX_sess_set_new_cb(config.as_ptr(), on_ticket) };
-        Ok(Arc::new(Self { config, tickets: Arc::default() }))
+        let _keylog = keylog::tell_to(&config, options.keylog.as_deref())?;
+        Ok(Arc::new(Self { config, tickets: Arc::default(), _keylog }))
     }
 
     /// A session; with `alpn` it offers these protocols in place of the configuration's.

@@ -103,6 +103,10 @@ unsafe extern "C" {
         client: *const c_uchar,
         client_len: c_uint,
     ) -> c_int;
+    pub(super) fn SSL_CTX_set_keylog_callback(
+        ctx: *mut SSL_CTX,
+        callback: unsafe extern "C" fn(*const SSL, *const c_char),
+    );
     pub(super) fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, seconds: c_long) -> c_long;
     pub(super) fn SSL_CTX_set_ex_data(ctx: *mut SSL_CTX, index: c_int, data: *mut c_void) -> c_int;
     pub(super) fn SSL_CTX_get_ex_data(ctx: *const SSL_CTX, index: c_int) -> *mut c_void;
@@ -323,6 +327,15 @@ unsafe extern "C" {
 
 // libcrypto: the ciphers of session tickets.
 unsafe extern "C" {
+    /// The functions are for making, copying and freeing what is kept there.
+    pub(super) fn CRYPTO_get_ex_new_index(
+        class: c_int,
+        argl: c_long,
+        argp: *mut c_void,
+        new: Option<unsafe extern "C" fn()>,
+        dup: Option<unsafe extern "C" fn()>,
+        free: Option<unsafe extern "C" fn()>,
+    ) -> c_int;
     pub(super) fn CRYPTO_memdup(from: *const c_void, len: usize, file: *const c_char, line: c_int) -> *mut c_void;
     pub(super) fn RAND_bytes(to: *mut c_uchar, len: c_int) -> c_int;
     pub(super) fn EVP_aes_128_cbc() -> *const EVP_CIPHER;
@@ -367,6 +380,7 @@ unsafe extern "C" {
 
 pub(super) const OSSL_STORE_INFO_PKEY: c_int = 4;
 
+pub(super) const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 pub(super) const SSL_ERROR_WANT_READ: c_int = 2;
 pub(super) const SSL_ERROR_ZERO_RETURN: c_int = 6;
 

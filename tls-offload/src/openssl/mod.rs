@@ -4,6 +4,7 @@
 //! server, client   configurations: certificates, tickets
 //! installed        a certificate with its key
 //! ticket           the keys of session tickets
+//! keylog           keys of sessions, to a file
 //! trust            roots and what is revoked
 //! session          a session over lent bytes
 //! ssl              what must be there while libssl can call back
@@ -36,6 +37,7 @@ mod ffi;
 mod fibre;
 mod installed;
 mod job;
+mod keylog;
 mod operation;
 mod own;
 mod proof;

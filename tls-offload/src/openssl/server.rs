@@ -11,6 +11,7 @@ use super::accelerator::Accelerator;
 use super::error::OpenSslError;
 use super::ffi;
 use super::installed::Installed;
+use super::keylog;
 use super::own::{Certificate, Config};
 use super::session::OpenSslSession;
 use super::ticket;
@@ -19,6 +20,7 @@ use crate::accelerator::Fallback;
 use crate::certificates::CertificateTable;
 use crate::client_auth::ClientAuth;
 use crate::error::{Cause, ConfigError};
+use crate::keylog::KeyLogFile;
 use crate::server::{Identity, Key, ServerOptions};
 use crate::session::Session;
 use crate::tickets::{Scope, TicketKeys, scope};
@@ -30,6 +32,7 @@ pub(crate) struct Server {
     accelerator: Option<Arc<Accelerator>>,
     /// The same in software, for handshakes that the accelerator fails.
     software: Option<Arc<Self>>,
+    _keylog: Option<Arc<KeyLogFile>>,
     /// None: clients get no tickets.
     tickets: Option<Arc<TicketKeys>>,
     /// Application protocols as they go over the wire: each behind its length.
@@ -59,7 +62,9 @@ impl Server {
         ask_clients(&config, &options.client_auth)?;
         let tickets = options.tickets.then(|| TicketKeys::of(&options)).transpose()?;
         let scope = scope(&options.client_auth)?;
-        let server = Arc::new(Self { config, table, accelerator, software, tickets, alpn: options.alpn.into_wire() });
+        let _keylog = keylog::tell_to(&config, options.keylog.as_deref())?;
+        let server =
+            Arc::new(Self { config, table, accelerator, software, _keylog, tickets, alpn: options.alpn.into_wire() });
         server.set_up(&scope).map_err(backend)?;
         Ok(server)
     }

@@ -82,6 +82,13 @@ pub(super) const TLS_SERVER: &[Key] = &[
     ),
     key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3."),
     key(
+        "keylog_file",
+        Text,
+        "",
+        "Ferrogate's own: a file that the keys of all sessions are written to, for Wireshark. Whoever reads it reads the traffic; the log warns \
+         whenever it is loaded. The environment's SSLKEYLOGFILE has no effect.",
+    ),
+    key(
         "cipher_suites",
         Text,
         "the backend's",
@@ -123,6 +130,13 @@ pub(super) const TLS_CLIENT: &[Key] = &[
         "The oldest version; `tls_auto` is 1.2. Older ones than 1.2 are not spoken.",
     ),
     key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3."),
+    key(
+        "keylog_file",
+        Text,
+        "",
+        "Ferrogate's own: a file that the keys of all sessions are written to, for Wireshark. Whoever reads it reads the traffic; the log warns \
+         whenever it is loaded. The environment's SSLKEYLOGFILE has no effect.",
+    ),
     key(
         "cipher_suites",
         Text,

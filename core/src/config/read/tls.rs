@@ -218,7 +218,17 @@ fn common(r: &mut Reader, fields: &Fields<'_>, known: &[&str]) -> TlsConfig {
     let alpn = fields.with(r, "alpn", |r, node| alpn(r, node, known)).unwrap_or_default();
     let cipher_suites = fields.text(r, "cipher_suites").unwrap_or_default();
     let ecdh_curves = fields.text(r, "ecdh_curves").unwrap_or_default();
-    TlsConfig { alpn, min_version, max_version, cipher_suites, ecdh_curves, origin, ..TlsConfig::default() }
+    let keylog_file = fields.text(r, "keylog_file").map(Into::into);
+    TlsConfig {
+        alpn,
+        min_version,
+        max_version,
+        cipher_suites,
+        ecdh_curves,
+        keylog_file,
+        origin,
+        ..TlsConfig::default()
+    }
 }
 
 /// The protocols that are spoken of those that are listed.

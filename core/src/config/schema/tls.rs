@@ -38,6 +38,8 @@ pub struct TlsConfig {
     pub cipher_suites: String,
     /// `ecdh_curves`; empty: the backend's choice.
     pub ecdh_curves: String,
+    /// `keylog_file`: where keys of sessions are written to.
+    pub keylog_file: Option<PathBuf>,
     /// `ocsp_staple`, on a listener: a file with an OCSP response.
     pub ocsp_staple: Option<PathBuf>,
     /// `accelerator`, on a listener: the name of the one that computes with the key; empty: software.
