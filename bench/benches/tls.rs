@@ -80,7 +80,7 @@ impl Ends {
     /// With an ECDSA P-256 certificate; resuming or not.
     fn new(version: Version, resumed: bool) -> Self {
         let (certificate, key) = self_signed(["www.shop.example"]).expect("a certificate");
-        let identity = Identity { certificates: certificate.as_str().into(), key: key.as_str().into() };
+        let identity = Identity { certificates: certificate.as_str().into(), key: key.as_str().into(), staple: None };
         let mut options = ServerOptions::new(vec![identity]);
         options.tickets = resumed;
         let server = ServerTls::new(options).expect("a configuration");

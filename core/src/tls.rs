@@ -18,7 +18,7 @@ use std::future::Future;
 use std::io;
 use std::task::{Context, Poll};
 
-use tls_offload::{ServerTls, Session, SessionInfo, TlsError};
+use tls_offload::{PeerCertificate, ServerTls, Session, SessionInfo, TlsError};
 
 use crate::net::{Address, Conn, Detached};
 
@@ -52,6 +52,15 @@ impl<C: Conn> MaybeTls<C> {
     /// As [`accept`](Self::accept); the server's certificate is refused here.
     pub async fn connect(conn: C, session: Session) -> Result<Self, HandshakeError> {
         Ok(Self::Tls(Box::new(handshake::handshake(conn, session).await?)))
+    }
+
+    /// The certificate that the peer has shown; None without TLS.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<PeerCertificate> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(t) => t.peer_certificate(),
+        }
     }
 
     /// What the handshake agreed; None without TLS.

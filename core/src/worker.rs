@@ -6,6 +6,8 @@ mod accelerators;
 mod datagrams;
 mod entrance;
 mod handoff;
+mod handshake;
+mod handshakes;
 mod probe;
 
 use std::cell::{Cell, RefCell};
@@ -32,6 +34,7 @@ use crate::telemetry::pulse::Work;
 use crate::upstream::Probes;
 use entrance::{Entrance, adopt};
 use handoff::ByAddress;
+use handshakes::Handshakes;
 
 /// Runs one worker until it is told to stop.
 ///
@@ -52,6 +55,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         emptied: Notify::new(),
         room: Notify::new(),
         swept: Cell::new(0),
+        handshakes: Rc::default(),
         conns_max: Cell::new(conns_max(generation.limits(), orders.conns_max)),
         sessions: Cell::new(0),
         sessions_max: Cell::new(sessions_max(generation.limits(), orders.conns_max)),
@@ -72,6 +76,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
     worker.probe();
     let sweeper = spawn_local(sweep(Rc::clone(&worker)));
     let probe = spawn_local(probe::probe(Rc::clone(&worker.load)));
+    let handshakes = spawn_local(Rc::clone(&worker.handshakes).drive());
     let accelerators = spawn_local(accelerators::drive(Rc::clone(&worker.load), transport.is_polled()));
     let stop = worker.follow(index, &transport, &mut orders, &mut entrances).await;
     if stop == Stop::Drain {
@@ -82,6 +87,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
     sweeper.abort();
     probe.abort();
     accelerators.abort();
+    handshakes.abort();
     Ok(())
 }
 
@@ -96,6 +102,8 @@ struct Worker<T: Transport> {
     room: Notify,
     /// Where the next sweep begins.
     swept: Cell<usize>,
+    /// Of TLS, of clients.
+    handshakes: Rc<Handshakes>,
     conns_max: Cell<usize>,
     /// Sessions of datagrams, of all its listeners.
     sessions: Cell<usize>,

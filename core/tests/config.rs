@@ -132,7 +132,7 @@ fn directories_hold_clusters_and_virtual_hosts() {
 
 #[test]
 fn files_with_mistakes_are_told_all_of_them() {
-    for (name, errors) in [("five_mistakes.yaml", 5), ("edge.json", 4), ("sidecar.json", 0)] {
+    for (name, errors) in [("five_mistakes.yaml", 5), ("edge.json", 5), ("sidecar.json", 0)] {
         let path = format!("core/tests/data/config/{name}");
         let text = fs::read_to_string(repository(&path)).unwrap();
         let found = reports(&text, name);
@@ -590,6 +590,41 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
             "error: servers[0].listeners[0].filter_chains[0].tls_context.max_version: TLS 1.0 and 1.1 are not spoken (write tlsv1_2 or tlsv1_3)",
         ),
         (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{tls_context: {status: true, cert_chain: a, private_key: b, verify_client: true}, filters: [{type: proxy}]}]",
+            "error: servers[0].listeners[0].filter_chains[0].tls_context: `verify_client` without `ca_cert`: whoever has a certificate of a public authority would be let in (write `ca_cert`: the authority of your clients)",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{tls_context: {status: true, cert_chain: a, private_key: b, verify_client: true, require_client_cert: true, ca_cert: c, crl: d}, filters: [{type: proxy}]}]",
+            "",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{tls_context: {status: true, cert_chain: a, private_key: b, ca_cert: c}, filters: [{type: proxy}]}]",
+            "warning: servers[0].listeners[0].filter_chains[0].tls_context: `ca_cert` has no effect: no client is verified (write `verify_client: true`)",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{tls_context: {status: true, cert_chain: a, private_key: b, require_client_cert: true}, filters: [{type: proxy}]}]",
+            "warning: servers[0].listeners[0].filter_chains[0].tls_context: `require_client_cert` without `verify_client` only asks, as in MOSN: clients with any certificate, or none, are let in (write `verify_client: true` and `ca_cert`)",
+        ),
+        (
+            "listener",
+            "address: :80, router_config_name: r, filter_chains: [{tls_context_set: [{status: true, cert_chain: a, private_key: b, verify_client: true, ca_cert: c}, {status: true, cert_chain: a, private_key: b}], filters: [{type: proxy}]}]",
+            "error: servers[0].listeners[0].filter_chains[0]: the certificates of one chain ask clients for different ones: which holds would be the client's choice (write the same `verify_client`, `require_client_cert`, `ca_cert` and `crl` in each, or a chain for each name)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, forward_client_cert_details: sanitize_set}}]}]",
+            "warning: servers[0].listeners[0].filter_chains[0]: `forward_client_cert_details`: no client is asked for a certificate, so origins are told of none (write `verify_client: true` and `ca_cert` in the `tls_context`)",
+        ),
+        (
+            "listener",
+            "address: :80, filter_chains: [{filters: [{type: proxy, config: {router_config_name: r, set_current_client_cert_details: {subject: true}}}]}]",
+            "warning: servers[0].listeners[0].filter_chains[0].filters[0].config: `set_current_client_cert_details` has no effect: origins are told nothing (write `forward_client_cert_details: SANITIZE_SET`)",
+        ),
+        (
             "domains",
             "[]",
             "error: servers[0].routers[0].virtual_hosts[0].domains: no domain (write hosts, or \"*\" for every host)",
@@ -676,6 +711,12 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
             "    tls_context: {status: true, insecure_skip: true}",
             "warning: cluster_manager.clusters[0].tls_context: `insecure_skip`: anyone on the way can pose as the origin (write `ca_cert` instead)",
         ),
+        (
+            "cluster",
+            "    tls_context: {status: true, cert_chain: a}",
+            "error: cluster_manager.clusters[0].tls_context: the key `private_key` is missing",
+        ),
+        ("cluster", "    tls_context: {status: true, cert_chain: a, private_key: b, ca_cert: c, crl: d}", ""),
         (
             "cluster",
             "    cluster_manager_tls: true",

@@ -21,7 +21,7 @@ type Tls = MaybeTls<MemoryConn>;
 
 fn configs(version: Version) -> (ServerTls, ClientTls) {
     let (certificate, key) = self_signed(["a.example"]).unwrap();
-    let identity = Identity { certificates: certificate.as_str().into(), key: key.as_str().into() };
+    let identity = Identity { certificates: certificate.as_str().into(), key: key.as_str().into(), staple: None };
     let server = ServerTls::new(ServerOptions::new(vec![identity])).unwrap();
     let options = ClientOptions {
         roots: Roots::Pem(Pem::from(certificate.as_str())),

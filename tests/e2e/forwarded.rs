@@ -14,7 +14,8 @@ fn origins_learn_the_client(plane: Plane) {
     let mut client = stage.client();
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let fields = format!(
-        "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Request-Id: mine\r\ntraceparent: {trace}\r\n"
+        "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Request-Id: mine\r\ntraceparent: {trace}\r\n\
+         X-Forwarded-Client-Cert: Hash=1\r\n"
     );
     assert_eq!(client.ask("GET", "/", &fields, b"").status, 200);
     let seen = origin.only_request();
@@ -30,7 +31,9 @@ fn origins_learn_the_client(plane: Plane) {
     assert_eq!(get("x-forwarded-proto"), "http", "what the client says of its scheme is not believed");
     assert_eq!(get("x-request-id").len(), 36);
     assert_eq!(get("traceparent"), trace);
-    assert!(seen.fields.iter().all(|(n, _)| !n.eq_ignore_ascii_case("via")));
+    for name in ["via", "x-forwarded-client-cert"] {
+        assert!(seen.fields.iter().all(|(n, _)| !n.eq_ignore_ascii_case(name)), "{name}");
+    }
 }
 
 #[test]

@@ -3,10 +3,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
+use std::sync::OnceLock;
 
+use test_support::certs::Pair;
 use test_support::client::Client;
 use test_support::netns::Veth;
 use test_support::ports::free_udp_address;
+use test_support::temp::TempDir;
 use test_support::wire::Wire;
 use test_support::{Config, Gateway, Origin, skip};
 
@@ -42,6 +45,23 @@ macro_rules! on_both_planes {
     };
 }
 pub(crate) use on_both_planes;
+
+/// The backends of TLS that the binary has, by their names in the file. Without OpenSSL its part of a row is skipped.
+pub fn tls_backends() -> &'static [&'static str] {
+    static HAS_OPENSSL: OnceLock<bool> = OnceLock::new();
+    let has_openssl = *HAS_OPENSSL.get_or_init(|| {
+        let (pair, folder) = (Pair::for_names(&["test.example"]), TempDir::new());
+        let config = Config::proxy_to(&[]).tls(&[pair.paths()]).extra("tls_backend: {backend: openssl}\n");
+        let file = folder.write("gateway.yaml", &config.text());
+        let told = Command::new(binary()).args(["check", "-c"]).arg(file).output().expect("the binary runs");
+        !String::from_utf8_lossy(&told.stderr).contains("built without OpenSSL")
+    });
+    if has_openssl {
+        return &["rustls", "openssl"];
+    }
+    skip!("e2e-openssl", "this binary is built without OpenSSL");
+    &["rustls"]
+}
 
 impl Plane {
     /// Starts a gateway in front of an origin, with nothing special. None, and a skipped row, where this plane can't run.

@@ -1,14 +1,16 @@
 //! TLS on both sides, with the tools that people use: curl and OpenSSL as clients, nginx as an origin.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
 use test_support::certs::Pair;
 use test_support::nginx::Nginx;
 use test_support::process::run;
-use test_support::{Config, Origin, skip};
+use test_support::temp::TempDir;
+use test_support::{Config, Origin, skip, wait_until};
 
-use crate::stage::{Plane, Stage, on_both_planes};
+use crate::stage::{Plane, Stage, binary, on_both_planes, tls_backends};
 
 on_both_planes! {
     https_is_served_in_both_versions,
@@ -24,7 +26,7 @@ fn https_is_served_in_both_versions(plane: Plane) {
     }
     let big = curl(&stage, &pair, "/big?bytes=5000000", &["-o", "/dev/null", "-w", "%{size_download}"]);
     assert_eq!(big.as_deref(), Ok("5000000"));
-    let folder = test_support::temp::TempDir::new();
+    let folder = TempDir::new();
     let file = folder.path().join("body");
     std::fs::write(&file, test_support::pattern::bytes(3_000_000)).unwrap();
     let upload = format!("@{}", file.display());
@@ -121,6 +123,46 @@ fn origins_are_verified() {
             let answer = client.get("/");
             assert_eq!(answer.status, status, "{tls}: {answer:?}");
             assert_eq!(answer.text().contains("nginx says hello"), status == 200, "{tls}");
+        }
+    }
+}
+
+/// The keys of sessions are written where the file says so, as a client knows them, and nowhere else.
+#[test]
+fn keys_are_logged_by_explicit_switch() {
+    let (origin, pair, folder) = (Origin::start("one"), Pair::for_names(&["test.example"]), TempDir::new());
+    for &backend in tls_backends() {
+        let [ours, theirs, environments] =
+            ["ours", "theirs", "environment"].map(|name| folder.path().join(format!("{backend}-{name}")));
+        let config = Config::proxy_to(&[origin.address()]).tls(&[pair.paths()]);
+        let config = config.extra(&format!("tls_backend: {{backend: {backend}}}\n"));
+        let logging = config.clone().tls_context(&format!("keylog_file: \"{}\"", ours.display()));
+        for (config, logs) in [(logging, true), (config, false)] {
+            let command = || {
+                let mut command = Command::new(binary());
+                command.env("SSLKEYLOGFILE", &environments);
+                command
+            };
+            let stage = Plane::Kernel.start_by(command, config).expect("always there");
+            let warned = || stage.gateway.process.output().contains("the keys of all sessions are written to");
+            for version in ["-tls1_2", "-tls1_3"] {
+                let mut client = stage.client_command("openssl");
+                client.args(["s_client", "-connect", &stage.address.to_string(), version, "-keylogfile"]).arg(&theirs);
+                run(&mut client).unwrap_or_else(|e| panic!("{e}"));
+            }
+            if logs {
+                wait_until("the log warns", warned);
+                let [ours, theirs] = [&ours, &theirs].map(|file| std::fs::read_to_string(file).unwrap());
+                let known: Vec<&str> = theirs.lines().filter(|line| !line.starts_with(['#', 'E'])).collect();
+                assert!(known.len() > 4 && known.iter().all(|line| ours.contains(line)), "{backend}: {ours}\n{theirs}");
+                let mode =
+                    std::fs::metadata(folder.path().join(format!("{backend}-ours"))).unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o600, "{backend}");
+                std::fs::remove_file(folder.path().join(format!("{backend}-ours"))).unwrap();
+            } else {
+                assert!(!warned() && !ours.exists(), "{backend}");
+            }
+            assert!(!environments.exists(), "{backend}");
         }
     }
 }

@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         options.notify = notify;
         let (certificate, key) = self_signed(["a.example"])?;
         let key = Key::Accelerated(key.as_str().into(), Accelerator::open(options)?);
-        let identity = Identity { certificates: certificate.as_str().into(), key };
+        let identity = Identity { certificates: certificate.as_str().into(), key, staple: None };
         let mut options = ServerOptions::new(vec![identity]);
         options.tickets = false;
         let server = ServerTls::new(options)?;

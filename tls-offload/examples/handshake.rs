@@ -19,7 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", address] => {
             let (certificate, key) = self_signed(["localhost", "127.0.0.1"])?;
-            let identity = Identity { certificates: certificate.as_str().into(), key: key.as_str().into() };
+            let identity =
+                Identity { certificates: certificate.as_str().into(), key: key.as_str().into(), staple: None };
             let mut options = ServerOptions::new(vec![identity]);
             options.alpn = Alpn::from_list("http/1.1")?;
             let tls = ServerTls::new(options)?;

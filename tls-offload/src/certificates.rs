@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ::rustls::crypto::CryptoProvider;
 use ::rustls::server::{ClientHello, ResolvesServerCert};
@@ -15,6 +16,7 @@ use crate::error::{Cause, ConfigError};
 use crate::names::dns_names;
 use crate::openssl::certified_key;
 use crate::server::Identity;
+use crate::staple::Staple;
 
 /// Certificates by name, as a backend keeps them. A name may lead to several (an RSA and an ECDSA one): the first that the client can verify
 /// is taken.
@@ -66,13 +68,42 @@ impl<C> CertificateTable<C> {
     }
 }
 
-impl ResolvesServerCert for CertificateTable<Arc<CertifiedKey>> {
+/// A key for rustls, with what is stapled as long as it is good.
+#[derive(Debug)]
+pub(crate) struct Certified {
+    key: Arc<CertifiedKey>,
+    stapled: Option<(Staple, Arc<CertifiedKey>)>,
+}
+
+impl Certified {
+    /// `software`: it may take an accelerator's place.
+    pub(crate) fn load(identity: &Identity, provider: &CryptoProvider, software: bool) -> Result<Self, ConfigError> {
+        let key = load_certified_key(identity, provider, software)?;
+        // What is wrong with it is a caveat of the configuration.
+        let staple = Staple::of(identity).unwrap_or_default();
+        let stapled = staple.map(|staple| {
+            let with = CertifiedKey { ocsp: Some(staple.der.clone()), ..CertifiedKey::clone(&key) };
+            (staple, Arc::new(with))
+        });
+        Ok(Self { key, stapled })
+    }
+
+    fn shown(&self) -> &Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((staple, key)) if staple.is_good(SystemTime::now()) => key,
+            _ => &self.key,
+        }
+    }
+}
+
+impl ResolvesServerCert for CertificateTable<Certified> {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name();
         ASKED_NAME.with_borrow_mut(|asked| *asked = name.map(Into::into));
-        let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let usable = |one: &&Certified| one.key.key.choose_scheme(hello.signature_schemes()).is_some();
         // With none usable the handshake fails either way: showing the best match gives the clearer alert.
-        self.candidates(name).find(usable).or_else(|| self.candidates(name).next()).cloned()
+        let chosen = self.candidates(name).find(usable).or_else(|| self.candidates(name).next());
+        chosen.map(|one| Arc::clone(one.shown()))
     }
 }
 

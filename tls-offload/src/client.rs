@@ -3,22 +3,27 @@
 //! **Invariant:** the server is verified unless the configuration says in so many words that it is not.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use ::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use ::rustls::client::{Resumption, WantsClientCert};
-use ::rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
-use ::rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, WantsVerifier,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use ::rustls::client::{ResolvesClientCert, Resumption};
+use ::rustls::crypto::CryptoProvider;
+use ::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use ::rustls::{ClientConfig, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName};
 
+use crate::algorithms::Algorithms;
+use crate::certificates::load_certified_key;
+use crate::client_auth::{Caveat, caveats, keys_logged};
 use crate::error::{Cause, ConfigError, SessionError};
+use crate::keylog::KeyLogFile;
 use crate::openssl;
 use crate::options::{Alpn, Backend, Versions};
 use crate::pem::Pem;
 use crate::rustls::RustlsSession;
+use crate::server::Identity;
 use crate::session::Session;
+use crate::verify;
 
 /// Whose certificates are trusted.
 #[derive(Clone, Debug, Default)]
@@ -32,11 +37,30 @@ pub enum Roots {
     Insecure,
 }
 
+/// A client's certificate chain and its key. An accelerator's keys are for servers.
+#[derive(Clone, Debug)]
+pub struct ClientIdentity {
+    /// The chain, the client's own certificate first.
+    pub certificates: Pem,
+    /// The private key of the first certificate.
+    pub key: Pem,
+}
+
+impl From<&ClientIdentity> for Identity {
+    fn from(of: &ClientIdentity) -> Self {
+        Self { certificates: of.certificates.clone(), key: of.key.clone().into(), staple: None }
+    }
+}
+
 /// What a client's TLS is made from. The default verifies against the system's roots.
 #[derive(Clone, Debug, Default)]
 pub struct ClientOptions {
     /// Whose certificates are trusted.
     pub roots: Roots,
+    /// What these have revoked: where there is a list, each authority of a chain must have one that has not expired.
+    pub revoked: Option<Pem>,
+    /// What a server is shown that asks for a certificate.
+    pub identity: Option<ClientIdentity>,
     /// The name to ask for and to verify, in place of the one given to [`ClientTls::session`].
     pub server_name: Option<String>,
     /// Who computes.
@@ -45,6 +69,10 @@ pub struct ClientOptions {
     pub alpn: Alpn,
     /// Versions allowed.
     pub versions: Versions,
+    /// Cipher suites and groups.
+    pub algorithms: Algorithms,
+    /// A file that the keys of all sessions are written to, for whoever is to look into the traffic.
+    pub keylog: Option<PathBuf>,
 }
 
 /// A client's TLS, ready for sessions. Cheap to clone; the clones share roots and resumable sessions, on every worker.
@@ -52,6 +80,7 @@ pub struct ClientOptions {
 pub struct ClientTls {
     made: Made,
     server_name: Option<ServerName<'static>>,
+    caveats: Arc<[Caveat]>,
 }
 
 #[derive(Clone)]
@@ -74,11 +103,22 @@ impl ClientTls {
             ),
             None => None,
         };
+        let shown = options.identity.iter().map(|identity| &identity.certificates);
+        let mut caveats = caveats(shown, options.revoked.as_ref());
+        caveats.extend(options.algorithms.caveats());
+        caveats.extend(keys_logged(options.keylog.as_ref()));
+        let caveats = caveats.into();
         let made = match options.backend {
             Backend::Auto | Backend::Rustls => Made::Rustls(Arc::new(rustls_config(options)?)),
             Backend::OpenSsl => Made::OpenSsl(openssl::Client::new(options)?),
         };
-        Ok(Self { made, server_name })
+        Ok(Self { made, server_name, caveats })
+    }
+
+    /// What works, though perhaps not as it is meant.
+    #[must_use]
+    pub fn caveats(&self) -> &[Caveat] {
+        &self.caveats
     }
 
     /// A session for a connection to a server. `server_name` is what its certificate must name, a DNS name or an IP address; a name in the
@@ -124,96 +164,51 @@ impl fmt::Debug for ClientTls {
 }
 
 fn rustls_config(options: ClientOptions) -> Result<ClientConfig, ConfigError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let algorithms = provider.signature_verification_algorithms;
-    let builder = ClientConfig::builder_with_provider(provider)
+    let provider = Arc::new(options.algorithms.provider()?);
+    let verifier = verify::server_verifier(&options.roots, options.revoked.as_ref(), &provider)?;
+    let certificate = own_certificate(options.identity.as_ref(), &provider)?;
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(options.versions.supported())
-        .map_err(|e| ConfigError::Backend(Cause::new(e)))?;
-    let mut config = with_roots(builder, &options.roots, algorithms)?.with_no_client_auth();
+        .map_err(|e| ConfigError::Backend(Cause::new(e)))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(certificate);
+    if let Some(path) = &options.keylog {
+        config.key_log = KeyLogFile::open(path)?;
+    }
     config.alpn_protocols = options.alpn.into_protocols();
     config.resumption = Resumption::in_memory_sessions(RESUMABLE_SESSIONS_MAX);
     Ok(config)
 }
 
-fn with_roots(
-    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
-    roots: &Roots,
-    algorithms: WebPkiSupportedAlgorithms,
-) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, ConfigError> {
-    Ok(match roots {
-        Roots::System => builder.with_root_certificates(system_roots()?),
-        Roots::Pem(pem) => {
-            let mut store = RootCertStore::empty();
-            for (index, certificate) in pem.certificates()?.into_iter().enumerate() {
-                store
-                    .add(certificate)
-                    .map_err(|_| ConfigError::BadCertificate { place: pem.place(), number: index + 1 })?;
-            }
-            builder.with_root_certificates(store)
-        }
-        Roots::Insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnyone { algorithms })),
+/// The certificate that a server is shown that asks for one.
+fn own_certificate(
+    identity: Option<&ClientIdentity>,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn ResolvesClientCert>, ConfigError> {
+    Ok(match identity {
+        Some(identity) => Arc::new(SingleCertAndKey::from(load_certified_key(&identity.into(), provider, true)?)),
+        None => Arc::new(NoCertificate),
     })
+}
+
+/// Shows none.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
 }
 
 /// What the system has for roots, as it lies there.
 pub(crate) fn system_certificates() -> Vec<CertificateDer<'static>> {
     rustls_native_certs::load_native_certs().certs
-}
-
-/// The system's roots, read once per process: a hundred files, some milliseconds.
-fn system_roots() -> Result<Arc<RootCertStore>, ConfigError> {
-    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    if let Some(roots) = ROOTS.get() {
-        return Ok(Arc::clone(roots));
-    }
-    let mut store = RootCertStore::empty();
-    // One certificate that can't be read must not take the others away.
-    store.add_parsable_certificates(system_certificates());
-    if store.is_empty() {
-        return Err(ConfigError::NoSystemRoots);
-    }
-    Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(store))))
-}
-
-/// Accepts every certificate. The handshake's signature is verified all the same: the peer has the key of what it shows.
-#[derive(Debug)]
-struct AcceptAnyone {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for AcceptAnyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        ::rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        ::rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }
 
 /// Sessions that can be resumed, at most, of one client configuration.

@@ -204,6 +204,25 @@ pub enum ConfigError {
         /// Where.
         place: Place,
     },
+    /// No certificate revocation list in it.
+    NoRevocationList {
+        /// Where.
+        place: Place,
+    },
+    /// A certificate revocation list that can't be parsed, or is of a kind that is not supported.
+    BadRevocationList {
+        /// Where.
+        place: Place,
+        /// Which block of the file, from 1.
+        number: usize,
+    },
+    /// A key of session tickets that is none.
+    BadTicketKey {
+        /// Where.
+        place: Place,
+        /// Which line of the file, from 1.
+        number: usize,
+    },
     /// A certificate that can't be parsed.
     BadCertificate {
         /// Where.
@@ -248,6 +267,23 @@ pub enum ConfigError {
     BadAlpn {
         /// The name.
         name: Box<str>,
+    },
+    /// A list of cipher suites of which none can be offered.
+    NoSuite {
+        /// The list.
+        list: Box<str>,
+    },
+    /// A list of groups of which none can be offered.
+    NoGroup {
+        /// The list.
+        list: Box<str>,
+    },
+    /// The file for the keys of sessions can't be opened.
+    KeyLog {
+        /// Where it is.
+        place: Place,
+        /// Why.
+        cause: io::Error,
     },
     /// `server_name` is no name.
     BadServerName {
@@ -336,6 +372,16 @@ impl fmt::Display for ConfigError {
                     "certificate {number} in {place} can't be parsed: check it with `openssl x509 -text -in FILE`"
                 )
             }
+            Self::NoRevocationList { place } => {
+                write!(f, "{place} holds no X509 CRL block: give one list of each authority in PEM")
+            }
+            Self::BadRevocationList { place, number } => {
+                write!(f, "revocation list {number} in {place} can't be used: check it with `openssl crl -text -in FILE`")
+            }
+            Self::BadTicketKey { place, number } => write!(
+                f,
+                "line {number} of {place} is no key for session tickets: give 48 or 80 bytes (`openssl rand 80`), or lines of them in base64 (`openssl rand 80 | openssl base64 -A`)"
+            ),
             Self::BadKey { place, cause } => write!(f, "the key in {place} can't be used: {cause}"),
             Self::KeyMismatch { certificate, key } => {
                 write!(
@@ -358,6 +404,14 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::BadServerName { name } => write!(f, "server_name \"{name}\" is neither a DNS name nor an IP address"),
+            Self::NoSuite { list } => write!(
+                f,
+                "no suite of cipher_suites \"{list}\" is offered: name some of ECDHE with GCM or CHACHA20-POLY1305, like ECDHE-RSA-AES128-GCM-SHA256"
+            ),
+            Self::NoGroup { list } => {
+                write!(f, "no group of ecdh_curves \"{list}\" is here: name some of X25519, P-256, P-384")
+            }
+            Self::KeyLog { place, cause } => write!(f, "the keylog_file {place} can't be written to: {cause}"),
             Self::NoSystemRoots => f.write_str(
                 "the system has no trusted root certificates: install the package ca-certificates, or set ca_cert",
             ),

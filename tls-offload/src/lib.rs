@@ -13,27 +13,39 @@
 #![deny(unsafe_code)]
 
 mod accelerator;
+mod algorithms;
 mod certificates;
 mod client;
+mod client_auth;
+mod der;
 mod error;
+mod keylog;
 mod names;
 #[cfg_attr(not(feature = "openssl"), path = "openssl_absent.rs")]
 mod openssl;
 mod options;
+mod peer_certificate;
 mod pem;
 mod record;
 mod rustls;
 mod self_signed;
 mod server;
 mod session;
+mod staple;
+mod tickets;
+mod verify;
 
 pub use accelerator::{
     Accelerator, AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Kind, Notify,
 };
-pub use client::{ClientOptions, ClientTls, Roots};
+pub use algorithms::Algorithms;
+pub use client::{ClientIdentity, ClientOptions, ClientTls, Roots};
+pub use client_auth::{Caveat, ClientAuth, NoStaple};
+pub use der::Moment;
 pub use error::{Cause, ConfigError, Place, SessionError, TlsError};
 pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, poll_news, turn, watched};
 pub use options::{Alpn, Backend, Version, Versions};
+pub use peer_certificate::PeerCertificate;
 pub use pem::Pem;
 pub use rustls::RustlsSession;
 pub use self_signed::{SelfSignedError, self_signed};

@@ -7,6 +7,8 @@
 
 use rustls_pki_types::CertificateDer;
 
+use crate::der::{IA5_STRING, OBJECT_IDENTIFIER, PRINTABLE_STRING, SEQUENCE, SET, T61_STRING, UTF8_STRING, next_value};
+
 /// The DNS names of a certificate in lower case, wildcards included: the alternative names, then the common name if it is another one.
 /// None: it can't be parsed.
 pub(crate) fn dns_names(certificate: &CertificateDer<'_>) -> Option<Vec<Box<str>>> {
@@ -37,36 +39,11 @@ fn common_name(mut subject: &[u8]) -> Option<&str> {
     None
 }
 
-/// Takes one DER value (X.690 section 8.1) off the front: its tag and content.
-fn next_value<'a>(der: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let (&tag, rest) = der.split_first()?;
-    let (&first, mut rest) = rest.split_first()?;
-    let len = match first {
-        0..=0x7f => usize::from(first),
-        0x81..=0x83 => {
-            let (digits, behind) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            rest = behind;
-            digits.iter().fold(0, |len, &digit| len << 8 | usize::from(digit))
-        }
-        _ => return None,
-    };
-    let (value, behind) = rest.split_at_checked(len)?;
-    *der = behind;
-    Some((tag, value))
-}
-
 fn is_dns_name(name: &str) -> bool {
     let host = name.strip_prefix("*.").unwrap_or(name);
     rustls_pki_types::DnsName::try_from(host).is_ok()
 }
 
-const SET: u8 = 0x31;
-const SEQUENCE: u8 = 0x30;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const UTF8_STRING: u8 = 0x0c;
-const PRINTABLE_STRING: u8 = 0x13;
-const T61_STRING: u8 = 0x14;
-const IA5_STRING: u8 = 0x16;
 /// 2.5.4.3
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 

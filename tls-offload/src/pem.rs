@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use rustls_pki_types::pem::{Error as PemError, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::error::{ConfigError, Place};
 
@@ -36,6 +36,18 @@ impl Pem {
             return Err(ConfigError::NoCertificateBlock { place: self.place() });
         }
         Ok(certificates)
+    }
+
+    /// Every revocation list in it, at least one.
+    pub(crate) fn revocation_lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, ConfigError> {
+        let text = self.text()?;
+        let lists = CertificateRevocationListDer::pem_slice_iter(&text)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|cause| ConfigError::BadPem { place: self.place(), cause })?;
+        if lists.is_empty() {
+            return Err(ConfigError::NoRevocationList { place: self.place() });
+        }
+        Ok(lists)
     }
 
     /// The first private key in it.

@@ -16,7 +16,7 @@ use ::rustls::server::UnbufferedServerConnection;
 use ::rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
 use ::rustls::{CipherSuite, ClientConfig, CommonState, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 use bytes::{Buf, BufMut};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::certificates::take_asked_name;
 use crate::error::{Cause, TlsError};
@@ -186,6 +186,11 @@ impl RustlsSession {
             cipher: common.and_then(|c| c.negotiated_cipher_suite()).and_then(|suite| cipher_name(suite.suite())),
             resumed: common.and_then(|c| c.handshake_kind()) == Some(HandshakeKind::Resumed),
         }
+    }
+
+    /// What the peer has shown, its own first.
+    pub(crate) fn peer_chain(&self) -> Vec<CertificateDer<'static>> {
+        self.core.common().and_then(CommonState::peer_certificates).unwrap_or_default().to_vec()
     }
 
     /// Pending: it waits for an accelerator.

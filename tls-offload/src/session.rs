@@ -10,6 +10,7 @@ use bytes::BufMut;
 use crate::error::TlsError;
 use crate::openssl::OpenSslSession;
 use crate::options::Version;
+use crate::peer_certificate::PeerCertificate;
 use crate::rustls::RustlsSession;
 
 /// The TLS state of one connection. An enum, not a trait object: it is crossed once per record.
@@ -165,6 +166,15 @@ impl Session {
             Self::Rustls(s) => s.info(),
             Self::OpenSsl(s) => s.info(),
         }
+    }
+
+    /// The certificate that the peer has shown, in this handshake or in that of the session that was resumed.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<PeerCertificate> {
+        PeerCertificate::new(match self {
+            Self::Rustls(s) => s.peer_chain(),
+            Self::OpenSsl(s) => s.peer_chain(),
+        })
     }
 }
 

@@ -114,7 +114,7 @@ fn new_key(rsa: bool) -> KeyPair {
 /// `key`: for the certificate; `held`: the same, as the server has it.
 fn set_up_of(backend: Backend, version: Version, key: &KeyPair, held: Key, card: Accelerator) -> Setup {
     let certificate = CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(key).unwrap().pem();
-    let identity = Identity { certificates: certificate.as_str().into(), key: held };
+    let identity = Identity { certificates: certificate.as_str().into(), key: held, staple: None };
     let mut options = ServerOptions::new(vec![identity]);
     options.versions = Versions::only(version);
     options.backend = backend;
@@ -310,7 +310,7 @@ fn an_accelerator_that_does_not_compute_is_told_of_at_the_start() {
     let certificate = CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&key).unwrap().pem();
     let bound = |options: AcceleratorOptions, backend| {
         let key = Key::Accelerated(key.serialize_pem().as_str().into(), Accelerator::open(options).unwrap());
-        let identity = Identity { certificates: certificate.as_str().into(), key };
+        let identity = Identity { certificates: certificate.as_str().into(), key, staple: None };
         let mut options = ServerOptions::new(vec![identity]);
         options.backend = backend;
         ServerTls::new(options).unwrap_err().to_string()
@@ -341,8 +341,11 @@ fn a_key_that_is_named_by_uri_serves() {
         let mut options = AcceleratorOptions::new("soft", "default", card::clock);
         options.asynchronous = false;
         let accelerator = Accelerator::open(options).unwrap();
-        let identity =
-            Identity { certificates: certificate.as_str().into(), key: Key::Stored(uri.into(), accelerator) };
+        let identity = Identity {
+            certificates: certificate.as_str().into(),
+            key: Key::Stored(uri.into(), accelerator),
+            staple: None,
+        };
         ServerTls::new(ServerOptions::new(vec![identity]))
     };
     let server = with(format!("file:{}", file.display())).unwrap();

@@ -1,9 +1,9 @@
 //! The session contract in software: rustls on both sides.
 //!
-//! **Invariant:** nothing but the choice of backends; the tests are in `session/suite.rs`.
+//! **Invariant:** nothing but the choice of backends; the tests are in `session/contract.rs`.
 
-#[path = "session/suite.rs"]
+#[path = "session/contract.rs"]
 #[macro_use]
-mod suite;
+mod contract;
 
-suite!(rustls, server: Rustls, client: Rustls);
+contract!(rustls, server: Rustls, client: Rustls);

@@ -109,6 +109,10 @@ pub struct Limits {
     pub udp_idle_timeout: Duration,
     /// A TLS handshake from accept to end.
     pub handshake_timeout: Duration,
+    /// TLS handshakes of clients under way on a worker: one more ends the oldest.
+    pub handshakes_max: usize,
+    /// Steps of TLS handshakes that a worker takes before it looks after its other connections.
+    pub turn_handshakes_max: usize,
     /// Opening an upstream connection, TLS included, unless the cluster says otherwise.
     pub connect_timeout: Duration,
     /// From the request sent to the end of the response head, unless the route says otherwise (504 beyond).
@@ -256,6 +260,8 @@ impl Default for Limits {
             tunnel_idle_timeout: Duration::from_secs(3600),
             udp_idle_timeout: Duration::from_secs(60),
             handshake_timeout: Duration::from_secs(15),
+            handshakes_max: 4096,
+            turn_handshakes_max: 8,
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),
             upstream_idle_timeout: Duration::from_secs(60),

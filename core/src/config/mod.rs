@@ -70,6 +70,12 @@ impl Config {
         let file = self.files.get(origin.place.file as usize).map_or("", String::as_str);
         Diagnostic::error_at(file, origin, message, remedy)
     }
+
+    /// A warning about the thing at `origin`, in the same way.
+    #[must_use]
+    pub fn warning_at(&self, origin: &Origin, message: impl Into<String>, remedy: impl Into<String>) -> Diagnostic {
+        Diagnostic { severity: Severity::Warning, ..self.error_at(origin, message, remedy) }
+    }
 }
 
 /// The largest configuration, the files of its directories included, in bytes.

@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tls_offload::{
-    Accelerator, Alpn, Backend, ClientOptions, ClientTls, ConfigError, Identity, Key, Pem, Roots, ServerOptions,
-    ServerTls, Versions,
+    Accelerator, Algorithms, Alpn, Backend, Caveat, ClientAuth, ClientIdentity, ClientOptions, ClientTls, ConfigError,
+    Identity, Key, Pem, Roots, ServerOptions, ServerTls, Versions,
 };
 
 use super::accelerators::Accelerators;
@@ -21,6 +21,10 @@ pub struct Certificates {
     servers: Vec<Made<ServerTls>>,
     clients: Vec<Made<ClientTls>>,
     accelerators: Accelerators,
+    /// What works, though perhaps not as it is meant, of what was loaded since it was last told.
+    caveats: Vec<Fault>,
+    /// Whether there is something in force, which is better than a certificate that has expired.
+    refuses_expired: bool,
 }
 
 /// What was made of some contexts.
@@ -31,10 +35,27 @@ struct Made<T> {
     tls: Arc<T>,
 }
 
+impl Certificates {
+    /// From now on a certificate that has expired is an error: there is a generation in force that is better.
+    pub fn refuse_expired(&mut self) {
+        self.refuses_expired = true;
+    }
+
+    /// What works, though perhaps not as it is meant, of what was loaded since this was last asked.
+    #[must_use]
+    pub fn take_caveats(&mut self) -> Vec<Fault> {
+        std::mem::take(&mut self.caveats)
+    }
+}
+
 impl MakeTls for Certificates {
     fn server(&mut self, contexts: &[TlsConfig], previous: Option<&Arc<ServerTls>>) -> Result<Arc<ServerTls>, Fault> {
-        let Self { servers, accelerators, .. } = self;
-        remembered(servers, contexts, previous, || make_server(contexts, accelerators))
+        let Self { servers, accelerators, caveats, refuses_expired, .. } = self;
+        remembered(servers, contexts, previous, || {
+            let tls = make_server(contexts, accelerators)?;
+            judge(tls.caveats(), contexts, *refuses_expired, caveats)?;
+            Ok(tls)
+        })
     }
 
     fn accelerators(&mut self, wanted: &[Arc<AcceleratorConfig>]) -> Vec<Accelerator> {
@@ -42,7 +63,13 @@ impl MakeTls for Certificates {
     }
 
     fn client(&mut self, context: &TlsConfig, previous: Option<&Arc<ClientTls>>) -> Result<Arc<ClientTls>, Fault> {
-        remembered(&mut self.clients, std::slice::from_ref(context), previous, || make_client(context))
+        let Self { clients, caveats, refuses_expired, .. } = self;
+        let contexts = std::slice::from_ref(context);
+        remembered(clients, contexts, previous, || {
+            let tls = make_client(context)?;
+            judge(tls.caveats(), contexts, *refuses_expired, caveats)?;
+            Ok(tls)
+        })
     }
 }
 
@@ -66,15 +93,29 @@ fn remembered<T>(
     Ok(tls)
 }
 
+/// Notes what is doubtful, or refuses it.
+fn judge(
+    found: &[Caveat],
+    contexts: &[TlsConfig],
+    refuses_expired: bool,
+    caveats: &mut Vec<Fault>,
+) -> Result<(), Fault> {
+    for caveat in found {
+        let origin = contexts.first().map(|context| context.origin.clone()).unwrap_or_default();
+        let fault = Fault { origin, message: caveat.to_string(), remedy: String::new() };
+        match caveat {
+            Caveat::Expired { .. } if refuses_expired => return Err(fault),
+            _ => caveats.push(fault),
+        }
+    }
+    Ok(())
+}
+
 /// A digest of every file that the contexts name. One that can't be read counts as empty: making the configuration says why.
 fn digest(contexts: &[TlsConfig]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for context in contexts {
-        for pem in [&context.cert_chain, &context.private_key, &context.ca_cert].into_iter().flatten() {
-            if let schema::Pem::Path(path) = pem {
-                std::fs::read(path).unwrap_or_default().hash(&mut hasher);
-            }
-        }
+    for path in contexts.iter().flat_map(TlsConfig::files) {
+        std::fs::read(path).unwrap_or_default().hash(&mut hasher);
     }
     hasher.finish()
 }
@@ -88,6 +129,12 @@ fn make_server(contexts: &[TlsConfig], open: &mut Accelerators) -> Result<Server
     options.backend = backend(first);
     options.alpn = alpn(first)?;
     options.versions = versions(first)?;
+    options.algorithms = algorithms(first)?;
+    options.keylog.clone_from(&first.keylog_file);
+    options.client_auth = client_auth(first)?;
+    options.tickets = first.resumption.tickets;
+    options.ticket_keys.clone_from(&first.resumption.keys);
+    options.session_lifetime = first.resumption.timeout;
     ServerTls::new(options).map_err(|e| fault(first, &e))
 }
 
@@ -99,10 +146,14 @@ fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
     };
     let options = ClientOptions {
         roots,
+        revoked: context.crl.as_ref().map(pem),
+        identity: client_identity(context),
         server_name: Some(context.server_name.clone()).filter(|name| !name.is_empty()),
         backend: backend(context),
         alpn: alpn(context)?,
         versions: versions(context)?,
+        algorithms: algorithms(context)?,
+        keylog: context.keylog_file.clone(),
     };
     ClientTls::new(options).map_err(|e| fault(context, &e))
 }
@@ -122,7 +173,30 @@ fn identity(context: &TlsConfig, open: &mut Accelerators) -> Result<Identity, Fa
         (key, Some(accelerator)) => Key::Accelerated(pem(key), accelerator),
         (key, None) => Key::Pem(pem(key)),
     };
-    Ok(Identity { certificates: pem(certificates), key })
+    Ok(Identity { certificates: pem(certificates), key, staple: context.ocsp_staple.clone() })
+}
+
+/// What origins are shown.
+fn client_identity(context: &TlsConfig) -> Option<ClientIdentity> {
+    let (certificates, key) = context.cert_chain.as_ref().zip(context.private_key.as_ref())?;
+    Some(ClientIdentity { certificates: pem(certificates), key: pem(key) })
+}
+
+fn client_auth(context: &TlsConfig) -> Result<ClientAuth, Fault> {
+    let required = match context.client_auth {
+        schema::ClientAuth::None => return Ok(ClientAuth::None),
+        schema::ClientAuth::Asked => return Ok(ClientAuth::Asked),
+        schema::ClientAuth::VerifiedIfGiven => false,
+        schema::ClientAuth::Required => true,
+    };
+    let Some(roots) = context.ca_cert.as_ref().map(pem) else {
+        return Err(Fault {
+            origin: context.origin.clone(),
+            message: "verify_client without ca_cert".into(),
+            remedy: "write `ca_cert`: the authority of your clients".into(),
+        });
+    };
+    Ok(ClientAuth::Verified { roots, revoked: context.crl.as_ref().map(pem), required })
 }
 
 fn backend(context: &TlsConfig) -> Backend {
@@ -135,6 +209,10 @@ fn backend(context: &TlsConfig) -> Backend {
 
 fn alpn(context: &TlsConfig) -> Result<Alpn, Fault> {
     Alpn::new(&context.alpn).map_err(|e| fault(context, &e))
+}
+
+fn algorithms(context: &TlsConfig) -> Result<Algorithms, Fault> {
+    Algorithms::from_lists(&context.cipher_suites, &context.ecdh_curves).map_err(|e| fault(context, &e))
 }
 
 fn versions(context: &TlsConfig) -> Result<Versions, Fault> {

@@ -16,5 +16,6 @@ pub mod process;
 pub mod reload;
 pub mod review;
 pub mod watchdog;
+mod watched;
 
 pub use certificates::Certificates;

@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +22,7 @@ use super::certificates::Certificates;
 use super::dns::Names;
 use super::log::LogKnobs;
 use super::process::probe_access_logs;
+use super::watched::Watched;
 use crate::config::plan::Plan;
 use crate::config::schema::{Control, LogLevel};
 use crate::config::{Address, Config, Document};
@@ -31,6 +31,7 @@ use crate::snapshot::Snapshot;
 /// Makes generations of a file, one after the other.
 pub struct Reloader {
     path: PathBuf,
+    watched: Watched,
     switches: Control,
     log_level: Option<LogLevel>,
     certificates: Certificates,
@@ -88,10 +89,11 @@ impl Reloader {
     pub fn new(
         path: &Path,
         document: Document,
-        certificates: Certificates,
+        mut certificates: Certificates,
         snapshot: watch::Sender<Arc<Snapshot>>,
         log: LogKnobs,
     ) -> (Self, Reloads) {
+        certificates.refuse_expired();
         let config = document.read().0;
         let switches = config.as_ref().map(|c| c.control.clone()).unwrap_or_default();
         let status = Arc::new(ReloadStatus {
@@ -107,6 +109,7 @@ impl Reloader {
         let reloads = Reloads { requests, status: Arc::clone(&status) };
         let reloader = Self {
             path: path.into(),
+            watched: Watched::new(path, config.as_ref()),
             switches,
             log_level: config.map(|c| c.server.log_level),
             certificates,
@@ -125,10 +128,10 @@ impl Reloader {
     /// can't tell before. `names` are the hosts' names of the generation in force: those of the next one are looked up before it is.
     pub async fn serve(mut self, probe: Option<Probe>, names: Names) {
         self.probe = probe;
-        let mut seen = stamp(&self.path);
+        let mut seen = self.watched.stamp();
         let mut tick = interval(WATCH_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut changed = None;
+        let (mut changed, mut ticks) = (None, 0_usize);
         loop {
             let request = tokio::select! {
                 request = self.inbox.recv() => match request {
@@ -136,7 +139,11 @@ impl Reloader {
                     None => return,
                 },
                 _ = tick.tick(), if self.switches.watch_config => {
-                    let now = stamp(&self.path);
+                    ticks = ticks.wrapping_add(1);
+                    if !ticks.is_multiple_of(self.watched.interval()) {
+                        continue;
+                    }
+                    let now = self.watched.stamp();
                     if now == seen || now.is_none() {
                         continue;
                     }
@@ -148,7 +155,7 @@ impl Reloader {
                     Request { why: "the file has changed", change: None, answer: None }
                 }
             };
-            seen = stamp(&self.path);
+            seen = self.watched.stamp();
             let (why, change) = (request.why, request.change);
             let Ok((this, result)) = spawn_blocking(move || self.reload(why, change)).await else { return };
             self = this;
@@ -157,7 +164,7 @@ impl Reloader {
                 self.snapshot.send_replace(next);
             }
             if self.wrote {
-                (self.wrote, seen) = (false, stamp(&self.path));
+                (self.wrote, seen) = (false, self.watched.stamp());
             }
             if let Some(answer) = request.answer {
                 // Who asked may have gone.
@@ -229,7 +236,12 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let before = Arc::clone(&self.snapshot.borrow());
-        let snapshot = Snapshot::build(&config, Some(&before), &mut self.certificates).map_err(said)?;
+        let built = Snapshot::build(&config, Some(&before), &mut self.certificates);
+        let caveats = self.certificates.take_caveats().into_iter();
+        for caveat in caveats.map(|d| config.warning_at(&d.origin, d.message, d.remedy)) {
+            tracing::warn!("{caveat}");
+        }
+        let snapshot = built.map_err(said)?;
         self.probe_listeners(&before, &config)?;
         probe_access_logs(&config)
             .map_err(|(path, e)| ReloadError(vec![format!("the access log {path:?} can't be opened: {e}")]))?;
@@ -242,6 +254,7 @@ impl Reloader {
         }
         let generation = snapshot.generation;
         (self.switches, self.log_level) = (config.control.clone(), Some(config.server.log_level));
+        self.watched.take_over(&config);
         self.status.document.store(Arc::new(document));
         self.status.switches.store(Arc::new(config.control));
         self.ready = Some(Arc::new(snapshot));
@@ -349,12 +362,6 @@ impl Reloads {
             ),
         ]
     }
-}
-
-/// What changes when a file is written or another takes its name.
-fn stamp(path: &Path) -> Option<(u64, i64, i64, u64)> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len()))
 }
 
 fn now_seconds() -> u64 {

@@ -51,7 +51,11 @@ impl Review {
             return Self { document, good: None, found, certificates };
         }
         let good = match Snapshot::build(&config, None, &mut certificates) {
-            Ok(snapshot) => Some((config, snapshot)),
+            Ok(snapshot) => {
+                let caveats = certificates.take_caveats().into_iter();
+                found.extend(caveats.map(|d| config.warning_at(&d.origin, d.message, d.remedy)));
+                Some((config, snapshot))
+            }
             Err(errors) => {
                 found.extend(errors);
                 None

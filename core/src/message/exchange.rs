@@ -182,6 +182,8 @@ pub struct Downstream {
     pub is_tls: bool,
     /// The name that the client asked for in TLS, in lower case, where somebody looked.
     pub server_name: Option<Box<str>>,
+    /// What origins are told of its certificate, where that was verified; empty where they are told nothing.
+    pub client_cert: Option<Box<str>>,
     /// The application protocols that its TLS offers, the most wanted first, where somebody looked and as long as somebody may ask; None: no
     /// TLS.
     pub offers: Option<Box<[Vec<u8>]>>,
@@ -201,8 +203,9 @@ impl Downstream {
     /// What a socket says of it.
     #[must_use]
     pub fn new(id: u64, peer: Address, local: Address, is_tls: bool) -> Self {
-        let (server_name, offers, texts, bonds) = (None, None, OnceCell::new(), OnceCell::new());
-        Self { id, peer, local, intercepted: false, is_tls, server_name, offers, texts, bonds }
+        let (server_name, client_cert, offers) = (None, None, None);
+        let (texts, bonds) = (OnceCell::new(), OnceCell::new());
+        Self { id, peer, local, intercepted: false, is_tls, server_name, client_cert, offers, texts, bonds }
     }
 
     /// What it is bound to; None: nothing yet.

@@ -386,6 +386,11 @@ impl HttpHead {
         }
     }
 
+    /// Removes every field of an id.
+    pub(crate) fn remove_id(&mut self, id: FieldId) {
+        self.0.fields.retain(|f| f.id != id);
+    }
+
     /// Replaces every field `name` by one. Refuses as [`append`](Self::append) does, and then changes nothing.
     pub fn set(&mut self, name: &str, value: &[u8]) -> bool {
         if !is_token(name.as_bytes()) || !is_value(value) {

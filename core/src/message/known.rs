@@ -38,6 +38,7 @@ pub enum FieldId {
     Server,
     ForwardedFor,
     ForwardedProto,
+    ForwardedClientCert,
     RequestId,
     /// `x-mosn-try-timeout`.
     TryTimeout,
@@ -110,6 +111,7 @@ impl FieldId {
             (12, b'g') if is_name(name, b"grpc-timeout") => Self::GrpcTimeout,
             (15, b'x') if is_name(name, b"x-forwarded-for") => Self::ForwardedFor,
             (17, b'x') if is_name(name, b"x-forwarded-proto") => Self::ForwardedProto,
+            (23, b'x') if is_name(name, b"x-forwarded-client-cert") => Self::ForwardedClientCert,
             (14, b'h') if is_name(name, b"http2-settings") => Self::Http2Settings,
             (16, b'p') if is_name(name, b"proxy-connection") => Self::ProxyConnection,
             (17, b't') if is_name(name, b"transfer-encoding") => Self::TransferEncoding,
@@ -141,6 +143,7 @@ mod tests {
             ("transfer-ENCODING", FieldId::TransferEncoding),
             ("X-Mosn-Try-Timeout", FieldId::TryTimeout),
             ("x-mosn-global-timeout", FieldId::GlobalTimeout),
+            ("X-Forwarded-Client-Cert", FieldId::ForwardedClientCert),
             ("gRPC-Timeout", FieldId::GrpcTimeout),
             ("x-other", FieldId::Other),
             ("hoss", FieldId::Other),

@@ -1,14 +1,15 @@
-//! What an origin is told about the client and the request: X-Forwarded-For, X-Forwarded-Proto, X-Request-Id, Via. A `traceparent` (W3C
+//! What an origin is told about the client and the request: X-Forwarded-For, X-Forwarded-Proto,
+//! X-Forwarded-Client-Cert, X-Request-Id, Via. A `traceparent` (W3C
 //! Trace Context) passes as any other field does.
 //!
-//! **Invariant:** what an untrusted client says of its own address, scheme or request id does not reach the origin as if we had said it.
+//! **Invariant:** what an untrusted client says of its own address, scheme, certificate or request id does not reach the origin as if we had said it.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Address;
-use crate::config::schema::Forwarded;
+use crate::config::schema::{ClientCertMode, Forwarded};
 use crate::message::{Exchange, Field, FieldId, Head, HttpHead, is_value};
 
 /// Sets the fields of a request that is about to be forwarded. Once for each request, however many hosts it tries.
@@ -39,8 +40,12 @@ pub(super) fn stamp(x: &mut Exchange, settings: &Forwarded) {
     if sets_id {
         head.put_own(told.request_id, REQUEST_ID, FieldId::RequestId, |raw, _| raw.extend_from_slice(&request_id()));
     }
+    put_client_cert(head, told.client_cert, settings.client_cert.mode, downstream.client_cert.as_deref());
     if told.is_repeated {
+        let passes_cert =
+            matches!(settings.client_cert.mode, ClientCertMode::ForwardOnly | ClientCertMode::AlwaysForwardOnly);
         head.keep_first(|id| match id {
+            FieldId::ForwardedClientCert => !passes_cert,
             FieldId::ForwardedFor => client.is_some(),
             FieldId::ForwardedProto => sets_scheme,
             FieldId::RequestId => sets_id,
@@ -59,6 +64,7 @@ struct Told {
     client: Option<usize>,
     scheme: Option<usize>,
     request_id: Option<usize>,
+    client_cert: Option<usize>,
     /// Whether one of them is there twice.
     is_repeated: bool,
 }
@@ -71,6 +77,7 @@ impl Told {
                 FieldId::ForwardedFor => &mut told.client,
                 FieldId::ForwardedProto => &mut told.scheme,
                 FieldId::RequestId => &mut told.request_id,
+                FieldId::ForwardedClientCert => &mut told.client_cert,
                 _ => continue,
             };
             told.is_repeated |= place.is_some();
@@ -78,6 +85,30 @@ impl Told {
         }
         told
     }
+}
+
+/// Sets, passes or removes what is told of the client's certificate. `known`: what we know of it, where it was verified.
+fn put_client_cert(head: &mut HttpHead, told: Option<usize>, mode: ClientCertMode, known: Option<&str>) {
+    let (known, appends) = match (mode, known) {
+        (ClientCertMode::AlwaysForwardOnly, _) | (ClientCertMode::ForwardOnly, Some(_)) => return,
+        (ClientCertMode::AppendForward, Some(known)) => (known, true),
+        (ClientCertMode::SanitizeSet, Some(known)) => (known, false),
+        (ClientCertMode::Sanitize, _) | (_, None) => {
+            if told.is_some() {
+                head.remove_id(FieldId::ForwardedClientCert);
+            }
+            return;
+        }
+    };
+    head.put_own(told, CLIENT_CERT, FieldId::ForwardedClientCert, |raw, fields| {
+        for field in fields.iter().filter(|f| appends && f.id == FieldId::ForwardedClientCert) {
+            if field.value.len > 0 && is_value(field.value.of(raw)) {
+                raw.extend_from_within(field.value.start as usize..field.value.end());
+                raw.push(b',');
+            }
+        }
+        raw.extend_from_slice(known.as_bytes());
+    });
 }
 
 /// Writes the addresses that the request has come by already, each with the comma behind it.
@@ -167,6 +198,7 @@ thread_local! {
 }
 
 const FOR: &str = "x-forwarded-for";
+const CLIENT_CERT: &str = "x-forwarded-client-cert";
 const PROTO: &str = "x-forwarded-proto";
 const REQUEST_ID: &str = "x-request-id";
 
@@ -179,10 +211,16 @@ mod tests {
     use crate::message::{Body, Downstream, Head, Request};
 
     fn stamped(settings: &Forwarded, fields: &[(&str, &str)]) -> Exchange {
+        stamped_for(settings, fields, None)
+    }
+
+    fn stamped_for(settings: &Forwarded, fields: &[(&str, &str)], client_cert: Option<&str>) -> Exchange {
         let mut head = HttpHead::request("GET", b"/");
         fields.iter().for_each(|(name, value)| assert!(head.append(name, value.as_bytes())));
         let (peer, local) = ("10.1.2.3:4".parse().unwrap(), "[::1]:80".parse().unwrap());
-        let downstream = Rc::new(Downstream::new(1, peer, local, true));
+        let mut downstream = Downstream::new(1, peer, local, true);
+        downstream.client_cert = client_cert.map(Into::into);
+        let downstream = Rc::new(downstream);
         let mut x = Exchange::new(Request { head: Head::Http(head), body: Body::Empty }, downstream);
         stamp(&mut x, settings);
         x
@@ -217,6 +255,32 @@ mod tests {
         let inner = Forwarded { use_remote_address: false, ..Forwarded::default() };
         let x = stamped(&inner, &given[..1]);
         assert_eq!((field(&x, FOR).unwrap(), field(&x, PROTO).unwrap()), ("1.1.1.1".into(), "https".into()));
+    }
+
+    #[test]
+    fn what_is_told_of_a_certificate_is_what_we_know() {
+        use ClientCertMode::{AlwaysForwardOnly, AppendForward, ForwardOnly, Sanitize, SanitizeSet};
+        let forged = [("X-Forwarded-Client-Cert", "Hash=1"), ("a", "b"), ("x-forwarded-client-CERT", "Hash=2;URI=x")];
+        // (mode, known of the client, what the client says, what origins are told)
+        for (mode, known, said, told) in [
+            (Sanitize, None, 3, None),
+            (Sanitize, Some("Hash=9"), 3, None),
+            (ForwardOnly, None, 3, None),
+            (ForwardOnly, Some("Hash=9"), 1, Some("Hash=1")),
+            (AppendForward, None, 3, None),
+            (AppendForward, Some("Hash=9"), 0, Some("Hash=9")),
+            (AppendForward, Some("Hash=9"), 3, Some("Hash=1,Hash=2;URI=x,Hash=9")),
+            (SanitizeSet, None, 3, None),
+            (SanitizeSet, Some("Hash=9"), 0, Some("Hash=9")),
+            (SanitizeSet, Some("Hash=9"), 3, Some("Hash=9")),
+            (AlwaysForwardOnly, None, 1, Some("Hash=1")),
+        ] {
+            let mut settings = Forwarded::default();
+            settings.client_cert.mode = mode;
+            let x = stamped_for(&settings, &forged[..said], known);
+            assert_eq!(field(&x, CLIENT_CERT).as_deref(), told, "{mode:?} {known:?} {said}");
+            assert_eq!(field(&x, "a").is_some(), said > 1);
+        }
     }
 
     #[test]

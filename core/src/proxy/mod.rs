@@ -3,6 +3,7 @@
 //! **Invariant:** a request sees one generation of the configuration from its start to its last byte.
 
 mod access_log;
+mod client_cert;
 mod counts;
 mod destination;
 mod dice;
@@ -21,6 +22,7 @@ mod tcp;
 mod udp;
 
 pub use access_log::AccessLogs;
+pub use client_cert::client_cert_element;
 pub use error::{Error, ErrorKind, Retry, Side};
 pub use exchange::Proxy;
 pub(crate) use generation::is_same_entrance;

@@ -112,6 +112,10 @@ counters! {
         accept_paused: Counter, "ferrogate_accept_paused", "Times that accepting paused because the process had no descriptor or memory left";
         listen_failed: Counter, "ferrogate_listen_failed", "Listeners of a reload that a worker could not open; the log says why";
         handshake_failed: Counter, "ferrogate_tls_handshake_failed", "TLS handshakes of clients that failed or timed out";
+        handshake_active: Gauge, "ferrogate_tls_handshake_active", "TLS handshakes of clients under way now";
+        handshake_evicted: Counter, "ferrogate_tls_handshake_evicted", "TLS handshakes ended because handshakes_max were under way, and they had taken longest";
+        handshake_deferred: Counter, "ferrogate_tls_handshake_deferred", "Times that a TLS handshake waited because turn_handshakes_max steps were taken in a turn";
+        client_cert_refused: Counter, "ferrogate_tls_client_certificate_refused", "TLS handshakes that failed because the client showed no certificate, or none that verify_client lets in";
         panicked: Counter, "ferrogate_connection_panicked", "Connections ended by a defect of ours; the others of the worker live on";
         request_total: Counter, "downstream_request", "Requests received";
         request_active: Gauge, "downstream_request_active", "Requests in progress now";

@@ -6,7 +6,9 @@ use std::io;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
-use tls_offload::{PLAIN_ROOM_BYTES_MIN, RECORD_OVERHEAD_BYTES_MAX, Session, SessionInfo, Step, TlsError};
+use tls_offload::{
+    PLAIN_ROOM_BYTES_MIN, PeerCertificate, RECORD_OVERHEAD_BYTES_MAX, Session, SessionInfo, Step, TlsError,
+};
 
 #[cfg(doc)]
 use super::buffers::UNSENT_BYTES_MAX;
@@ -40,6 +42,10 @@ impl<C: Conn> TlsConn<C> {
             reading: Reading::Open,
             writing: Writing::Open,
         }
+    }
+
+    pub(super) fn peer_certificate(&self) -> Option<PeerCertificate> {
+        self.session.peer_certificate()
     }
 
     pub(super) fn info(&self) -> SessionInfo<'_> {

@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::datagrams::relay;
 use super::handoff::{ByAddress, Chains, wanted};
+use super::handshake::{handshake, told_of};
 use super::{Present, Worker};
 use crate::codec::client_hello::begins_tls;
 use crate::codec::detect::Protocol;
@@ -35,7 +35,6 @@ use crate::stream::server::serve_for;
 use crate::stream::xprotocol::{self, Manners};
 use crate::stream::{ConnState, Wish, http2};
 use crate::telemetry::metrics::{DownstreamCounters, ListenerCounters, WorkerCounters};
-use crate::telemetry::pulse::Work;
 use crate::tls::MaybeTls;
 
 /// What the connections of one listener have in common.
@@ -420,6 +419,9 @@ async fn prepare<T: Transport>(
         if let Some(name) = conn.info().and_then(|info| info.sni) {
             downstream.server_name = Some(name.into());
         }
+        if let Some(tls) = tls.filter(ServerTls::verifies_clients) {
+            downstream.client_cert = conn.peer_certificate().map(|shown| told_of(&chain, &shown, &tls));
+        }
         start(&chain, conn, downstream, state, present);
     }
 }
@@ -542,30 +544,6 @@ fn start<T: Transport>(
             }
         })),
     }
-}
-
-async fn handshake<T: Transport>(
-    conn: T::Conn,
-    tls: &ServerTls,
-    entrance: &Entrance<T>,
-    limits: &Limits,
-) -> Option<MaybeTls<T::Conn>> {
-    let peer = conn.peer_addr().clone();
-    let mut handshake = pin!(timeout(limits.handshake_timeout, MaybeTls::accept(conn, tls)));
-    let watched = poll_fn(|cx| {
-        let _running = entrance.worker.load.enter(Work::Handshake, 0);
-        handshake.as_mut().poll(cx)
-    });
-    match watched.await {
-        Ok(Ok(conn)) => return Some(conn),
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
-        Err(_) => {
-            entrance.worker.counters.downstream.handshake_timeout.inc();
-            tracing::debug!(%peer, "a TLS handshake took longer than handshake_timeout");
-        }
-    }
-    entrance.worker.counters.downstream.handshake_failed.inc();
-    None
 }
 
 /// The limits of a listener: the general ones, and what it says itself.

@@ -28,11 +28,22 @@ impl Nginx {
     /// # Panics
     /// When it does not start.
     pub fn start(tls: Option<(&Path, &Path)>) -> Result<Self, String> {
+        Self::start_with(tls, "")
+    }
+
+    /// The same, with more directives for the server.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_with(tls: Option<(&Path, &Path)>, more: &str) -> Result<Self, String> {
         let found = Command::new("nginx").arg("-v").output();
         found.map_err(|e| format!("nginx can't be run: {e}"))?;
         let folder = TempDir::new();
         let address = free_address();
-        let file = folder.write("nginx.conf", &configuration(address, tls));
+        let file = folder.write("nginx.conf", &configuration(address, tls, more));
         let process = Process::start(Command::new("nginx").arg("-p").arg(folder.path()).arg("-c").arg(file));
         let mut nginx = Self { address, process, folder };
         wait_until("nginx listens", || {
@@ -50,7 +61,7 @@ impl Nginx {
 }
 
 /// One process in the foreground, everything below its folder.
-fn configuration(address: SocketAddr, tls: Option<(&Path, &Path)>) -> String {
+fn configuration(address: SocketAddr, tls: Option<(&Path, &Path)>, more: &str) -> String {
     let (flag, pair) = match tls {
         Some((certificate, key)) => {
             (" ssl", format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display()))
@@ -66,7 +77,7 @@ http {{
   keepalive_requests 1000000;
   client_max_body_size 0;
   server {{
-    listen {address}{flag}; {pair}
+    listen {address}{flag}; {pair} {more}
     location / {{ default_type text/plain; return 200 'nginx says hello'; }}
     location /file/ {{ alias ./; }}
   }}

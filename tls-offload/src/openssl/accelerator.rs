@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::breaker::{Admission, Breaker};
+use super::breaker::{Admission, Breaker, Trial};
 use super::engine::Engine;
 use super::error::{OpenSslError, clear};
 use super::ffi;
@@ -137,7 +137,7 @@ impl Accelerator {
     /// Whether a handshake may use it.
     pub(super) fn admit(&self) -> Admission {
         let admission = self.breaker.admit(self.clock);
-        if admission == Admission::Trial {
+        if matches!(admission, Admission::Trial(_)) {
             self.count.tried.fetch_add(1, Ordering::Relaxed);
             (self.tell)(&self.name, AcceleratorEvent::Tried);
         }
@@ -153,7 +153,7 @@ impl Accelerator {
     }
 
     /// It has failed a handshake, which had waited since then. While it computes for others it is slow, and not lost.
-    pub(super) fn failed(&self, failure: Failure, since: Duration, is_trial: bool) {
+    pub(super) fn failed(&self, failure: Failure, since: Duration, trial: Option<Trial>) {
         let counter = match failure {
             Failure::Timeout => &self.count.timeouts,
             Failure::Fault => &self.count.faults,
@@ -168,8 +168,8 @@ impl Accelerator {
             (self.tell)(&self.name, AcceleratorEvent::Failed(failure));
         }
         let is_slow = failure != Failure::Fault && self.last_success.load(Ordering::Relaxed) > micros(since);
-        if is_trial || !is_slow {
-            self.leave_alone(self.breaker.failed(now, is_trial));
+        if trial.is_some() || !is_slow {
+            self.leave_alone(self.breaker.failed(now, trial));
         }
     }
 
@@ -184,8 +184,8 @@ impl Accelerator {
     }
 
     /// A trial ended without an operation.
-    pub(super) fn release(&self) {
-        self.breaker.release(self.now());
+    pub(super) fn release(&self, trial: Trial) {
+        self.breaker.release(self.now(), trial);
     }
 
     fn leave_alone(&self, pause: Option<Duration>) {

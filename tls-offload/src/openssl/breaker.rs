@@ -23,8 +23,10 @@ pub(super) struct Breaker {
     failures: AtomicU32,
     /// Trials in a row that failed.
     failed_trials: AtomicU32,
-    /// Until when nobody tries, in microseconds of the clock; [`CLOSED`]: it is not left alone.
+    /// Until when nobody tries, as a [`stamp`](Self::stamp); [`CLOSED`]: it is not left alone.
     until: AtomicU64,
+    /// Stamps given.
+    stamps: AtomicU64,
 }
 
 /// Whether a handshake may use the accelerator.
@@ -32,9 +34,13 @@ pub(super) struct Breaker {
 pub(super) enum Admission {
     Yes,
     /// And tries it for all: its outcome is waited for.
-    Trial,
+    Trial(Trial),
     No,
 }
+
+/// One that tries it, told by until when the others wait for it. After that it is one among many: its outcome moves nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trial(u64);
 
 impl Breaker {
     /// `trial_time`: a trial that has told nothing for so long is over.
@@ -46,6 +52,7 @@ impl Breaker {
             failures: AtomicU32::new(0),
             failed_trials: AtomicU32::new(0),
             until: AtomicU64::new(CLOSED),
+            stamps: AtomicU64::new(0),
         }
     }
 
@@ -55,12 +62,12 @@ impl Breaker {
             return Admission::Yes;
         }
         let now = clock();
-        if micros(now) < until {
+        if micros(now) < until >> STAMP_BITS {
             return Admission::No;
         }
-        let trial = micros(now + self.trial_time);
+        let trial = self.stamp(now + self.trial_time);
         match self.until.compare_exchange(until, trial, Relaxed, Relaxed) {
-            Ok(_) => Admission::Trial,
+            Ok(_) => Admission::Trial(Trial(trial)),
             Err(_) => Admission::No,
         }
     }
@@ -78,56 +85,56 @@ impl Breaker {
     }
 
     /// A handshake was failed. Says for how long the accelerator is left alone from now on, if it is by that.
-    pub(super) fn failed(&self, now: Duration, is_trial: bool) -> Option<Duration> {
-        if is_trial {
-            self.failed_trials.fetch_add(1, Relaxed);
-            return self.leave(now, None);
+    pub(super) fn failed(&self, now: Duration, trial: Option<Trial>) -> Option<Duration> {
+        if let Some(Trial(until)) = trial {
+            return self.leave(now, until);
         }
         // What was under way when it was left alone says nothing new.
         let is_last =
             self.until.load(Relaxed) == CLOSED && self.failures.fetch_add(1, Relaxed) + 1 >= self.failures_max;
-        if is_last { self.leave(now, Some(CLOSED)) } else { None }
+        if is_last { self.leave(now, CLOSED) } else { None }
     }
 
     /// Leaves it alone without waiting for more failures.
     pub(super) fn trip(&self, now: Duration) -> Option<Duration> {
-        self.leave(now, Some(CLOSED))
+        self.leave(now, CLOSED)
     }
 
     /// A trial ended without an operation: another may try.
-    pub(super) fn release(&self, now: Duration) {
-        let until = self.until.load(Relaxed);
-        if until != CLOSED {
-            // Another's success or failure in this moment is the better news.
-            let _ = self.until.compare_exchange(until, micros(now), Relaxed, Relaxed);
-        }
+    pub(super) fn release(&self, now: Duration, trial: Trial) {
+        // What was told meanwhile, or another trial, is the better news.
+        let _ = self.until.compare_exchange(trial.0, self.stamp(now), Relaxed, Relaxed);
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.until.load(Relaxed) != CLOSED
     }
 
-    fn leave(&self, now: Duration, from: Option<u64>) -> Option<Duration> {
-        let doublings = self.failed_trials.load(Relaxed).min(DOUBLINGS_MAX);
-        let pause = self.pause * (1 << doublings);
-        let until = micros(now + pause);
+    /// A time, in microseconds of the clock, with a number behind it, so that two of one moment are not the same.
+    fn stamp(&self, time: Duration) -> u64 {
+        let number = self.stamps.fetch_add(1, Relaxed) & ((1 << STAMP_BITS) - 1);
+        micros(time) << STAMP_BITS | number
+    }
+
+    /// `from`: what it was until now, for whoever leaves it alone; where that has changed, another knew better.
+    fn leave(&self, now: Duration, from: u64) -> Option<Duration> {
+        let failed_trials = self.failed_trials.load(Relaxed).saturating_add(u32::from(from != CLOSED));
+        let pause = self.pause * (1 << failed_trials.min(DOUBLINGS_MAX));
+        self.until.compare_exchange(from, self.stamp(now + pause), Relaxed, Relaxed).ok()?;
+        self.failed_trials.store(failed_trials, Relaxed);
         self.failures.store(0, Relaxed);
-        match from {
-            Some(from) => self.until.compare_exchange(from, until, Relaxed, Relaxed).is_ok().then_some(pause),
-            None => {
-                self.until.store(until, Relaxed);
-                Some(pause)
-            }
-        }
+        Some(pause)
     }
 }
 
 /// Never [`CLOSED`].
 fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).clamp(1, u64::MAX >> STAMP_BITS)
 }
 
 const CLOSED: u64 = 0;
+/// The number behind a time.
+const STAMP_BITS: u32 = 8;
 /// The longest pause is the first one, doubled so often.
 const DOUBLINGS_MAX: u32 = 5;
 
@@ -143,44 +150,79 @@ mod tests {
         Breaker::new(3, at(1000), at(500))
     }
 
+    /// One that may try.
+    fn tries(breaker: &Breaker, millis: u64) -> Option<Trial> {
+        match breaker.admit(|| at(millis)) {
+            Admission::Trial(trial) => Some(trial),
+            Admission::No => None,
+            Admission::Yes => panic!("it is not left alone"),
+        }
+    }
+
     #[test]
     fn failures_in_a_row_open_it_and_one_success_between_them_does_not() {
         let breaker = breaker();
         for _ in 0..10 {
-            assert_eq!((breaker.failed(at(1), false), breaker.failed(at(1), false)), (None, None));
+            assert_eq!((breaker.failed(at(1), None), breaker.failed(at(1), None)), (None, None));
             assert!(!breaker.succeeded(), "it was never left alone");
         }
         assert_eq!(breaker.admit(|| at(1)), Admission::Yes);
-        let last = (0..3).map(|_| breaker.failed(at(10), false)).last();
+        let last = (0..3).map(|_| breaker.failed(at(10), None)).last();
         assert_eq!((last, breaker.is_open()), (Some(Some(at(1000))), true));
-        assert_eq!(breaker.failed(at(11), false), None, "what was under way is no news");
-        assert_eq!(breaker.admit(|| at(1009)), Admission::No);
+        assert_eq!(breaker.failed(at(11), None), None, "what was under way is no news");
+        assert_eq!(tries(&breaker, 1009), None);
     }
 
     #[test]
     fn one_tries_and_its_outcome_is_for_all() {
         let breaker = breaker();
         breaker.trip(at(0));
-        assert_eq!((breaker.admit(|| at(1000)), breaker.admit(|| at(1000))), (Admission::Trial, Admission::No));
-        assert_eq!(breaker.failed(at(1100), true), Some(at(2000)), "twice as long");
-        assert_eq!((breaker.admit(|| at(3099)), breaker.admit(|| at(3100))), (Admission::No, Admission::Trial));
+        let trial = tries(&breaker, 1000);
+        assert_eq!(tries(&breaker, 1000), None);
+        assert_eq!(breaker.failed(at(1100), trial), Some(at(2000)), "twice as long");
+        assert_eq!((tries(&breaker, 3099), tries(&breaker, 3100).is_some()), (None, true));
         assert!(breaker.succeeded());
         assert_eq!((breaker.admit(|| at(3101)), breaker.is_open()), (Admission::Yes, false));
         breaker.trip(at(4000));
-        assert_eq!(breaker.admit(|| at(5000)), Admission::Trial, "from the beginning again");
+        assert!(tries(&breaker, 5000).is_some(), "from the beginning again");
     }
 
     #[test]
     fn a_trial_that_tells_nothing_keeps_nobody_from_trying() {
         let breaker = breaker();
         breaker.trip(at(0));
-        assert_eq!(breaker.admit(|| at(1000)), Admission::Trial);
-        assert_eq!((breaker.admit(|| at(1499)), breaker.admit(|| at(1500))), (Admission::No, Admission::Trial));
-        breaker.release(at(1600));
-        assert_eq!(breaker.admit(|| at(1600)), Admission::Trial);
+        assert!(tries(&breaker, 1000).is_some());
+        assert_eq!(tries(&breaker, 1499), None);
+        breaker.release(at(1600), tries(&breaker, 1500).unwrap());
+        let mut now = 1600;
         for _ in 0..100 {
-            breaker.failed(at(2000), true);
+            let trial = tries(&breaker, now);
+            assert!(trial.is_some(), "{now}");
+            now += u64::try_from(breaker.failed(at(now), trial).unwrap().as_millis()).unwrap();
         }
-        assert_eq!(breaker.failed(at(2000), true), Some(at(32_000)));
+        let trial = tries(&breaker, now);
+        assert_eq!(breaker.failed(at(now), trial), Some(at(32_000)));
+    }
+
+    /// One that took too long tells of an accelerator as it was: another tries it now, or has brought it back.
+    #[test]
+    fn a_stale_trial_moves_nothing() {
+        let breaker = breaker();
+        breaker.trip(at(0));
+        let stale = tries(&breaker, 1000);
+        let trial = tries(&breaker, 1500);
+        assert!(stale != trial && trial.is_some());
+        assert_eq!(breaker.failed(at(1501), stale), None);
+        breaker.release(at(1502), stale.unwrap());
+        assert_eq!(tries(&breaker, 1503), None, "one tries already");
+        assert!(breaker.succeeded());
+        assert_eq!(breaker.failed(at(1504), stale), None);
+        breaker.release(at(1505), trial.unwrap());
+        assert_eq!(breaker.admit(|| at(1506)), Admission::Yes, "what came back is not left alone again");
+        // In the same moment as well.
+        breaker.trip(at(2000));
+        let first = tries(&breaker, 3000).unwrap();
+        breaker.release(at(3000), first);
+        assert_ne!(tries(&breaker, 3000), Some(first));
     }
 }

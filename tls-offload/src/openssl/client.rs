@@ -7,17 +7,21 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::{c_int, c_uint, c_void};
 use std::net::IpAddr;
 use std::ptr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 
 use super::error::{OpenSslError, clear};
 use super::ffi;
-use super::own::{Certificate, Config, Resumable, Store};
+use super::installed::Installed;
+use super::keylog;
+use super::own::{Certificate, Config, Resumable};
 use super::session::OpenSslSession;
 use super::ssl::TicketPlace;
-use crate::client::{ClientOptions, Roots, system_certificates};
+use super::trust::{trust, trusted};
+use crate::client::ClientOptions;
 use crate::error::{Cause, ConfigError};
+use crate::keylog::KeyLogFile;
 use crate::names::dns_names;
 use crate::options::Alpn;
 
@@ -26,23 +30,32 @@ use crate::options::Alpn;
 pub(crate) struct Client {
     config: Config,
     tickets: Arc<Tickets>,
+    _keylog: Option<Arc<KeyLogFile>>,
 }
 
 impl Client {
     pub(crate) fn new(options: ClientOptions) -> Result<Arc<Self>, ConfigError> {
         let backend = |error| ConfigError::Backend(Cause::openssl(error));
-        let config = Config::new(options.versions, None).map_err(backend)?;
+        let config = Config::new(options.versions, &options.algorithms, None).map_err(backend)?;
         let alpn = options.alpn.into_wire();
         if let (false, Ok(len)) = (alpn.is_empty(), c_uint::try_from(alpn.len())) {
             // SAFETY: the configuration is ours, the list is copied.
             let set = unsafe { ffi::SSL_CTX_set_alpn_protos(config.as_ptr(), alpn.as_ptr(), len) } == 0;
             config.must(set).map_err(backend)?;
         }
-        trust(&config, &options.roots)?;
+        match trusted(&options.roots, options.revoked.as_ref())? {
+            Some(store) => trust(&config, &store),
+            // SAFETY: the configuration is ours.
+            None => unsafe { ffi::SSL_CTX_set_verify(config.as_ptr(), ffi::SSL_VERIFY_NONE, None) },
+        }
+        if let Some(identity) = &options.identity {
+            config.must(Installed::load(&identity.into())?.install_for_all(config.as_ptr())).map_err(backend)?;
+        }
         config.control(ffi::SSL_CTRL_SET_SESS_CACHE_MODE, ffi::SSL_SESS_CACHE_CLIENT | ffi::SSL_SESS_CACHE_NO_INTERNAL);
         // SAFETY: the configuration is ours; the callback has the type that the header asks for.
         unsafe { ffi::SSL_CTX_sess_set_new_cb(config.as_ptr(), on_ticket) };
-        Ok(Arc::new(Self { config, tickets: Arc::default() }))
+        let _keylog = keylog::tell_to(&config, options.keylog.as_deref())?;
+        Ok(Arc::new(Self { config, tickets: Arc::default(), _keylog }))
     }
 
     /// A session; with `alpn` it offers these protocols in place of the configuration's.
@@ -143,68 +156,8 @@ pub(super) unsafe fn peer_names(ssl: *mut ffi::SSL) -> Vec<Box<str>> {
     if leaf.is_null() {
         return Vec::new();
     }
-    // SAFETY: without a place to write to it says the length.
-    let len = usize::try_from(unsafe { ffi::i2d_X509(leaf, ptr::null_mut()) }).unwrap_or(0);
-    let mut der = vec![0; len];
-    let mut at = der.as_mut_ptr();
-    // SAFETY: `at` points at as many bytes as it asked for.
-    unsafe { ffi::i2d_X509(leaf, &raw mut at) };
-    dns_names(&CertificateDer::from(der)).unwrap_or_default()
-}
-
-/// Sets whose certificates are trusted.
-fn trust(config: &Config, roots: &Roots) -> Result<(), ConfigError> {
-    let store = match roots {
-        Roots::System => system_store()?,
-        Roots::Pem(pem) => {
-            let store = new_store();
-            for (index, der) in pem.certificates()?.iter().enumerate() {
-                add(&store, der).map_err(|_| ConfigError::BadCertificate { place: pem.place(), number: index + 1 })?;
-            }
-            Arc::new(store)
-        }
-        Roots::Insecure => {
-            // SAFETY: the configuration is ours.
-            unsafe { ffi::SSL_CTX_set_verify(config.as_ptr(), ffi::SSL_VERIFY_NONE, None) };
-            return Ok(());
-        }
-    };
-    // SAFETY: the configuration is ours, and takes the reference that is made for it.
-    unsafe {
-        ffi::X509_STORE_up_ref(store.as_ptr());
-        ffi::SSL_CTX_set_cert_store(config.as_ptr(), store.as_ptr());
-        ffi::SSL_CTX_set_verify(config.as_ptr(), ffi::SSL_VERIFY_PEER, None);
-    }
-    Ok(())
-}
-
-/// The system's roots, read once per process.
-fn system_store() -> Result<Arc<Store>, ConfigError> {
-    static ROOTS: OnceLock<Arc<Store>> = OnceLock::new();
-    if let Some(store) = ROOTS.get() {
-        return Ok(Arc::clone(store));
-    }
-    let store = new_store();
-    // One certificate that can't be read must not take the others away.
-    if system_certificates().iter().filter(|der| add(&store, der).is_ok()).count() == 0 {
-        return Err(ConfigError::NoSystemRoots);
-    }
-    Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(store))))
-}
-
-fn new_store() -> Store {
-    // SAFETY: what is made is ours.
-    let store = unsafe { Store::from_raw(ffi::X509_STORE_new()) }.expect("fails only for want of memory");
-    // SAFETY: the store is ours. Every certificate that is given is an anchor, whether it is self-signed or not.
-    unsafe { ffi::X509_STORE_set_flags(store.as_ptr(), ffi::X509_V_FLAG_PARTIAL_CHAIN) };
-    store
-}
-
-fn add(store: &Store, der: &CertificateDer<'_>) -> Result<(), OpenSslError> {
-    let certificate = Certificate::from_der(der)?;
-    // SAFETY: both are alive; the store takes a reference of its own.
-    let added = unsafe { ffi::X509_STORE_add_cert(store.as_ptr(), certificate.as_ptr()) } == 1;
-    if added { Ok(()) } else { Err(OpenSslError::take()) }
+    // SAFETY: as above.
+    dns_names(&unsafe { Certificate::der_of(leaf) }).unwrap_or_default()
 }
 
 /// Has an SSL ask for a name and verify it: alternative names only, wildcards for a whole label only.

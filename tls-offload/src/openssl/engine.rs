@@ -5,8 +5,9 @@
 //! **Invariant:** no engine is made the default of an algorithm: it computes with its own keys, and with nothing else in the process.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
+use std::sync::PoisonError;
 
 use super::error::{OpenSslError, clear};
 use super::ffi;
@@ -17,6 +18,8 @@ use crate::accelerator::AcceleratorOptions;
 pub(super) struct Engine {
     calls: Calls,
     engine: NonNull<c_void>,
+    /// Last: given back when the engine is finished.
+    _place: Place,
 }
 
 impl Engine {
@@ -26,11 +29,22 @@ impl Engine {
             return Err(OpenSslError::with_text("this OpenSSL has no engines: use a provider"));
         };
         clear();
+        let (place, is_first) = Place::take(options);
         let id = text(&options.id)?;
+        let twice = |error: OpenSslError| match is_first {
+            true => error,
+            false => OpenSslError::with_text(format!(
+                "{error}: the engine is in use already, as it was configured before, and can't be loaded anew: restart to change it"
+            )),
+        };
+        Self::load_as(options, calls, &id, place).map_err(twice)
+    }
+
+    fn load_as(options: &AcceleratorOptions, calls: Calls, id: &CStr, place: Place) -> Result<Self, OpenSslError> {
         let loaded = match &options.module {
             // SAFETY: the text ends in 0.
             None => Loaded::from_raw(calls, unsafe { (calls.by_id)(id.as_ptr()) })?,
-            Some(path) => Loaded::from_file(calls, &id, path)?,
+            Some(path) => Loaded::from_file(calls, id, path)?,
         };
         for (name, value) in &options.parameters {
             loaded.control(&text(name)?, &text(value)?)?;
@@ -40,7 +54,7 @@ impl Engine {
             return Err(OpenSslError::take_first_or("it can't be initialised"));
         }
         // The reference of the load goes; that of the initialisation stays.
-        Ok(Self { calls, engine: loaded.engine })
+        Ok(Self { calls, engine: loaded.engine, _place: place })
     }
 
     /// A key that it holds.
@@ -70,6 +84,34 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // SAFETY: initialised by `load`; its keys have references of their own.
         unsafe { (self.calls.finish)(self.engine.as_ptr()) };
+    }
+}
+
+/// An engine among those that are loaded, told by its module and id: an engine's state is its module's, of which there is one in a process.
+struct Place(Loadable);
+
+type Loadable = (Option<PathBuf>, Box<str>);
+
+#[allow(clippy::disallowed_types, reason = "crossed when an engine comes and goes")]
+static LOADED: std::sync::Mutex<Vec<Loadable>> = std::sync::Mutex::new(Vec::new());
+
+impl Place {
+    /// Says whether it is the first of its kind.
+    fn take(options: &AcceleratorOptions) -> (Self, bool) {
+        let own = (options.module.clone(), options.id.clone());
+        let mut all = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = !all.contains(&own);
+        all.push(own.clone());
+        (Self(own), is_first)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = all.iter().position(|other| *other == self.0) {
+            all.swap_remove(at);
+        }
     }
 }
 

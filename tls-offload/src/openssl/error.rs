@@ -67,7 +67,9 @@ impl From<OpenSslError> for TlsError {
         match reason {
             // A library below that failed, or a fault inside: signing, randomness, memory.
             _ if ours || common => Self::Local(cause),
-            ffi::SSL_R_CERTIFICATE_VERIFY_FAILED => Self::Certificate(cause),
+            ffi::SSL_R_CERTIFICATE_VERIFY_FAILED | ffi::SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE => {
+                Self::Certificate(cause)
+            }
             r if r >= ffi::SSL_AD_REASON_OFFSET => Self::Alert(cause),
             r if ffi::NOTHING_IN_COMMON.contains(&r) => Self::NoAgreement(cause),
             _ => Self::Protocol(cause),

@@ -20,6 +20,10 @@ opaque!(
     ASYNC_WAIT_CTX,
     BIO,
     BIO_METHOD,
+    ENGINE,
+    EVP_CIPHER,
+    EVP_CIPHER_CTX,
+    EVP_MAC_CTX,
     EVP_MD_CTX,
     EVP_PKEY,
     OPENSSL_STACK,
@@ -34,6 +38,7 @@ opaque!(
     SSL_METHOD,
     SSL_SESSION,
     X509,
+    X509_CRL,
     X509_STORE,
     X509_STORE_CTX,
     X509_VERIFY_PARAM,
@@ -53,6 +58,9 @@ pub(super) type VerifyCallback = unsafe extern "C" fn(c_int, *mut X509_STORE_CTX
 pub(super) type AlpnSelect =
     unsafe extern "C" fn(*mut SSL, *mut *const c_uchar, *mut c_uchar, *const c_uchar, c_uint, *mut c_void) -> c_int;
 
+pub(super) type TicketKeyCallback =
+    unsafe extern "C" fn(*mut SSL, *mut c_uchar, *mut c_uchar, *mut EVP_CIPHER_CTX, *mut EVP_MAC_CTX, c_int) -> c_int;
+
 // libssl: configurations.
 unsafe extern "C" {
     pub(super) fn TLS_method() -> *const SSL_METHOD;
@@ -70,6 +78,7 @@ unsafe extern "C" {
     pub(super) fn SSL_CTX_set_num_tickets(ctx: *mut SSL_CTX, tickets: usize) -> c_int;
     pub(super) fn SSL_CTX_set_session_id_context(ctx: *mut SSL_CTX, id: *const c_uchar, len: c_uint) -> c_int;
     pub(super) fn SSL_CTX_set_verify(ctx: *mut SSL_CTX, mode: c_int, callback: Option<VerifyCallback>);
+    pub(super) fn SSL_CTX_add_client_CA(ctx: *mut SSL_CTX, cert: *mut X509) -> c_int;
     pub(super) fn SSL_CTX_set_cert_store(ctx: *mut SSL_CTX, store: *mut X509_STORE);
     pub(super) fn SSL_CTX_set_cert_cb(
         ctx: *mut SSL_CTX,
@@ -94,6 +103,14 @@ unsafe extern "C" {
         client: *const c_uchar,
         client_len: c_uint,
     ) -> c_int;
+    pub(super) fn SSL_CTX_set_keylog_callback(
+        ctx: *mut SSL_CTX,
+        callback: unsafe extern "C" fn(*const SSL, *const c_char),
+    );
+    pub(super) fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, seconds: c_long) -> c_long;
+    pub(super) fn SSL_CTX_set_ex_data(ctx: *mut SSL_CTX, index: c_int, data: *mut c_void) -> c_int;
+    pub(super) fn SSL_CTX_get_ex_data(ctx: *const SSL_CTX, index: c_int) -> *mut c_void;
+    pub(super) fn SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx: *mut SSL_CTX, callback: TicketKeyCallback) -> c_int;
     pub(super) fn SSL_CTX_sess_set_new_cb(
         ctx: *mut SSL_CTX,
         callback: unsafe extern "C" fn(*mut SSL, *mut SSL_SESSION) -> c_int,
@@ -104,6 +121,7 @@ unsafe extern "C" {
 unsafe extern "C" {
     pub(super) fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL;
     pub(super) fn SSL_free(ssl: *mut SSL);
+    pub(super) fn SSL_get_SSL_CTX(ssl: *const SSL) -> *mut SSL_CTX;
     pub(super) fn SSL_ctrl(ssl: *mut SSL, cmd: c_int, larg: c_long, parg: *mut c_void) -> c_long;
     pub(super) fn SSL_set_bio(ssl: *mut SSL, read: *mut BIO, write: *mut BIO);
     pub(super) fn SSL_set_accept_state(ssl: *mut SSL);
@@ -126,6 +144,8 @@ unsafe extern "C" {
     pub(super) fn SSL_CIPHER_standard_name(cipher: *const SSL_CIPHER) -> *const c_char;
     pub(super) fn SSL_session_reused(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_get_verify_result(ssl: *const SSL) -> c_long;
+    /// No reference is given.
+    pub(super) fn SSL_get0_peer_certificate(ssl: *const SSL) -> *mut X509;
     pub(super) fn SSL_get_peer_cert_chain(ssl: *const SSL) -> *mut OPENSSL_STACK;
     pub(super) fn SSL_get0_param(ssl: *mut SSL) -> *mut X509_VERIFY_PARAM;
     pub(super) fn SSL_get1_session(ssl: *mut SSL) -> *mut SSL_SESSION;
@@ -163,6 +183,8 @@ unsafe extern "C" {
 
     pub(super) fn OPENSSL_sk_new_null() -> *mut OPENSSL_STACK;
     pub(super) fn OPENSSL_sk_push(stack: *mut OPENSSL_STACK, data: *const c_void) -> c_int;
+    /// -1 for a null pointer.
+    pub(super) fn OPENSSL_sk_num(stack: *const OPENSSL_STACK) -> c_int;
     pub(super) fn OPENSSL_sk_value(stack: *const OPENSSL_STACK, index: c_int) -> *mut c_void;
     pub(super) fn OPENSSL_sk_free(stack: *mut OPENSSL_STACK);
 
@@ -196,9 +218,14 @@ unsafe extern "C" {
 unsafe extern "C" {
     pub(super) fn d2i_X509(to: *mut *mut X509, der: *mut *const c_uchar, len: c_long) -> *mut X509;
     pub(super) fn i2d_X509(cert: *const X509, der: *mut *mut c_uchar) -> c_int;
+    /// 0: the same.
+    pub(super) fn X509_cmp(one: *const X509, other: *const X509) -> c_int;
     pub(super) fn X509_free(cert: *mut X509);
     pub(super) fn X509_check_private_key(cert: *const X509, key: *const EVP_PKEY) -> c_int;
     pub(super) fn X509_verify_cert_error_string(code: c_long) -> *const c_char;
+    pub(super) fn d2i_X509_CRL(to: *mut *mut X509_CRL, der: *mut *const c_uchar, len: c_long) -> *mut X509_CRL;
+    pub(super) fn X509_CRL_free(list: *mut X509_CRL);
+    pub(super) fn X509_STORE_add_crl(store: *mut X509_STORE, list: *mut X509_CRL) -> c_int;
     pub(super) fn X509_STORE_new() -> *mut X509_STORE;
     pub(super) fn X509_STORE_free(store: *mut X509_STORE);
     pub(super) fn X509_STORE_up_ref(store: *mut X509_STORE) -> c_int;
@@ -234,6 +261,9 @@ unsafe extern "C" {
     pub(super) fn OSSL_PROVIDER_load(context: *mut OSSL_LIB_CTX, name: *const c_char) -> *mut OSSL_PROVIDER;
     pub(super) fn OSSL_PROVIDER_get_params(provider: *const OSSL_PROVIDER, params: *mut OSSL_PARAM) -> c_int;
     pub(super) fn OSSL_PARAM_construct_int(key: *const c_char, value: *mut c_int) -> OSSL_PARAM;
+    pub(super) fn OSSL_PARAM_construct_octet_string(key: *const c_char, value: *mut c_void, len: usize) -> OSSL_PARAM;
+    /// With a length of 0 the text ends in 0.
+    pub(super) fn OSSL_PARAM_construct_utf8_string(key: *const c_char, value: *mut c_char, len: usize) -> OSSL_PARAM;
     pub(super) fn OSSL_PARAM_construct_end() -> OSSL_PARAM;
     pub(super) fn OSSL_PARAM_free(params: *mut OSSL_PARAM);
     pub(super) fn EVP_PKEY_get0_type_name(key: *const EVP_PKEY) -> *const c_char;
@@ -295,6 +325,38 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+// libcrypto: the ciphers of session tickets.
+unsafe extern "C" {
+    /// The functions are for making, copying and freeing what is kept there.
+    pub(super) fn CRYPTO_get_ex_new_index(
+        class: c_int,
+        argl: c_long,
+        argp: *mut c_void,
+        new: Option<unsafe extern "C" fn()>,
+        dup: Option<unsafe extern "C" fn()>,
+        free: Option<unsafe extern "C" fn()>,
+    ) -> c_int;
+    pub(super) fn CRYPTO_memdup(from: *const c_void, len: usize, file: *const c_char, line: c_int) -> *mut c_void;
+    pub(super) fn RAND_bytes(to: *mut c_uchar, len: c_int) -> c_int;
+    pub(super) fn EVP_aes_128_cbc() -> *const EVP_CIPHER;
+    pub(super) fn EVP_aes_256_cbc() -> *const EVP_CIPHER;
+    pub(super) fn EVP_EncryptInit_ex(
+        context: *mut EVP_CIPHER_CTX,
+        cipher: *const EVP_CIPHER,
+        engine: *mut ENGINE,
+        key: *const c_uchar,
+        iv: *const c_uchar,
+    ) -> c_int;
+    pub(super) fn EVP_DecryptInit_ex(
+        context: *mut EVP_CIPHER_CTX,
+        cipher: *const EVP_CIPHER,
+        engine: *mut ENGINE,
+        key: *const c_uchar,
+        iv: *const c_uchar,
+    ) -> c_int;
+    pub(super) fn EVP_MAC_CTX_set_params(context: *mut EVP_MAC_CTX, params: *const OSSL_PARAM) -> c_int;
+}
+
 // libcrypto: stores.
 unsafe extern "C" {
     pub(super) fn OSSL_STORE_open_ex(
@@ -318,6 +380,7 @@ unsafe extern "C" {
 
 pub(super) const OSSL_STORE_INFO_PKEY: c_int = 4;
 
+pub(super) const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 pub(super) const SSL_ERROR_WANT_READ: c_int = 2;
 pub(super) const SSL_ERROR_ZERO_RETURN: c_int = 6;
 
@@ -328,9 +391,13 @@ pub(super) const SSL_CTRL_MODE: c_int = 33;
 pub(super) const SSL_CTRL_SET_SESS_CACHE_MODE: c_int = 44;
 pub(super) const SSL_CTRL_SET_TLSEXT_SERVERNAME_CB: c_int = 53;
 pub(super) const SSL_CTRL_SET_TLSEXT_HOSTNAME: c_int = 55;
-pub(super) const SSL_CTRL_GET_TLSEXT_TICKET_KEYS: c_int = 58;
-pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEYS: c_int = 59;
+pub(super) const SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB: c_int = 63;
+pub(super) const SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB_ARG: c_int = 64;
+pub(super) const SSL_CTRL_GET_TLSEXT_STATUS_REQ_OCSP_RESP: c_int = 70;
+pub(super) const SSL_CTRL_SET_TLSEXT_STATUS_REQ_OCSP_RESP: c_int = 71;
+pub(super) const SSL_CTRL_GET_TLSEXT_STATUS_REQ_TYPE: c_int = 127;
 pub(super) const SSL_CTRL_CLEAR_MODE: c_int = 78;
+pub(super) const SSL_CTRL_SET_GROUPS_LIST: c_int = 92;
 pub(super) const SSL_CTRL_SET_MIN_PROTO_VERSION: c_int = 123;
 pub(super) const SSL_CTRL_SET_MAX_PROTO_VERSION: c_int = 124;
 
@@ -360,13 +427,17 @@ pub(super) const SSL_RECEIVED_SHUTDOWN: c_int = 2;
 
 pub(super) const SSL_VERIFY_NONE: c_int = 0;
 pub(super) const SSL_VERIFY_PEER: c_int = 1;
+pub(super) const SSL_VERIFY_FAIL_IF_NO_PEER_CERT: c_int = 2;
 pub(super) const SSL_KEY_UPDATE_NOT_REQUESTED: c_int = 0;
 
 pub(super) const TLS1_2_VERSION: c_int = 0x303;
 pub(super) const TLS1_3_VERSION: c_int = 0x304;
 pub(super) const TLSEXT_NAMETYPE_HOST_NAME: c_int = 0;
 pub(super) const SSL_TLSEXT_ERR_OK: c_int = 0;
+#[allow(non_upper_case_globals, reason = "the name is OpenSSL's")]
+pub(super) const TLSEXT_STATUSTYPE_ocsp: c_long = 1;
 pub(super) const SSL_TLSEXT_ERR_ALERT_FATAL: c_int = 2;
+pub(super) const SSL_TLSEXT_ERR_NOACK: c_int = 3;
 pub(super) const OPENSSL_NPN_NEGOTIATED: c_int = 1;
 
 pub(super) const BIO_TYPE_SOURCE_SINK: c_int = 0x400;
@@ -376,6 +447,8 @@ pub(super) const BIO_FLAGS_RWS: c_int = 7;
 pub(super) const BIO_FLAGS_SHOULD_RETRY: c_int = 8;
 
 pub(super) const X509_V_FLAG_PARTIAL_CHAIN: c_ulong = 0x80000;
+pub(super) const X509_V_FLAG_CRL_CHECK: c_ulong = 0x4;
+pub(super) const X509_V_FLAG_CRL_CHECK_ALL: c_ulong = 0x8;
 pub(super) const X509_V_ERR_HOSTNAME_MISMATCH: c_long = 62;
 pub(super) const X509_V_ERR_IP_ADDRESS_MISMATCH: c_long = 64;
 pub(super) const X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS: c_uint = 4;
@@ -405,5 +478,6 @@ pub(super) const NOTHING_IN_COMMON: &[c_ulong] = &[
     410, // no shared groups
 ];
 pub(super) const SSL_R_CERTIFICATE_VERIFY_FAILED: c_ulong = 134;
+pub(super) const SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE: c_ulong = 199;
 /// A received alert is this and its number.
 pub(super) const SSL_AD_REASON_OFFSET: c_ulong = 1000;

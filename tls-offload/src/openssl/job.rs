@@ -18,7 +18,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::accelerator::Accelerator;
-use super::breaker::Admission;
+use super::breaker::{Admission, Trial};
 use super::ffi;
 use super::own::WaitContext;
 use super::rescue::Doubt;
@@ -275,26 +275,26 @@ impl Job {
     pub(super) fn too_late(&mut self) -> Failure {
         let failure = if self.at == At::Card { Failure::Timeout } else { Failure::Full };
         let since = self.deadline.saturating_sub(self.accelerator.timeout());
-        self.accelerator.failed(failure, since, self.is_trial());
+        self.accelerator.failed(failure, since, self.trial());
         self.admission = Some(Admission::No);
         failure
     }
 
     /// Something on our side failed. Where the accelerator computed it was its fault; else that is still to be shown.
     pub(super) fn fault(&mut self) -> Option<Doubt> {
-        let is_trial = self.is_trial();
+        let trial = self.trial();
         self.admission = Some(Admission::No);
         if !self.is_faulty {
-            return Some(Doubt { is_trial });
+            return Some(Doubt { trial });
         }
-        self.accelerator.failed(Failure::Fault, self.accelerator.now(), is_trial);
+        self.accelerator.failed(Failure::Fault, self.accelerator.now(), trial);
         None
     }
 
     /// The accelerator's operation, and nothing else, failed.
     pub(super) fn failed(&mut self) {
         self.leave();
-        self.accelerator.failed(Failure::Fault, self.accelerator.now(), self.is_trial());
+        self.accelerator.failed(Failure::Fault, self.accelerator.now(), self.trial());
         self.admission = Some(Admission::No);
     }
 
@@ -320,8 +320,8 @@ impl Job {
         }
         if self.pauses > 0 || has_blocked {
             self.accelerator.count.offloaded.fetch_add(1, Relaxed);
-        } else if self.is_trial() {
-            self.accelerator.release();
+        } else if let Some(trial) = self.trial() {
+            self.accelerator.release(trial);
             self.admission = Some(Admission::Yes);
         }
         self.pauses
@@ -331,8 +331,11 @@ impl Job {
         self.pauses
     }
 
-    fn is_trial(&self) -> bool {
-        self.admission == Some(Admission::Trial)
+    fn trial(&self) -> Option<Trial> {
+        match self.admission {
+            Some(Admission::Trial(trial)) => Some(trial),
+            _ => None,
+        }
     }
 
     fn has_succeeded(&mut self) {
@@ -406,8 +409,8 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        if self.is_trial() {
-            self.accelerator.release();
+        if let Some(trial) = self.trial() {
+            self.accelerator.release(trial);
         }
         let has_waited = matches!(self.at, At::Refused | At::Queue);
         self.leave();

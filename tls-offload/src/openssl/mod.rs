@@ -1,7 +1,11 @@
 //! The OpenSSL backend: libssl of the distribution, for what rustls can't do: keys that an accelerator holds, and accelerated algorithms.
 //!
 //! ```text
-//! server, client   configurations: certificates, roots, tickets
+//! server, client   configurations: certificates, tickets
+//! installed        a certificate with its key
+//! ticket           the keys of session tickets
+//! keylog           keys of sessions, to a file
+//! trust            roots and what is revoked
 //! session          a session over lent bytes
 //! ssl              what must be there while libssl can call back
 //! accelerator      a provider in a library context of its own, or an engine
@@ -31,7 +35,9 @@ mod engine;
 mod error;
 mod ffi;
 mod fibre;
+mod installed;
 mod job;
+mod keylog;
 mod operation;
 mod own;
 mod proof;
@@ -41,6 +47,8 @@ mod session;
 mod signer;
 mod ssl;
 mod store;
+mod ticket;
+mod trust;
 mod turn;
 mod watch;
 

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** no pointer leaves `openssl/`; what is shared between threads is what OpenSSL says may be.
 
-use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ffi::{CStr, CString, c_int, c_long, c_void};
 use std::ptr::{self, NonNull};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::accelerator::Accelerator;
 use super::error::{OpenSslError, clear};
 use super::ffi;
+use crate::algorithms::Algorithms;
 use crate::options::{Version, Versions};
 
 /// Makes an owner: a pointer and the function that frees it.
@@ -48,6 +49,8 @@ owner!(/// A private key.
     PrivateKey, ffi::EVP_PKEY, ffi::EVP_PKEY_free);
 owner!(/// Trusted certificates.
     Store, ffi::X509_STORE, ffi::X509_STORE_free);
+owner!(/// A certificate revocation list.
+    RevocationList, ffi::X509_CRL, ffi::X509_CRL_free);
 owner!(/// Certificates in a row. Owns the row, not what is in it.
     Chain, ffi::OPENSSL_STACK, ffi::OPENSSL_sk_free);
 owner!(/// A session that can be resumed.
@@ -96,6 +99,20 @@ impl Certificate {
         unsafe { Self::from_raw(ffi::d2i_X509(ptr::null_mut(), &raw mut at, len)) }.ok_or_else(OpenSslError::take)
     }
 
+    /// A certificate of OpenSSL's, as it goes over the wire.
+    ///
+    /// # Safety
+    /// `certificate` is alive.
+    pub(super) unsafe fn der_of(certificate: *const ffi::X509) -> CertificateDer<'static> {
+        // SAFETY: the caller says that it is alive; without a place to write to it says the length.
+        let len = usize::try_from(unsafe { ffi::i2d_X509(certificate, ptr::null_mut()) }).unwrap_or(0);
+        let mut der = vec![0; len];
+        let mut at = der.as_mut_ptr();
+        // SAFETY: as above; `at` points at as many bytes as it asked for.
+        unsafe { ffi::i2d_X509(certificate, &raw mut at) };
+        der.into()
+    }
+
     /// Whether `key` is the key of this certificate.
     pub(super) fn is_of(&self, key: &PrivateKey) -> bool {
         clear();
@@ -103,6 +120,18 @@ impl Certificate {
         let is_of = unsafe { ffi::X509_check_private_key(self.as_ptr(), key.as_ptr()) } == 1;
         clear();
         is_of
+    }
+}
+
+impl RevocationList {
+    pub(super) fn from_der(der: &[u8]) -> Option<Self> {
+        let len = c_long::try_from(der.len()).ok()?;
+        let mut at = der.as_ptr();
+        clear();
+        // SAFETY: `at` points at `len` bytes; the list that comes back is ours.
+        let list = unsafe { Self::from_raw(ffi::d2i_X509_CRL(ptr::null_mut(), &raw mut at, len)) };
+        clear();
+        list
     }
 }
 
@@ -213,7 +242,11 @@ impl Chain {
 
 impl Config {
     /// What both sides have in common: versions, suites with authenticated encryption and forward secrecy only, no renegotiation.
-    pub(super) fn new(versions: Versions, of: Option<&Accelerator>) -> Result<Self, OpenSslError> {
+    pub(super) fn new(
+        versions: Versions,
+        algorithms: &Algorithms,
+        of: Option<&Accelerator>,
+    ) -> Result<Self, OpenSslError> {
         clear();
         let context = of.map_or(ptr::null_mut(), |a| a.context().as_ptr());
         let query = of.map_or(ptr::null(), |a| a.properties().as_ptr());
@@ -231,34 +264,40 @@ impl Config {
             | ffi::SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
             | ffi::SSL_MODE_RELEASE_BUFFERS;
         config.control(ffi::SSL_CTRL_MODE, modes);
+        let list = |is_tls13| joined(algorithms.suites(is_tls13).iter().map(|suite| suite.name));
+        let (tls12, tls13) = (list(false), list(true));
         // SAFETY: the configuration is ours, the lists end in 0.
         unsafe {
             ffi::SSL_CTX_set_options(config.as_ptr(), ffi::SSL_OP_NO_RENEGOTIATION);
-            config.must(ffi::SSL_CTX_set_cipher_list(config.as_ptr(), TLS12_SUITES.as_ptr()) == 1)?;
-            config.must(ffi::SSL_CTX_set_ciphersuites(config.as_ptr(), TLS13_SUITES.as_ptr()) == 1)?;
+            config.must(ffi::SSL_CTX_set_cipher_list(config.as_ptr(), tls12.as_ptr()) == 1)?;
+            config.must(ffi::SSL_CTX_set_ciphersuites(config.as_ptr(), tls13.as_ptr()) == 1)?;
         }
+        config.offer_groups(algorithms)?;
         Ok(config)
+    }
+
+    /// Those of the groups that this OpenSSL has: which it is, the distribution decides.
+    fn offer_groups(&self, algorithms: &Algorithms) -> Result<(), OpenSslError> {
+        let set = |names: &CStr| {
+            let at = names.as_ptr().cast_mut().cast::<c_void>();
+            // SAFETY: the configuration is ours, the list ends in 0 and is copied.
+            unsafe { ffi::SSL_CTX_ctrl(self.as_ptr(), ffi::SSL_CTRL_SET_GROUPS_LIST, 0, at) == 1 }
+        };
+        let known: Vec<&str> =
+            algorithms.groups().iter().map(|g| g.name).filter(|name| set(&joined([*name].into_iter()))).collect();
+        clear();
+        if algorithms.groups().is_empty() {
+            return Ok(());
+        }
+        if known.is_empty() {
+            return Err(OpenSslError::with_text("this OpenSSL has no group that ecdh_curves names"));
+        }
+        self.must(set(&joined(known.into_iter())))
     }
 
     pub(super) fn control(&self, command: c_int, value: c_long) -> c_long {
         // SAFETY: for controls that take a number and no pointer.
         unsafe { ffi::SSL_CTX_ctrl(self.as_ptr(), command, value, ptr::null_mut()) }
-    }
-
-    /// Takes the keys of another's tickets over, so that each resumes what the other began.
-    pub(super) fn take_ticket_keys(&self, from: &Self) -> Result<(), OpenSslError> {
-        clear();
-        let (of, to, mut keys) = (from.as_ptr(), self.as_ptr(), [0u8; 256]);
-        // SAFETY: both are alive; without a place it says the length, and reads and writes as much as it is told.
-        let taken = unsafe {
-            let len = ffi::SSL_CTX_ctrl(of, ffi::SSL_CTRL_GET_TLSEXT_TICKET_KEYS, 0, ptr::null_mut());
-            let fits = usize::try_from(len).is_ok_and(|len| len <= keys.len());
-            let at = keys.as_mut_ptr().cast::<c_void>();
-            fits && ffi::SSL_CTX_ctrl(of, ffi::SSL_CTRL_GET_TLSEXT_TICKET_KEYS, len, at) == 1
-                && ffi::SSL_CTX_ctrl(to, ffi::SSL_CTRL_SET_TLSEXT_TICKET_KEYS, len, at) == 1
-        };
-        keys.fill(0);
-        self.must(taken)
     }
 
     /// OpenSSL's reason where a call on this configuration failed.
@@ -267,5 +306,7 @@ impl Config {
     }
 }
 
-const TLS12_SUITES: &CStr = c"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305";
-const TLS13_SUITES: &CStr = c"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
+/// With `:` between them.
+fn joined<'a>(names: impl Iterator<Item = &'a str>) -> CString {
+    CString::new(names.collect::<Vec<_>>().join(":")).expect("names of our own tables have no 0 in them")
+}

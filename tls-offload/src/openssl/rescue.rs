@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use super::accelerator::Accelerator;
+use super::breaker::Trial;
 use super::job::WakeCell;
 use super::server::Server;
 use super::turn::may_compute;
@@ -35,7 +36,7 @@ enum Progress {
 /// A fault that may be the accelerator's or the peer's: it is the accelerator's when software does better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
-    pub(super) is_trial: bool,
+    pub(super) trial: Option<Trial>,
 }
 
 impl Rescue {
@@ -94,7 +95,7 @@ impl Rescue {
     /// Software did better.
     pub(super) fn settle(&self) {
         if let Progress::Begun { doubt: Some(doubt), .. } = self.progress {
-            self.accelerator.failed(Failure::Fault, self.accelerator.now(), doubt.is_trial);
+            self.accelerator.failed(Failure::Fault, self.accelerator.now(), doubt.trial);
         }
     }
 }

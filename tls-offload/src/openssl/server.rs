@@ -10,13 +10,20 @@ use std::sync::Arc;
 use super::accelerator::Accelerator;
 use super::error::OpenSslError;
 use super::ffi;
-use super::own::{Certificate, Chain, Config, PrivateKey};
+use super::installed::Installed;
+use super::keylog;
+use super::own::{Certificate, Config};
 use super::session::OpenSslSession;
+use super::ticket;
+use super::trust::{store_of, trust};
 use crate::accelerator::Fallback;
 use crate::certificates::CertificateTable;
+use crate::client_auth::ClientAuth;
 use crate::error::{Cause, ConfigError};
+use crate::keylog::KeyLogFile;
 use crate::server::{Identity, Key, ServerOptions};
 use crate::session::Session;
+use crate::tickets::{Scope, TicketKeys, scope};
 
 /// A server's TLS. Shared by all workers.
 pub(crate) struct Server {
@@ -25,6 +32,9 @@ pub(crate) struct Server {
     accelerator: Option<Arc<Accelerator>>,
     /// The same in software, for handshakes that the accelerator fails.
     software: Option<Arc<Self>>,
+    _keylog: Option<Arc<KeyLogFile>>,
+    /// None: clients get no tickets.
+    tickets: Option<Arc<TicketKeys>>,
     /// Application protocols as they go over the wire: each behind its length.
     alpn: Box<[u8]>,
 }
@@ -35,7 +45,8 @@ impl Server {
         let software = in_software(&options).map(|software| Self::unproven(software, None)).transpose()?;
         for identity in &options.identities {
             if let Some(accelerator) = identity.key.accelerator() {
-                let only = ServerOptions { identities: vec![identity.clone()], ..options.clone() };
+                let client_auth = ClientAuth::None;
+                let only = ServerOptions { identities: vec![identity.clone()], client_auth, ..options.clone() };
                 let server = Self::unproven(only, None)?;
                 accelerator.0.prove(identity, software.is_some(), || Session::OpenSsl(server.session()))?;
             }
@@ -47,12 +58,14 @@ impl Server {
         let table = CertificateTable::load(&options.identities, Installed::load)?;
         let accelerator = the_accelerator(&options.identities)?;
         let backend = |error| ConfigError::Backend(Cause::openssl(error));
-        let config = Config::new(options.versions, accelerator.as_deref()).map_err(backend)?;
-        if let Some(software) = &software {
-            config.take_ticket_keys(&software.config).map_err(backend)?;
-        }
-        let server = Arc::new(Self { config, table, accelerator, software, alpn: options.alpn.into_wire() });
-        server.set_up(options.tickets).map_err(backend)?;
+        let config = Config::new(options.versions, &options.algorithms, accelerator.as_deref()).map_err(backend)?;
+        ask_clients(&config, &options.client_auth)?;
+        let tickets = options.tickets.then(|| TicketKeys::of(&options)).transpose()?;
+        let scope = scope(&options.client_auth)?;
+        let _keylog = keylog::tell_to(&config, options.keylog.as_deref())?;
+        let server =
+            Arc::new(Self { config, table, accelerator, software, _keylog, tickets, alpn: options.alpn.into_wire() });
+        server.set_up(&scope).map_err(backend)?;
         Ok(server)
     }
 
@@ -72,7 +85,7 @@ impl Server {
         self.software.as_ref()
     }
 
-    fn set_up(&self, tickets: bool) -> Result<(), OpenSslError> {
+    fn set_up(&self, scope: &Scope) -> Result<(), OpenSslError> {
         let config = self.config.as_ptr();
         // The callbacks get a pointer to this: every session holds the Arc in which it lies.
         let this: *mut c_void = ptr::from_ref(self).cast_mut().cast();
@@ -87,15 +100,24 @@ impl Server {
             if !self.alpn.is_empty() {
                 ffi::SSL_CTX_set_alpn_select_cb(config, on_alpn, this);
             }
+            let on_status = std::mem::transmute::<StatusCallback, unsafe extern "C" fn()>(on_status);
+            ffi::SSL_CTX_callback_ctrl(config, ffi::SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB, on_status);
+            ffi::SSL_CTX_ctrl(config, ffi::SSL_CTRL_SET_TLSEXT_STATUS_REQ_CB_ARG, 0, this);
             let on_name = std::mem::transmute::<NameCallback, unsafe extern "C" fn()>(on_name);
             ffi::SSL_CTX_callback_ctrl(config, ffi::SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, on_name);
-            self.config.must(ffi::SSL_CTX_set_session_id_context(config, SESSION_ID.as_ptr(), 9) == 1)?;
+            self.config.must(ffi::SSL_CTX_set_session_id_context(config, scope.as_ptr(), SCOPE_BYTES) == 1)?;
             // Ours is the order of suites, but for clients that want ChaCha20 most: they have no AES in hardware.
             ffi::SSL_CTX_set_options(config, ffi::SSL_OP_CIPHER_SERVER_PREFERENCE | ffi::SSL_OP_PRIORITIZE_CHACHA);
-            if !tickets {
+        }
+        match &self.tickets {
+            Some(keys) => {
+                ticket::seal_with(&self.config, keys)?;
+            }
+            // SAFETY: the configuration is ours.
+            None => unsafe {
                 ffi::SSL_CTX_set_options(config, ffi::SSL_OP_NO_TICKET);
                 self.config.must(ffi::SSL_CTX_set_num_tickets(config, 0) == 1)?;
-            }
+            },
         }
         // A store of sessions would be a lock that all workers share; tickets need none.
         self.config.control(ffi::SSL_CTRL_SET_SESS_CACHE_MODE, ffi::SSL_SESS_CACHE_OFF);
@@ -110,7 +132,10 @@ impl Server {
         let usable = |installed: &&Installed| installed.is_usable(ssl);
         // With none usable the handshake fails either way: showing the best match gives the clearer alert.
         let chosen = self.table.candidates(name).find(usable).or_else(|| self.table.candidates(name).next());
-        chosen.is_some_and(|installed| installed.install(ssl))
+        chosen.is_some_and(|installed| {
+            installed.staple_to(ssl);
+            installed.install(ssl)
+        })
     }
 }
 
@@ -120,86 +145,39 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A certificate with its key, as libssl takes them.
-#[derive(Debug)]
-struct Installed {
-    certificate: Certificate,
-    key: PrivateKey,
-    /// The signature schemes of the key.
-    schemes: &'static [u16],
-    /// Those between it and the root. Before what it points into: dropped first.
-    chain: Chain,
-    _chain_certificates: Vec<Certificate>,
+/// Has a configuration ask for certificates of clients.
+fn ask_clients(config: &Config, auth: &ClientAuth) -> Result<(), ConfigError> {
+    let (roots, revoked, required) = match auth {
+        ClientAuth::None => return Ok(()),
+        ClientAuth::Asked => {
+            // SAFETY: the configuration is ours; the callback has the type that the header asks for.
+            unsafe { ffi::SSL_CTX_set_verify(config.as_ptr(), ffi::SSL_VERIFY_PEER, Some(accept_anyone)) };
+            return Ok(());
+        }
+        ClientAuth::Verified { roots, revoked, required } => (roots, revoked.as_ref(), *required),
+    };
+    trust(config, &store_of(roots, revoked)?);
+    for (index, der) in roots.certificates()?.iter().enumerate() {
+        let bad = |_| ConfigError::BadCertificate { place: roots.place(), number: index + 1 };
+        let root = Certificate::from_der(der).map_err(bad)?;
+        // SAFETY: both are alive; the configuration copies the name.
+        let told = unsafe { ffi::SSL_CTX_add_client_CA(config.as_ptr(), root.as_ptr()) } == 1;
+        config.must(told).map_err(|error| ConfigError::Backend(Cause::openssl(error)))?;
+    }
+    if required {
+        let mode = ffi::SSL_VERIFY_PEER | ffi::SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+        // SAFETY: the configuration is ours.
+        unsafe { ffi::SSL_CTX_set_verify(config.as_ptr(), mode, None) };
+    }
+    Ok(())
 }
 
-impl Installed {
-    fn load(identity: &Identity) -> Result<Self, ConfigError> {
-        let mut certificates = Vec::new();
-        for (index, der) in identity.certificates.certificates()?.iter().enumerate() {
-            let bad = |_| ConfigError::BadCertificate { place: identity.certificates.place(), number: index + 1 };
-            certificates.push(Certificate::from_der(der).map_err(bad)?);
-        }
-        let place = || identity.key.place();
-        let key = private_key(identity)?;
-        let others = certificates.split_off(1);
-        let certificate = certificates.remove(0);
-        if !certificate.is_of(&key) {
-            return Err(ConfigError::KeyMismatch { certificate: identity.certificates.place(), key: place() });
-        }
-        let key = in_accelerator(identity, key)?;
-        Ok(Self { certificate, schemes: key.schemes(), key, chain: Chain::of(&others), _chain_certificates: others })
-    }
-
-    /// Whether the client verifies what this key signs. (SSL_check_chain would ask the same of the certificate's own signature, and does not know
-    /// Ed25519 there.)
-    fn is_usable(&self, ssl: *mut ffi::SSL) -> bool {
-        let none = ptr::null_mut();
-        let (mut low, mut high) = (0, 0);
-        // SAFETY: the SSL is alive and has read the client's hello.
-        let count = unsafe { ffi::SSL_get_sigalgs(ssl, -1, none, none, none, ptr::null_mut(), ptr::null_mut()) };
-        count == 0
-            || (0..count).any(|index| {
-                // SAFETY: as above; the two places are ours.
-                unsafe { ffi::SSL_get_sigalgs(ssl, index, none, none, none, &raw mut low, &raw mut high) };
-                self.schemes.contains(&u16::from_be_bytes([high, low]))
-            })
-    }
-
-    fn install(&self, ssl: *mut ffi::SSL) -> bool {
-        let (certificate, key, chain) = (self.certificate.as_ptr(), self.key.as_ptr(), self.chain.as_ptr());
-        // SAFETY: the SSL is alive; it takes references of its own.
-        unsafe { ffi::SSL_use_cert_and_key(ssl, certificate, key, chain, 1) == 1 }
-    }
-
-    fn install_for_all(&self, config: *mut ffi::SSL_CTX) -> bool {
-        let (certificate, key, chain) = (self.certificate.as_ptr(), self.key.as_ptr(), self.chain.as_ptr());
-        // SAFETY: the configuration is alive; it takes references of its own.
-        unsafe { ffi::SSL_CTX_use_cert_and_key(config, certificate, key, chain, 1) == 1 }
-    }
-}
-
-/// From PEM, or the one that an accelerator holds.
-pub(super) fn private_key(identity: &Identity) -> Result<PrivateKey, ConfigError> {
-    let place = || identity.key.place();
-    match &identity.key {
-        Key::Pem(pem) | Key::Accelerated(pem, _) => {
-            let bad = |error| ConfigError::BadKey { place: place(), cause: Cause::openssl(error) };
-            PrivateKey::from_der(&pem.key()?).map_err(bad)
-        }
-        Key::Stored(id, accelerator) => accelerator.0.stored(id).map_err(|error| ConfigError::NotStored {
-            name: accelerator.0.name().into(),
-            key: place(),
-            cause: Cause::openssl(error),
-        }),
-    }
-}
-
-/// Gives a key to its accelerator, if it has one and is not there yet.
-pub(super) fn in_accelerator(identity: &Identity, key: PrivateKey) -> Result<PrivateKey, ConfigError> {
-    let Key::Accelerated(_, accelerator) = &identity.key else { return Ok(key) };
-    let (name, place) = (|| accelerator.0.name().into(), || identity.key.place());
-    let bound = accelerator.0.bind(&key).ok_or_else(|| ConfigError::EngineTakesIds { name: name(), key: place() })?;
-    bound.map_err(|error| ConfigError::NotAccelerated { name: name(), key: place(), cause: Cause::openssl(error) })
+/// Takes every certificate. The handshake's signature is verified all the same.
+///
+/// # Safety
+/// Called by libssl.
+unsafe extern "C" fn accept_anyone(_verified: c_int, _store: *mut ffi::X509_STORE_CTX) -> c_int {
+    1
 }
 
 /// The same without its accelerator. None: there is none, it is not to be done without, or the key is where software can't have it.
@@ -210,7 +188,7 @@ fn in_software(options: &ServerOptions) -> Option<ServerOptions> {
     }
     let identities = options.identities.iter().map(|identity| {
         let key = Key::Pem(identity.key.pem()?.clone());
-        Some(Identity { certificates: identity.certificates.clone(), key })
+        Some(Identity { certificates: identity.certificates.clone(), key, staple: identity.staple.clone() })
     });
     Some(ServerOptions { identities: identities.collect::<Option<_>>()?, ..options.clone() })
 }
@@ -223,6 +201,26 @@ fn the_accelerator(identities: &[Identity]) -> Result<Option<Arc<Accelerator>>, 
         Some(other) => Err(ConfigError::TwoAccelerators { names: [first.name().into(), other.name().into()] }),
         None => Ok(Some(Arc::clone(first))),
     }
+}
+
+type StatusCallback = unsafe extern "C" fn(*mut ffi::SSL, *mut c_void) -> c_int;
+
+/// Staples what there is for the certificate that was chosen, for a client that asks for it.
+///
+/// # Safety
+/// Called by libssl with a session of the [`Server`] that `server` points at.
+unsafe extern "C" fn on_status(ssl: *mut ffi::SSL, server: *mut c_void) -> c_int {
+    // SAFETY: the session holds the Arc in which the server lies.
+    let server = unsafe { &*server.cast::<Server>() };
+    if server.table.len() == 1 {
+        server.table.candidates(None).for_each(|only| only.staple_to(ssl));
+    }
+    let mut staple: *const c_uchar = ptr::null();
+    // SAFETY: the session is alive; with the pointer's place it says the length, or -1.
+    let len = unsafe {
+        ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_GET_TLSEXT_STATUS_REQ_OCSP_RESP, 0, (&raw mut staple).cast::<c_void>())
+    };
+    if len > 0 { ffi::SSL_TLSEXT_ERR_OK } else { ffi::SSL_TLSEXT_ERR_NOACK }
 }
 
 type NameCallback = unsafe extern "C" fn(*mut ffi::SSL, *mut c_int, *mut c_void) -> c_int;
@@ -280,7 +278,7 @@ unsafe fn lower_case_name(ssl: *mut ffi::SSL, memory: &mut [u8; NAME_BYTES_MAX])
     std::str::from_utf8(to).ok()
 }
 
-/// What resumed sessions must have in common: that they are ours.
-const SESSION_ID: &[u8; 9] = b"ferrogate";
+/// Of what resumed sessions must have in common.
+const SCOPE_BYTES: c_uint = 32;
 /// A name of the extension, at most (RFC 6066 section 3: a DNS name).
 const NAME_BYTES_MAX: usize = 255;

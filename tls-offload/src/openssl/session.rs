@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut};
+use rustls_pki_types::CertificateDer;
 
 use super::client::Client;
 use super::error::{OpenSslError, clear, constant};
@@ -279,6 +280,11 @@ impl OpenSslSession {
             (constant(name), ffi::SSL_session_reused(ssl) == 1)
         };
         SessionInfo { alpn: self.alpn(), sni: self.sni.as_deref(), version: self.version(), cipher, resumed }
+    }
+
+    /// What the peer has shown, its own first.
+    pub(crate) fn peer_chain(&self) -> Vec<CertificateDer<'static>> {
+        self.ssl.peer_chain()
     }
 
     fn version(&self) -> Option<Version> {

@@ -7,12 +7,14 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
+
 use super::bio::Wire;
 use super::client::{Client, Tickets};
 use super::error::{OpenSslError, clear, constant};
 use super::ffi;
 use super::job::{FDS_MAX, Job, Pausing};
-use super::own::Config;
+use super::own::{Certificate, Config};
 use super::server::Server;
 use super::turn::{self, Grave};
 use crate::error::{Cause, TlsError};
@@ -128,6 +130,22 @@ impl Ssl {
             (!name.is_null()).then(|| CStr::from_ptr(name))?
         };
         name.to_str().ok().map(|name| name.to_ascii_lowercase().into_boxed_str())
+    }
+
+    /// What the peer has shown, its own certificate first.
+    pub(super) fn peer_chain(&self) -> Vec<CertificateDer<'static>> {
+        // SAFETY: the SSL is alive, and what the peer has shown is as long as it is.
+        unsafe {
+            let own = ffi::SSL_get0_peer_certificate(self.as_ptr());
+            if own.is_null() {
+                return Vec::new();
+            }
+            let chain = ffi::SSL_get_peer_cert_chain(self.as_ptr());
+            // A server's has only what is behind the client's own.
+            let behind = (0..ffi::OPENSSL_sk_num(chain)).map(|i| ffi::OPENSSL_sk_value(chain, i).cast::<ffi::X509>());
+            let behind = behind.filter(|&other| ffi::X509_cmp(own, other) != 0);
+            std::iter::once(own).chain(behind).map(|certificate| Certificate::der_of(certificate)).collect()
+        }
     }
 
     /// Before an established session is freed: the tickets it gave stay good. libssl would spoil them where no `close_notify` was exchanged,

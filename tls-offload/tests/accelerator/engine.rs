@@ -28,4 +28,9 @@ fn an_engine_serves_with_keys_that_it_holds() {
             assert_eq!((counts.offloaded - before.offloaded, counts.software, counts.in_flight), (11, 0, 0));
         }
     }
+    // In use, it can't be told anything new.
+    let mut changed = card::options(&[("latency_us", "1")]);
+    changed.kind = Kind::Engine;
+    let error = Accelerator::open(changed).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains("in use already") && error.contains("restart to change it"), "{error}");
 }

@@ -12,7 +12,7 @@ use tls_offload::{
 /// Measures, and fails where an idle session takes more than its side may: the server's, the client's.
 pub(crate) fn idle_sessions_are_small(backend: Backend, [server_bytes_max, client_bytes_max]: [usize; 2]) {
     let (certificate, key) = self_signed(["a.example"]).unwrap();
-    let identity = Identity { certificates: certificate.as_str().into(), key: key.as_str().into() };
+    let identity = Identity { certificates: certificate.as_str().into(), key: key.as_str().into(), staple: None };
     let mut options = ServerOptions::new(vec![identity]);
     options.backend = backend;
     let server = ServerTls::new(options).unwrap();

@@ -53,7 +53,8 @@ impl Certificate {
     }
 
     fn server(&self, versions: Versions) -> ServerTls {
-        let identity = Identity { certificates: self.pem.as_str().into(), key: self.path("a.key").as_str().into() };
+        let identity =
+            Identity { certificates: self.pem.as_str().into(), key: self.path("a.key").as_str().into(), staple: None };
         let mut options = ServerOptions::new(vec![identity]);
         options.alpn = Alpn::from_list("http/1.1").unwrap();
         options.versions = versions;

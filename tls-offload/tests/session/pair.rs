@@ -5,10 +5,13 @@
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+};
 use tls_offload::{
-    ClientOptions, ClientTls, Identity, Pem, RECORD_BYTES_MAX, Roots, ServerOptions, ServerTls, Session, Step,
-    TlsError, Version, Versions,
+    ClientIdentity, ClientOptions, ClientTls, Identity, Pem, RECORD_BYTES_MAX, Roots, ServerOptions, ServerTls,
+    Session, Step, TlsError, Version, Versions,
 };
 
 use super::Backends;
@@ -132,7 +135,8 @@ impl Authority {
     pub(super) fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, name);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -141,19 +145,66 @@ impl Authority {
     }
 
     pub(super) fn issue(&self, names: &[&str]) -> Identity {
-        self.issue_until(names, SystemTime::now() + Duration::from_secs(86400))
+        self.issue_until(names, SystemTime::now() + DAY)
     }
 
     pub(super) fn issue_until(&self, names: &[&str], until: SystemTime) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let certificate = self.certify(names, until, &key);
+        Identity {
+            certificates: certificate.pem().as_str().into(),
+            key: key.serialize_pem().as_str().into(),
+            staple: None,
+        }
+    }
+
+    /// A client's certificate with this serial number, for these names.
+    pub(super) fn issue_to_client(&self, names: &[&str], serial: u64) -> ClientIdentity {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "a client");
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        params.serial_number = Some(serial.into());
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        ClientIdentity { certificates: certificate.pem().as_str().into(), key: key.serialize_pem().as_str().into() }
+    }
+
+    /// A list of what it has revoked, good until then.
+    pub(super) fn revoke(&self, serials: &[u64], until: SystemTime) -> Pem {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: (SystemTime::now() - DAY).into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: (until - 2 * DAY).into(),
+            next_update: until.into(),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.0).unwrap().pem().unwrap().as_str().into()
+    }
+
+    /// A certificate as it is asked for, for this key.
+    pub(super) fn certify_key(&self, params: CertificateParams, key: &KeyPair) -> Certificate {
+        params.signed_by(key, &self.0).unwrap()
+    }
+
+    fn certify(&self, names: &[&str], until: SystemTime, key: &KeyPair) -> Certificate {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         params.not_after = until.into();
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        Identity { certificates: certificate.pem().as_str().into(), key: key.serialize_pem().as_str().into() }
+        params.serial_number = Some(7.into());
+        params.signed_by(key, &self.0).unwrap()
     }
 }
+
+pub(super) const DAY: Duration = Duration::from_secs(86400);
 
 pub(super) fn trusting(b: Backends, authority: &Authority) -> ClientOptions {
     ClientOptions { roots: Roots::Pem(authority.pem()), ..client_options(b) }

@@ -1,4 +1,4 @@
-//! Sessions in memory: two of them, and the bytes between them cut in every way. One suite for every pair of backends.
+//! What every session does: handshakes, records, closing, and what is refused.
 //!
 //! **Invariant:** no sockets; what is refused is refused for the reason the test names.
 
@@ -12,61 +12,10 @@ use tls_offload::{
     TlsError, Version, Versions, self_signed,
 };
 
-mod pair;
-
-use pair::{Authority, Pair, client_options, connected, open_all, seal_all, server, server_options, step, trusting};
-
-/// Who computes on each side.
-#[derive(Clone, Copy)]
-pub(crate) struct Backends {
-    pub(crate) server: Backend,
-    pub(crate) client: Backend,
-}
-
-/// Makes a module of tests: the whole suite for a pair of backends.
-#[macro_export]
-macro_rules! suite {
-    ($module:ident, server: $server:ident, client: $client:ident) => {
-        mod $module {
-            use super::suite::Backends;
-            use tls_offload::Backend;
-
-            const BACKENDS: Backends = Backends { server: Backend::$server, client: Backend::$client };
-
-            $crate::suite!(
-                @tests
-                both_versions_agree_and_carry_both_ways,
-                fed_byte_by_byte,
-                handshake_messages_split_over_records,
-                a_name_never_passes_to_another_session,
-                alpn_is_agreed_by_the_servers_preference,
-                a_session_may_offer_its_own_protocols,
-                the_certificate_is_chosen_by_name,
-                of_two_certificates_for_a_name_the_usable_one_is_shown,
-                strangers_are_refused,
-                no_common_version_is_no_agreement,
-                sessions_are_resumed_by_ticket,
-                closing_is_told_and_half_closed_sessions_still_carry,
-                garbage_is_an_error_at_once,
-                a_changed_record_kills_the_session,
-                garbage_after_our_close_is_an_error_too,
-                rooms_bound_what_is_opened_and_sealed,
-                many_small_writes_are_few_records,
-                configurations_are_refused_with_cause_and_remedy,
-                any_split_gives_the_same_plaintext,
-                no_noise_panics,
-            );
-        }
-    };
-    (@tests $($name:ident),* $(,)?) => {
-        $(
-            #[test]
-            fn $name() {
-                super::suite::$name(BACKENDS);
-            }
-        )*
-    };
-}
+use super::Backends;
+use super::pair::{
+    Authority, Pair, client_options, connected, open_all, seal_all, server, server_options, step, trusting,
+};
 
 pub(crate) fn both_versions_agree_and_carry_both_ways(b: Backends) {
     for version in [Version::Tls12, Version::Tls13] {
@@ -240,9 +189,12 @@ pub(crate) fn of_two_certificates_for_a_name_the_usable_one_is_shown(b: Backends
     let mut first_version = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
     first_version.extend_from_slice(&ed25519_key.serialize_der()[16..48]);
     let ed25519_key = KeyPair::try_from(first_version).unwrap();
-    let first =
-        Identity { certificates: ed25519.pem().as_str().into(), key: ed25519_key.serialize_pem().as_str().into() };
-    let second = Identity { certificates: ec.as_str().into(), key: ec_key.as_str().into() };
+    let first = Identity {
+        certificates: ed25519.pem().as_str().into(),
+        key: ed25519_key.serialize_pem().as_str().into(),
+        staple: None,
+    };
+    let second = Identity { certificates: ec.as_str().into(), key: ec_key.as_str().into(), staple: None };
     let server = ServerTls::new(server_options(b, vec![first, second])).unwrap();
     // A hello that offers no Ed25519: the code point 0x0807 replaced by an unused one.
     let client = ClientTls::new(ClientOptions {
@@ -330,10 +282,10 @@ pub(crate) fn sessions_are_resumed_by_ticket(b: Backends) {
             let server = ServerTls::new(options).unwrap();
             let client = ClientOptions { versions: Versions::only(version), ..trusting(b, &authority) };
             let client = ClientTls::new(client).unwrap();
-            for round in 0..3 {
+            for round in 0..6 {
                 let mut pair = Pair::new(&server.clone(), &client, "a.example");
                 pair.shake(usize::MAX / 2).unwrap();
-                // TLS 1.3 sends its tickets after the handshake: opening them yields no plaintext.
+                // TLS 1.3 sends its tickets after the handshake: opening them yields no plaintext. Each is used once, so new ones must come.
                 assert_eq!(pair.exchange(), (vec![], vec![]));
                 assert_eq!(pair.server.info().resumed, tickets && round > 0, "{version} {tickets} {round}");
                 assert_eq!(pair.client.info().resumed, tickets && round > 0);
@@ -484,7 +436,7 @@ pub(crate) fn configurations_are_refused_with_cause_and_remedy(b: Backends) {
         (&certificate, "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n", &["can't be used"]),
     ];
     for (certificate, key, words) in table {
-        let identity = Identity { certificates: certificate.into(), key: key.into() };
+        let identity = Identity { certificates: certificate.into(), key: key.into(), staple: None };
         let text = ServerTls::new(server_options(b, vec![identity])).unwrap_err().to_string();
         for word in words {
             assert!(text.contains(word), "{word:?} is not in {text:?}");

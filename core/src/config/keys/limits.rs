@@ -207,6 +207,18 @@ pub(super) const LIMITS: &[Key] = &[
     ),
     key("handshake_timeout", Duration, "15s", "A TLS handshake from accept to end."),
     key(
+        "handshakes_max",
+        Number,
+        "4096",
+        "TLS handshakes of clients that a worker has under way. With one more the one that has taken longest is ended.",
+    ),
+    key(
+        "turn_handshakes_max",
+        Number,
+        "8",
+        "Steps of TLS handshakes that a worker takes before it looks after its other connections. The rest wait for their turn, first come first served.",
+    ),
+    key(
         "connect_timeout",
         Duration,
         "10s",

@@ -12,6 +12,7 @@ mod network;
 mod page;
 mod planned;
 mod routing;
+mod tls;
 mod working;
 
 pub use json_schema::json_schema;

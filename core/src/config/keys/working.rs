@@ -13,8 +13,9 @@ use super::routing::{
     METADATA_MATCH, MIRROR, PATTERN, REDIRECT, REGEX_REWRITE, RETRY_BACK_OFF, RETRY_BUDGET, RETRY_POLICY, ROUTE,
     ROUTE_ACTION, ROUTER, VARIABLE_MATCH, VIRTUAL_HOST, WEIGHTED, WEIGHTED_CLUSTER,
 };
+use super::tls::{ACCELERATOR, TLS_BACKEND, TLS_CLIENT, TLS_SERVER};
 use super::{Key, Kind, Section, filters, network};
-use Kind::{Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Size, Text};
+use Kind::{Any, Bool, Choice, Duration, Map, Maps, Number, Size, Text};
 
 pub(super) const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { name, kind, default, meaning }
@@ -81,6 +82,11 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section { name: "filter", path: "servers[0].listeners[].filter_chains[].filters[]", keys: network::FILTER },
     Section { name: "proxy", path: "servers[0].listeners[].filter_chains[].filters[0].config", keys: PROXY },
+    Section {
+        name: "client_cert_details",
+        path: "set_current_client_cert_details of a proxy filter",
+        keys: CLIENT_CERT_DETAILS,
+    },
     Section { name: "proxy_extend", path: "….filters[0].config.extend_config", keys: PROXY_EXTEND },
     Section { name: "proxy_http1", path: "….filters[0].config.extend_config.Http1", keys: PROXY_HTTP1 },
     Section { name: "proxy_http2", path: "….filters[0].config.extend_config.Http2", keys: PROXY_HTTP2 },
@@ -213,7 +219,8 @@ const CONTROL: &[Key] = &[
         "watch_config",
         Bool,
         "false",
-        "Whether a change of the file is a reload, as HUP is. The file is looked at twice a second.",
+        "Whether a change of the file, or of one that a `tls_context` names, is a reload, as HUP is. They are looked at twice a second; of more than a \
+         thousand, more seldom.",
     ),
     key(
         "dynamic_config",
@@ -313,7 +320,29 @@ const PROXY: &[Key] = &[
     key("skip_xff_append", Bool, "false", "Leave X-Forwarded-For as it came."),
     key("generate_request_id", Bool, "true", "Give a request without an X-Request-Id one, a random UUID."),
     key("preserve_external_request_id", Bool, "false", "Keep the X-Request-Id of a client that is not believed."),
+    key(
+        "forward_client_cert_details",
+        Choice(&["SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY"]),
+        "SANITIZE",
+        "What becomes of X-Forwarded-Client-Cert, as in Envoy. `SANITIZE`: it is removed. `SANITIZE_SET`: it is what we know of the client, \
+         `APPEND_FORWARD`: that behind what the client says, `FORWARD_ONLY`: what the client says, each where the client's certificate was \
+         verified (`verify_client`), and removed elsewhere. `ALWAYS_FORWARD_ONLY`: it passes as it came.",
+    ),
+    key(
+        "set_current_client_cert_details",
+        Map("client_cert_details"),
+        "",
+        "What is told of the client beside the certificate's digest (`Hash`) and our own certificate's URI (`By`, where there is one certificate).",
+    ),
     key("via", Text, "", "The name in a Via field (RFC 9110, 7.6.3). Absent: no such field."),
+];
+
+const CLIENT_CERT_DETAILS: &[Key] = &[
+    key("subject", Bool, "false", "`Subject`: the subject, as RFC 2253 writes it."),
+    key("cert", Bool, "false", "`Cert`: the certificate in PEM, percent-encoded."),
+    key("chain", Bool, "false", "`Chain`: it and those behind it. Of a resumed session OpenSSL knows the first only."),
+    key("dns", Bool, "false", "`DNS`: each DNS name among its alternative names."),
+    key("uri", Bool, "false", "`URI`: each URI among them."),
 ];
 
 const PROXY_EXTEND: &[Key] = &[
@@ -377,64 +406,6 @@ const PROXY_HTTP1: &[Key] = &[
     ),
 ];
 
-const TLS_SERVER: &[Key] = &[
-    key("status", Bool, "true with a certificate", "Whether TLS is on. (MOSN's default is false.)"),
-    key(
-        "cert_chain",
-        Pem,
-        "",
-        "The certificate and those between it and the root: a file or PEM text. Required where TLS is on.",
-    ),
-    key(
-        "private_key",
-        Pem,
-        "",
-        "Its key: a file or PEM text; with an accelerator also `pkcs11:...` (RFC 7512), or `store:` and any other URI or id that it knows keys by. \
-         Required where TLS is on.",
-    ),
-    key(
-        "accelerator",
-        Text,
-        "",
-        "Ferrogate's own: the accelerator that is given the key and computes with it. Absent: software.",
-    ),
-    key(
-        "alpn",
-        Text,
-        "with `Http2`: what is served",
-        "Protocols to negotiate, with commas between them: `h2`, `http/1.1`. What `downstream_protocol` does not serve is not offered.",
-    ),
-    key(
-        "min_version",
-        Choice(VERSIONS),
-        "tls_auto",
-        "The oldest version; `tls_auto` is 1.2. Older ones than 1.2 are not spoken.",
-    ),
-    key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3."),
-];
-
-const TLS_CLIENT: &[Key] = &[
-    key("status", Bool, "true with any other key", "Whether TLS is on. (MOSN's default is false.)"),
-    key("server_name", Text, "the host's name", "The name that is asked for (SNI) and verified."),
-    key("ca_cert", Pem, "the system's roots", "Whom to trust: a file or PEM text."),
-    key("insecure_skip", Bool, "false", "Do not verify the origin's certificate."),
-    key(
-        "alpn",
-        Text,
-        "",
-        "Protocols to negotiate, with commas between them. `h2` is offered, alone, by routes with `upstream_protocol: Http2`, whatever stands here.",
-    ),
-    key(
-        "min_version",
-        Choice(VERSIONS),
-        "tls_auto",
-        "The oldest version; `tls_auto` is 1.2. Older ones than 1.2 are not spoken.",
-    ),
-    key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3."),
-];
-
-const VERSIONS: &[&str] = &["tls_auto", "tlsv1_0", "tlsv1_1", "tlsv1_2", "tlsv1_3"];
-
 const ADMIN: &[Key] = &[key("address", Map("admin_address"), "", "Where it listens.")];
 
 const ADMIN_ADDRESS: &[Key] = &[
@@ -453,83 +424,3 @@ const PIPE: &[Key] = &[key(
     "",
     "Where the socket is. Only the user that the gateway runs as, and root, may connect. Required.",
 )];
-
-const TLS_BACKEND: &[Key] = &[
-    key(
-        "backend",
-        Choice(&["auto", "rustls", "openssl"]),
-        "auto",
-        "`auto`: OpenSSL for listeners whose key is with an accelerator, else rustls, the fastest in software. `rustls`: also with such keys. \
-         `openssl`: libssl of the distribution, in a binary built with the feature `openssl`.",
-    ),
-    key(
-        "accelerators",
-        Maps("accelerator"),
-        "",
-        "What can compute with private keys; the `accelerator` of a `tls_context` names one.",
-    ),
-];
-
-const ACCELERATOR: &[Key] = &[
-    key("name", Text, "", "Its name in this file. Required."),
-    key(
-        "kind",
-        Choice(&["provider", "engine"]),
-        "provider",
-        "What it is to OpenSSL. An `engine`, which OpenSSL 4 has no more, is used for keys that it holds.",
-    ),
-    key("id", Text, "", "The OpenSSL provider or engine (HAProxy: `ssl-provider`, `ssl-engine`). Required."),
-    key("path", Text, "", "Its module. Absent: by its name in OpenSSL's directory of modules, or of engines."),
-    key(
-        "properties",
-        Text,
-        "",
-        "A property query for all that sessions with its keys compute (HAProxy: `ssl-propquery`). Absent: it only signs.",
-    ),
-    key(
-        "parameters",
-        Any,
-        "",
-        "What a provider is told when it is loaded, as in its section of openssl.cnf, and an engine before it is initialised: names with texts.",
-    ),
-    key(
-        "async",
-        Bool,
-        "true",
-        "Whether handshakes pause for it (HAProxy: `ssl-mode-async`); else a worker stands still for each operation.",
-    ),
-    key(
-        "notify",
-        Choice(&["callback", "poll", "fd"]),
-        "callback",
-        "`callback`: it says when it has finished. `poll`: it says so when its parameter `poll` is asked for. `fd`: it makes a descriptor readable, \
-         the only way that some have.",
-    ),
-    key(
-        "poll_interval",
-        Duration,
-        "50us",
-        "Between two polls of a worker, while it has operations in it; at least 1 ms on the kernel plane. On the DPDK plane below 1 ms is as often as it can.",
-    ),
-    key("in_flight_max", Number, "1024", "Operations of one worker in it, at most; further handshakes wait."),
-    key(
-        "timeout",
-        Duration,
-        "500ms",
-        "How long a handshake waits for its operation, or for a place in the accelerator; then the accelerator has failed it.",
-    ),
-    key(
-        "fallback",
-        Choice(&["software", "fail"]),
-        "software",
-        "What becomes of a handshake that it has failed (Envoy: `fallback`). `software`: this computes, where it can have the key, and the client \
-         notices nothing but the time. `fail`.",
-    ),
-    key("failures_max", Number, "8", "Failures in a row after which it is left alone."),
-    key(
-        "retry_interval",
-        Duration,
-        "1s",
-        "For how long it is left alone; then one handshake tries it. Twice as long after each trial that fails, up to 32 times.",
-    ),
-];

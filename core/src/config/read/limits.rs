@@ -50,6 +50,8 @@ pub(super) fn limits(r: &mut Reader, node: &Node) -> Option<Limits> {
         tunnel_idle_timeout: f.duration(r, "tunnel_idle_timeout").unwrap_or(d.tunnel_idle_timeout),
         udp_idle_timeout: f.duration(r, "udp_idle_timeout").unwrap_or(d.udp_idle_timeout),
         handshake_timeout: f.duration(r, "handshake_timeout").unwrap_or(d.handshake_timeout),
+        handshakes_max: f.number(r, "handshakes_max", 1..=COUNT_MAX).unwrap_or(d.handshakes_max),
+        turn_handshakes_max: f.number(r, "turn_handshakes_max", 1..=COUNT_MAX).unwrap_or(d.turn_handshakes_max),
         connect_timeout: f.duration(r, "connect_timeout").unwrap_or(d.connect_timeout),
         request_timeout: f.duration(r, "request_timeout").unwrap_or(d.request_timeout),
         upstream_idle_timeout: f.duration(r, "upstream_idle_timeout").unwrap_or(d.upstream_idle_timeout),

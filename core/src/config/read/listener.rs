@@ -5,13 +5,13 @@
 use std::net::SocketAddr;
 
 use super::route_action::UPSTREAM_PROTOCOLS;
-use super::{access_log, chain_match, filter as stream_filter, listener_filter, route, tcp_proxy, tls};
+use super::{access_log, chain_match, filter as stream_filter, forwarded, listener_filter, route, tcp_proxy, tls};
 use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
-    ChainMatch, ConnFault, Edits, Forwarded, Http2Offers, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy,
-    RouterConfig, RpcProtocol, TcpProxy, TlsConfig, UpstreamProtocol, VirtualHost,
+    ChainMatch, ConnFault, Edits, Http2Offers, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, RouterConfig,
+    RpcProtocol, TcpProxy, TlsConfig, UpstreamProtocol, VirtualHost,
 };
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
@@ -307,7 +307,33 @@ fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
         Some(node) => r.at("filters", |r| network_filters(r, node, &mut chain)),
     }
     offer(r, &mut chain);
+    client_certs(r, node, &chain);
     Some(chain)
+}
+
+/// Reports what a chain resumes or asks its clients for in two ways, and what it would tell of clients that it does not ask.
+fn client_certs(r: &mut Reader, node: &Node, chain: &Chain) {
+    if chain.tls.windows(2).any(|two| two[0].resumption != two[1].resumption) {
+        let message = "the certificates of one chain resume sessions in different ways";
+        let remedy = "write the same `session_tickets`, `session_ticket_keys` and `session_timeout` in each";
+        r.error(node.place, message, remedy);
+    }
+    let asks = |tls: &TlsConfig| (tls.client_auth, tls.ca_cert.clone(), tls.crl.clone());
+    if chain.tls.windows(2).any(|two| asks(&two[0]) != asks(&two[1])) {
+        let message =
+            "the certificates of one chain ask clients for different ones: which holds would be the client's choice";
+        let remedy = "write the same `verify_client`, `require_client_cert`, `ca_cert` and `crl` in each, or a chain for each name";
+        r.error(node.place, message, remedy);
+    }
+    let verifies = chain.tls.iter().any(|tls| tls.client_auth.is_verified());
+    if let Some(NetworkFilter::Proxy(proxy)) = &chain.filter
+        && !verifies
+        && proxy.forwarded.client_cert.mode.tells()
+    {
+        let message =
+            "`forward_client_cert_details`: no client is asked for a certificate, so origins are told of none";
+        r.warn(node.place, message, "write `verify_client: true` and `ca_cert` in the `tls_context`");
+    }
 }
 
 /// What happens to a connection: a fault first, if there is one, then what serves it, and behind that what takes it if it can't be served.
@@ -410,7 +436,7 @@ fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
     let fields = r.map(node, "proxy")?;
     let protocols = fields.with(r, "downstream_protocol", protocols).unwrap_or_default();
     let (router, router_origin) = router_name(r, &fields).unwrap_or_default();
-    let forwarded = forwarded(r, &fields);
+    let forwarded = forwarded::forwarded(r, &fields);
     let upstream_protocol = fields.with(r, "upstream_protocol", upstream_protocol);
     let mut proxy = Proxy { router, router_origin, protocols, forwarded, upstream_protocol, ..Proxy::default() };
     if let Some(extend) = fields.get("extend_config") {
@@ -472,26 +498,6 @@ fn protocol_settings(r: &mut Reader, section: &str, fields: &Fields<'_>, proxy: 
     match section {
         "proxy_http1" => http1(r, fields, proxy),
         _ => proxy.says_go_away |= fields.boolean(r, "enable_bolt_goaway").unwrap_or(false),
-    }
-}
-
-/// What origins are told about the client.
-fn forwarded(r: &mut Reader, f: &Fields<'_>) -> Forwarded {
-    let d = Forwarded::default();
-    let via = f.with(r, "via", |r, node| {
-        let text = r.text(node).filter(|t| !t.is_empty())?;
-        if !text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
-            r.error(node.place, "a field can't hold this", "write a name of ASCII letters");
-        }
-        Some(format!("1.1 {text}"))
-    });
-    Forwarded {
-        use_remote_address: f.boolean(r, "use_remote_address").unwrap_or(d.use_remote_address),
-        trusted_hops: f.number(r, "xff_num_trusted_hops", 0..=64).unwrap_or(d.trusted_hops),
-        skip_xff_append: f.boolean(r, "skip_xff_append").unwrap_or(d.skip_xff_append),
-        generate_request_id: f.boolean(r, "generate_request_id").unwrap_or(d.generate_request_id),
-        preserve_request_id: f.boolean(r, "preserve_external_request_id").unwrap_or(d.preserve_request_id),
-        via,
     }
 }
 

@@ -12,6 +12,7 @@ mod dns;
 mod edits;
 mod filter;
 mod flow_control;
+mod forwarded;
 mod health;
 mod limits;
 mod listener;

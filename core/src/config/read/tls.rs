@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
-    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion,
+    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Pem, Resumption,
+    TlsBackend, TlsConfig, TlsVersion,
 };
 use crate::config::tree::{Node, Value};
 
@@ -26,8 +27,61 @@ pub(super) fn server(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
         cert_chain: pem(r, &fields, "cert_chain"),
         private_key: fields.text(r, "private_key").map(Pem::of_key),
         accelerator: fields.text(r, "accelerator").unwrap_or_default(),
+        ocsp_staple: fields.text(r, "ocsp_staple").map(Into::into),
+        client_auth: client_auth(r, &fields),
+        resumption: resumption(r, &fields),
+        ca_cert: pem(r, &fields, "ca_cert"),
+        crl: pem(r, &fields, "crl"),
         ..common(r, &fields, &["h2", "http/1.1"])
     })
+}
+
+/// What lets clients resume their sessions.
+fn resumption(r: &mut Reader, fields: &Fields<'_>) -> Resumption {
+    let d = Resumption::default();
+    let keys = fields.list(r, "session_ticket_keys", Reader::text).into_iter().map(Into::into).collect();
+    let read = Resumption {
+        tickets: fields.boolean(r, "session_tickets").unwrap_or(d.tickets),
+        timeout: fields.duration(r, "session_timeout").unwrap_or(d.timeout),
+        keys,
+    };
+    if !(SESSION_TIMEOUT_MIN..=SESSION_TIMEOUT_MAX).contains(&read.timeout) {
+        let message = "`session_timeout` is from 1s to 168h: tickets are good for a week at most (RFC 8446)";
+        r.error(fields.node.place, message, "write a time between them");
+    }
+    if !read.tickets && !read.keys.is_empty() {
+        r.warn(
+            fields.node.place,
+            "`session_ticket_keys` has no effect: clients get no tickets",
+            "remove `session_tickets`",
+        );
+    }
+    read
+}
+
+/// What clients are asked for: MOSN's two keys, and what they need.
+fn client_auth(r: &mut Reader, fields: &Fields<'_>) -> ClientAuth {
+    let verify = fields.boolean(r, "verify_client").unwrap_or(false);
+    let require = fields.boolean(r, "require_client_cert").unwrap_or(false);
+    let place = fields.node.place;
+    if verify && fields.get("ca_cert").is_none() {
+        let message =
+            "`verify_client` without `ca_cert`: whoever has a certificate of a public authority would be let in";
+        r.error(place, message, "write `ca_cert`: the authority of your clients");
+    }
+    for key in ["ca_cert", "crl"].into_iter().filter(|key| !verify && fields.get(key).is_some()) {
+        r.warn(place, format!("`{key}` has no effect: no client is verified"), "write `verify_client: true`");
+    }
+    if require && !verify {
+        let message = "`require_client_cert` without `verify_client` only asks, as in MOSN: clients with any certificate, or none, are let in";
+        r.warn(place, message, "write `verify_client: true` and `ca_cert`");
+    }
+    match (verify, require) {
+        (true, true) => ClientAuth::Required,
+        (true, false) => ClientAuth::VerifiedIfGiven,
+        (false, true) => ClientAuth::Asked,
+        (false, false) => ClientAuth::None,
+    }
 }
 
 /// The TLS to the hosts of a cluster; None when it is off.
@@ -40,11 +94,22 @@ pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
     if insecure_skip {
         r.warn(node.place, "`insecure_skip`: anyone on the way can pose as the origin", "write `ca_cert` instead");
     }
+    for [one, other] in [["cert_chain", "private_key"], ["private_key", "cert_chain"]] {
+        if fields.get(one).is_some() && fields.get(other).is_none() {
+            fields.missing(r, other);
+        }
+    }
+    if insecure_skip && fields.get("crl").is_some() {
+        r.warn(node.place, "`crl` has no effect: the origin is not verified", "remove `insecure_skip`");
+    }
     let mut common = common(r, &fields, &["h2", "http/1.1"]);
     // Offered where a route asks for HTTP/2, alone: on any other connection it would be what is not spoken there.
     common.alpn.retain(|name| name != "h2");
     Some(TlsConfig {
+        cert_chain: pem(r, &fields, "cert_chain"),
+        private_key: pem(r, &fields, "private_key"),
         ca_cert: pem(r, &fields, "ca_cert"),
+        crl: pem(r, &fields, "crl"),
         server_name: fields.text(r, "server_name").unwrap_or_default(),
         insecure_skip,
         ..common
@@ -151,7 +216,19 @@ fn common(r: &mut Reader, fields: &Fields<'_>, known: &[&str]) -> TlsConfig {
     }
     let origin = r.origin(fields.node.place);
     let alpn = fields.with(r, "alpn", |r, node| alpn(r, node, known)).unwrap_or_default();
-    TlsConfig { alpn, min_version, max_version, origin, ..TlsConfig::default() }
+    let cipher_suites = fields.text(r, "cipher_suites").unwrap_or_default();
+    let ecdh_curves = fields.text(r, "ecdh_curves").unwrap_or_default();
+    let keylog_file = fields.text(r, "keylog_file").map(Into::into);
+    TlsConfig {
+        alpn,
+        min_version,
+        max_version,
+        cipher_suites,
+        ecdh_curves,
+        keylog_file,
+        origin,
+        ..TlsConfig::default()
+    }
 }
 
 /// The protocols that are spoken of those that are listed.
@@ -180,6 +257,11 @@ const VERSIONS: &[(&str, TlsVersion)] = &[
 
 /// More than any card takes.
 const IN_FLIGHT_MAX: u64 = 1 << 20;
+
+/// A shorter one is none.
+const SESSION_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// RFC 8446 section 4.6.1.
+const SESSION_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Beyond it nobody can be said to notice.
 const FAILURES_MAX: u64 = 1 << 20;

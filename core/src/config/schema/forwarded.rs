@@ -18,6 +18,50 @@ pub struct Forwarded {
     pub preserve_request_id: bool,
     /// `via`: the name in a Via field; None: no such field.
     pub via: Option<String>,
+    /// What they are told of the client's certificate.
+    pub client_cert: ForwardClientCert,
+}
+
+/// The keys that say what becomes of X-Forwarded-Client-Cert.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of the file")]
+pub struct ForwardClientCert {
+    /// `forward_client_cert_details`.
+    pub mode: ClientCertMode,
+    /// `set_current_client_cert_details.subject`.
+    pub subject: bool,
+    /// `set_current_client_cert_details.cert`.
+    pub cert: bool,
+    /// `set_current_client_cert_details.chain`.
+    pub chain: bool,
+    /// `set_current_client_cert_details.dns`.
+    pub dns: bool,
+    /// `set_current_client_cert_details.uri`.
+    pub uri: bool,
+}
+
+/// What becomes of X-Forwarded-Client-Cert.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertMode {
+    /// It is removed.
+    #[default]
+    Sanitize,
+    /// It passes as it came where the client's certificate was verified, and is removed elsewhere.
+    ForwardOnly,
+    /// The same, with what we know of the client behind it.
+    AppendForward,
+    /// It is replaced by what we know of the client, where its certificate was verified, and removed elsewhere.
+    SanitizeSet,
+    /// It passes as it came.
+    AlwaysForwardOnly,
+}
+
+impl ClientCertMode {
+    /// Whether it says what we know of the client.
+    #[must_use]
+    pub fn tells(self) -> bool {
+        matches!(self, Self::AppendForward | Self::SanitizeSet)
+    }
 }
 
 impl Default for Forwarded {
@@ -29,6 +73,7 @@ impl Default for Forwarded {
             generate_request_id: true,
             preserve_request_id: false,
             via: None,
+            client_cert: ForwardClientCert::default(),
         }
     }
 }

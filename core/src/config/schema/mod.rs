@@ -25,7 +25,7 @@ pub use filter::{
     Abort, Coding, Delay, Fault, FilterConfig, FilterSettings, FlowControl, FlowKey, FlowLimit, FlowMode, FlowRule,
     Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule, Mirror, PayloadLimit,
 };
-pub use forwarded::Forwarded;
+pub use forwarded::{ClientCertMode, ForwardClientCert, Forwarded};
 pub use health::{GrpcProbe, Health, HttpProbe, Outlier, Probe, SuccessRate};
 pub use listener::{
     AccessLog, ChainMatch, ConnFault, Http2Offers, Interception, InterceptionKind, Listener, ListenerFilter,
@@ -42,7 +42,8 @@ pub use route_action::{
 };
 pub use template::{Piece, Template, Variable};
 pub use tls::{
-    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, Pem, TlsBackend, TlsConfig, TlsVersion,
+    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Pem, Resumption,
+    TlsBackend, TlsConfig, TlsVersion,
 };
 
 use std::path::PathBuf;

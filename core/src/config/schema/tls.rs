@@ -3,7 +3,7 @@
 //! **Invariant:** plain data; a key that stands in the file itself is never printed.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +12,18 @@ use crate::config::diagnostic::Origin;
 /// `tls_context`, or one entry of `tls_context_set`. Only those that are on become data.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct TlsConfig {
-    /// `cert_chain`: the certificate and those between it and the root. Always there on a listener.
+    /// `cert_chain`: the certificate and those between it and the root. Always there on a listener; on a cluster what origins are shown.
     pub cert_chain: Option<Pem>,
-    /// `private_key`. Always there on a listener.
+    /// `private_key`. There where `cert_chain` is.
     pub private_key: Option<Pem>,
-    /// `ca_cert`, on a cluster: whom to trust. None: the system's roots.
+    /// `ca_cert`: whom to trust. None on a cluster: the system's roots. Always there on a listener that verifies clients.
     pub ca_cert: Option<Pem>,
+    /// `crl`: what these have revoked.
+    pub crl: Option<Pem>,
+    /// `verify_client` and `require_client_cert`, on a listener.
+    pub client_auth: ClientAuth,
+    /// What lets clients resume their sessions, on a listener.
+    pub resumption: Resumption,
     /// `server_name`, on a cluster: the name asked for (SNI) and verified. Empty: the host's own name.
     pub server_name: String,
     /// `insecure_skip`, on a cluster: do not verify the origin's certificate.
@@ -28,6 +34,14 @@ pub struct TlsConfig {
     pub min_version: TlsVersion,
     /// `max_version`.
     pub max_version: TlsVersion,
+    /// `cipher_suites`; empty: the backend's choice.
+    pub cipher_suites: String,
+    /// `ecdh_curves`; empty: the backend's choice.
+    pub ecdh_curves: String,
+    /// `keylog_file`: where keys of sessions are written to.
+    pub keylog_file: Option<PathBuf>,
+    /// `ocsp_staple`, on a listener: a file with an OCSP response.
+    pub ocsp_staple: Option<PathBuf>,
     /// `accelerator`, on a listener: the name of the one that computes with the key; empty: software.
     pub accelerator: String,
     /// The entry of `tls_backend.accelerators` with that name.
@@ -36,6 +50,57 @@ pub struct TlsConfig {
     pub backend: TlsBackend,
     /// Where it stands.
     pub origin: Origin,
+}
+
+/// What lets clients resume their sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumption {
+    /// `session_tickets`: whether they get tickets.
+    pub tickets: bool,
+    /// `session_ticket_keys`: files of keys; none: keys of the process.
+    pub keys: Vec<PathBuf>,
+    /// `session_timeout`: how long after its handshake a session is resumed.
+    pub timeout: Duration,
+}
+
+impl Default for Resumption {
+    fn default() -> Self {
+        Self { tickets: true, keys: Vec::new(), timeout: Duration::from_secs(12 * 3600) }
+    }
+}
+
+impl TlsConfig {
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let pems = [&self.cert_chain, &self.private_key, &self.ca_cert, &self.crl].into_iter().flatten();
+        let paths = pems.filter_map(|pem| match pem {
+            Pem::Path(path) => Some(path),
+            Pem::Text(_) | Pem::Stored(_) => None,
+        });
+        paths.chain(&self.ocsp_staple).chain(&self.resumption.keys).map(PathBuf::as_path)
+    }
+}
+
+/// What clients are asked for, as MOSN's two keys say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// Neither key: nothing.
+    #[default]
+    None,
+    /// `require_client_cert` alone: a certificate, but whatever comes, or nothing, is good.
+    Asked,
+    /// `verify_client` alone: who shows a certificate must show a good one.
+    VerifiedIfGiven,
+    /// Both: a good certificate.
+    Required,
+}
+
+impl ClientAuth {
+    /// Whether a certificate that is shown is a good one.
+    #[must_use]
+    pub fn is_verified(self) -> bool {
+        matches!(self, Self::VerifiedIfGiven | Self::Required)
+    }
 }
 
 /// A certificate or a key: a file, or the PEM text itself.
