@@ -90,6 +90,9 @@ impl Moment {
 
     /// Seconds since 1970, if it is not before.
     fn unix(self) -> Option<u64> {
+        if self.year < 1970 {
+            return None;
+        }
         // Days by March years, so that the leap day is a year's last.
         let (year, month) = if self.month > 2 { (self.year, self.month - 3) } else { (self.year - 1, self.month + 9) };
         let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + self.day - 1;
@@ -143,6 +146,13 @@ mod tests {
         let mut der = vec![tag, u8::try_from(text.len()).unwrap()];
         der.extend_from_slice(text.as_bytes());
         Moment::take(&mut &der[..])
+    }
+
+    #[test]
+    fn a_time_before_our_count_is_in_the_past() {
+        for text in ["00000101000000Z", "00000301000000Z", "19691231235959Z"] {
+            assert!(moment(GENERALIZED_TIME, text).unwrap().is_before(SystemTime::UNIX_EPOCH), "{text}");
+        }
     }
 
     #[test]
