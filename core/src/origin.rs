@@ -72,12 +72,12 @@ impl Origin {
 
 impl Service for Origin {
     async fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) {
-        let expects = x.request.head.http().is_some_and(|h| h.get("expect").is_some());
-        let wants_body = x.request.head.http().is_some_and(|h| matches!(h.path(), b"/echo" | b"/sink"));
+        let expects = x.request.head.fields().is_some_and(|h| h.get("expect").is_some());
+        let wants_body = x.request.head.fields().is_some_and(|h| matches!(h.path(), b"/echo" | b"/sink"));
         if expects && wants_body && reply.informational(HttpHead::response(100)).await.is_err() {
             return;
         }
-        let answer = match x.request.head.http().map(HttpHead::path) {
+        let answer = match x.request.head.fields().map(HttpHead::path) {
             Some(b"/sink") => sink(std::mem::take(&mut x.request.body)).await,
             _ => self.answer(x),
         };

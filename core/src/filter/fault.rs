@@ -96,7 +96,7 @@ impl Settings {
     }
 
     fn is_meant(&self, x: &Exchange, route: Option<&Route>) -> bool {
-        self.target.is_meant(x, route) && all_hold(&self.fields, x.request.head.http())
+        self.target.is_meant(x, route) && all_hold(&self.fields, x.request.head.fields())
     }
 }
 

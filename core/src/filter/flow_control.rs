@@ -99,7 +99,7 @@ impl Settings {
 
     /// Asks every rule that is for the request. How long it has to wait; None: it is refused.
     fn admit(&self, x: &mut Exchange, route: Option<&Route>) -> Option<Duration> {
-        let named = x.request.head.http().and_then(|head| self.with_resource(head, |r| self.by_resource.get(r)));
+        let named = x.request.head.fields().and_then(|head| self.with_resource(head, |r| self.by_resource.get(r)));
         let (mut wait, mut places) = (Duration::ZERO, Vec::new());
         let meant = || {
             let places = named.into_iter().flatten().chain(&self.for_all);
@@ -152,7 +152,7 @@ impl Rule {
 
     fn is_for(&self, x: &Exchange, route: Option<&Route>) -> bool {
         let by_route = self.route.as_deref().is_none_or(|name| route.is_some_and(|r| &*r.name == name));
-        by_route && all_hold(&self.fields, x.request.head.http())
+        by_route && all_hold(&self.fields, x.request.head.fields())
     }
 }
 

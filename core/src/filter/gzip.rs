@@ -83,7 +83,7 @@ impl Filter for GzipFilter {
         }
         // Whether it is compressed depends on the request: a cache must know.
         vary(head);
-        let Some(request) = x.request.head.http() else { return Verdict::Continue };
+        let Some(request) = x.request.head.fields() else { return Verdict::Continue };
         if request.method() == Method::Head || response.body.is_empty() {
             return Verdict::Continue;
         }

@@ -31,7 +31,7 @@ impl Filter for HeaderToMetadataFilter {
 }
 
 fn apply(rule: &MetadataRule, x: &mut Exchange) {
-    let Some(head) = x.request.head.http_mut() else { return };
+    let Some(head) = x.request.head.fields_mut() else { return };
     // No host's metadata says anything that is no text.
     let found = head.get(&rule.header).map(String::from_utf8_lossy);
     let says = match (&found, &rule.present, &rule.missing) {
@@ -79,7 +79,7 @@ mod tests {
             let mut x = Exchange::new(request, Rc::new(downstream));
             apply(&rule, &mut x);
             assert_eq!(x.metadata.as_ref().and_then(|m| m.get("stage")), says, "{field:?} {rule:?}");
-            assert_eq!(x.request.head.http().unwrap().get("x-stage").is_some(), left, "{field:?} {rule:?}");
+            assert_eq!(x.request.head.fields().unwrap().get("x-stage").is_some(), left, "{field:?} {rule:?}");
         }
     }
 }

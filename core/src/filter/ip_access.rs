@@ -38,7 +38,7 @@ impl IpAccessFilter {
 impl Filter for IpAccessFilter {
     fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
         let decides = if self.settings.is_by_route() { Phase::AfterRoute } else { Phase::BeforeRoute };
-        if at != decides || self.settings.of(route).allows(&x.downstream.peer, x.request.head.http()) {
+        if at != decides || self.settings.of(route).allows(&x.downstream.peer, x.request.head.fields()) {
             return Verdict::Continue;
         }
         self.denied.inc();

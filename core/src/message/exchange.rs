@@ -250,7 +250,7 @@ impl Exchange {
     /// Whether it asks over HTTP/2 for a tunnel, which any 2xx would be.
     #[must_use]
     pub fn wants_tunnel(&self) -> bool {
-        let head = self.request.head.http();
+        let head = self.request.head.fields();
         self.bridged || head.is_some_and(|head| head.method() == Method::Connect && head.version() == Version::Http2)
     }
 

@@ -48,10 +48,10 @@ pub enum Head {
 }
 
 impl Head {
-    /// The fields and the start line. Of an RPC frame the fields are its headers, and a response has the status that HTTP would give it; a
-    /// request has neither method nor target.
+    /// The fields and the start line, of whatever protocol. Of an RPC frame the fields are its headers, and a response has the status that HTTP
+    /// would give it; a request has neither method nor target. Whoever wants HTTP alone matches [`Head::Http`].
     #[must_use]
-    pub fn http(&self) -> Option<&HttpHead> {
+    pub fn fields(&self) -> Option<&HttpHead> {
         match self {
             Self::Http(head) => Some(head),
             Self::Rpc(head) => Some(head.fields()),
@@ -59,7 +59,7 @@ impl Head {
     }
 
     /// The same, to be changed.
-    pub fn http_mut(&mut self) -> Option<&mut HttpHead> {
+    pub fn fields_mut(&mut self) -> Option<&mut HttpHead> {
         match self {
             Self::Http(head) => Some(head),
             Self::Rpc(head) => Some(head.fields_mut()),

@@ -15,7 +15,7 @@ pub(super) fn destination(original: &OriginalDst, x: &Exchange, snapshot: &Snaps
     let Address::Inet(local) = x.downstream.local else { return None };
     let named = match &original.header {
         Some(name) => {
-            let value = x.request.head.http()?.get(name)?;
+            let value = x.request.head.fields()?.get(name)?;
             std::str::from_utf8(value).ok()?.parse().ok()?
         }
         None => local,

@@ -87,7 +87,7 @@ impl<T: Transport> Proxy<T> {
         answer = grpc::for_client(x, answer);
         filters.on_response(x, &mut answer, Some(route)).await;
         answer.body = filters.on_body(Direction::Response, answer.body);
-        if let Some(head) = answer.head.http_mut() {
+        if let Some(head) = answer.head.fields_mut() {
             route.edit_response(x, head);
         }
         self.respond(x, reply, answer).await
@@ -115,7 +115,7 @@ impl<T: Transport> Proxy<T> {
         reply: &mut impl ReplyTo,
         mut response: Response,
     ) -> Result<(), Error> {
-        let mut status = response.head.http().map_or(0, HttpHead::status);
+        let mut status = response.head.fields().map_or(0, HttpHead::status);
         if x.wants_tunnel() && (200..300).contains(&status) {
             // Over HTTP/2 it would say that there is a tunnel.
             response = local_reply(502);
@@ -140,11 +140,11 @@ impl<T: Transport> Proxy<T> {
         response: Response,
         tunnel: Tunnel,
     ) -> Result<(), Error> {
-        let answered = |head| x.request.head.http().is_some_and(|asked| websocket::is_accepted(asked, head));
-        if x.bridged && !response.head.http().is_some_and(answered) {
+        let answered = |head| x.request.head.fields().is_some_and(|asked| websocket::is_accepted(asked, head));
+        if x.bridged && !response.head.fields().is_some_and(answered) {
             return Err(SendError::Handshake.into());
         }
-        self.count_reply(x, response.head.http().map_or(0, HttpHead::status));
+        self.count_reply(x, response.head.fields().map_or(0, HttpHead::status));
         self.note_response(x, &response);
         if reply.upgrade(x, response, tunnel).await.is_err() {
             self.counts.reset();
@@ -162,7 +162,7 @@ impl<T: Transport> Proxy<T> {
     /// Keeps what an access log wants of the response.
     fn note_response(&self, x: &mut Exchange, response: &Response) {
         if x.wanted.response
-            && let (Some(head), Some(logs)) = (response.head.http(), self.current.get().logs(self.listener))
+            && let (Some(head), Some(logs)) = (response.head.fields(), self.current.get().logs(self.listener))
         {
             logs.note_response(x, head);
         }

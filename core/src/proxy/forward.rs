@@ -94,7 +94,7 @@ impl<T: Transport> Proxy<T> {
                 }
             }
             if forward.wants_upstream_host()
-                && let Some(head) = x.request.head.http_mut()
+                && let Some(head) = x.request.head.fields_mut()
             {
                 Forward::set_upstream_host(head, host.hostname());
             }
@@ -183,7 +183,7 @@ impl<T: Transport> Proxy<T> {
             (Some(UpstreamProtocol::Rpc(protocol)), _) => Protocol::Rpc(protocol),
             (Some(UpstreamProtocol::Http2), _) => Protocol::Http2,
             (Some(UpstreamProtocol::LikeClient), None) => {
-                let version = x.request.head.http().map(HttpHead::version);
+                let version = x.request.head.fields().map(HttpHead::version);
                 if version == Some(Version::Http2) { Protocol::Http2 } else { Protocol::Http1 }
             }
             (None | Some(UpstreamProtocol::Http1), _) => Protocol::Http1,
@@ -206,7 +206,7 @@ impl<T: Transport> Proxy<T> {
                     filters.on_response(x, &mut response, Some(route)).await;
                     response.body = filters.on_body(Direction::Response, response.body);
                 }
-                if let Some(head) = response.head.http_mut() {
+                if let Some(head) = response.head.fields_mut() {
                     route.edit_response(x, head);
                     if x.request.head.rpc().is_none()
                         && let Some(cookie) = hash.and_then(|hash| hash.set_cookie)
@@ -329,7 +329,7 @@ async fn await_answer<C: Conn>(
 }
 
 fn status(response: &Response) -> u16 {
-    response.head.http().map_or(0, HttpHead::status)
+    response.head.fields().map_or(0, HttpHead::status)
 }
 
 /// A number of 64 bits as one from 0 to 1.

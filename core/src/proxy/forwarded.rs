@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn field(x: &Exchange, name: &str) -> Option<String> {
-        let head = x.request.head.http().unwrap();
+        let head = x.request.head.fields().unwrap();
         let values: Vec<_> = head.fields().filter(|(_, n, _)| n.eq_ignore_ascii_case(name.as_bytes())).collect();
         assert!(values.len() <= 1, "{name} {} times", values.len());
         head.get(name).map(|v| String::from_utf8(v.to_vec()).unwrap())

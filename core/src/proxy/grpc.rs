@@ -14,13 +14,13 @@ use crate::stream::timer::Timer;
 
 /// An answer of the gateway's own, as the client of `x` reads it: to gRPC it is the head that is the whole answer ("Trailers-Only").
 pub(super) fn for_client(x: &Exchange, response: Response) -> Response {
-    let status = response.head.http().map_or(0, HttpHead::status);
+    let status = response.head.fields().map_or(0, HttpHead::status);
     let Head::Http(asked) = &x.request.head else { return response };
     if status == 200 || !is_grpc(asked) {
         return response;
     }
     let mut reply = with_body(200, "", bytes::Bytes::new());
-    if let Some(head) = reply.head.http_mut() {
+    if let Some(head) = reply.head.fields_mut() {
         head.append("content-type", b"application/grpc");
         put_status(head, status);
     }
@@ -41,7 +41,7 @@ pub(super) fn until(deadline: Option<Instant>, body: Body, x: &Exchange) -> Body
     };
     let mut timer = Timer::new();
     timer.set(at.saturating_duration_since(Instant::now()));
-    let says = source.length() == BodyLength::Chunked && x.request.head.http().is_some_and(is_grpc);
+    let says = source.length() == BodyLength::Chunked && x.request.head.fields().is_some_and(is_grpc);
     Body::Streaming(Box::new(Until { source: Some(source), timer, says }))
 }
 
@@ -172,7 +172,7 @@ mod tests {
             ("", 502, None),
         ] {
             let reply = for_client(&exchange(content_type), local_reply(status));
-            let head = reply.head.http().unwrap();
+            let head = reply.head.fields().unwrap();
             let found = head.get("grpc-status").map(|v| String::from_utf8_lossy(v).into_owned());
             assert_eq!(found.as_deref(), code, "{content_type} {status}");
             assert_eq!((head.status(), reply.body.is_empty()), code.map_or((status, false), |_| (200, true)));

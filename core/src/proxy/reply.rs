@@ -22,7 +22,7 @@ pub fn local_reply(status: u16) -> Response {
 #[must_use]
 pub fn busy_reply() -> Response {
     let mut reply = local_reply(503);
-    if let Some(head) = reply.head.http_mut() {
+    if let Some(head) = reply.head.fields_mut() {
         head.append("retry-after", b"1");
     }
     reply
@@ -38,7 +38,7 @@ pub fn direct_reply(status: u16, body: &Bytes) -> Response {
 #[must_use]
 pub fn redirect_reply(status: u16, location: &[u8]) -> Response {
     let mut reply = with_body(status, "", Bytes::new());
-    if let Some(head) = reply.head.http_mut() {
+    if let Some(head) = reply.head.fields_mut() {
         head.append("location", location);
     }
     reply
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_reply_names_its_status_and_nothing_else() {
         let reply = local_reply(502);
-        let head = reply.head.http().unwrap();
+        let head = reply.head.fields().unwrap();
         assert_eq!((head.status(), head.get("content-type")), (502, Some(&b"text/plain"[..])));
         assert!(head.get("date").is_some_and(|d| d.ends_with(b"GMT")));
         assert!(matches!(reply.body, Body::Full(b) if b == "502 Bad Gateway\n"));

@@ -42,7 +42,7 @@ pub(super) enum Again {
 impl<'r> Tries<'r> {
     /// For a request of this route.
     pub(super) fn new(forward: &'r Forward, head: &Head) -> Self {
-        let (asked, head) = (head.rpc().and_then(|head| head.timeout), head.http());
+        let (asked, head) = (head.rpc().and_then(|head| head.timeout), head.fields());
         let (mut timeout, mut try_timeout) = (forward.timeout, forward.try_timeout);
         if let Some(asked) = head.and_then(|head| head.get_id(FieldId::GlobalTimeout)) {
             timeout = shorter(timeout, asked);

@@ -34,7 +34,7 @@ impl Conditions {
     }
 
     pub(super) fn hold(&self, facts: &Facts<'_>) -> bool {
-        let Some(head) = facts.exchange.request.head.http() else { return false };
+        let Some(head) = facts.exchange.request.head.fields() else { return false };
         let field = |(name, test): &(String, Test)| head.get(name).is_some_and(|value| test.passes(value));
         self.fields.iter().all(field) && self.variables_hold(facts)
     }

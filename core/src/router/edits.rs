@@ -52,7 +52,7 @@ impl Edits {
         let mut scratch = Vec::new();
         for edit in &self.0 {
             let known = edit.value().is_none_or(|v| Facts { route, ..Facts::of(x) }.write(v, &mut scratch));
-            if let Some(head) = x.request.head.http_mut() {
+            if let Some(head) = x.request.head.fields_mut() {
                 edit.apply(head, known, &scratch);
             }
             scratch.clear();
@@ -141,7 +141,7 @@ mod tests {
         let sent = [("host", "h"), ("X-A", "0"), ("x-gone", "1"), ("x-client", "forged"), ("x-set", "a")];
         let mut x = exchange("GET", "/", &sent);
         Edits::of_requests(&[&route, &outer]).apply_to_request(&mut x, "r");
-        let fields = text(x.request.head.http().unwrap());
+        let fields = text(x.request.head.fields().unwrap());
         assert_eq!(fields, ["host=h", "X-A=0,1,2", "x-set=GET of 0,1", "x-gone=back"]);
     }
 

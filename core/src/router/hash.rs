@@ -22,7 +22,7 @@ pub struct HashKey {
 impl HashKey {
     /// By this policy. `draw` gives a random number for a cookie that is made.
     pub(super) fn new(policy: &HashPolicy, x: &Exchange, draw: impl FnOnce() -> u64) -> Self {
-        let Some(head) = x.request.head.http() else { return Self::default() };
+        let Some(head) = x.request.head.fields() else { return Self::default() };
         let of = |value: &[u8]| Self { key: Some(hash(value)), set_cookie: None };
         match policy {
             HashPolicy::Field(name) => head.get(name).map_or_else(Self::default, of),

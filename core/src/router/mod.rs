@@ -107,7 +107,7 @@ impl Router {
     /// forwarded is the path as it came. A CONNECT request has no path and is matched as `/`.
     #[must_use]
     pub fn route(&self, x: &Exchange) -> Option<&Route> {
-        let head = x.request.head.http()?;
+        let head = x.request.head.fields()?;
         let routes = &self.routes[self.hosts.find(head.authority())?];
         let path = if head.method() == Method::Connect { b"/" } else { head.path() };
         with_normal_path(path, |path| routes.find(path, &Facts { path: Some(path), ..Facts::of(x) }))

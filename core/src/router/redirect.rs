@@ -75,7 +75,7 @@ mod tests {
         ] {
             let fields = [("host", host)];
             let x = exchange("GET", target, if host.is_empty() { &[] } else { &fields });
-            let made = super::location(&redirect, &x, x.request.head.http().unwrap());
+            let made = super::location(&redirect, &x, x.request.head.fields().unwrap());
             assert_eq!(String::from_utf8(made).unwrap(), location, "{redirect:?} {target}");
         }
     }

@@ -140,7 +140,7 @@ impl Route {
             self.requests.apply_to_request(x, &self.name);
         }
         if let RouteAction::Forward(forward) = &self.action
-            && let Some(head) = x.request.head.http_mut()
+            && let Some(head) = x.request.head.fields_mut()
         {
             if let Some(path) = &forward.path {
                 path.apply(head, target_bytes_max)?;
@@ -163,7 +163,7 @@ impl Route {
     /// The Location of a redirect for this request.
     #[must_use]
     pub fn location(redirect: &Redirect, x: &Exchange) -> Vec<u8> {
-        x.request.head.http().map_or_else(Vec::new, |head| redirect::location(redirect, x, head))
+        x.request.head.fields().map_or_else(Vec::new, |head| redirect::location(redirect, x, head))
     }
 }
 

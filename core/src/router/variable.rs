@@ -32,7 +32,7 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn get(&self, variable: &'a Variable) -> Option<Cow<'a, [u8]>> {
         let x = self.exchange;
-        let head = x.request.head.http()?;
+        let head = x.request.head.fields()?;
         // tidy: table
         let found = match variable {
             Variable::RequestField(name) => head.get(name)?,

@@ -383,7 +383,7 @@ async fn exchange<C: Conn, S: Service>(
     }
     let (shed, _charge) = match state.load() {
         Some(load) => {
-            let head = x.request.head.http().map_or(0, HttpHead::received_len);
+            let head = x.request.head.fields().map_or(0, HttpHead::received_len);
             let body = if let Body::Full(bytes) = &x.request.body { bytes.len() } else { 0 };
             (load.overload(), Some(load.charge(REQUEST_BYTES + head + body)))
         }

@@ -242,7 +242,7 @@ fn authority(address: &Address) -> String {
 }
 
 fn judge(probe: &HttpProbe, response: &Response) -> Result<(), Failure> {
-    let status = response.head.http().map_or(0, HttpHead::status);
+    let status = response.head.fields().map_or(0, HttpHead::status);
     if probe.codes.iter().any(|codes| codes.contains(&status)) { Ok(()) } else { Err(Failure::Answer) }
 }
 

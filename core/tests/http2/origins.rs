@@ -105,7 +105,7 @@ fn a_request_and_its_answer() {
             .send(&[head(1, false, &[(":status", "201"), ("x", "y")]), data(1, b"wor"), data(1, b"ld")].concat())
             .await;
         let answer = response(&mut flight).await.unwrap();
-        assert_eq!(answer.head.http().map(HttpHead::status), Some(201));
+        assert_eq!(answer.head.fields().map(HttpHead::status), Some(201));
         origin.send(&head(1, true, &[("grpc-status", "0")])).await;
         let (bytes, trailers, end) = read(answer.body).await;
         assert_eq!((bytes, end), (b"world".to_vec(), Ok(())));

@@ -62,7 +62,7 @@ impl Paths {
 
 impl Service for Paths {
     async fn call(&self, x: &mut Exchange, reply: &mut impl ReplyTo) {
-        let head = x.request.head.http().unwrap();
+        let head = x.request.head.fields().unwrap();
         assert!(matches!(head.version(), Version::Http11 | Version::Http2));
         let path = String::from_utf8(head.path().to_vec()).unwrap();
         let fields: Vec<_> = head
@@ -132,7 +132,7 @@ impl Service for Paths {
     }
 
     fn ended(&self, x: &mut Exchange, whole: bool) {
-        let path = x.request.head.http().map(|h| String::from_utf8_lossy(h.path()).into_owned());
+        let path = x.request.head.fields().map(|h| String::from_utf8_lossy(h.path()).into_owned());
         self.ended.borrow_mut().push((path.unwrap_or_default(), whole));
     }
 

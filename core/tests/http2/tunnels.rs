@@ -324,7 +324,7 @@ fn an_origin_that_takes_none_is_not_asked() {
         assert!(origin.ping().await.len() == 1 && conn.is_idle());
         // What offers something else besides is asked without it, as ever.
         let mut other = upgrade();
-        other.head.http_mut().unwrap().set("upgrade", b"chat/2");
+        other.head.fields_mut().unwrap().set("upgrade", b"chat/2");
         let mut flight = send(&conn, other).await.unwrap();
         let Heard::Head { fields, end: true, .. } = origin.next().await else { panic!("a head") };
         assert_eq!(fields[":method"], "GET");
@@ -340,7 +340,7 @@ fn an_origin_may_refuse_or_break_a_tunnel() {
         let mut flight = send(&conn, upgrade()).await.unwrap();
         origin.send(&[head(1, false, &[(":status", "403"), ("content-length", "2")]), last(1, b"no")].concat()).await;
         let Answer::Response(response) = flight.answer().await.unwrap() else { panic!("it is refused") };
-        assert_eq!(response.head.http().map(HttpHead::status), Some(403));
+        assert_eq!(response.head.fields().map(HttpHead::status), Some(403));
         drop((flight, response));
         let request = Request { head: Head::Http(HttpHead::request("CONNECT", b"a.example:443")), body: Body::Empty };
         let mut flight = send(&conn, request).await.unwrap();

@@ -19,7 +19,7 @@ use crate::proxy::reply::{local_reply, with_body};
 impl Admin {
     /// Answers a request.
     pub(super) async fn answer(&self, x: &mut Exchange) -> Response {
-        let Some(head) = x.request.head.http() else { return local_reply(400) };
+        let Some(head) = x.request.head.fields() else { return local_reply(400) };
         let (method, path) = (head.method(), String::from_utf8_lossy(head.path()).into_owned());
         let all = String::from_utf8_lossy(head.path_and_query()).into_owned();
         let query = all.split_once('?').map_or("", |(_, query)| query);
@@ -56,7 +56,7 @@ impl Admin {
 
     async fn change(&self, path: &str, x: &mut Exchange) -> Response {
         if !CHANGES.contains(&path) {
-            return if self.show(path, "").head.http().is_some_and(|h| h.status() == 404) {
+            return if self.show(path, "").head.fields().is_some_and(|h| h.status() == 404) {
                 local_reply(404)
             } else {
                 local_reply(405)

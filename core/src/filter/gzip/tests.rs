@@ -40,7 +40,7 @@ fn answer(set: &FilterSet, method: &str, accept: Option<&str>, status: u16, fiel
 }
 
 fn field<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
-    response.head.http()?.get(name).map(|v| std::str::from_utf8(v).unwrap())
+    response.head.fields()?.get(name).map(|v| std::str::from_utf8(v).unwrap())
 }
 
 fn text() -> Body {
@@ -95,7 +95,7 @@ fn the_head_says_what_is_true_of_the_compressed_body() {
     ] {
         assert_eq!(field(&response, name), value, "{name}");
     }
-    let all: Vec<_> = values(response.head.http().unwrap(), "vary").collect();
+    let all: Vec<_> = values(response.head.fields().unwrap(), "vary").collect();
     assert_eq!(all, [&b"Origin"[..], b"Accept-Encoding"]);
     let Body::Full(bytes) = response.body else { panic!("small bodies keep a length") };
     let mut plain = String::new();
@@ -104,7 +104,7 @@ fn the_head_says_what_is_true_of_the_compressed_body() {
     let fields = format!("{HTML}\nETag: W/\"abc\"\nVary: accept-encoding");
     let response = answer(&set, "GET", Some("gzip"), 200, &fields, text());
     assert_eq!(field(&response, "etag"), Some("W/\"abc\""));
-    assert_eq!(values(response.head.http().unwrap(), "vary").count(), 1);
+    assert_eq!(values(response.head.fields().unwrap(), "vary").count(), 1);
 }
 
 /// A source that gives one of these at a time; None: it pauses.

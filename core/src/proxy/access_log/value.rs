@@ -24,7 +24,7 @@ pub(super) enum Value<'x> {
 }
 
 pub(super) fn value<'x>(variable: &Variable, x: &'x Exchange, facts: &'x Facts, now: Instant) -> Value<'x> {
-    let head = x.request.head.http();
+    let head = x.request.head.fields();
     let notes = x.notes.as_deref();
     // tidy: table
     match variable {

@@ -95,7 +95,7 @@ pub(super) async fn exchange<S: Service>(open: Open<S>, frame: RpcFrame) {
     x.bytes_received = received as u64;
     let (shed, _charge) = match state.load() {
         Some(load) => {
-            let head = x.request.head.http().map_or(0, HttpHead::received_len);
+            let head = x.request.head.fields().map_or(0, HttpHead::received_len);
             (load.overload(), Some(load.charge(REQUEST_BYTES + head + received)))
         }
         None => (None, None),

@@ -65,7 +65,7 @@ impl ReplyTo for RpcReply {
 
     async fn response(&mut self, x: &mut Exchange, response: Response) -> Result<(), ReplyError> {
         let Response { head, body } = response;
-        x.status = head.http().map_or(0, HttpHead::status);
+        x.status = head.fields().map_or(0, HttpHead::status);
         if self.done {
             return Ok(());
         }

@@ -69,7 +69,7 @@ pub(super) fn check_request(probe: &GrpcProbe, authority: &str) -> Request {
 
 /// Good is what serves: the call has succeeded, and says so.
 pub(super) async fn judge_check(response: Response) -> Result<(), Failure> {
-    let Some(head) = response.head.http().filter(|head| head.status() == 200) else { return Err(Failure::Answer) };
+    let Some(head) = response.head.fields().filter(|head| head.status() == 200) else { return Err(Failure::Answer) };
     let mut status = head.get("grpc-status").map(<[u8]>::to_vec);
     let mut message = Vec::new();
     match response.body {
