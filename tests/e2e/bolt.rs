@@ -25,6 +25,7 @@ on_both_planes! {
     routes_by_service,
     what_was_not_changed_leaves_as_it_came,
     headers_that_a_route_changes,
+    a_host_that_a_route_rewrites_is_for_http,
     ten_thousand_at_once,
     heartbeats_are_answered_and_asked,
     a_host_that_goes_away,
@@ -256,6 +257,24 @@ fn headers_that_a_route_changes(plane: Plane) {
     conn.send(&got.answer());
     let answer = peer.frame().expect("an answer");
     assert_eq!((answer.headers, answer.content), (vec![pair("x-by", "gateway")], b"content".to_vec()));
+}
+
+/// A frame asks for no host: what a route says of it changes nothing.
+fn a_host_that_a_route_rewrites_is_for_http(plane: Plane) {
+    for rewrite in ["host_rewrite: a.example", "auto_host_rewrite: true"] {
+        let origin = Listening::start();
+        let route = format!(
+            "{{match: {{headers: [{{name: service, value: \"{SERVICE}\"}}]}}, route: {{cluster_name: named, {rewrite}}}}}"
+        );
+        let named = format!("{{name: named, hosts: [{{hostname: b.example, address: \"{}\"}}]}}", origin.address);
+        let config = Config::proxy_to(&[]).protocols("bolt").another_cluster(&named).route(&route);
+        let Some(stage) = plane.start(config) else { return };
+        let mut peer = client(&stage);
+        let asked = Frame::request(7, SERVICE, b"content");
+        peer.send(&asked);
+        let got = origin.accept().frame().expect("a request");
+        assert_eq!(Frame { id: 7, ..got }, asked, "{rewrite}");
+    }
 }
 
 /// The numbers of a hundred clients are the same; the requests of all of them are on one connection. Some are answered late, some never.

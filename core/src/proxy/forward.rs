@@ -20,7 +20,7 @@ use super::{grpc, mirror};
 use crate::codec::detect::Protocol;
 use crate::config::schema::{MetadataMatch, UpstreamProtocol};
 use crate::filter::{Direction, Filters, Phase, Round};
-use crate::message::{Body, Exchange, HttpHead, Response, Version};
+use crate::message::{Body, Exchange, Head, HttpHead, Response, Version};
 use crate::net::{Conn, Transport};
 use crate::router::{Chosen, Forward, HashKey, Route};
 use crate::stream::client::{Answer, SendError, SendOptions};
@@ -94,7 +94,7 @@ impl<T: Transport> Proxy<T> {
                 }
             }
             if forward.wants_upstream_host()
-                && let Some(head) = x.request.head.fields_mut()
+                && let Head::Http(head) = &mut x.request.head
             {
                 Forward::set_upstream_host(head, host.hostname());
             }

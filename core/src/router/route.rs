@@ -15,7 +15,7 @@ use crate::config::schema::{
     self, ClusterId, HashPolicy, HostRewrite, MetadataMatch, Redirect, RetryPolicy, RouteTimeout, UpstreamProtocol,
     Variable,
 };
-use crate::message::{Exchange, HttpHead};
+use crate::message::{Exchange, Head, HttpHead};
 
 /// What happens to the requests that a route takes.
 #[derive(Debug)]
@@ -130,7 +130,8 @@ impl Route {
         })
     }
 
-    /// Makes the request what the origin is to see, but for its host: path, then fields. Once for each request.
+    /// Makes the request what the origin is to see, but for its host: fields, then path. A frame of RPC has neither path nor host. Once for each
+    /// request.
     ///
     /// # Errors
     /// When the rewritten target would be longer than `target_bytes_max`.
@@ -140,7 +141,7 @@ impl Route {
             self.requests.apply_to_request(x, &self.name);
         }
         if let RouteAction::Forward(forward) = &self.action
-            && let Some(head) = x.request.head.fields_mut()
+            && let Head::Http(head) = &mut x.request.head
         {
             if let Some(path) = &forward.path {
                 path.apply(head, target_bytes_max)?;
