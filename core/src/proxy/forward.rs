@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::Generation;
 use super::destination::destination;
@@ -131,11 +131,7 @@ impl<T: Transport> Proxy<T> {
         let client = Some(&*x.downstream);
         let lease = match deadline {
             None => host.lease(protocol, fresh, client).await?,
-            // On the heap: all requests would carry the room for it, and few have a deadline.
-            Some(at) => {
-                let lease = Box::pin(timeout_at(at, host.lease(protocol, fresh, client)));
-                lease.await.map_err(|_| SendError::Timeout)??
-            }
+            Some(at) => host.lease_by((protocol, fresh), client, at).await?.ok_or(SendError::Timeout)?,
         };
         x.upstream_host = Some(Rc::clone(host.name()));
         x.upstream_conn = lease.id();

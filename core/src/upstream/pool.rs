@@ -5,6 +5,7 @@
 
 mod dial;
 mod http2;
+mod lease;
 mod rpc;
 mod streams;
 
@@ -24,16 +25,14 @@ use super::outlier;
 use super::pick::{HostId, Outcome};
 use super::reach::{ConnectError, Opening, Overflow, Reach};
 use super::shared::{ClusterShared, Lent};
-use crate::codec::detect::Protocol;
-use crate::message::Downstream;
 use crate::net::Transport;
 use crate::stream::client::{ClientConn, Home, Lease};
 use crate::stream::http2::OriginConn;
-use crate::stream::lease;
 use crate::stream::xprotocol::OriginConn as RpcConn;
 use crate::telemetry::metrics::UpstreamCounters;
 use crate::tls::MaybeTls;
 pub use dial::{Dialed, DialedDatagrams, Occupied};
+use lease::Dial;
 use rpc::ByProtocol;
 use streams::Streams;
 
@@ -52,6 +51,8 @@ pub struct HostPool<T: Transport> {
     waiting: Cell<usize>,
     /// A connection came back while some waited.
     returned: Notify,
+    /// Connections whose opening was given up by who wanted them.
+    dials_dropped: Cell<u64>,
     /// Lends what lies idle when other workers ask. Only where connections are bounded: elsewhere nobody waits.
     lender: OnceCell<Lender>,
     me: Weak<Self>,
@@ -113,8 +114,8 @@ impl<T: Transport> HostPool<T> {
         let (reach, lender) = (RefCell::new(reach), OnceCell::new());
         Rc::new_cyclic(|me| {
             let me = Weak::clone(me);
-            let (streams, rpc) = (Rc::default(), ByProtocol::default());
-            Self { host, name, plain, counts, reach, idle, streams, rpc, waiting, returned, lender, me }
+            let (streams, rpc, dials_dropped) = (Rc::default(), ByProtocol::default(), Cell::new(0));
+            Self { host, name, plain, counts, reach, idle, streams, rpc, waiting, returned, dials_dropped, lender, me }
         })
     }
 
@@ -179,24 +180,6 @@ impl<T: Transport> HostPool<T> {
         {
             outlier::eject(config, &reach.hosts.current(), &self.host, &reach.shared, self.counters());
         }
-    }
-
-    /// What one exchange in this protocol needs of a connection. With `fresh`, not of one that lay idle. `client` has sent it, if anybody has.
-    ///
-    /// # Errors
-    /// As [`checkout`](Self::checkout).
-    pub async fn lease(
-        self: &Rc<Self>,
-        protocol: Protocol,
-        fresh: bool,
-        client: Option<&Downstream>,
-    ) -> Result<lease::Lease<MaybeTls<T::Conn>>, ConnectError> {
-        Ok(match protocol {
-            Protocol::Http1 => lease::Lease::Exclusive(self.checkout(fresh).await?),
-            // One that is closed is known to be.
-            Protocol::Http2 => lease::Lease::Stream(self.stream::<OriginConn>(()).await?),
-            Protocol::Rpc(protocol) => lease::Lease::Rpc(self.rpc_lease(protocol, client).await?),
-        })
     }
 
     /// A connection of HTTP/1: an idle one, or a new one. With `fresh`, always a new one.
@@ -281,8 +264,10 @@ impl<T: Transport> HostPool<T> {
 
     /// Opens a connection, and takes the time of it.
     async fn open(&self, reach: &Reach<T>, opening: Opening<'_>) -> Result<MaybeTls<T::Conn>, ConnectError> {
-        let begun = Instant::now();
-        let conn = reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout(), opening).await?;
+        let (begun, dial) = (Instant::now(), Dial(self));
+        let opened = reach.connect(&self.host, self.host.address(), self.plain, reach.connect_timeout(), opening).await;
+        std::mem::forget(dial);
+        let conn = opened?;
         self.counters().connect_time.note(begun.elapsed());
         Ok(conn)
     }

@@ -172,12 +172,8 @@ impl Carrier for OriginConn {
 }
 
 impl<T: Transport> HostPool<T> {
-    /// Room for a request of a client on a connection to the host: one of its own where the cluster has it so, and it is a client's.
-    pub(super) async fn rpc_lease(
-        self: &Rc<Self>,
-        protocol: RpcProtocol,
-        client: Option<&Downstream>,
-    ) -> Result<RpcLease, ConnectError> {
+    /// Which connections a request of a client may be sent on: those of its own where the cluster has it so, and it is a client's.
+    pub(super) fn rpc_kind(&self, protocol: RpcProtocol, client: Option<&Downstream>) -> Kind {
         let is_bound = self.reach.borrow().config().rpc_pool == RpcPool::Bound;
         let client = client.filter(|_| is_bound);
         let kind = Kind { protocol, client: client.map(|client| client.id) };
@@ -187,7 +183,7 @@ impl<T: Transport> HostPool<T> {
             let bonds = Rc::downgrade(client.bind(Box::new(Tie { pool: Weak::clone(&self.me), kind })));
             self.rpc.bound.borrow_mut().insert(kind, Bound { streams: Rc::default(), bonds });
         }
-        self.stream::<OriginConn>(kind).await
+        kind
     }
 
     /// A connection has ended.

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Here, HostPool, Place, overflow};
+use super::{Dial, Here, HostPool, Place, overflow};
 use crate::net::Transport;
 use crate::upstream::pick::Outcome;
 use crate::upstream::reach::{ConnectError, Overflow, Reach};
@@ -187,7 +187,7 @@ impl<T: Transport> HostPool<T> {
     }
 
     /// Of the connections that have room the oldest one: the others may become idle.
-    fn take_stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Option<K::Lease> {
+    pub(super) fn take_stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Option<K::Lease> {
         let requests_max = self.reach.borrow().config().requests_per_conn_max.map_or(u64::MAX, u64::from);
         let (streams, sharing) = (K::of(self, kind)?, K::sharing(self, kind));
         let live = streams.live.borrow();
@@ -271,8 +271,9 @@ impl<T: Transport> HostPool<T> {
         streams: &Streams<K>,
         (place, kind): (Place<'_, T>, K::Kind),
     ) -> Result<(), ConnectError> {
-        let _under = Under::new(streams);
+        let (_under, dial) = (Under::new(streams), Dial(self));
         let opened = timeout(reach.connect_timeout(), K::open(self, reach, kind)).await;
+        std::mem::forget(dial);
         let opened = opened.unwrap_or(Err(ConnectError::Timeout));
         let (conn, task) = opened.inspect_err(|_| self.report(Outcome::Unreachable))?;
         // Given back when the connection ends.
