@@ -35,10 +35,10 @@ on_both_planes! {
 }
 
 /// Where `make test` puts what npm has for the tests.
-const MODULES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/node_modules");
+pub const MODULES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/node_modules");
 
 /// Whether there is a Node.js with sofa-rpc-node.
-fn has_peers() -> bool {
+pub fn has_peers() -> bool {
     let script = "require('sofa-rpc-node'); require('sofa-bolt-node')";
     let found = run(Command::new("node").env("NODE_PATH", MODULES).args(["-e", script])).is_ok();
     if !found {
@@ -48,14 +48,14 @@ fn has_peers() -> bool {
 }
 
 /// A server of sofa-rpc-node, ended when dropped.
-struct Server {
-    address: SocketAddr,
+pub struct Server {
+    pub address: SocketAddr,
     process: Process,
     _folder: TempDir,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let (address, folder) = (free_address(), TempDir::new());
         let script = folder.write("server.js", include_str!("bolt/server.js"));
         let mut command = Command::new("node");
@@ -71,7 +71,7 @@ impl Server {
 }
 
 /// Has the client go through rows, all of which must hold.
-fn check(stage: &Stage, address: SocketAddr, rows: &[&str]) {
+pub fn check(stage: &Stage, address: SocketAddr, rows: &[&str]) {
     let folder = TempDir::new();
     let script = folder.write("client.js", include_str!("bolt/client.js"));
     let mut command = stage.client_command("node");
@@ -81,7 +81,7 @@ fn check(stage: &Stage, address: SocketAddr, rows: &[&str]) {
     assert_eq!(held, rows, "{out}");
 }
 
-const SERVICE: &str = "com.example.Echo:1.0";
+pub const SERVICE: &str = "com.example.Echo:1.0";
 
 /// A gateway to one host, for the requests of one service.
 fn gateway_to(address: SocketAddr) -> Config {
@@ -100,7 +100,7 @@ fn client(stage: &Stage) -> Peer {
     Peer(stage.wire())
 }
 
-const ROWS: &[&str] = &["calls", "at_once", "failure", "timeout", "no_route", "one_way", "version_2"];
+pub const ROWS: &[&str] = &["calls", "at_once", "failure", "timeout", "no_route", "one_way", "version_2"];
 
 fn through_one_gateway(plane: Plane) {
     if !has_peers() {

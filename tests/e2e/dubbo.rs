@@ -21,7 +21,7 @@ on_both_planes! {
 const MODULES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/node_modules");
 
 /// Whether there is a Node.js with the apache-dubbo packages.
-fn has_peers() -> bool {
+pub fn has_peers() -> bool {
     let script = "require('apache-dubbo-service'); require('apache-dubbo-consumer'); require('js-to-java')";
     let found = run(Command::new("node").env("NODE_PATH", MODULES).args(["-e", script])).is_ok();
     if !found {
@@ -34,14 +34,14 @@ fn has_peers() -> bool {
 }
 
 /// A server of apache-dubbo-service, ended when dropped.
-struct Server {
-    address: SocketAddr,
+pub struct Server {
+    pub address: SocketAddr,
     _process: Process,
     _folder: TempDir,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let folder = TempDir::new();
         let script = folder.write("server.js", include_str!("dubbo/server.js"));
         let mut process = Process::start(Command::new("node").env("NODE_PATH", MODULES).arg(script));
@@ -58,7 +58,7 @@ impl Server {
 }
 
 /// Has the client go through rows, all of which must hold.
-fn check(stage: &Stage, rows: &[&str]) {
+pub fn check(stage: &Stage, rows: &[&str]) {
     let folder = TempDir::new();
     let script = folder.write("client.js", include_str!("dubbo/client.js"));
     let mut command = stage.client_command("node");
@@ -68,7 +68,7 @@ fn check(stage: &Stage, rows: &[&str]) {
     assert_eq!(held, rows, "{out}");
 }
 
-const ROWS: &[&str] = &["calls", "at_once", "failure", "no_route"];
+pub const ROWS: &[&str] = &["calls", "at_once", "failure", "no_route"];
 
 /// A gateway to one host, for the requests of one service; `more` is said of their route.
 fn gateway_to(address: SocketAddr, more: &str) -> Config {

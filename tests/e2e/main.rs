@@ -10,6 +10,7 @@ mod admin_socket;
 mod bodies;
 mod bolt;
 mod config;
+mod conversion;
 mod drain;
 mod dubbo;
 mod dubbo_thrift;

@@ -84,6 +84,12 @@ pub struct Limits {
     /// Bytes that wait to be written to one RPC connection, at most, before further frames wait for room; while a client takes so few,
     /// nothing more is read from it.
     pub rpc_out_bytes_max: usize,
+    /// Values inside values of a body that is converted between Hessian and JSON, at most (400 beyond; 502 for an origin's).
+    pub rpc_value_depth_max: usize,
+    /// Values of such a body in all, at most (413 beyond; 502 for an origin's).
+    pub rpc_values_max: usize,
+    /// Bytes of bodies that one worker holds whole so that their messages can be converted, at most (503 beyond).
+    pub converted_bytes_max: usize,
 
     /// From the first byte of a head to its end (408 beyond).
     pub head_timeout: Duration,
@@ -248,6 +254,9 @@ impl Default for Limits {
             rpc_frame_bytes_max: 16 << 20,
             rpc_streams_max: 10_000,
             rpc_out_bytes_max: 1 << 20,
+            rpc_value_depth_max: 64,
+            rpc_values_max: 100_000,
+            converted_bytes_max: 256 << 20,
             head_timeout: Duration::from_secs(15),
             body_bytes_per_second_min: 240,
             body_rate_window: Duration::from_secs(10),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Bonds, Head, Method, Request, Version};
 use crate::config::Address;
-use crate::config::schema::MetadataMatch;
+use crate::config::schema::{MetadataMatch, UpstreamProtocol};
 
 /// One request and what became of it.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub struct Exchange {
     /// The number that decides where its route chooses a cluster by weight, so that filters and the proxy see the same choice. None: there
     /// are no filters, and it is drawn when the choice is made.
     pub drawn: Option<u64>,
+    /// What its origin is to be asked in, where a filter says so; it goes before the route.
+    pub upstream_protocol: Option<UpstreamProtocol>,
     /// How many copies it has where its route has a mirror policy.
     pub copies: Copies,
     /// What is given back when the request is over: places in limits.
@@ -290,6 +292,7 @@ impl Exchange {
             notes: None,
             metadata: None,
             drawn: None,
+            upstream_protocol: None,
             copies: Copies::default(),
             held: Vec::new(),
         }

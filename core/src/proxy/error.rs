@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::convert::Refused;
 use crate::message::{BodyError, ResponseFlags};
 use crate::router::TargetTooLong;
 use crate::stream::client::SendError;
@@ -33,6 +34,12 @@ pub enum ErrorKind {
     Connect(ConnectError),
     /// No answer, or a bad one.
     Send(SendError),
+    /// It can't be said in the protocol that its origin is asked in.
+    Convert(Refused),
+    /// Its answer can't be said in the client's protocol.
+    ConvertAnswer(Refused),
+    /// Bodies that are converted hold `converted_bytes_max`.
+    ConvertOverflow,
 }
 
 /// Whose fault it was.
@@ -118,7 +125,9 @@ impl Error {
                 BodyError::Timeout | BodyError::TooSlow => 408,
                 BodyError::Truncated | BodyError::Malformed | BodyError::Sink => 400,
             },
-            ErrorKind::Connect(_) | ErrorKind::Send(_) => 502,
+            ErrorKind::Convert(refused) => refused.status(),
+            ErrorKind::ConvertOverflow => 503,
+            ErrorKind::Connect(_) | ErrorKind::Send(_) | ErrorKind::ConvertAnswer(_) => 502,
         }
     }
 }
@@ -147,7 +156,10 @@ impl Error {
                 ResponseFlags::BODY_TOO_LARGE
             }
             ErrorKind::Send(SendError::RequestBody(_)) => ResponseFlags::DOWNSTREAM_TERMINATED,
+            ErrorKind::ConvertAnswer(_) => ResponseFlags::REMOTE_RESET,
+            ErrorKind::ConvertOverflow => ResponseFlags::OVERFLOW,
             ErrorKind::Target
+            | ErrorKind::Convert(_)
             | ErrorKind::Send(SendError::Unwritable(_) | SendError::Unframed(_) | SendError::NoWebSocket) => {
                 ResponseFlags::LOCAL_RESET
             }
@@ -172,6 +184,9 @@ impl fmt::Display for Error {
             ErrorKind::NoHost(e) => e.fmt(f),
             ErrorKind::Connect(e) => e.fmt(f),
             ErrorKind::Send(e) => e.fmt(f),
+            ErrorKind::Convert(e) => write!(f, "the request: {e}"),
+            ErrorKind::ConvertAnswer(e) => write!(f, "the answer: {e}"),
+            ErrorKind::ConvertOverflow => f.write_str("bodies that are converted hold limits.converted_bytes_max"),
         }
     }
 }

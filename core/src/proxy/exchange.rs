@@ -15,7 +15,7 @@ use super::reply::{busy_reply, direct_reply, local_reply, redirect_reply, refusa
 use super::{Current, Generation, Slot, forwarded, grpc};
 use crate::codec::detect::Protocol;
 use crate::codec::websocket;
-use crate::config::schema::{ClusterId, Protocols, UpstreamProtocol};
+use crate::config::schema::{ClusterId, Forwarded, Protocols, UpstreamProtocol};
 use crate::filter::{Callout, CalloutError, Direction, Filters, Phase, REMATCHES_MAX, Round};
 use crate::message::{BodyError, Exchange, HttpHead, Request, Response, ResponseFlags};
 use crate::net::Transport;
@@ -96,6 +96,11 @@ impl<T: Transport> Proxy<T> {
     /// What its listener asks origins in, where a route does not say it.
     pub(super) fn upstream_protocol(&self, generation: &Generation<T>) -> Option<UpstreamProtocol> {
         generation.upstream_protocol(self.listener)
+    }
+
+    /// What its listener tells origins of clients.
+    pub(super) fn forwarded<'g>(&self, generation: &'g Generation<T>) -> Option<&'g Forwarded> {
+        generation.forwarded(self.listener)
     }
 
     /// The filters of its listener.
@@ -189,6 +194,8 @@ impl<T: Transport> Service for Proxy<T> {
             match &e.kind {
                 ErrorKind::Send(SendError::RequestBody(BodyError::Timeout)) => worker.body_timeout.inc(),
                 ErrorKind::Send(SendError::RequestBody(BodyError::TooSlow)) => worker.body_too_slow.inc(),
+                ErrorKind::Convert(_) => worker.convert_refused.inc(),
+                ErrorKind::ConvertOverflow => worker.convert_overflow.inc(),
                 _ => {}
             }
             x.flags.add(e.flags());

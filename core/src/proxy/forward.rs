@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Generation;
+use super::converted::Converted;
 use super::destination::destination;
 use super::error::{Error, ErrorKind, Side};
 use super::exchange::{Proxy, ask};
@@ -36,7 +37,7 @@ struct Sent<'h> {
     _active: Active<'h>,
 }
 
-enum Final {
+pub(super) enum Final {
     Response(Response),
     Upgraded(Response, Tunnel),
     /// There is none to pass on: nobody waits for one, or the client is gone.
@@ -64,9 +65,7 @@ impl<T: Transport> Proxy<T> {
         let joined = x.metadata.take().map(|own| joined(metadata, &own));
         let metadata = joined.as_ref().or(metadata);
         if x.wanted.route {
-            let notes = x.notes_mut();
-            (*route.name).clone_into(&mut notes.route);
-            cluster.name().clone_into(&mut notes.cluster);
+            note(route, &cluster, x);
         }
         let hash = forward.hash(x, || generation.draw());
         let key = key(hash.as_ref(), &cluster, x);
@@ -75,6 +74,10 @@ impl<T: Transport> Proxy<T> {
         route.edit_request(x, limits.request_line_bytes_max)?;
         let mut tries = Tries::new(forward, &x.request.head);
         let protocol = self.protocol(generation, forward, x);
+        let converted = Converted::of(x, protocol, (route, forward), (generation, self.forwarded(generation)));
+        if let Some(converted) = &converted {
+            Box::pin(converted.gather(x, reply)).await?;
+        }
         let copy = mirror::Copy::of(route, protocol, generation, x);
         // An origin of HTTP/2 may give back what it has not looked at, when some of its body has left.
         let keep = copy.is_some() || tries.may_repeat() || protocol == Protocol::Http2;
@@ -93,13 +96,12 @@ impl<T: Transport> Proxy<T> {
                     Round::Passed | Round::Refuse(..) | Round::ReMatchRoute | Round::ReChooseHost => {}
                 }
             }
-            if forward.wants_upstream_host()
-                && let Head::Http(head) = &mut x.request.head
-            {
-                Forward::set_upstream_host(head, host.hostname());
+            if forward.wants_upstream_host() {
+                name_host(&host, x);
             }
             let options = SendOptions { timeout: tries.timeout(x), upgrade: x.upgrade, te_trailers: x.te_trailers };
-            let sent = self.attempt(&host, (protocol, fresh, options, tries.deadline(x)), x, reply).await;
+            let sent =
+                self.attempt(&host, (protocol, fresh, options, tries.deadline(x)), converted.as_ref(), x, reply).await;
             let again = again(&mut tries, &cluster, (&sent, &replay), x);
             let again = again.filter(|again| held.hold(*again, &cluster, forward));
             copy = copy.and_then(|copy| copy.send(generation, &replay, again.is_none()));
@@ -125,9 +127,14 @@ impl<T: Transport> Proxy<T> {
         &self,
         host: &'h Rc<HostPool<T>>,
         (protocol, fresh, options, deadline): (Protocol, bool, SendOptions, Option<Instant>),
+        converted: Option<&Converted<'_, T>>,
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<Sent<'h>, Error> {
+        let mut made = match converted {
+            None => None,
+            Some(converted) => Some(converted.request(host, options.timeout, x)?),
+        };
         let client = Some(&*x.downstream);
         let lease = match deadline {
             None => host.lease(protocol, fresh, client).await?,
@@ -141,7 +148,8 @@ impl<T: Transport> Proxy<T> {
         host.count_request();
         let active = host.active();
         let answered = async {
-            let mut flight = lease.send(&mut x.request, options).await?;
+            let request = made.as_deref_mut().unwrap_or(&mut x.request);
+            let mut flight = lease.send(request, options).await?;
             x.request_sent = Some(Instant::now());
             let answer = await_answer(&mut flight, deadline, reply).await?;
             x.response_received = Some(Instant::now());
@@ -149,9 +157,12 @@ impl<T: Transport> Proxy<T> {
         }
         .await;
         match answered {
-            Ok(answer) => {
+            Ok(mut answer) => {
                 if let Final::Response(response) | Final::Upgraded(response, _) = &answer {
                     host.report(Outcome::Answered { status: status(response), took: x.host_time() });
+                }
+                if let Some(converted) = converted {
+                    answer = Box::pin(converted.answer(host, answer, deadline, x)).await?;
                 }
                 Ok(Sent { answer, _active: active })
             }
@@ -173,7 +184,10 @@ impl<T: Transport> Proxy<T> {
     /// What origins are asked in: what the route says; else a client of RPC in its own protocol, another as its listener says.
     fn protocol(&self, generation: &Generation<T>, forward: &Forward, x: &Exchange) -> Protocol {
         let own = x.request.head.rpc().map(|head| Protocol::Rpc(head.protocol));
-        let said = forward.protocol.or_else(|| self.upstream_protocol(generation).filter(|_| own.is_none()));
+        let said = x
+            .upstream_protocol
+            .or(forward.protocol)
+            .or_else(|| self.upstream_protocol(generation).filter(|_| own.is_none()));
         match (said, own) {
             (None | Some(UpstreamProtocol::LikeClient), Some(own)) => own,
             (Some(UpstreamProtocol::Rpc(protocol)), _) => Protocol::Rpc(protocol),
@@ -232,6 +246,20 @@ impl Held {
         self.permit = cluster.retry();
         self.permit.is_some()
     }
+}
+
+/// Asks a host for its own name.
+fn name_host<T: Transport>(host: &HostPool<T>, x: &mut Exchange) {
+    if let Head::Http(head) = &mut x.request.head {
+        Forward::set_upstream_host(head, host.hostname());
+    }
+}
+
+/// Keeps what a log wants of the way that a request takes.
+fn note<T: Transport>(route: &Route, cluster: &Cluster<T>, x: &mut Exchange) {
+    let notes = x.notes_mut();
+    (*route.name).clone_into(&mut notes.route);
+    cluster.name().clone_into(&mut notes.cluster);
 }
 
 fn choose<'f, T: Transport>(

@@ -10,13 +10,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Address;
 use crate::config::schema::{ClientCertMode, Forwarded};
-use crate::message::{Exchange, Field, FieldId, Head, HttpHead, is_value};
+use crate::message::{Downstream, Exchange, Field, FieldId, Head, HttpHead, is_value};
 
 /// Sets the fields of a request that is about to be forwarded. Once for each request, however many hosts it tries.
+#[inline]
 pub(super) fn stamp(x: &mut Exchange, settings: &Forwarded) {
-    let scheme: &[u8] = if x.downstream.is_tls { b"https" } else { b"http" };
-    let downstream = &x.downstream;
-    let Head::Http(head) = &mut x.request.head else { return };
+    if let Head::Http(head) = &mut x.request.head {
+        stamp_head(head, &x.downstream, settings);
+    }
+}
+
+/// The same for the head of a request that came over this connection.
+pub(super) fn stamp_head(head: &mut HttpHead, downstream: &Downstream, settings: &Forwarded) {
+    let scheme: &[u8] = if downstream.is_tls { b"https" } else { b"http" };
     let told = Told::of(head);
     let client = match &downstream.peer {
         Address::Inet(peer) if settings.use_remote_address && !settings.skip_xff_append => Some(*peer),

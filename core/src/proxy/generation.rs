@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::access_log::{AccessLogs, LogBuffers};
+use super::converted::InHand;
 use super::dice::Dice;
 use super::mirror::UnderWay;
 use crate::config::Limits;
@@ -39,6 +40,7 @@ pub struct Generation<T: Transport> {
     logs: Vec<Option<Rc<AccessLogs>>>,
     dice: Rc<Dice>,
     copies: Rc<UnderWay>,
+    in_hand: Rc<InHand>,
 }
 
 /// A listener's place on one worker: the same in every generation that has the listener, however the file orders them.
@@ -73,8 +75,22 @@ impl<T: Transport> Generation<T> {
         let logs = slots.iter().map(|slot| buffers.logs_of(&snapshot.listeners[(*slot)?].config)).collect();
         let dice = previous.map_or_else(|| Rc::new(Dice::new(worker as u64)), |p| Rc::clone(&p.dice));
         let copies = previous.map(|p| Rc::clone(&p.copies)).unwrap_or_default();
+        let in_hand = previous.map(|p| Rc::clone(&p.in_hand)).unwrap_or_default();
         let transport = transport.clone();
-        let next = Self { clusters, filters, limits, transport, worker, buffers, slots, logs, dice, copies, snapshot };
+        let next = Self {
+            clusters,
+            filters,
+            limits,
+            transport,
+            worker,
+            buffers,
+            slots,
+            logs,
+            dice,
+            copies,
+            in_hand,
+            snapshot,
+        };
         if let Some(previous) = previous {
             previous.hand_over(&next);
         }
@@ -252,6 +268,11 @@ impl<T: Transport> Generation<T> {
     /// A random number.
     pub(crate) fn draw(&self) -> u64 {
         self.dice.draw()
+    }
+
+    /// The bodies that this worker holds for conversion.
+    pub(super) fn in_hand(&self) -> &Rc<InHand> {
+        &self.in_hand
     }
 
     /// The copies of requests that this worker has under way.

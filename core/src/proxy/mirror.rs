@@ -10,9 +10,10 @@ use std::rc::Rc;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::Generation;
 use super::replay::Replay;
+use super::{Generation, converted};
 use crate::codec::detect::Protocol;
+use crate::config::Limits;
 use crate::config::schema::ClusterId;
 use crate::message::{Body, Chunk, Copies, Exchange, Head, Request};
 use crate::net::Transport;
@@ -67,12 +68,12 @@ impl Copy {
                 };
                 cluster.counters().mirror_total.inc();
                 let request = Request { head: self.head.clone(), body };
-                let (time, drain_bytes_max) = (limits.request_timeout, limits.drain_bytes_max);
+                let limits = Rc::clone(limits);
                 let (cluster, host, protocol) = (Rc::clone(&cluster), host.clone(), self.protocol);
                 spawn_local(async move {
                     let _place = place;
                     // Whatever becomes of it is for nobody but the cluster's counters.
-                    let _ = timeout(time, send(&cluster, (host, protocol), request, drain_bytes_max)).await;
+                    let _ = timeout(limits.request_timeout, send(&cluster, (host, protocol), request, &limits)).await;
                 });
             }
         }
@@ -114,10 +115,11 @@ fn hosts<T: Transport>(cluster: &Cluster<T>) -> Vec<Option<Rc<HostPool<T>>>> {
 async fn send<T: Transport>(
     cluster: &Cluster<T>,
     (host, protocol): (Option<Rc<HostPool<T>>>, Protocol),
-    mut request: Request,
-    drain_bytes_max: u64,
+    request: Request,
+    limits: &Limits,
 ) -> Option<()> {
     let host = host.or_else(|| cluster.pick(&Wish::default()).ok())?;
+    let mut request = converted::copy(&host, protocol, request, limits)?;
     let lease = host.lease(protocol, false, None).await.ok()?;
     host.count_request();
     let options = SendOptions { timeout: None, upgrade: false, te_trailers: false };
@@ -131,7 +133,7 @@ async fn send<T: Transport>(
     };
     // Read to its end, so that the connection can be used again; a long answer costs the connection instead.
     let Body::Streaming(mut body) = response.body else { return Some(()) };
-    let mut left = drain_bytes_max;
+    let mut left = limits.drain_bytes_max;
     loop {
         let chunk = poll_fn(|cx| {
             body.poll_beside(cx);

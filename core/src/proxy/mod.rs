@@ -4,6 +4,8 @@
 
 mod access_log;
 mod client_cert;
+mod convert;
+mod converted;
 mod counts;
 mod destination;
 mod dice;

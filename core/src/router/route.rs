@@ -140,9 +140,19 @@ impl Route {
         if !self.requests.is_empty() {
             self.requests.apply_to_request(x, &self.name);
         }
-        if let RouteAction::Forward(forward) = &self.action
-            && let Head::Http(head) = &mut x.request.head
-        {
+        match &mut x.request.head {
+            Head::Http(head) => self.rewrite(head, target_bytes_max),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rewrites the path and the host of a request that is about to be forwarded.
+    ///
+    /// # Errors
+    /// As [`edit_request`](Self::edit_request).
+    #[inline]
+    pub fn rewrite(&self, head: &mut HttpHead, target_bytes_max: usize) -> Result<(), TargetTooLong> {
+        if let RouteAction::Forward(forward) = &self.action {
             if let Some(path) = &forward.path {
                 path.apply(head, target_bytes_max)?;
             }

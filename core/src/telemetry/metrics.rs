@@ -151,6 +151,8 @@ counters! {
         rpc_stalled: Counter, "ferrogate_rpc_stalled", "RPC connections closed because their client took nothing for body_idle_timeout";
         rpc_heartbeat: Counter, "ferrogate_rpc_heartbeat", "Heartbeats of RPC clients that were answered";
         rpc_go_away: Counter, "ferrogate_rpc_go_away", "RPC clients that were told to send no more requests on their connection";
+        convert_refused: Counter, "ferrogate_convert_refused", "Requests that could not be converted to what their origin is asked in";
+        convert_overflow: Counter, "ferrogate_convert_overflow", "Requests refused because bodies that are converted hold converted_bytes_max";
         request_failed: Counter, "downstream_request_failed", "Requests that the gateway answered itself because of an error";
         request_reset: Counter, "downstream_request_reset", "Requests whose answer did not reach the client whole";
         status_1xx: Counter, "ferrogate_downstream_response_1xx", "Answers with a status of 100 to 199";
@@ -244,6 +246,7 @@ counters! {
         rpc_connection_total: Counter, "ferrogate_upstream_rpc_connection", "Connections opened to the cluster that speak an RPC protocol";
         rpc_connection_lost: Counter, "ferrogate_upstream_rpc_connection_lost", "RPC connections given up because a host of the cluster sent what is no frame, or left heartbeats unanswered";
         rpc_go_away: Counter, "ferrogate_upstream_rpc_go_away", "RPC connections that a host of the cluster wanted no more requests on";
+        convert_refused: Counter, "ferrogate_upstream_convert_refused", "Answers of a host of the cluster that could not be converted to what their client speaks";
         rpc_response_late: Counter, "ferrogate_upstream_rpc_response_late", "Answers of a host of the cluster that were dropped because nobody waited for them any more";
         rpc_response_unknown: Counter, "ferrogate_upstream_rpc_response_unknown", "Answers of a host of the cluster that were dropped because nothing was asked under their number";
         rpc_heartbeat: Counter, "ferrogate_upstream_rpc_heartbeat", "Heartbeats sent to hosts of the cluster that had been silent";

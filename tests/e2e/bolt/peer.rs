@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use test_support::Wire;
 
-/// A frame of version 1.
+/// A frame; of version 1 where nothing else is said, and without a checksum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
+    /// 1 or 2.
+    pub version: u8,
     /// 0 a response, 1 a request, 2 a one-way request.
     pub kind: u8,
     /// 0 a heartbeat, 1 a request, 2 a response, 100 GoAway.
@@ -26,6 +28,7 @@ impl Frame {
     /// A request to a service, that waits for ten seconds.
     pub fn request(id: u32, service: &str, content: &[u8]) -> Self {
         Self {
+            version: 1,
             kind: 1,
             command: 1,
             id,
@@ -44,7 +47,7 @@ impl Frame {
 
     /// A frame without anything in it.
     pub fn bare(kind: u8, command: u16, id: u32, varies: i32) -> Self {
-        Self { kind, command, id, varies, class: Vec::new(), headers: Vec::new(), content: Vec::new() }
+        Self { version: 1, kind, command, id, varies, class: Vec::new(), headers: Vec::new(), content: Vec::new() }
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -53,11 +56,11 @@ impl Frame {
             headers.extend(u32::try_from(part.len()).unwrap().to_be_bytes());
             headers.extend(part.as_bytes());
         }
-        let mut out = vec![1, self.kind];
+        let mut out = if self.version == 2 { vec![2, 1, self.kind] } else { vec![1, self.kind] };
         out.extend(self.command.to_be_bytes());
         out.push(1);
         out.extend(self.id.to_be_bytes());
-        out.push(1);
+        out.extend(if self.version == 2 { &[1, 0][..] } else { &[1] });
         match self.kind {
             0 => out.extend(u16::try_from(self.varies).unwrap().to_be_bytes()),
             _ => out.extend(self.varies.to_be_bytes()),
@@ -90,10 +93,17 @@ impl Peer {
 
     /// The next frame; None: the other side has closed.
     pub fn frame(&mut self) -> Option<Frame> {
-        let start = self.0.take(2).ok()?;
-        assert_eq!(start[0], 1, "version 1");
-        let kind = start[1];
-        let fixed = self.0.take(if kind == 0 { 18 } else { 20 }).expect("a whole head");
+        let version = self.0.take(1).ok()?[0];
+        assert!(matches!(version, 1 | 2), "a version");
+        if version == 2 {
+            assert_eq!(self.0.take(1).expect("a whole head"), [1], "without a checksum");
+        }
+        let kind = self.0.take(1).expect("a whole head")[0];
+        let mut fixed = self.0.take(8).expect("a whole head");
+        if version == 2 {
+            assert_eq!(self.0.take(1).expect("a whole head"), [0], "no switch");
+        }
+        fixed.extend(self.0.take(if kind == 0 { 10 } else { 12 }).expect("a whole head"));
         let number = |at: usize, len: usize| fixed[at..at + len].iter().fold(0u32, |n, b| n << 8 | u32::from(*b));
         assert_eq!((fixed[2], fixed[7]), (1, 1), "ver2 and codec");
         let varies_len = if kind == 0 { 2 } else { 4 };
@@ -104,6 +114,7 @@ impl Peer {
             len => self.0.take(len as usize).expect("a whole frame"),
         };
         Some(Frame {
+            version,
             kind,
             command: u16::try_from(number(0, 2)).unwrap(),
             id: number(3, 4),

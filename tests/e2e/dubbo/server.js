@@ -11,6 +11,11 @@ const methods = {
     return java.Integer(milliseconds);
   },
   fail(text) { throw new Error(text); },
+  // What a server of Java answers by itself: a method by its name.
+  $invoke(method, types, values) {
+    if (types && types.length !== values.length) throw new Error(`${values.length} values of ${types.length} types`);
+    return methods[method](...values);
+  },
 };
 const registry = { async ready() {}, async registerServices() {}, close() {} };
 const services = { echo: { dubboInterface: 'com.example.Echo', methods } };

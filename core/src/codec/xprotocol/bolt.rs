@@ -10,12 +10,16 @@
 //!
 //! **Invariant:** headers that nobody changed leave as the bytes that came, whatever is in them.
 
+mod made;
+
 use bytes::Bytes;
 use flate2::Crc;
 
 use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, Unwritable};
 use crate::config::schema::RpcProtocol;
 use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span};
+
+pub use made::{BoltParts, Pairs, bolt_request, bolt_response, bolt_status};
 
 /// Bolt, and the version in which it speaks where it speaks first.
 pub(super) struct Bolt {

@@ -10,6 +10,8 @@
 //!
 //! **Invariant:** arguments, and attachments that are no strings, leave as the bytes that came, whatever is changed around them.
 
+mod made;
+
 use std::ops::Range;
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ use super::hessian2::{self, Broken, Reader};
 use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, Unwritable};
 use crate::config::schema::RpcProtocol;
 use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span};
+
+pub use made::{Call, DUBBO_OK, dubbo_parts, dubbo_request, dubbo_response, dubbo_status};
 
 /// Dubbo.
 pub(super) struct Dubbo;

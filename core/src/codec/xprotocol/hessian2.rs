@@ -1,14 +1,16 @@
-//! Hessian 2.0, as far as a gateway needs it: strings and whole numbers are read, everything else is passed over.
+//! Hessian 2.0, as far as a gateway needs it: strings and whole numbers are read, everything else is passed over, or becomes JSON ([`json`]).
 //!
 //! **Invariant:** a value is passed over in one walk over its bytes, with a stack that is bounded by [`DEPTH_MAX`] and a heap
 //! that is bounded by [`CLASSES_MAX`]; no length is believed before its bytes are there.
 
+pub mod json;
+
 /// The bytes are no value of Hessian, nest too deep, or define too many classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(crate) struct Broken;
 
 /// A place in some bytes, and the classes that were defined before it.
-pub(super) struct Reader<'b> {
+pub(crate) struct Reader<'b> {
     src: &'b [u8],
     at: usize,
     /// The number of fields of each class.
@@ -16,32 +18,32 @@ pub(super) struct Reader<'b> {
 }
 
 impl<'b> Reader<'b> {
-    pub(super) fn new(src: &'b [u8]) -> Self {
+    pub(crate) fn new(src: &'b [u8]) -> Self {
         Self { src, at: 0, classes: Vec::new() }
     }
 
     /// Where the next value begins.
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// The first byte of the next value.
-    pub(super) fn peek(&self) -> Option<u8> {
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.src.get(self.at).copied()
     }
 
     /// Whether the next value is a string.
-    pub(super) fn is_string(&self) -> bool {
+    pub(crate) fn is_string(&self) -> bool {
         matches!(self.peek(), Some(b'R' | b'S' | 0x00..=0x1F | 0x30..=0x33))
     }
 
     /// Passes over a byte that was looked at.
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         self.at = (self.at + 1).min(self.src.len());
     }
 
     /// Reads a string behind what is in `out`; None: it is null.
-    pub(super) fn string(&mut self, out: &mut Vec<u8>) -> Result<Option<()>, Broken> {
+    pub(crate) fn string(&mut self, out: &mut Vec<u8>) -> Result<Option<()>, Broken> {
         if self.peek() == Some(b'N') {
             self.at += 1;
             return Ok(None);
@@ -58,7 +60,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Reads a whole number. None: the value is another one, and stays where it is.
-    pub(super) fn number(&mut self) -> Option<i64> {
+    pub(crate) fn number(&mut self) -> Option<i64> {
         let start = self.at;
         let found = self.try_number();
         if found.is_none() {
@@ -88,7 +90,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Passes over a value.
-    pub(super) fn skip(&mut self) -> Result<(), Broken> {
+    pub(crate) fn skip(&mut self) -> Result<(), Broken> {
         self.skip_within(DEPTH_MAX)
     }
 
@@ -154,7 +156,7 @@ impl<'b> Reader<'b> {
     }
 
     /// A type is a name, or the number of one that was said before.
-    pub(super) fn skip_type(&mut self) -> Result<(), Broken> {
+    pub(crate) fn skip_type(&mut self) -> Result<(), Broken> {
         match self.number() {
             Some(_) => Ok(()),
             None => self.skip_string(),
@@ -173,19 +175,24 @@ impl<'b> Reader<'b> {
 
     fn skip_binary(&mut self) -> Result<(), Broken> {
         loop {
-            let first = self.byte()?;
-            let (len, is_last) = match first {
-                0x20..=0x2F => (usize::from(first - 0x20), true),
-                0x34..=0x37 => (usize::from(first - 0x34) << 8 | usize::from(self.byte()?), true),
-                b'B' => (self.u16()?, true),
-                b'A' => (self.u16()?, false),
-                _ => return Err(Broken),
-            };
+            let (len, is_last) = self.binary_head()?;
             self.pass(len)?;
             if is_last {
                 return Ok(());
             }
         }
+    }
+
+    /// How many bytes a piece of a binary has, and whether it is the last.
+    fn binary_head(&mut self) -> Result<(usize, bool), Broken> {
+        let first = self.byte()?;
+        Ok(match first {
+            0x20..=0x2F => (usize::from(first - 0x20), true),
+            0x34..=0x37 => (usize::from(first - 0x34) << 8 | usize::from(self.byte()?), true),
+            b'B' => (self.u16()?, true),
+            b'A' => (self.u16()?, false),
+            _ => return Err(Broken),
+        })
     }
 
     /// How many characters a piece of a string has, and whether it is the last.
@@ -235,7 +242,7 @@ impl<'b> Reader<'b> {
 }
 
 /// Writes a string.
-pub(super) fn put_string(text: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
+pub(crate) fn put_string(text: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
     let mut rest = text;
     loop {
         let (mut len, mut units) = (0, 0);
@@ -271,7 +278,7 @@ fn char_len(first: u8) -> Option<(usize, usize)> {
 }
 
 /// The end of a list or map whose length is not said.
-pub(super) const END: u8 = b'Z';
+pub(crate) const END: u8 = b'Z';
 
 /// Values inside values, at most.
 const DEPTH_MAX: usize = 64;

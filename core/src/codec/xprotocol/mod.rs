@@ -9,7 +9,7 @@ mod bolt;
 mod dubbo;
 mod dubbo_thrift;
 pub mod gather;
-mod hessian2;
+pub mod hessian2;
 #[cfg(test)]
 mod parcel;
 #[doc(hidden)]
@@ -24,6 +24,8 @@ use bytes::Bytes;
 use crate::config::Limits;
 use crate::config::schema::RpcProtocol;
 use crate::message::RpcHead;
+pub use bolt::{BoltParts, Pairs, bolt_request, bolt_response, bolt_status};
+pub use dubbo::{Call, DUBBO_OK, dubbo_parts, dubbo_request, dubbo_response, dubbo_status};
 
 /// What a protocol of RPC is: a machine without I/O and without a state, the same for every connection.
 ///
@@ -178,7 +180,7 @@ impl fmt::Display for Unwritable {
             Self::NoHeaders => {
                 "the protocol has a service and a method and no other headers: its route can't add any, or remove those"
             }
-            Self::Foreign => "it is of another protocol, and is not converted: remove upstream_protocol from its route",
+            Self::Foreign => "it is of another protocol, into which it is not converted (docs/reference/conversion.md): change upstream_protocol of its route",
         })
     }
 }

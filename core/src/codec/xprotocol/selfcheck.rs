@@ -3,9 +3,12 @@
 //! **Invariant:** panics when a promise is broken, and only then; not used outside of tests.
 
 use super::gather::Gather;
+use super::hessian2::Reader;
+use super::hessian2::json::{Budget, FromJson, ToJson, ValueLimits, Wanted};
 use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, codec_of};
 use crate::config::schema::RpcProtocol;
 use crate::message::RpcKind;
+use serde::de::DeserializeSeed;
 
 /// The first byte says which protocol the rest is in, and where it is cut.
 ///
@@ -31,8 +34,39 @@ pub fn check_in(protocol: RpcProtocol, cut: u8, src: &[u8]) {
     check_lengths(codec, src);
     for frame in &whole.0 {
         check_frame(codec, frame);
+        check_json(&frame.content);
     }
 }
+
+/// What is read as values of Hessian is JSON, and that is values again; neither grows beyond its limits.
+fn check_json(content: &[u8]) {
+    let limits = ValueLimits { depth_max: 16, values_max: 500, bytes_max: 4096 };
+    let mut reader = ToJson::new(content, 0, limits);
+    for _ in 0..VALUES_MAX {
+        let (at, mut json) = (reader.at(), Vec::new());
+        if reader.peek().is_none() || reader.value(&mut json).is_err() {
+            return;
+        }
+        assert!(reader.at() > at && json.len() <= limits.bytes_max + 2 * content.len() * JSON_GROWTH_MAX);
+        let (mut values, budget) = (Vec::new(), Budget::new(limits));
+        let mut from = serde_json::Deserializer::from_slice(&json);
+        let seed = FromJson { out: &mut values, budget: &budget, depth: 0, wanted: Wanted::Any };
+        let read = seed.deserialize(&mut from).and_then(|()| from.end());
+        // Half a pair is no text of ours.
+        let is_half = json.windows(3).any(|three| three.eq_ignore_ascii_case(b"\\ud"));
+        assert!(read.is_ok() || is_half || budget.hit().is_some(), "{:?}", String::from_utf8_lossy(&json));
+        if read.is_ok() {
+            let mut again = Reader::new(&values);
+            assert_eq!((again.skip(), again.at()), (Ok(()), values.len()));
+        }
+    }
+}
+
+/// Values of a content that are looked at.
+const VALUES_MAX: usize = 20;
+
+/// A byte of text may become an escape.
+const JSON_GROWTH_MAX: usize = 6;
 
 type Read = (Vec<RpcFrame>, Option<Fault>);
 

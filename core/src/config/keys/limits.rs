@@ -169,6 +169,24 @@ pub(super) const LIMITS: &[Key] = &[
         "Bytes that wait to be written to one RPC connection, at most, before further frames wait for room. While so many wait for a client, \
          nothing more is read from it.",
     ),
+    key(
+        "rpc_value_depth_max",
+        Number,
+        "64",
+        "Values inside values of a body that is converted between Hessian and JSON, at most (400 beyond; 502 for an origin's); of JSON 127 in any case.",
+    ),
+    key(
+        "rpc_values_max",
+        Number,
+        "100000",
+        "Values of such a body in all, names of fields among them, at most (413 beyond; 502 for an origin's).",
+    ),
+    key(
+        "converted_bytes_max",
+        Size,
+        "256MiB",
+        "Bytes of bodies that one worker holds whole so that their messages can be converted to another protocol, at most (503 beyond). One body has `rpc_frame_bytes_max` at most.",
+    ),
     key("head_timeout", Duration, "15s", "From the first byte of a head to its end (408 beyond)."),
     key(
         "body_bytes_per_second_min",

@@ -148,10 +148,11 @@ pub(super) const ROUTE_ACTION: &[Key] = &[
     key("metadata_match", Map("metadata_match"), "", "What the host's metadata must say."),
     key(
         "upstream_protocol",
-        Choice(&["Http1", "Http2", "Auto"]),
-        "the listener's, else Http1",
+        Choice(&["Http1", "Http2", "Auto", "bolt", "boltv2", "dubbo"]),
+        "the listener's, else Http1; of a client of RPC its own",
         "What the origin is asked in. `Http2`: over TLS both sides must agree to `h2`; in clear text it is spoken at once. `Auto`: what the client \
-         speaks. (MOSN converts only with the filter `transcoder`.)",
+         speaks. A request that comes in another protocol is converted (docs/reference/conversion.md), where MOSN asks for the filter \
+         `transcoder`.",
     ),
     key("request_mirror_policies", Map("mirror"), "", "As in the route itself, which wins."),
     key("request_headers_to_add", Maps("header_add"), "", "As in the route itself, behind those there."),

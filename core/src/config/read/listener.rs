@@ -542,7 +542,11 @@ fn upstream_protocol(r: &mut Reader, node: &Node) -> Option<UpstreamProtocol> {
     let text = r.text(node).filter(|text| !text.is_empty())?;
     let known = UPSTREAM_PROTOCOLS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
     if known.is_none() {
-        r.warn(node.place, format!("origins can't be asked in `{text}` and are in HTTP/1.1"), "Http1, Http2 or Auto");
+        r.warn(
+            node.place,
+            format!("origins can't be asked in `{text}` and are in HTTP/1.1"),
+            "Http1, Http2, Auto, bolt, boltv2 or dubbo",
+        );
     }
     known.map(|(_, protocol)| *protocol)
 }
