@@ -21,6 +21,7 @@ mod proxy_protocol;
 mod set;
 mod share;
 mod tls_inspector;
+mod transcoder;
 
 use std::fmt;
 use std::future::Future;

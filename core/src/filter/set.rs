@@ -143,5 +143,6 @@ fn make(config: &FilterConfig, ground: &Ground<'_>) -> Arc<dyn Filter + Send + S
         FilterConfig::IpAccess(config) => Arc::new(super::ip_access::IpAccessFilter::new(config, ground)),
         FilterConfig::Mirror(config) => Arc::new(super::mirror::MirrorFilter::new(config, ground)),
         FilterConfig::PayloadLimit(config) => Arc::new(super::payload_limit::PayloadLimitFilter::new(config, ground)),
+        FilterConfig::Transcoder(config) => Arc::new(super::transcoder::TranscoderFilter::new(config, ground)),
     }
 }

@@ -7,6 +7,7 @@ mod header_to_metadata;
 mod ip_access;
 mod mirror;
 mod payload_limit;
+mod transcoder;
 
 use test_support::{Config, Gateway, Origin};
 

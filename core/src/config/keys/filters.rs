@@ -4,7 +4,7 @@
 
 use super::working::key;
 use super::{Key, Kind};
-use Kind::{Bool, Choice, Duration, Map, Maps, Number, Size, Text, Texts};
+use Kind::{Any, Bool, Choice, Duration, Map, Maps, Number, Size, Text, Texts};
 
 pub(super) const PER_FILTER_CONFIG: &str = "Settings of stream filters for these requests: the type of a filter, and its configuration, which takes \
                                              the place of the listener's as a whole. A filter runs only where the listener has it.";
@@ -154,6 +154,52 @@ pub(super) const PAYLOAD_LIMIT: &[Key] = &[
     ),
     key("max_entity_size ", Size, "0", "The same, with the space behind its name that MOSN's key has."),
     key("http_status", Number, "413", "The answer to a larger one, 400 to 599."),
+];
+
+pub(super) const TRANSCODER: &[Key] = &[
+    key(
+        "type",
+        Choice(&["httpTohttp2", "http2Tohttp", "http2bolt_simple"]),
+        "",
+        "MOSN's own conversions: of clients of HTTP/1 to HTTP/2, of HTTP/2 to HTTP/1, of HTTP/1 to Bolt. What other clients ask goes on as their \
+         route says.",
+    ),
+    key("rules", Maps("transcoder_rule"), "", "In place of `type`. The first that takes a request decides."),
+    key("trans", Map("transcoder_phase"), "", "When that is decided."),
+];
+
+pub(super) const TRANSCODER_PHASE: &[Key] = &[key(
+    "receiver_phase",
+    Number,
+    "1",
+    "0: before the route is known, where no route has settings of its own. 1 and 2: behind that.",
+)];
+
+pub(super) const TRANSCODER_RULE: &[Key] = &[
+    key("matcher_config", Map("transcoder_matcher"), "", "Which requests. Absent: all."),
+    key("macther_config", Map("transcoder_matcher"), "", "The same, as files for older versions of MOSN have it."),
+    key("rule_info", Map("transcoder_info"), "", "What becomes of them. Required."),
+];
+
+pub(super) const TRANSCODER_MATCHER: &[Key] = &[
+    key("matcher_type", Choice(&["simpleMatcher"]), "simpleMatcher", "How requests are told apart: by a field."),
+    key("config", Map("transcoder_field"), "", "The field. Absent: every request."),
+];
+
+pub(super) const TRANSCODER_FIELD: &[Key] = &[
+    key("name", Text, "", "The field's name. Required."),
+    key("value", Text, "", "What it must say, as a whole. Required."),
+];
+
+pub(super) const TRANSCODER_INFO: &[Key] = &[
+    key(
+        "upstream_protocol",
+        Choice(&["Http1", "Http2", "Auto", "bolt", "boltv2", "dubbo"]),
+        "",
+        "What the origin is asked in, whatever the route says. Required.",
+    ),
+    key("description", Text, "", "For readers of the file."),
+    key("config", Any, "", "Settings of a conversion. Those that there are have none."),
 ];
 
 const ALLOW_DENY: &[&str] = &["allow", "deny"];

@@ -33,6 +33,32 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "fault_abort", path: "fault: stream_filters[].config.abort", keys: filters::FAULT_ABORT },
     Section { name: "mirror_filter", path: "mirror: stream_filters[].config", keys: filters::MIRROR },
     Section { name: "payload_limit", path: "payload_limit: stream_filters[].config", keys: filters::PAYLOAD_LIMIT },
+    Section { name: "transcoder", path: "transcoder: stream_filters[].config", keys: filters::TRANSCODER },
+    Section {
+        name: "transcoder_phase",
+        path: "transcoder: stream_filters[].config.trans",
+        keys: filters::TRANSCODER_PHASE,
+    },
+    Section {
+        name: "transcoder_rule",
+        path: "transcoder: stream_filters[].config.rules[]",
+        keys: filters::TRANSCODER_RULE,
+    },
+    Section {
+        name: "transcoder_matcher",
+        path: "transcoder: stream_filters[].config.rules[].matcher_config",
+        keys: filters::TRANSCODER_MATCHER,
+    },
+    Section {
+        name: "transcoder_field",
+        path: "transcoder: stream_filters[].config.rules[].matcher_config.config",
+        keys: filters::TRANSCODER_FIELD,
+    },
+    Section {
+        name: "transcoder_info",
+        path: "transcoder: stream_filters[].config.rules[].rule_info",
+        keys: filters::TRANSCODER_INFO,
+    },
     Section { name: "flow_control", path: "flowControlFilter: stream_filters[].config", keys: filters::FLOW_CONTROL },
     Section {
         name: "flow_action",

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a filter that would not run is never passed over in silence.
 
-use super::{flow_control, route_match};
+use super::{flow_control, route_match, transcoder};
 use crate::config::diagnostic::Place;
 use crate::config::keys::{self, STREAM_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
@@ -186,6 +186,7 @@ const READERS: &[(&str, Read)] = &[
     ("ip_access", ip_access),
     ("mirror", mirror),
     ("payload_limit", payload_limit),
+    ("transcoder", transcoder::transcoder),
 ];
 
 /// Copies of a request, at most.

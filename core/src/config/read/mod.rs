@@ -24,6 +24,7 @@ mod route_match;
 mod server;
 mod tcp_proxy;
 mod tls;
+mod transcoder;
 
 use std::path::PathBuf;
 use std::sync::Arc;

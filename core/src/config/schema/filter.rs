@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::FieldMatch;
+use super::{FieldMatch, UpstreamProtocol};
 
 /// Declares the filters that there are.
 macro_rules! filters {
@@ -35,6 +35,7 @@ filters! {
     "ip_access" => IpAccess;
     "mirror" => Mirror;
     "payload_limit" => PayloadLimit;
+    "transcoder" => Transcoder;
 }
 
 /// What one type of filter is told.
@@ -267,6 +268,26 @@ pub struct PayloadLimit {
     pub body_bytes_max: Option<u64>,
     /// `http_status`.
     pub status: u16,
+}
+
+/// `transcoder`: what requests are converted to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transcoder {
+    /// `rules`, the first that takes a request decides; or what `type` says.
+    pub rules: Vec<TranscoderRule>,
+    /// `trans.receiver_phase: 0`: before the route is known.
+    pub before_route: bool,
+}
+
+/// One entry of `rules`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TranscoderRule {
+    /// What the client speaks, by MOSN's name; None: anything.
+    pub from: Option<&'static str>,
+    /// `matcher_config.config`: a field, and what it says. None: every request.
+    pub field: Option<(String, String)>,
+    /// `rule_info.upstream_protocol`.
+    pub to: UpstreamProtocol,
 }
 
 impl IpNetwork {

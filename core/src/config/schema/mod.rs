@@ -23,7 +23,8 @@ pub(crate) use domain::{DOMAIN_BYTES_MAX, split_port};
 pub use domain::{Domain, DomainError, HostPattern, PortPattern};
 pub use filter::{
     Abort, Coding, Delay, Fault, FilterConfig, FilterSettings, FlowControl, FlowKey, FlowLimit, FlowMode, FlowRule,
-    Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule, Mirror, PayloadLimit,
+    Gzip, HeaderToMetadata, IpAccess, IpNetwork, IpRule, MetadataRule, Mirror, PayloadLimit, Transcoder,
+    TranscoderRule,
 };
 pub use forwarded::{ClientCertMode, ForwardClientCert, Forwarded};
 pub use health::{GrpcProbe, Health, HttpProbe, Outlier, Probe, SuccessRate};
