@@ -5,10 +5,11 @@
 pub mod peer;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use test_support::netns::Namespace;
 use test_support::ports::free_address;
 use test_support::process::{Process, run};
 use test_support::temp::TempDir;
@@ -56,9 +57,13 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
-        let (address, folder) = (free_address(), TempDir::new());
+        Self::start_by(Command::new("node"), free_address())
+    }
+
+    /// The same by another command, to which arguments are added.
+    fn start_by(mut command: Command, address: SocketAddr) -> Self {
+        let folder = TempDir::new();
         let script = folder.write("server.js", include_str!("bolt/server.js"));
-        let mut command = Command::new("node");
         command.env("NODE_PATH", MODULES).arg(script).arg(address.port().to_string());
         let mut process = Process::start(&mut command);
         wait_until("the Bolt server serves", || {
@@ -72,11 +77,14 @@ impl Server {
 
 /// Has the client go through rows, all of which must hold.
 pub fn check(stage: &Stage, address: SocketAddr, rows: &[&str]) {
+    check_by(stage.client_command("node"), address, rows, &stage.gateway.process);
+}
+
+fn check_by(mut command: Command, address: SocketAddr, rows: &[&str], gateway: &Process) {
     let folder = TempDir::new();
     let script = folder.write("client.js", include_str!("bolt/client.js"));
-    let mut command = stage.client_command("node");
     command.env("NODE_PATH", MODULES).arg(script).arg(address.to_string()).args(rows);
-    let out = run(&mut command).unwrap_or_else(|e| panic!("{e}\n{}", stage.gateway.process.output()));
+    let out = run(&mut command).unwrap_or_else(|e| panic!("{e}\n{}", gateway.output()));
     let held: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
     assert_eq!(held, rows, "{out}");
 }
@@ -157,6 +165,32 @@ fn the_example_file_runs(plane: Plane) {
     let mut peer = Peer::connect(egress);
     let answer = peer.ask(&Frame::request(3, "", b""));
     assert_eq!((answer.id, answer.varies), (3, 6), "NO_PROCESSOR");
+}
+
+/// The same file as it is, every byte of it, in a network of its own where its ports are free.
+#[test]
+fn the_example_file_runs_unchanged() {
+    if !has_peers() {
+        return;
+    }
+    let network = match Namespace::new() {
+        Ok(network) => network,
+        Err(reason) => return skip!("e2e-namespace", "{reason}"),
+    };
+    let of_file = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let _server = Server::start_by(network.command("node"), of_file(12200));
+    let folder = TempDir::new();
+    let file = folder.write("sidecar.json", include_str!("../../core/tests/data/config/mosn_sidecar_bolt.json"));
+    let mut command = network.command(binary());
+    let mut gateway = Process::start(command.arg("start").arg("-c").arg(file));
+    wait_until("the gateway serves", || {
+        let ended = gateway.ended();
+        assert!(ended.is_none(), "{}", gateway.output());
+        [18220, 18221].iter().all(|port| network.inside(move || TcpStream::connect(of_file(*port)).is_ok()))
+    });
+    let rows = ["calls", "at_once", "failure", "one_way", "version_2"];
+    check_by(network.command("node"), of_file(18220), &rows, &gateway);
+    check_by(network.command("node"), of_file(18221), &["calls"], &gateway);
 }
 
 fn answers_of_our_own(plane: Plane) {
