@@ -56,6 +56,9 @@ impl RpcCodec for Dubbo {
         if src.iter().zip(MAGIC).any(|(byte, magic)| *byte != magic) {
             return Err(Fault::Protocol);
         }
+        if src.len() < MAGIC.len() {
+            return Ok(Step::Needs(MAGIC.len()));
+        }
         let Some(fixed) = src.first_chunk::<FIXED_BYTES>() else { return Ok(Step::Needs(FIXED_BYTES)) };
         let len = usize::try_from(u32::from_be_bytes([fixed[12], fixed[13], fixed[14], fixed[15]])).ok();
         let whole = len.and_then(|len| len.checked_add(FIXED_BYTES)).filter(|len| *len <= limits.frame_bytes_max);

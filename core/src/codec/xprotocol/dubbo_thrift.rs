@@ -67,10 +67,10 @@ impl Layout {
 
 impl RpcCodec for DubboThrift {
     fn decode(&self, src: &[u8], limits: RpcLimits) -> Result<Step, Fault> {
-        let Some(len) = src.first_chunk() else { return Ok(Step::Needs(LENGTH_BYTES)) };
+        let Some([len @ .., high, low]) = src.first_chunk::<LENGTH_AT>() else { return Ok(Step::Needs(LENGTH_AT)) };
         let len = usize::try_from(u32::from_be_bytes(*len)).ok().and_then(|len| len.checked_add(LENGTH_BYTES));
         let whole = len.filter(|len| *len <= limits.frame_bytes_max).ok_or(Fault::TooLong)?;
-        if src[LENGTH_BYTES..].iter().zip(MAGIC).any(|(byte, magic)| *byte != magic) {
+        if [*high, *low] != MAGIC {
             return Err(Fault::Protocol);
         }
         let Some(src) = src.get(..whole) else { return Ok(Step::Needs(whole)) };

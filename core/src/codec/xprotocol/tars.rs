@@ -54,12 +54,12 @@ struct Packet {
 
 impl RpcCodec for Tars {
     fn decode(&self, src: &[u8], limits: RpcLimits) -> Result<Step, Fault> {
-        let Some(len) = src.first_chunk::<LENGTH_BYTES>() else { return Ok(Step::Needs(LENGTH_BYTES)) };
+        let Some([len @ .., first]) = src.first_chunk::<OPENING_BYTES>() else { return Ok(Step::Needs(OPENING_BYTES)) };
         let whole = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
         if whole > limits.frame_bytes_max {
             return Err(Fault::TooLong);
         }
-        if whole <= LENGTH_BYTES || src.get(LENGTH_BYTES).is_some_and(|first| *first != VERSION_HEAD) {
+        if whole <= LENGTH_BYTES || *first != VERSION_HEAD {
             return Err(Fault::Protocol);
         }
         let Some(src) = src.get(..whole) else { return Ok(Step::Needs(whole)) };
@@ -477,6 +477,8 @@ fn own_result(code: u16) -> (i64, &'static str) {
 }
 
 const LENGTH_BYTES: usize = 4;
+/// What tells a frame of Tars: its length, and the head of its first field.
+const OPENING_BYTES: usize = LENGTH_BYTES + 1;
 
 /// The first byte of the first frame, at most, where the bytes are to tell the protocol: one of 16 MiB would look like many others.
 const LENGTH_FIRST_MAX: u8 = 0;
