@@ -128,9 +128,16 @@ fn a_conflict_of_addresses_is_counted() {
     let at = format!("{}/64", stage.address_6().expect("it is a port").ip());
     // The kernel looks whether anybody has it.
     out_of(&stage, "ip", &["address", "add", &at, "dev", &link]);
-    wait_until("it is counted", || conflicts() > 0.0);
-    wait_until("the kernel has been told", || {
-        out_of(&stage, "ip", &["-6", "address", "show", "dev", &link]).contains("dadfailed")
+    let is_told = || out_of(&stage, "ip", &["-6", "address", "show", "dev", &link]).contains("dadfailed");
+    wait_until("it is counted", || {
+        // An announcement of the port's first seconds may have told it before it asked: then it asks again.
+        if conflicts() == 0.0 && is_told() {
+            for change in ["delete", "add"] {
+                out_of(&stage, "ip", &["address", change, &at, "dev", &link]);
+            }
+        }
+        conflicts() > 0.0
     });
+    wait_until("the kernel has been told", is_told);
     assert_eq!(stage.client().get("/").status, 200, "it goes on");
 }
