@@ -1,7 +1,7 @@
 //! Hessian 2.0, as far as a gateway needs it: strings and whole numbers are read, everything else is passed over, or becomes JSON ([`json`]).
 //!
-//! **Invariant:** a value is passed over in one walk over its bytes, with a stack that is bounded by [`DEPTH_MAX`] and a heap
-//! that is bounded by [`CLASSES_MAX`]; no length is believed before its bytes are there.
+//! **Invariant:** a value is passed over in one walk over its bytes, with a stack that is bounded by `DEPTH_MAX` and a heap
+//! that is bounded by `CLASSES_MAX`; no length is believed before its bytes are there.
 
 pub mod json;
 
