@@ -1,5 +1,6 @@
 //! The exception path of a DPDK port: the host goes on as if the port were still its own, beside the gateway on the same address.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -253,6 +254,44 @@ fn a_bgp_session_runs_over_the_port() {
         let _listener = TcpListener::bind(closed).unwrap();
         let refused = link.neighbour.inside(move || TcpStream::connect_timeout(&closed, PATIENCE).unwrap_err());
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    });
+}
+
+/// Somebody sets the interface down and up again, and takes it away in the end: the host loses what it had by it, and the gateway nothing.
+#[test]
+fn a_twin_that_is_down_or_gone_keeps_nobody_busy() {
+    let Some(link) = link("e2e-exception-gone") else { return };
+    link.with_gateway("e2e-exception-gone", "", |link, gateway| {
+        let reaches = || run(Command::new("ping").args(["-c", "1", "-W", "1", &THERE.to_string()])).is_ok();
+        wait_until("the host reaches its neighbour", reaches);
+        link.host.ip(&["link", "set", "fg0", "down"]).unwrap();
+        rests(gateway);
+        link.host.ip(&["link", "set", "fg0", "up"]).unwrap();
+        wait_until("the host reaches its neighbour again", reaches);
+        link.host.ip(&["link", "delete", "fg0"]).unwrap();
+        rests(gateway);
+        // Nobody takes what is not the gateway's, and what is goes on.
+        let service = SocketAddr::from((HERE, 2222));
+        let lost = link.neighbour.inside(move || TcpStream::connect_timeout(&service, Duration::from_millis(200)));
+        assert_eq!(lost.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        assert!(gateway.metric("ferrogate_dpdk_dropped_frames_total", "reason=\"exception_full\"") > 0.0);
+        let said = link.out_of_neighbour("ping", &["-c", "1", "-W", "5", &HERE.to_string()]);
+        assert!(said.contains(" 0% packet loss"), "{said}");
+    });
+}
+
+/// Waits until the gateway's process sleeps most of the time.
+fn rests(gateway: &Gateway) {
+    let spent = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", gateway.process.id())).expect("it runs");
+        let fields: Vec<_> = stat.rsplit(')').next().expect("a name in brackets").split_whitespace().collect();
+        [11, 12].map(|at| fields[at].parse::<u64>().expect("a number of ticks")).iter().sum::<u64>()
+    };
+    wait_until("the gateway rests", || {
+        let before = spent();
+        thread::sleep(Duration::from_millis(500));
+        // Of fifty.
+        spent() - before < 25
     });
 }
 

@@ -137,9 +137,10 @@ impl PacketQueue for TapQueue {
     fn rx_burst(&mut self, into: &mut FrameVec) {
         while into.room() > 0 {
             let Self { device, room } = self;
-            match device.try_io(Interest::READABLE, |device| device.recv(room)) {
+            // Whatever keeps it from reading (nothing there, set down, taken away) ends its readiness, or who waits for it would be woken for ever.
+            let read = |device: &SyncDevice| device.recv(room).map_err(|_| io::ErrorKind::WouldBlock.into());
+            match device.try_io(Interest::READABLE, read) {
                 Ok(n) => into.push(Frame::from(room[..n].to_vec())),
-                // Nothing is there. Or the interface was taken away: then nothing will be.
                 Err(_) => break,
             }
         }
