@@ -74,34 +74,11 @@ pub(super) const TLS_SERVER: &[Key] = &[
         "with `Http2`: what is served",
         "Protocols to negotiate, with commas between them: `h2`, `http/1.1`. What `downstream_protocol` does not serve is not offered.",
     ),
-    key(
-        "min_version",
-        Choice(VERSIONS),
-        "tls_auto",
-        "The oldest version; `tls_auto` is 1.2. Older ones than 1.2 are not spoken.",
-    ),
-    key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3."),
-    key(
-        "keylog_file",
-        Text,
-        "",
-        "Ferrogate's own: a file that the keys of all sessions are written to, for Wireshark. Whoever reads it reads the traffic; the log warns \
-         whenever it is loaded. The environment's SSLKEYLOGFILE has no effect.",
-    ),
-    key(
-        "cipher_suites",
-        Text,
-        "the backend's",
-        "Cipher suites in the order of preference, by OpenSSL's names with `:` between them: of TLS 1.2, of 1.3, or of both. Of a version of which \
-         none is named all are offered. Those without forward secrecy or authenticated encryption are not offered whatever stands here.",
-    ),
-    key(
-        "ecdh_curves",
-        Text,
-        "the backend's",
-        "Groups for the key exchange in the order of preference: `x25519`, `p256`, `p384`, `p521` (OpenSSL), `X25519MLKEM768` (rustls, OpenSSL 3.5). \
-         A server of TLS 1.2 with an ECDSA key needs the key's own curve among them.",
-    ),
+    MIN_VERSION,
+    MAX_VERSION,
+    KEYLOG_FILE,
+    CIPHER_SUITES,
+    ECDH_CURVES,
 ];
 
 pub(super) const TLS_CLIENT: &[Key] = &[
@@ -123,34 +100,11 @@ pub(super) const TLS_CLIENT: &[Key] = &[
         "",
         "Protocols to negotiate, with commas between them. `h2` is offered, alone, by routes with `upstream_protocol: Http2`, whatever stands here.",
     ),
-    key(
-        "min_version",
-        Choice(VERSIONS),
-        "tls_auto",
-        "The oldest version; `tls_auto` is 1.2. Older ones than 1.2 are not spoken.",
-    ),
-    key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3."),
-    key(
-        "keylog_file",
-        Text,
-        "",
-        "Ferrogate's own: a file that the keys of all sessions are written to, for Wireshark. Whoever reads it reads the traffic; the log warns \
-         whenever it is loaded. The environment's SSLKEYLOGFILE has no effect.",
-    ),
-    key(
-        "cipher_suites",
-        Text,
-        "the backend's",
-        "Cipher suites in the order of preference, by OpenSSL's names with `:` between them: of TLS 1.2, of 1.3, or of both. Of a version of which \
-         none is named all are offered. Those without forward secrecy or authenticated encryption are not offered whatever stands here.",
-    ),
-    key(
-        "ecdh_curves",
-        Text,
-        "the backend's",
-        "Groups for the key exchange in the order of preference: `x25519`, `p256`, `p384`, `p521` (OpenSSL), `X25519MLKEM768` (rustls, OpenSSL 3.5). \
-         A server of TLS 1.2 with an ECDSA key needs the key's own curve among them.",
-    ),
+    MIN_VERSION,
+    MAX_VERSION,
+    KEYLOG_FILE,
+    CIPHER_SUITES,
+    ECDH_CURVES,
 ];
 
 const VERSIONS: &[&str] = &["tls_auto", "tlsv1_0", "tlsv1_1", "tlsv1_2", "tlsv1_3"];
@@ -234,3 +188,33 @@ pub(super) const ACCELERATOR: &[Key] = &[
         "For how long it is left alone; then one handshake tries it. Twice as long after each trial that fails, up to 32 times.",
     ),
 ];
+
+// Of listeners and clusters alike.
+const MIN_VERSION: Key = key(
+    "min_version",
+    Choice(VERSIONS),
+    "tls_auto",
+    "The oldest version; `tls_auto` is 1.2. Older ones than 1.2 are not spoken.",
+);
+const MAX_VERSION: Key = key("max_version", Choice(VERSIONS), "tls_auto", "The newest version; `tls_auto` is 1.3.");
+const KEYLOG_FILE: Key = key(
+    "keylog_file",
+    Text,
+    "",
+    "Ferrogate's own: a file that the keys of all sessions are written to, for Wireshark. Whoever reads it reads the traffic; the log warns \
+         whenever it is loaded. The environment's SSLKEYLOGFILE has no effect.",
+);
+const CIPHER_SUITES: Key = key(
+    "cipher_suites",
+    Text,
+    "the backend's",
+    "Cipher suites in the order of preference, by OpenSSL's names with `:` between them: of TLS 1.2, of 1.3, or of both. Of a version of which \
+         none is named all are offered. Those without forward secrecy or authenticated encryption are not offered whatever stands here.",
+);
+const ECDH_CURVES: Key = key(
+    "ecdh_curves",
+    Text,
+    "the backend's",
+    "Groups for the key exchange in the order of preference: `x25519`, `p256`, `p384`, `p521` (OpenSSL), `X25519MLKEM768` (rustls, OpenSSL 3.5). \
+         A server of TLS 1.2 with an ECDSA key needs the key's own curve among them.",
+);
