@@ -16,6 +16,7 @@ use test_support::temp::TempDir;
 use test_support::{Config, Gateway, skip, wait_until};
 
 use self::peer::{Frame, Listening, Peer};
+use crate::npm::{self, Server};
 use crate::stage::{Plane, Stage, binary, on_both_planes};
 
 on_both_planes! {
@@ -35,44 +36,19 @@ on_both_planes! {
     one_listener_for_all_protocols,
 }
 
-/// Where `make test` puts what npm has for the tests.
-pub const MODULES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/node_modules");
-
 /// Whether there is a Node.js with sofa-rpc-node.
 pub fn has_peers() -> bool {
-    let script = "require('sofa-rpc-node'); require('sofa-bolt-node')";
-    let found = run(Command::new("node").env("NODE_PATH", MODULES).args(["-e", script])).is_ok();
-    if !found {
-        skip!("e2e-sofa-rpc-node", "no Node.js with sofa-rpc-node (npm install sofa-rpc-node, as `make test` does)");
-    }
-    found
+    npm::has("e2e-sofa-rpc-node", &["sofa-rpc-node", "sofa-bolt-node"])
 }
 
-/// A server of sofa-rpc-node, ended when dropped.
-pub struct Server {
-    pub address: SocketAddr,
-    process: Process,
-    _folder: TempDir,
+/// A server of sofa-rpc-node.
+pub fn server() -> Server {
+    server_by(Command::new("node"), free_address())
 }
 
-impl Server {
-    pub fn start() -> Self {
-        Self::start_by(Command::new("node"), free_address())
-    }
-
-    /// The same by another command, to which arguments are added.
-    fn start_by(mut command: Command, address: SocketAddr) -> Self {
-        let folder = TempDir::new();
-        let script = folder.write("server.js", include_str!("bolt/server.js"));
-        command.env("NODE_PATH", MODULES).arg(script).arg(address.port().to_string());
-        let mut process = Process::start(&mut command);
-        wait_until("the Bolt server serves", || {
-            let ended = process.ended();
-            assert!(ended.is_none(), "{}", process.output());
-            process.output().contains("serving")
-        });
-        Self { address, process, _folder: folder }
-    }
+/// The same by another command.
+fn server_by(command: Command, address: SocketAddr) -> Server {
+    Server::start_at(command, &[("server.js", include_str!("bolt/server.js"))], address)
 }
 
 /// Has the client go through rows, all of which must hold.
@@ -80,13 +56,8 @@ pub fn check(stage: &Stage, address: SocketAddr, rows: &[&str]) {
     check_by(stage.client_command("node"), address, rows, &stage.gateway.process);
 }
 
-fn check_by(mut command: Command, address: SocketAddr, rows: &[&str], gateway: &Process) {
-    let folder = TempDir::new();
-    let script = folder.write("client.js", include_str!("bolt/client.js"));
-    command.env("NODE_PATH", MODULES).arg(script).arg(address.to_string()).args(rows);
-    let out = run(&mut command).unwrap_or_else(|e| panic!("{e}\n{}", gateway.output()));
-    let held: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
-    assert_eq!(held, rows, "{out}");
+fn check_by(command: Command, address: SocketAddr, rows: &[&str], gateway: &Process) {
+    npm::check(command, &[("client.js", include_str!("bolt/client.js"))], address, rows, gateway);
 }
 
 pub const SERVICE: &str = "com.example.Echo:1.0";
@@ -114,7 +85,7 @@ fn through_one_gateway(plane: Plane) {
     if !has_peers() {
         return;
     }
-    let server = Server::start();
+    let server = server();
     let Some(stage) = plane.start(gateway_to(server.address)) else { return };
     check(&stage, stage.address, ROWS);
     wait_until("the one-way request arrives", || server.process.output().contains("noted in passing"));
@@ -129,7 +100,7 @@ fn through_two_gateways(plane: Plane) {
     if !has_peers() {
         return;
     }
-    let server = Server::start();
+    let server = server();
     let inner = Gateway::start(binary(), &gateway_to(server.address));
     let Some(stage) = plane.start(gateway_to_all(inner.listen)) else { return };
     check(&stage, stage.address, ROWS);
@@ -144,7 +115,7 @@ fn the_example_file_runs(plane: Plane) {
     if !has_peers() {
         return;
     }
-    let server = Server::start();
+    let server = server();
     let (egress, ingress, admin) = (free_address(), free_address(), free_address());
     let mut text = include_str!("../../core/tests/data/config/mosn_sidecar_bolt.json").to_owned();
     for (from, to) in [
@@ -178,7 +149,7 @@ fn the_example_file_runs_unchanged() {
         Err(reason) => return skip!("e2e-namespace", "{reason}"),
     };
     let of_file = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let _server = Server::start_by(network.command("node"), of_file(12200));
+    let _server = server_by(network.command("node"), of_file(12200));
     let folder = TempDir::new();
     let file = folder.write("sidecar.json", include_str!("../../core/tests/data/config/mosn_sidecar_bolt.json"));
     let mut command = network.command(binary());

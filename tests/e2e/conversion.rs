@@ -12,6 +12,7 @@ use test_support::{Config, Gateway, Origin, wait_until};
 use crate::bolt::peer::{Frame, Listening, Peer};
 use crate::bolt::{self, SERVICE};
 use crate::dubbo;
+use crate::npm;
 use crate::stage::{Plane, Stage, binary, on_both_planes};
 
 on_both_planes! {
@@ -152,7 +153,7 @@ fn sofa_rpc_through_http(plane: Plane) {
     if !bolt::has_peers() {
         return;
     }
-    let server = bolt::Server::start();
+    let server = bolt::server();
     let inner = inner(&server.address.to_string(), "bolt");
     for version in ["Http1", "Http2"] {
         let route = format!(
@@ -170,7 +171,7 @@ fn curl_calls_dubbo(plane: Plane) {
     if !dubbo::has_peers() {
         return;
     }
-    let server = dubbo::Server::start();
+    let server = dubbo::server();
     let config = all(Config::proxy_to(&[server.address.to_string()]).protocols("Auto"), "upstream_protocol: dubbo");
     let Some(stage) = plane.start(config) else { return };
     let json = ["-H", "content-type: application/json", "-d"];
@@ -212,7 +213,7 @@ fn dubbo_through_http(plane: Plane) {
     if !dubbo::has_peers() {
         return;
     }
-    let server = dubbo::Server::start();
+    let server = dubbo::server();
     let inner = inner(&server.address.to_string(), "dubbo");
     for version in ["Http1", "Http2"] {
         let route = format!(
@@ -293,7 +294,7 @@ fn large_bodies(plane: Plane) {
 fn sofa_content(text: &str) -> (Vec<u8>, Vec<u8>) {
     let folder = test_support::temp::TempDir::new();
     let script = folder.write("content.js", include_str!("bolt/content.js"));
-    let out = run(Command::new("node").env("NODE_PATH", bolt::MODULES).arg(script).arg(text)).expect("node runs");
+    let out = run(Command::new("node").env("NODE_PATH", npm::MODULES).arg(script).arg(text)).expect("node runs");
     let (class, content) = out.trim().split_once('\n').expect("two lines");
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("two digits");
     (class.into(), content.as_bytes().chunks(2).map(byte).collect())

@@ -1,12 +1,10 @@
 //! Dubbo 2 with npm's apache-dubbo-consumer and apache-dubbo-service, through one gateway and through two; and raw frames. On both planes.
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
 
-use test_support::process::{Process, run};
-use test_support::temp::TempDir;
-use test_support::{Config, Gateway, Wire, skip, wait_until};
+use test_support::{Config, Gateway, Wire};
 
+use crate::npm::{self, Server};
 use crate::stage::{Plane, Stage, binary, on_both_planes};
 
 on_both_planes! {
@@ -17,55 +15,20 @@ on_both_planes! {
     frames_of_every_kind,
 }
 
-/// Where `make test` puts what npm has for the tests.
-const MODULES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/node_modules");
-
 /// Whether there is a Node.js with the apache-dubbo packages.
 pub fn has_peers() -> bool {
-    let script = "require('apache-dubbo-service'); require('apache-dubbo-consumer'); require('js-to-java')";
-    let found = run(Command::new("node").env("NODE_PATH", MODULES).args(["-e", script])).is_ok();
-    if !found {
-        skip!(
-            "e2e-apache-dubbo",
-            "no Node.js with apache-dubbo-service and -consumer (npm install, as `make test` does)"
-        );
-    }
-    found
+    npm::has("e2e-apache-dubbo", &["apache-dubbo-service", "apache-dubbo-consumer", "js-to-java"])
 }
 
-/// A server of apache-dubbo-service, ended when dropped.
-pub struct Server {
-    pub address: SocketAddr,
-    _process: Process,
-    _folder: TempDir,
-}
-
-impl Server {
-    pub fn start() -> Self {
-        let folder = TempDir::new();
-        let script = folder.write("server.js", include_str!("dubbo/server.js"));
-        let mut process = Process::start(Command::new("node").env("NODE_PATH", MODULES).arg(script));
-        let mut port = None;
-        wait_until("the Dubbo server serves", || {
-            let ended = process.ended();
-            assert!(ended.is_none(), "{}", process.output());
-            port = process.output().lines().find_map(|line| line.strip_prefix("serving ")?.parse::<u16>().ok());
-            port.is_some()
-        });
-        let address = SocketAddr::from(([127, 0, 0, 1], port.expect("it was waited for")));
-        Self { address, _process: process, _folder: folder }
-    }
+/// A server of apache-dubbo-service.
+pub fn server() -> Server {
+    Server::start(&[("server.js", include_str!("dubbo/server.js"))])
 }
 
 /// Has the client go through rows, all of which must hold.
 pub fn check(stage: &Stage, rows: &[&str]) {
-    let folder = TempDir::new();
-    let script = folder.write("client.js", include_str!("dubbo/client.js"));
-    let mut command = stage.client_command("node");
-    command.env("NODE_PATH", MODULES).arg(script).arg(stage.address.to_string()).args(rows);
-    let out = run(&mut command).unwrap_or_else(|e| panic!("{e}\n{}", stage.gateway.process.output()));
-    let held: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
-    assert_eq!(held, rows, "{out}");
+    let scripts = &[("client.js", include_str!("dubbo/client.js"))];
+    npm::check(stage.client_command("node"), scripts, stage.address, rows, &stage.gateway.process);
 }
 
 pub const ROWS: &[&str] = &["calls", "at_once", "failure", "no_route"];
@@ -82,7 +45,7 @@ fn through_one_gateway(plane: Plane) {
     if !has_peers() {
         return;
     }
-    let server = Server::start();
+    let server = server();
     let Some(stage) = plane.start(gateway_to(server.address, "")) else { return };
     check(&stage, ROWS);
     let conns = stage.gateway.metric("ferrogate_upstream_rpc_connection_total", "");
@@ -94,7 +57,7 @@ fn through_two_gateways(plane: Plane) {
     if !has_peers() {
         return;
     }
-    let server = Server::start();
+    let server = server();
     let inner = Gateway::start(binary(), &gateway_to(server.address, ""));
     let adds = ", request_headers_to_add: [{header: {key: zone, value: blue}}]";
     let Some(stage) = plane.start(gateway_to(inner.listen, adds)) else { return };

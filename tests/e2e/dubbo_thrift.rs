@@ -2,13 +2,11 @@
 //! On both planes.
 
 use std::net::SocketAddr;
-use std::process::Command;
 
-use test_support::process::{Process, run};
-use test_support::temp::TempDir;
-use test_support::{Config, Gateway, Wire, skip, wait_until};
+use test_support::{Config, Gateway, Wire, wait_until};
 
 use crate::dubbo::listener;
+use crate::npm::{self, Script, Server};
 use crate::stage::{Plane, Stage, binary, on_both_planes};
 
 on_both_planes! {
@@ -18,57 +16,22 @@ on_both_planes! {
     what_a_route_can_change,
 }
 
-/// Where `make test` puts what npm has for the tests.
-const MODULES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/node_modules");
-
 /// Whether there is a Node.js with thrift.
 fn has_peers() -> bool {
-    let found = run(Command::new("node").env("NODE_PATH", MODULES).args(["-e", "require('thrift')"])).is_ok();
-    if !found {
-        skip!("e2e-thrift", "no Node.js with thrift (npm install, as `make test` does)");
-    }
-    found
+    npm::has("e2e-thrift", &["thrift"])
 }
 
-/// A script of the folder, and what it needs.
-fn script(folder: &TempDir, name: &str, text: &str) -> std::path::PathBuf {
-    folder.write("peer.js", include_str!("dubbo_thrift/peer.js"));
-    folder.write(name, text)
-}
+/// What both sides need.
+const PEER: Script = ("peer.js", include_str!("dubbo_thrift/peer.js"));
 
-/// A server, ended when dropped.
-struct Server {
-    address: SocketAddr,
-    process: Process,
-    _folder: TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let folder = TempDir::new();
-        let script = script(&folder, "server.js", include_str!("dubbo_thrift/server.js"));
-        let mut process = Process::start(Command::new("node").env("NODE_PATH", MODULES).arg(script));
-        let mut port = None;
-        wait_until("the server serves", || {
-            let ended = process.ended();
-            assert!(ended.is_none(), "{}", process.output());
-            port = process.output().lines().find_map(|line| line.strip_prefix("serving ")?.parse::<u16>().ok());
-            port.is_some()
-        });
-        let address = SocketAddr::from(([127, 0, 0, 1], port.expect("it was waited for")));
-        Self { address, process, _folder: folder }
-    }
+fn server() -> Server {
+    Server::start(&[("server.js", include_str!("dubbo_thrift/server.js")), PEER])
 }
 
 /// Has the client go through rows, all of which must hold.
 fn check(stage: &Stage, rows: &[&str]) {
-    let folder = TempDir::new();
-    let script = script(&folder, "client.js", include_str!("dubbo_thrift/client.js"));
-    let mut command = stage.client_command("node");
-    command.env("NODE_PATH", MODULES).arg(script).arg(stage.address.to_string()).args(rows);
-    let out = run(&mut command).unwrap_or_else(|e| panic!("{e}\n{}", stage.gateway.process.output()));
-    let held: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
-    assert_eq!(held, rows, "{out}");
+    let scripts = &[("client.js", include_str!("dubbo_thrift/client.js")), PEER];
+    npm::check(stage.client_command("node"), scripts, stage.address, rows, &stage.gateway.process);
 }
 
 const ROWS: &[&str] = &["calls", "at_once", "failure", "no_route", "one_way"];
@@ -85,7 +48,7 @@ fn through_one_gateway(plane: Plane) {
     if !has_peers() {
         return;
     }
-    let server = Server::start();
+    let server = server();
     let Some(stage) = plane.start(gateway_to(server.address, "")) else { return };
     check(&stage, ROWS);
     wait_until("the one-way call arrives", || server.process.output().contains("noted in passing"));
@@ -97,7 +60,7 @@ fn through_two_gateways(plane: Plane) {
     if !has_peers() {
         return;
     }
-    let server = Server::start();
+    let server = server();
     let inner = Gateway::start(binary(), &gateway_to(server.address, ""));
     let Some(stage) = plane.start(gateway_to(inner.listen, "")) else { return };
     check(&stage, ROWS);

@@ -28,6 +28,7 @@ mod http2_upstream;
 mod interception;
 mod limits;
 mod metrics;
+mod npm;
 mod operator;
 mod overload;
 mod peers;

@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use test_support::ports::free_address;
-use test_support::process::{Process, run};
-use test_support::temp::TempDir;
-use test_support::{Config, Gateway, Wire, skip, wait_until};
+use test_support::{Config, Gateway, Wire, wait_until};
 
 use crate::dubbo::listener;
+use crate::npm::{self, Server};
 use crate::stage::{Plane, Stage, binary, on_both_planes};
 
 on_both_planes! {
@@ -19,50 +18,21 @@ on_both_planes! {
     tars_beside_all_others,
 }
 
-/// Where `make test` puts what npm has for the tests.
-const MODULES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/node_modules");
-
 /// Whether there is a Node.js with @tars/rpc.
 fn has_peers() -> bool {
-    let found = run(Command::new("node").env("NODE_PATH", MODULES).args(["-e", "require('@tars/rpc')"])).is_ok();
-    if !found {
-        skip!("e2e-tars-rpc", "no Node.js with @tars/rpc (npm install, as `make test` does)");
-    }
-    found
+    npm::has("e2e-tars-rpc", &["@tars/rpc"])
 }
 
-/// A server of @tars/rpc, ended when dropped.
-struct Server {
-    address: SocketAddr,
-    process: Process,
-    _folder: TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let (address, folder) = (free_address(), TempDir::new());
-        let script = folder.write("server.js", include_str!("tars/server.js"));
-        let mut command = Command::new("node");
-        command.env("NODE_PATH", MODULES).arg(script).arg(address.port().to_string());
-        let mut process = Process::start(&mut command);
-        wait_until("the Tars server serves", || {
-            let ended = process.ended();
-            assert!(ended.is_none(), "{}", process.output());
-            process.output().contains("serving") && std::net::TcpStream::connect(address).is_ok()
-        });
-        Self { address, process, _folder: folder }
-    }
+/// A server of @tars/rpc.
+fn server() -> Server {
+    let scripts = &[("server.js", include_str!("tars/server.js"))];
+    Server::start_at(Command::new("node"), scripts, free_address()).that_accepts()
 }
 
 /// Has the client go through rows, all of which must hold.
 fn check(stage: &Stage, rows: &[&str]) {
-    let folder = TempDir::new();
-    let script = folder.write("client.js", include_str!("tars/client.js"));
-    let mut command = stage.client_command("node");
-    command.env("NODE_PATH", MODULES).arg(script).arg(stage.address.to_string()).args(rows);
-    let out = run(&mut command).unwrap_or_else(|e| panic!("{e}\n{}", stage.gateway.process.output()));
-    let held: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
-    assert_eq!(held, rows, "{out}");
+    let scripts = &[("client.js", include_str!("tars/client.js"))];
+    npm::check(stage.client_command("node"), scripts, stage.address, rows, &stage.gateway.process);
 }
 
 const ROWS: &[&str] = &["calls", "at_once", "context", "failure", "no_route", "one_way", "ping", "tup"];
@@ -79,7 +49,7 @@ fn through_one_gateway(plane: Plane) {
     if !has_peers() {
         return;
     }
-    let server = Server::start();
+    let server = server();
     let Some(stage) = plane.start(gateway_to(server.address, "")) else { return };
     check(&stage, ROWS);
     wait_until("the one-way call arrives", || server.process.output().contains("noted in passing"));
@@ -92,7 +62,7 @@ fn through_two_gateways(plane: Plane) {
     if !has_peers() {
         return;
     }
-    let server = Server::start();
+    let server = server();
     let inner = Gateway::start(binary(), &gateway_to(server.address, ""));
     let adds = ", request_headers_to_add: [{header: {key: hop, value: one}}], response_headers_to_add: [{header: {key: back, value: two}}]";
     let Some(stage) = plane.start(gateway_to(inner.listen, adds)) else { return };

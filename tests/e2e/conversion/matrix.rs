@@ -13,6 +13,7 @@ use super::{curl, sofa_content};
 use crate::bolt::peer::{Frame, Listening, Peer};
 use crate::bolt::{self, SERVICE};
 use crate::dubbo;
+use crate::npm;
 use crate::stage::{Plane, Stage, binary};
 
 /// Where the table is.
@@ -85,8 +86,8 @@ impl Side {
 struct Origins {
     http1: Origin,
     nghttpd: Nghttpd,
-    sofa: bolt::Server,
-    dubbo: dubbo::Server,
+    sofa: npm::Server,
+    dubbo: npm::Server,
     busy_http: Gateway,
     busy_bolt: SocketAddr,
     busy_dubbo: SocketAddr,
@@ -108,8 +109,8 @@ impl Origins {
         Self {
             http1: Origin::start("one"),
             nghttpd: Nghttpd::start(None, &[]).expect("nghttpd is installed"),
-            sofa: bolt::Server::start(),
-            dubbo: dubbo::Server::start(),
+            sofa: bolt::server(),
+            dubbo: dubbo::server(),
             busy_http: Gateway::start(binary(), &busy),
             busy_bolt: Listening::answering(|asked| Frame { varies: 4, ..asked.answer() }),
             busy_dubbo: dubbo_busy(),
