@@ -97,6 +97,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_text_is_passed_over_within_the_limits() {
+        let long = [&b"WS"[..], &3000_u16.to_be_bytes(), &[b'a'; 3000], b"Z"].concat();
+        let pairs =
+            |references: usize| [&b"H\x01a"[..], &long, &b"\x01bQ\x91".repeat(references), b"\x01c\x01dZ"].concat();
+        let texts = |body: &[u8]| -> Result<Vec<u8>, ValueError> {
+            let mut reader = ToJson::new(body, 0, LIMITS);
+            assert!(reader.begin_map()?);
+            let (mut name, mut value) = (Vec::new(), Vec::new());
+            while let Some(is_text) = reader.text_pair(&mut name, &mut value)? {
+                if !is_text {
+                    name.clear();
+                    value.clear();
+                }
+            }
+            name.extend_from_slice(&value);
+            Ok(name)
+        };
+        assert_eq!(texts(&pairs(2)), Ok(b"cd".to_vec()));
+        assert_eq!(texts(&pairs(100)), Err(ValueError::Bytes), "many references to what is long");
+    }
+
+    #[test]
     fn every_kind_of_value_becomes_json() {
         let class = [&b"C"[..], b"\x05a.Foo", b"\x92", b"\x01x\x01y"].concat();
         for (bytes, text) in [
@@ -178,6 +200,18 @@ mod tests {
         assert_eq!(json(&long), Err(ValueError::Values));
         let text = [&[0x58, 0xC8, 0x65][..], &[0x79, b'S', 0x03, 0xE8], &[b'a'; 1000], &b"Q\x91".repeat(100)].concat();
         assert_eq!(json(&text), Err(ValueError::Bytes));
+        // What is read again and again and writes next to nothing: the name of a list's type, a string of empty pieces, a field's name.
+        let named =
+            [&[0x58, 0xC8, 0x65][..], b"VS", &1000_u16.to_be_bytes(), &[b'a'; 1000], b"\x90", &b"Q\x91".repeat(100)]
+                .concat();
+        assert_eq!(json(&named), Err(ValueError::Bytes));
+        let pieces = [&b"R\0\0".repeat(400)[..], b"\0"].concat();
+        let empty = [&[0x58, 0xC8, 0x65][..], b"\x79", &pieces, &b"Q\x91".repeat(100)].concat();
+        assert_eq!(json(&empty), Err(ValueError::Bytes));
+        let field = [&b"C\x01A\x91"[..], &pieces, &[0x58, 0xC8, 0x65], &b"\x60N".repeat(101)].concat();
+        assert_eq!(json(&field), Err(ValueError::Bytes));
+        let classes = [&b"C\x01A\x90".repeat(900)[..], b"N"].concat();
+        assert_eq!(json(&classes), Ok("null".to_owned()), "one behind the other is no depth");
     }
 
     #[test]

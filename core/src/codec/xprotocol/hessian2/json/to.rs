@@ -20,6 +20,8 @@ pub struct ToJson<'b> {
     begun: Vec<usize>,
     /// How many references lead to where we are: nothing there is defined anew.
     followed: usize,
+    /// Bytes that were read once more for what refers to them: each of a body's own is read once, and these are bounded as what is written.
+    read_again: usize,
 }
 
 /// A class: its name and its fields, where they stand.
@@ -34,7 +36,7 @@ impl<'b> ToJson<'b> {
     pub fn new(body: &'b [u8], at: usize, limits: ValueLimits) -> Self {
         let mut reader = Reader::new(body);
         reader.at = at.min(body.len());
-        Self { reader, limits, values: 0, classes: Vec::new(), begun: Vec::new(), followed: 0 }
+        Self { reader, limits, values: 0, classes: Vec::new(), begun: Vec::new(), followed: 0, read_again: 0 }
     }
 
     /// Where the next value begins.
@@ -140,7 +142,9 @@ impl<'b> ToJson<'b> {
             }
             b'U'..=b'X' | 0x70..=0x7F => self.list(at, depth, out),
             b'C' => {
-                self.class()?;
+                while self.reader.peek() == Some(b'C') {
+                    self.class()?;
+                }
                 self.within(depth, out)
             }
             b'O' | 0x60..=0x6F => self.object(at, depth, out),
@@ -266,6 +270,7 @@ impl<'b> ToJson<'b> {
 
     /// A definition: read where it stands first, passed over where a reference has led back to it.
     fn class(&mut self) -> Result<(), ValueError> {
+        self.count()?;
         self.reader.at += 1;
         let name = self.name()?;
         let count = self.reader.count()?;
@@ -315,7 +320,13 @@ impl<'b> ToJson<'b> {
         let here = std::mem::replace(&mut self.reader.at, place.start);
         let written = self.string(out);
         self.reader.at = here;
+        self.read_again(place.len())?;
         written
+    }
+
+    fn read_again(&mut self, bytes: usize) -> Result<(), ValueError> {
+        self.read_again += bytes;
+        if self.read_again > self.limits.bytes_max { Err(ValueError::Bytes) } else { Ok(()) }
     }
 
     /// Writes once more what was written before. One that leads into itself ends at the depth, those that multiply at the values.
@@ -327,8 +338,9 @@ impl<'b> ToJson<'b> {
         self.followed += 1;
         let written = self.within(depth + 1, out);
         self.followed -= 1;
-        self.reader.at = here;
-        written
+        let end = std::mem::replace(&mut self.reader.at, here);
+        written?;
+        self.read_again(end - to)
     }
 }
 
