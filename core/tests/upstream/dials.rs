@@ -51,6 +51,20 @@ async fn a_client_that_leaves_blames_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dial_that_another_gives_up_blames_nobody() {
+    let breakers = Breakers { conns_max: Some(1), pending_max: Some(9), ..Breakers::default() };
+    let given_up = is_left_out(breakers, async |pool| {
+        let (first, second, waited) = tokio::join!(
+            timeout(Duration::from_millis(500), pool.lease(Protocol::Http1, false, None)),
+            timeout(Duration::from_secs(2), pool.lease(Protocol::Http1, false, None)),
+            pool.lease_by((Protocol::Http1, false), None, in_a_second())
+        );
+        assert!(first.is_err() && second.is_err() && waited.is_ok_and(|lease| lease.is_none()));
+    });
+    assert!(!given_up.await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_that_others_hold_blames_nobody() {
     let breakers = Breakers { conns_max: Some(1), pending_max: Some(9), ..Breakers::default() };
     let waited = is_left_out(breakers, async |pool| {

@@ -54,11 +54,13 @@ impl<T: Transport> HostPool<T> {
         if let Some(lease) = self.lease_at_once(protocol, fresh, client)? {
             return Ok(Some(lease));
         }
-        let dropped = self.dials_dropped.get();
         // On the heap: all requests would carry the room for it, and most find a connection.
-        match Box::pin(timeout_at(at, self.lease(protocol, fresh, client))).await {
+        let mut wait = Box::pin(self.lease(protocol, fresh, client));
+        match timeout_at(at, wait.as_mut()).await {
             Ok(lease) => lease.map(Some),
             Err(_) => {
+                let dropped = self.dials_dropped.get();
+                drop(wait);
                 if self.dials_dropped.get() != dropped {
                     self.report(Outcome::Timeout);
                 }
