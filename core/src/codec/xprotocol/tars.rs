@@ -77,6 +77,10 @@ impl RpcCodec for Tars {
     }
 
     fn of_origin(&self, head: &mut RpcHead) {
+        // The version, the first of all values and one byte long, tells what most answers are: then the packet is not read again.
+        if head.raw().get(VERSION_AT).is_none_or(|version| !TUP.contains(&i64::from(*version))) {
+            return;
+        }
         let (text, packet) = received(head);
         if packet.is_request == Some(true) && TUP.contains(&packet.version) {
             let said = pairs(text, packet.status).find_map(|pair| {
@@ -484,6 +488,8 @@ const OPENING_BYTES: usize = LENGTH_BYTES + 1;
 const LENGTH_FIRST_MAX: u8 = 0;
 
 /// The first field: the version, in a byte.
+/// Where the version is.
+const VERSION_AT: usize = LENGTH_BYTES + 1;
 const VERSION_HEAD: u8 = 1 << 4 | INT1;
 const VERSION_TARS: i64 = 1;
 /// The versions of TUP.

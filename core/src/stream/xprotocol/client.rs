@@ -247,6 +247,11 @@ impl OriginConn {
         self.tally.set(tally);
     }
 
+    /// Whether a request of this number is under way.
+    fn awaits(&self, id: u64) -> bool {
+        self.ids.borrow_mut().get_mut(id).is_some()
+    }
+
     /// Gives an answer to who waits for it.
     fn answer(&self, frame: RpcFrame) {
         let mut ids = self.ids.borrow_mut();
@@ -397,9 +402,12 @@ impl<C: Conn> Driver<C> {
             conn.codec.of_origin(&mut frame.head);
             match frame.head.kind {
                 // In some protocols it is an answer like others.
-                RpcKind::Response if self.asked == Some(frame.head.id) => self.asked = None,
+                RpcKind::Response if self.asked == Some(frame.head.id) && !conn.awaits(frame.head.id) => {
+                    self.asked = None
+                }
                 RpcKind::Response => conn.answer(frame),
-                RpcKind::HeartbeatAck | RpcKind::OneWay => {}
+                RpcKind::HeartbeatAck => self.asked = None,
+                RpcKind::OneWay => {}
                 RpcKind::Heartbeat => {
                     let mut out = conn.out.borrow_mut();
                     if out.has_room() {

@@ -73,8 +73,9 @@ impl ByProtocol {
         conns
     }
 
-    /// Closes all; how many there were.
+    /// Closes all, and with those that are bound their clients'; how many there were.
     pub(super) fn close_all(&self) -> usize {
+        self.bound.borrow().values().filter_map(|bound| bound.bonds.upgrade()).for_each(|bonds| bonds.cut());
         let mut closed = 0;
         self.each(|streams| closed += streams.close_all());
         closed

@@ -294,7 +294,8 @@ impl<T: Transport> HostPool<T> {
     /// An exchange is over: its room is for who waits here, or else the connection's place for who waits elsewhere.
     pub(super) fn freed<K: Carrier>(&self, conn: &K) {
         let Some(streams) = K::of(self, conn.kind()) else { return };
-        if streams.waiting.get() > 0 {
+        // Who dials hears of nothing else meanwhile.
+        if streams.waiting.get() > streams.opening.get() {
             return streams.changed.notify_one();
         }
         let reach = self.reach.borrow();
@@ -307,11 +308,12 @@ impl<T: Transport> HostPool<T> {
 impl<K: Carrier> Streams<K> {
     /// Whether another connection may be opened.
     fn may_open(&self, sharing: Sharing) -> bool {
-        let opening = self.opening.get();
+        let is_opening = self.opening.get() > 0;
         match sharing {
-            Sharing::Many => opening == 0,
-            Sharing::Alone => opening < self.waiting.get(),
-            Sharing::Bound => opening == 0 && !self.live.borrow().iter().any(|live| live.conn.is_open()),
+            Sharing::Many => !is_opening,
+            // Each opens one for itself.
+            Sharing::Alone => true,
+            Sharing::Bound => !is_opening && !self.live.borrow().iter().any(|live| live.conn.is_open()),
         }
     }
 
