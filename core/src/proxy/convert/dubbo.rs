@@ -1,7 +1,7 @@
 //! HTTP to Dubbo and back, by generic invocation: a method and its arguments by name, the arguments as JSON.
 //!
-//! **Invariant:** what is called is what was routed: a service, a version and a group come from the fields alone, and no argument and no
-//! attachment of a client's can say another one.
+//! **Invariant:** what is called a request's fields say, or else its path, and nothing else: no argument and no attachment of a client's can
+//! name another service, version or group.
 
 mod arguments;
 
@@ -89,14 +89,15 @@ fn put_attachments(head: &HttpHead, arguments: &Arguments, out: &mut Vec<u8>) ->
         if own.len() == name.len() && !is_carried(name) {
             continue;
         }
-        if is_ours(own) || own.is_empty() {
+        // What has its own name here is said by that: the gateway sets some of it.
+        if is_ours(own) || own.is_empty() || own.len() < name.len() && is_carried(own) {
             return Err(Refused::Name);
         }
         put_text(own, out)?;
         put_text(value, out)?;
     }
     for (name, value) in &arguments.attachments {
-        if is_ours(name.as_bytes()) || name.is_empty() {
+        if is_ours(name.as_bytes()) || is_carried(name.as_bytes()) || name.is_empty() {
             return Err(Refused::Name);
         }
         put_text(name.as_bytes(), out)?;

@@ -184,6 +184,8 @@ fn nothing_is_injected_from_http_into_dubbo() {
         ),
         ("an attachment of ours", "/a.B/c", &[("x-dubbo-attachment-interface", "a.C")], "[]", Refused::Name),
         ("one in the body", "/a.B/c", &[], "{\"args\":[],\"attachments\":{\"Generic\":\"x\"}}", Refused::Name),
+        ("the gateway's own id", "/a.B/c", &[("x-dubbo-attachment-X-Request-Id", "x")], "[]", Refused::Name),
+        ("it in the body", "/a.B/c", &[], "{\"args\":[],\"attachments\":{\"x-request-id\":\"x\"}}", Refused::Name),
         ("an attachment without a name", "/a.B/c", &[("x-dubbo-attachment-", "x")], "[]", Refused::Name),
         ("another type", "/a.B/c", &[("content-type", "text/plain")], "[]", Refused::Type),
         ("no JSON", "/a.B/c", &[], "[1", Refused::Content(ValueError::Broken)),
