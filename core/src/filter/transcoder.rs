@@ -26,8 +26,10 @@ impl Filter for TranscoderFilter {
     fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
         let decides = if self.before_route { Phase::BeforeRoute } else { Phase::AfterRoute };
         if at == decides {
-            let rule = self.settings.of(route).iter().find(|rule| takes(rule, x));
-            x.upstream_protocol = rule.map(|rule| rule.to);
+            // Another filter's choice stands where no rule takes the request.
+            if let Some(rule) = self.settings.of(route).iter().find(|rule| takes(rule, x)) {
+                x.upstream_protocol = Some(rule.to);
+            }
         }
         Verdict::Continue
     }

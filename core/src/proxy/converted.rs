@@ -14,15 +14,16 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::Generation;
-use super::convert::{Facts, Pair};
+use super::convert::{Facts, Pair, full};
 use super::error::{Error, ErrorKind, Retry, Side};
 use super::forward::Final;
 use super::forwarded;
 use crate::codec::detect::Protocol;
+use crate::codec::http1::is_authority;
 use crate::config::Limits;
 use crate::config::schema::Forwarded;
 use crate::message::{
-    Body, BodyError, BodyLength, BodySource, Chunk, Exchange, FieldId, Head, HttpHead, Request, RpcKind,
+    Body, BodyError, BodyLength, BodySource, Chunk, Downstream, Exchange, FieldId, Head, HttpHead, Request, RpcKind,
 };
 use crate::net::Transport;
 use crate::router::{Forward, Route};
@@ -46,14 +47,25 @@ impl<'r, T: Transport> Converted<'r, T> {
         x: &Exchange,
         protocol: Protocol,
         (route, forward): (&'r Route, &'r Forward),
-        (generation, forwarded): (&'r Rc<Generation<T>>, Option<&'r Forwarded>),
+        generation: &'r Rc<Generation<T>>,
+        forwarded: impl FnOnce() -> Option<&'r Forwarded>,
     ) -> Option<Self> {
         let pair = Pair::of(&x.request.head, protocol)?;
-        Some(Self { pair, generation, forwarded, route, forward })
+        Some(Self { pair, generation, forwarded: forwarded(), route, forward })
     }
 
-    /// Waits for all of the request's body.
-    pub(super) async fn gather(&self, x: &mut Exchange, reply: &mut impl ReplyTo) -> Result<(), Error> {
+    /// What a copy of the request is told of its client.
+    pub(super) fn told(&self, x: &Exchange) -> Option<Told> {
+        self.forwarded.map(|settings| Told { settings: settings.clone(), downstream: Rc::clone(&x.downstream) })
+    }
+
+    /// Waits for all of the request's body, by this time if there is one.
+    pub(super) async fn gather(
+        &self,
+        deadline: Option<Instant>,
+        x: &mut Exchange,
+        reply: &mut impl ReplyTo,
+    ) -> Result<(), Error> {
         if x.wants_tunnel() {
             return Err(refused(super::convert::Refused::Tunnel));
         }
@@ -67,7 +79,7 @@ impl<'r, T: Transport> Converted<'r, T> {
             // Nobody behind us would say it. One who has left is found out below.
             let _ = reply.informational(HttpHead::response(100)).await;
         }
-        let body = whole(std::mem::take(&mut x.request.body), self.generation.in_hand(), limits).await;
+        let body = by(deadline, whole(std::mem::take(&mut x.request.body), self.generation.in_hand(), limits)).await?;
         let (body, held) = body.map_err(|unheld| match unheld {
             Unheld::Body(error) => SendError::RequestBody(error).into(),
             Unheld::Overflow => overflow(),
@@ -120,12 +132,12 @@ impl<'r, T: Transport> Converted<'r, T> {
         let limits = self.generation.limits();
         if self.pair.wants_whole() {
             let body = whole(std::mem::take(&mut response.body), self.generation.in_hand(), limits);
-            let body = match deadline {
-                Some(at) => timeout_at(at, body).await.map_err(|_| SendError::Timeout)?,
-                None => body.await,
-            };
+            let body = by(deadline, body).await?;
             let (body, held) = body.map_err(|unheld| match unheld {
-                Unheld::Body(BodyError::TooLarge) => answer_refused(super::convert::Refused::TooLong),
+                Unheld::Body(BodyError::TooLarge) => {
+                    host.counters().convert_refused.inc();
+                    answer_refused(super::convert::Refused::TooLong)
+                }
                 Unheld::Body(_) => SendError::Truncated.into(),
                 Unheld::Overflow => overflow(),
             })?;
@@ -143,11 +155,27 @@ impl<'r, T: Transport> Converted<'r, T> {
     }
 }
 
+/// Waits, until this time if there is one.
+async fn by<R>(deadline: Option<Instant>, wait: impl Future<Output = R>) -> Result<R, SendError> {
+    match deadline {
+        Some(at) => timeout_at(at, wait).await.map_err(|_| SendError::Timeout),
+        None => Ok(wait.await),
+    }
+}
+
+/// What origins are told of a client, for a copy that may outlive its request.
+#[derive(Clone)]
+pub(super) struct Told {
+    settings: Forwarded,
+    downstream: Rc<Downstream>,
+}
+
 /// A copy of a request for a host that is asked in another protocol. None: it can't be converted.
 pub(super) fn copy<T: Transport>(
     host: &HostPool<T>,
     protocol: Protocol,
     request: Request,
+    told: Option<&Told>,
     limits: &Limits,
 ) -> Option<Request> {
     let Some(pair) = Pair::of(&request.head, protocol) else { return Some(request) };
@@ -156,19 +184,17 @@ pub(super) fn copy<T: Transport>(
         Body::Empty => Bytes::new(),
         Body::Streaming(_) => return None,
     };
-    pair.request(&request.head, &body, Facts { timeout: None, host: name(host), limits }).ok()
-}
-
-/// The host's name, else its address.
-fn name<T: Transport>(host: &HostPool<T>) -> &str {
-    match host.hostname() {
-        "" => host.name(),
-        name => name,
+    let mut made = pair.request(&request.head, &body, Facts { timeout: None, host: name(host), limits }).ok()?;
+    if let (Head::Http(head), Some(told)) = (&mut made.head, told) {
+        forwarded::stamp_head(head, &told.downstream, &told.settings);
     }
+    Some(made)
 }
 
-fn full(body: Bytes) -> Body {
-    if body.is_empty() { Body::Empty } else { Body::Full(body) }
+/// The host's name, else its address; that of a unix socket is no name that a request could have.
+fn name<T: Transport>(host: &HostPool<T>) -> &str {
+    let name = if host.hostname().is_empty() { host.name() } else { host.hostname() };
+    if is_authority(name.as_bytes()) { name } else { "localhost" }
 }
 
 fn refused(refused: super::convert::Refused) -> Error {

@@ -63,10 +63,15 @@ impl<T: Transport> Proxy<T> {
         }
         let mut route = self.route(&generation, x)?;
         let rounds = if filters.is_empty() { 0 } else { REMATCHES_MAX + 1 };
+        // What was chosen for a route is not for the next one.
+        let before = x.upstream_protocol;
         for _ in 0..rounds {
             match ask(filters, Phase::AfterRoute, x, Some(route)).await {
                 Round::Reply(answer) => return self.respond(x, reply, answer).await,
-                Round::ReMatchRoute => route = self.route(&generation, x)?,
+                Round::ReMatchRoute => {
+                    route = self.route(&generation, x)?;
+                    x.upstream_protocol = before;
+                }
                 Round::Passed | Round::Refuse(..) | Round::ReChooseHost => break,
             }
         }

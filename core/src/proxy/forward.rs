@@ -74,11 +74,11 @@ impl<T: Transport> Proxy<T> {
         route.edit_request(x, limits.request_line_bytes_max)?;
         let mut tries = Tries::new(forward, &x.request.head);
         let protocol = self.protocol(generation, forward, x);
-        let converted = Converted::of(x, protocol, (route, forward), (generation, self.forwarded(generation)));
+        let converted = Converted::of(x, protocol, (route, forward), generation, || self.forwarded(generation));
         if let Some(converted) = &converted {
-            Box::pin(converted.gather(x, reply)).await?;
+            Box::pin(converted.gather(tries.deadline(x), x, reply)).await?;
         }
-        let copy = mirror::Copy::of(route, protocol, generation, x);
+        let copy = mirror::Copy::of(route, protocol, converted.as_ref(), generation, x);
         // An origin of HTTP/2 may give back what it has not looked at, when some of its body has left.
         let keep = copy.is_some() || tries.may_repeat() || protocol == Protocol::Http2;
         let replay = Replay::of(x, keep, limits.retry_buffer_bytes_max);

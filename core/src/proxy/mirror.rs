@@ -10,8 +10,9 @@ use std::rc::Rc;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use super::Generation;
+use super::converted::{self, Converted, Told};
 use super::replay::Replay;
-use super::{Generation, converted};
 use crate::codec::detect::Protocol;
 use crate::config::Limits;
 use crate::config::schema::ClusterId;
@@ -27,6 +28,8 @@ pub(super) struct Copy {
     cluster: ClusterId,
     copies: Copies,
     protocol: Protocol,
+    /// Of one that is converted: what it is told of its client.
+    told: Option<Told>,
 }
 
 /// Copies that one worker has under way.
@@ -41,13 +44,15 @@ impl Copy {
     pub(super) fn of<T: Transport>(
         route: &Route,
         protocol: Protocol,
+        converted: Option<&Converted<'_, T>>,
         generation: &Generation<T>,
         x: &Exchange,
     ) -> Option<Self> {
         let mirror = route.mirror.filter(|mirror| generation.draw() % 100 < u64::from(mirror.percent))?;
         // A tunnel has no copy.
         let head = (!x.upgrade).then(|| x.request.head.clone())?;
-        Some(Self { head, cluster: mirror.cluster, copies: x.copies, protocol })
+        let told = converted.and_then(|converted| converted.told(x));
+        Some(Self { head, cluster: mirror.cluster, copies: x.copies, protocol, told })
     }
 
     /// Sends it as often as it is wanted, if its body is there, and while there is room for one more. Gives it back if its body is still to come; with `now` it is
@@ -69,11 +74,13 @@ impl Copy {
                 cluster.counters().mirror_total.inc();
                 let request = Request { head: self.head.clone(), body };
                 let limits = Rc::clone(limits);
-                let (cluster, host, protocol) = (Rc::clone(&cluster), host.clone(), self.protocol);
+                let (cluster, host) = (Rc::clone(&cluster), host.clone());
+                let (protocol, told) = (self.protocol, self.told.clone());
                 spawn_local(async move {
                     let _place = place;
                     // Whatever becomes of it is for nobody but the cluster's counters.
-                    let _ = timeout(limits.request_timeout, send(&cluster, (host, protocol), request, &limits)).await;
+                    let _ = timeout(limits.request_timeout, send(&cluster, (host, protocol), (request, told), &limits))
+                        .await;
                 });
             }
         }
@@ -115,11 +122,11 @@ fn hosts<T: Transport>(cluster: &Cluster<T>) -> Vec<Option<Rc<HostPool<T>>>> {
 async fn send<T: Transport>(
     cluster: &Cluster<T>,
     (host, protocol): (Option<Rc<HostPool<T>>>, Protocol),
-    request: Request,
+    (request, told): (Request, Option<Told>),
     limits: &Limits,
 ) -> Option<()> {
     let host = host.or_else(|| cluster.pick(&Wish::default()).ok())?;
-    let mut request = converted::copy(&host, protocol, request, limits)?;
+    let mut request = converted::copy(&host, protocol, request, told.as_ref(), limits)?;
     let lease = host.lease(protocol, false, None).await.ok()?;
     host.count_request();
     let options = SendOptions { timeout: None, upgrade: false, te_trailers: false };

@@ -41,6 +41,13 @@ fn rules_say_what_an_origin_is_asked_in(plane: Plane) {
             "{{matcher_config: {{{matcher}: {{name: {field}, value: \"1\"}}}}, rule_info: {{upstream_protocol: {to}, description: x, config: {{}}}}}}"
         )
     };
+    // A second one that takes no request of HTTP/1 leaves it what the first has said.
+    let Some(stage) =
+        start(&format!("{simple}, {{type: transcoder, config: {{rules: [{}]}}}}", rule("x-none", "boltv2")), "")
+    else {
+        return;
+    };
+    assert_eq!(ask(&stage, &["--http1.1"], "/"), "bolt 1 200");
     let rules =
         format!("{{type: transcoder, config: {{rules: [{}, {}]}}}}", rule("x-one", "bolt"), rule("x-two", "boltv2"));
     let own = ", per_filter_config: {transcoder: {rules: [{rule_info: {upstream_protocol: boltv2}}]}}";

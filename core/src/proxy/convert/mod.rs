@@ -217,7 +217,8 @@ fn value_limits(limits: &Limits) -> ValueLimits {
     }
 }
 
-fn full(body: Bytes) -> Body {
+/// A body of bytes that are there.
+pub(super) fn full(body: Bytes) -> Body {
     if body.is_empty() { Body::Empty } else { Body::Full(body) }
 }
 
