@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use test_support::certs::{Authority, Pair};
 use test_support::process::run;
@@ -165,6 +166,48 @@ fn a_ticket_is_no_certificate() {
             let out = ask_of(command, &session);
             assert!(!out.contains("HTTP/1.1 200") && !out.contains("Reused"), "{backend} {version}: {out}");
         }
+    }
+}
+
+/// Who resumes again and again is let in no longer than by a certificate.
+#[test]
+fn a_session_ends_with_the_certificate_of_its_client() {
+    let (origin, authority, folder) = (Origin::start("one"), Authority::new("ours"), TempDir::new());
+    let server = authority.issue("server", &["test.example"]);
+    let ca = authority.certificate.display();
+    for &backend in tls_backends() {
+        let config = Config::proxy_to(&[origin.address()]).tls(&[(&server.0, &server.1)]);
+        let config = config.tls_context(&format!("verify_client: true, require_client_cert: true, ca_cert: \"{ca}\""));
+        let config = config.extra(&format!("tls_backend: {{backend: {backend}}}\n"));
+        let stage = Plane::Kernel.start(config).expect("always there");
+        for version in VERSIONS {
+            let soon = SystemTime::now() + Duration::from_secs(2);
+            let client = authority.issue_until("client", &["client.example"], soon);
+            let session = folder.path().join(format!("{backend}{version}.session"));
+            let command = || {
+                let mut command = stage.client_command("openssl");
+                command.args([
+                    "s_client",
+                    "-connect",
+                    &stage.address.to_string(),
+                    "-servername",
+                    "test.example",
+                    "-ign_eof",
+                ]);
+                command.arg(version);
+                command
+            };
+            let mut first = command();
+            first.arg("-cert").arg(&client.0).arg("-key").arg(&client.1).arg("-sess_out").arg(&session);
+            let out = ask(first).unwrap_or_else(|e| panic!("{e}"));
+            assert!(out.contains("HTTP/1.1 200"), "{backend} {version}: {out}");
+            let again = ask_of(command(), &session);
+            assert!(again.contains("Reused") && again.contains("HTTP/1.1 200"), "{backend} {version}: {again}");
+            wait_until("it expires", || SystemTime::now() > soon + Duration::from_secs(1));
+            let late = ask_of(command(), &session);
+            assert!(!late.contains("HTTP/1.1 200"), "{backend} {version}: {late}");
+        }
+        assert!(stage.gateway.metric("ferrogate_tls_client_certificate_refused_total", "") > 1.5, "{backend}");
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** says what stands in the certificate; whether it is to be believed was decided by the handshake.
 
+use std::time::SystemTime;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::der::{
     BMP_STRING, IA5_STRING, OBJECT_IDENTIFIER, PRINTABLE_STRING, SEQUENCE, SET, T61_STRING, UTF8_STRING, next_value,
+    validity,
 };
 
 /// A certificate that a peer has shown, with those behind it. Its bytes passed the backend's parser.
@@ -52,6 +55,12 @@ impl PeerCertificate {
     pub fn dns_names(&self) -> Vec<String> {
         let parsed = webpki::EndEntityCert::try_from(self.own());
         parsed.map(|parsed| parsed.valid_dns_names().map(Into::into).collect()).unwrap_or_default()
+    }
+
+    /// Whether its time is over. A session that is resumed may be older than that.
+    #[must_use]
+    pub fn has_expired(&self) -> bool {
+        validity(self.own()).is_none_or(|(_, end)| end.is_before(SystemTime::now()))
     }
 
     /// It in PEM.

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tls_offload::ServerTls;
+use tls_offload::{PeerCertificate, ServerTls};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -415,12 +415,19 @@ async fn prepare<T: Transport>(
         None => Some(MaybeTls::Plain(conn)),
         Some(tls) => handshake(conn, tls, &chain, &limits).await,
     };
-    if let Some(conn) = conn {
+    if let Some(mut conn) = conn {
         if let Some(name) = conn.info().and_then(|info| info.sni) {
             downstream.server_name = Some(name.into());
         }
         if let Some(tls) = tls.filter(ServerTls::verifies_clients) {
-            downstream.client_cert = conn.peer_certificate().map(|shown| told_of(&chain, &shown, &tls));
+            let shown = conn.peer_certificate();
+            // A session is resumed without another look at the certificate.
+            if shown.as_ref().is_some_and(PeerCertificate::has_expired) {
+                chain.worker.counters.downstream.client_cert_refused.inc();
+                conn.abort();
+                return;
+            }
+            downstream.client_cert = shown.map(|shown| told_of(&chain, &shown, &tls));
         }
         start(&chain, conn, downstream, state, present);
     }
