@@ -112,6 +112,22 @@ fn a_reload_takes_new_lists_and_refuses_what_is_worse() {
     }
 }
 
+/// A certificate that expires while it serves is no reason to keep what else was loaded with it.
+#[test]
+fn what_has_expired_in_force_blocks_nothing() {
+    for &backend in tls_backends() {
+        let set = Set::new();
+        let soon = SystemTime::now() + Duration::from_secs(2);
+        let _ = set.authority.issue_until("server", &["test.example"], soon);
+        let stage = Plane::Kernel.start(set.config(backend, &set.verified(true))).expect("always there");
+        wait_until("it expires", || SystemTime::now() > soon + Duration::from_secs(1));
+        assert_eq!(set.curl(&stage, Some(&set.good), &["--insecure"]).as_deref(), Ok("one"), "{backend}");
+        let _ = set.authority.revoke(&["good.example"]);
+        stage.gateway.reload().unwrap();
+        assert!(set.curl(&stage, Some(&set.good), &["--insecure"]).is_err(), "{backend}");
+    }
+}
+
 /// At a start there is nothing that is better than a certificate that has expired.
 #[test]
 fn a_start_goes_on_with_what_has_expired() {

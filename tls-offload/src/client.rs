@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::algorithms::Algorithms;
 use crate::certificates::load_certified_key;
-use crate::client_auth::{Caveat, caveats, keys_logged};
+use crate::client_auth::{Caveat, InUse, caveats, ends, keys_logged};
 use crate::error::{Cause, ConfigError, SessionError};
 use crate::keylog::KeyLogFile;
 use crate::openssl;
@@ -81,6 +81,7 @@ pub struct ClientTls {
     made: Made,
     server_name: Option<ServerName<'static>>,
     caveats: Arc<[Caveat]>,
+    in_use: InUse,
 }
 
 #[derive(Clone)]
@@ -103,8 +104,9 @@ impl ClientTls {
             ),
             None => None,
         };
-        let shown = options.identity.iter().map(|identity| &identity.certificates);
-        let mut caveats = caveats(shown, options.revoked.as_ref());
+        let ends = ends(options.identity.iter().map(|identity| &identity.certificates));
+        let in_use = InUse::new(&ends);
+        let mut caveats = caveats(&ends, options.revoked.as_ref());
         caveats.extend(options.algorithms.caveats());
         caveats.extend(keys_logged(options.keylog.as_ref()));
         let caveats = caveats.into();
@@ -112,13 +114,19 @@ impl ClientTls {
             Backend::Auto | Backend::Rustls => Made::Rustls(Arc::new(rustls_config(options)?)),
             Backend::OpenSsl => Made::OpenSsl(openssl::Client::new(options)?),
         };
-        Ok(Self { made, server_name, caveats })
+        Ok(Self { made, server_name, caveats, in_use })
     }
 
     /// What works, though perhaps not as it is meant.
     #[must_use]
     pub fn caveats(&self) -> &[Caveat] {
         &self.caveats
+    }
+
+    /// Whether what this caveat is about is in use here already: refusing it then makes nothing better.
+    #[must_use]
+    pub fn has(&self, caveat: &Caveat) -> bool {
+        self.in_use.has(caveat)
     }
 
     /// A session for a connection to a server. `server_name` is what its certificate must name, a DNS name or an IP address; a name in the

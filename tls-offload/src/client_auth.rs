@@ -3,7 +3,9 @@
 //! **Invariant:** a client's certificate counts as verified only where [`ClientAuth::Verified`] says that it was to be.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::der::{Moment, next_update, validity};
@@ -120,21 +122,43 @@ impl fmt::Display for Caveat {
 }
 
 /// What is doubtful about certificates and revocation lists. What can't be read is not: making the configuration says so.
-pub(crate) fn caveats<'a>(certificates: impl Iterator<Item = &'a Pem>, revoked: Option<&Pem>) -> Vec<Caveat> {
+pub(crate) fn caveats(ends: &[(Place, Moment)], revoked: Option<&Pem>) -> Vec<Caveat> {
     let now = SystemTime::now();
-    let mut caveats = Vec::new();
-    for pem in certificates {
-        let chain = pem.certificates().unwrap_or_default();
-        if let Some((_, at)) = chain.first().and_then(|own| validity(own)).filter(|(_, at)| at.is_before(now)) {
-            caveats.push(Caveat::Expired { place: pem.place(), at });
-        }
-    }
+    let over = ends.iter().filter(|(_, at)| at.is_before(now));
+    let mut caveats: Vec<_> = over.map(|(place, at)| Caveat::Expired { place: place.clone(), at: *at }).collect();
     if let Some(pem) = revoked {
         let lists = pem.revocation_lists().unwrap_or_default();
         let expired = lists.iter().filter_map(|list| next_update(list)).find(|at| at.is_before(now));
         caveats.extend(expired.map(|at| Caveat::RevocationListExpired { place: pem.place(), at }));
     }
     caveats
+}
+
+/// Until when certificates are valid, and where they are.
+pub(crate) fn ends<'a>(certificates: impl Iterator<Item = &'a Pem>) -> Vec<(Place, Moment)> {
+    let end = |pem: &Pem| validity(pem.certificates().ok()?.first()?).map(|(_, at)| (pem.place(), at));
+    certificates.filter_map(end).collect()
+}
+
+/// Certificates that are in use, as far as it takes to know them again: eight bytes each.
+#[derive(Clone, Debug)]
+pub(crate) struct InUse(Arc<[u64]>);
+
+impl InUse {
+    pub(crate) fn new(ends: &[(Place, Moment)]) -> Self {
+        Self(ends.iter().map(|end| mark(&end.0, end.1)).collect())
+    }
+
+    /// Whether it is one of these that has expired.
+    pub(crate) fn has(&self, caveat: &Caveat) -> bool {
+        matches!(caveat, Caveat::Expired { place, at } if self.0.contains(&mark(place, *at)))
+    }
+}
+
+fn mark(place: &Place, at: Moment) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (place, at).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// That keys are logged, if they are.

@@ -54,7 +54,7 @@ pub(crate) fn next_update(mut list: &[u8]) -> Option<Moment> {
 }
 
 /// A time as certificates have it, to the second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Moment {
     year: u32,
     /// From 1.

@@ -142,7 +142,7 @@ impl fmt::Display for SessionError {
 impl Error for SessionError {}
 
 /// Where a certificate or a key came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// A file.
     File(PathBuf),

@@ -13,7 +13,7 @@ use ::rustls::server::NoServerSessionStorage;
 use crate::accelerator::Accelerator;
 use crate::algorithms::Algorithms;
 use crate::certificates::{CertificateTable, Certified};
-use crate::client_auth::{Caveat, ClientAuth, caveats, keys_logged};
+use crate::client_auth::{Caveat, ClientAuth, InUse, caveats, ends, keys_logged};
 use crate::error::{Cause, ConfigError, Place};
 use crate::keylog::KeyLogFile;
 use crate::openssl::{self, Fibres};
@@ -109,7 +109,7 @@ pub struct ServerOptions {
     pub tickets: bool,
     /// Files of keys for the tickets: the first key seals, all open. None: keys of this process, which are renewed.
     pub ticket_keys: Vec<PathBuf>,
-    /// How long after its handshake a session is resumed.
+    /// How long a ticket is good. Who resumes a session by one gets another.
     pub session_lifetime: Duration,
     /// A file that the keys of all sessions are written to, for whoever is to look into the traffic.
     pub keylog: Option<PathBuf>,
@@ -144,6 +144,7 @@ pub struct ServerTls {
     /// Of the certificate, where there is one.
     uris: Arc<[String]>,
     caveats: Arc<[Caveat]>,
+    in_use: InUse,
 }
 
 #[derive(Clone)]
@@ -160,8 +161,9 @@ impl ServerTls {
     /// What is wrong, where, and what to do about it.
     pub fn new(options: ServerOptions) -> Result<Self, ConfigError> {
         let verifies_clients = matches!(options.client_auth, ClientAuth::Verified { .. });
-        let shown = options.identities.iter().map(|identity| &identity.certificates);
-        let mut caveats = caveats(shown, options.client_auth.revoked());
+        let ends = ends(options.identities.iter().map(|identity| &identity.certificates));
+        let in_use = InUse::new(&ends);
+        let mut caveats = caveats(&ends, options.client_auth.revoked());
         caveats.extend(options.identities.iter().filter_map(|identity| Staple::of(identity).err()));
         caveats.extend(options.algorithms.caveats());
         caveats.extend(keys_logged(options.keylog.as_ref()));
@@ -174,7 +176,13 @@ impl ServerTls {
             Backend::Auto | Backend::Rustls => rustls_server(options)?,
             Backend::OpenSsl => Made::OpenSsl(openssl::Server::new(options)?),
         };
-        Ok(Self { made, verifies_clients, uris, caveats })
+        Ok(Self { made, verifies_clients, uris, caveats, in_use })
+    }
+
+    /// Whether what this caveat is about is in use here already: refusing it then makes nothing better.
+    #[must_use]
+    pub fn has(&self, caveat: &Caveat) -> bool {
+        self.in_use.has(caveat)
     }
 
     /// Whether a client's certificate, where one is shown, was verified when the handshake is complete.

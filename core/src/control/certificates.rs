@@ -36,7 +36,7 @@ struct Made<T> {
 }
 
 impl Certificates {
-    /// From now on a certificate that has expired is an error: there is a generation in force that is better.
+    /// From now on a certificate that has expired is an error, unless it is the one in force: there is a generation that is better.
     pub fn refuse_expired(&mut self) {
         self.refuses_expired = true;
     }
@@ -53,7 +53,8 @@ impl MakeTls for Certificates {
         let Self { servers, accelerators, caveats, refuses_expired, .. } = self;
         remembered(servers, contexts, previous, || {
             let tls = make_server(contexts, accelerators)?;
-            judge(tls.caveats(), contexts, *refuses_expired, caveats)?;
+            let is_worse = |caveat: &Caveat| *refuses_expired && !previous.is_some_and(|tls| tls.has(caveat));
+            judge(tls.caveats(), is_worse, contexts, caveats)?;
             Ok(tls)
         })
     }
@@ -67,7 +68,8 @@ impl MakeTls for Certificates {
         let contexts = std::slice::from_ref(context);
         remembered(clients, contexts, previous, || {
             let tls = make_client(context)?;
-            judge(tls.caveats(), contexts, *refuses_expired, caveats)?;
+            let is_worse = |caveat: &Caveat| *refuses_expired && !previous.is_some_and(|tls| tls.has(caveat));
+            judge(tls.caveats(), is_worse, contexts, caveats)?;
             Ok(tls)
         })
     }
@@ -93,18 +95,18 @@ fn remembered<T>(
     Ok(tls)
 }
 
-/// Notes what is doubtful, or refuses it.
+/// Notes what is doubtful, or refuses it where it is worse than what is in force.
 fn judge(
     found: &[Caveat],
+    is_worse: impl Fn(&Caveat) -> bool,
     contexts: &[TlsConfig],
-    refuses_expired: bool,
     caveats: &mut Vec<Fault>,
 ) -> Result<(), Fault> {
     for caveat in found {
         let origin = contexts.first().map(|context| context.origin.clone()).unwrap_or_default();
         let fault = Fault { origin, message: caveat.to_string(), remedy: String::new() };
         match caveat {
-            Caveat::Expired { .. } if refuses_expired => return Err(fault),
+            Caveat::Expired { .. } if is_worse(caveat) => return Err(fault),
             _ => caveats.push(fault),
         }
     }
