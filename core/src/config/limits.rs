@@ -115,7 +115,7 @@ pub struct Limits {
     pub udp_idle_timeout: Duration,
     /// A TLS handshake from accept to end.
     pub handshake_timeout: Duration,
-    /// TLS handshakes of clients under way on a worker: one more ends the oldest.
+    /// TLS handshakes of clients under way on a worker: one more ends the oldest that waits for its client, or itself.
     pub handshakes_max: usize,
     /// Steps of TLS handshakes that a worker takes before it looks after its other connections.
     pub turn_handshakes_max: usize,

@@ -61,7 +61,7 @@ pub(super) enum Step {
 }
 
 impl Handshakes {
-    /// One more, with these bounds in force. The oldest ends where there would be too many.
+    /// One more, with these bounds in force. Where there would be too many, the oldest ends that waits for its peer; without such a one, this one.
     pub(super) fn begin<'a>(
         &'a self,
         handshakes_max: usize,
@@ -70,13 +70,18 @@ impl Handshakes {
     ) -> Running<'a> {
         self.per_turn.set(per_turn.max(1));
         let mut running = self.running.borrow_mut();
+        let (number, seat) = (self.next.get(), Rc::<Seat>::default());
         while running.len() >= handshakes_max.max(1) {
-            let Some((_, oldest)) = running.pop_first() else { break };
+            counters.handshake_evicted.inc();
+            // Who waits for us is not ended for being slow: under load that would be whoever is about to be served.
+            let idle = running.iter().take(EVICTION_LOOKS_MAX).find(|(_, seat)| !seat.waits_for_us());
+            let Some(oldest) = idle.map(|(number, _)| *number).and_then(|number| running.remove(&number)) else {
+                seat.is_evicted.set(true);
+                break;
+            };
             oldest.is_evicted.set(true);
             oldest.wake();
-            counters.handshake_evicted.inc();
         }
-        let (number, seat) = (self.next.get(), Rc::<Seat>::default());
         self.next.set(number + 1);
         running.insert(number, Rc::clone(&seat));
         counters.handshake_active.inc();
@@ -149,12 +154,20 @@ impl Drop for Running<'_> {
 }
 
 impl Seat {
+    /// Whether it is for its turn that it waits, and not for its peer.
+    fn waits_for_us(&self) -> bool {
+        self.is_queued.get() || self.is_called.get()
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 }
+
+/// Seats that are looked at for one to end: under a flood of the silent the first is one.
+const EVICTION_LOOKS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +203,24 @@ mod tests {
         assert_eq!(counters.handshake_active.get(), 3, "with the one that is to end");
         drop((first, third, fourth));
         assert_eq!((counters.handshake_active.get(), all.running.borrow().len()), (0, 0));
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_is_not_ended_for_one_more() {
+        let (all, counters) = (Handshakes::default(), DownstreamCounters::default());
+        let cx = Context::from_waker(Waker::noop());
+        let begin = || all.begin(2, 1, &counters);
+        let (first, second) = (begin(), begin());
+        assert_eq!((first.step(&cx), second.step(&cx)), (Step::Now, Step::Later));
+        let third = begin();
+        assert_eq!(first.step(&cx), Step::Evicted, "it waited for its peer");
+        assert_eq!(third.step(&cx), Step::Later);
+        let fourth = begin();
+        assert_eq!((second.step(&cx), third.step(&cx), fourth.step(&cx)), (Step::Later, Step::Later, Step::Evicted));
+        assert!(all.end_turn());
+        assert_eq!(second.step(&cx), Step::Now);
+        drop((first, second, third, fourth));
+        assert_eq!((counters.handshake_evicted.get(), all.running.borrow().len()), (2, 0));
     }
 
     #[test]

@@ -228,7 +228,7 @@ pub(super) const LIMITS: &[Key] = &[
         "handshakes_max",
         Number,
         "4096",
-        "TLS handshakes of clients that a worker has under way. With one more the one that has taken longest is ended.",
+        "TLS handshakes of clients that a worker has under way. With one more the oldest that waits for its client is ended; where all wait for the worker, the new one is.",
     ),
     key(
         "turn_handshakes_max",
