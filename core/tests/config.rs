@@ -581,6 +581,16 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
         ),
         (
             "listener",
+            "address: :80, router_config_name: r, inspector: true, filter_chains: [{tls_context: {status: true, cert_chain: a, private_key: b, verify_client: true, require_client_cert: true, ca_cert: c}, filters: [{type: proxy}]}]",
+            "warning: servers[0].listeners[0]: `inspector` lets clients in without TLS, and so without the certificate that `require_client_cert` wants of the others (leave `inspector` out, or serve those in clear by a listener of their own)",
+        ),
+        (
+            "listener",
+            "address: :80, listener_filters: [{type: tls_inspector}], filter_chains: [{filter_chain_match: {server_names: [a.example]}, tls_context: {status: true, cert_chain: a, private_key: b, verify_client: true, require_client_cert: true, ca_cert: c}, filters: [{type: proxy, config: {router_config_name: r}}]}, {tls_context: {status: true, cert_chain: a, private_key: b}, filters: [{type: proxy, config: {router_config_name: r}}]}]",
+            "warning: servers[0].listeners[0]: filter chains with the router `r` ask clients for different certificates: a request's Host may name what another chain guards (give each of them a router of its own)",
+        ),
+        (
+            "listener",
             "address: :80, router_config_name: r, filter_chains: [{tls_context: {}, filters: [{type: proxy}]}]",
             "",
         ),
@@ -612,7 +622,7 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
         (
             "listener",
             "address: :80, router_config_name: r, filter_chains: [{tls_context_set: [{status: true, cert_chain: a, private_key: b, verify_client: true, ca_cert: c}, {status: true, cert_chain: a, private_key: b}], filters: [{type: proxy}]}]",
-            "error: servers[0].listeners[0].filter_chains[0]: the certificates of one chain ask clients for different ones: which holds would be the client's choice (write the same `verify_client`, `require_client_cert`, `ca_cert` and `crl` in each, or a chain for each name)",
+            "error: servers[0].listeners[0].filter_chains[0]: the certificates of one chain ask clients for different ones: which holds would be the client's choice (write the same `verify_client`, `require_client_cert`, `ca_cert` and `crl` in each, or a chain with a router of its own for each name)",
         ),
         (
             "listener",

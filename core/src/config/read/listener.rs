@@ -10,8 +10,8 @@ use crate::config::diagnostic::Origin;
 use crate::config::keys::{self, NETWORK_FILTERS};
 use crate::config::reader::{Fields, Reader, did_you_mean};
 use crate::config::schema::{
-    ChainMatch, ConnFault, Edits, Http2Offers, Listener, ListenerFilter, NetworkFilter, Protocols, Proxy, RouterConfig,
-    RpcProtocol, TcpProxy, TlsConfig, UpstreamProtocol, VirtualHost,
+    ChainMatch, ClientAuth, ConnFault, Edits, Http2Offers, Listener, ListenerFilter, NetworkFilter, Pem, Protocols,
+    Proxy, RouterConfig, RpcProtocol, TcpProxy, TlsConfig, UpstreamProtocol, VirtualHost,
 };
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
@@ -41,6 +41,10 @@ pub(super) fn listener(
     if inspector && chains.iter().all(|chain| chain.tls.is_empty()) {
         r.warn(node.place, "`inspector` has no effect: the listener has no `tls_context`", "");
     }
+    if inspector && chains.iter().any(|chain| chain.tls.iter().any(|tls| tls.client_auth == ClientAuth::Required)) {
+        let message = "`inspector` lets clients in without TLS, and so without the certificate that `require_client_cert` wants of the others";
+        r.warn(node.place, message, "leave `inspector` out, or serve those in clear by a listener of their own");
+    }
     if chains.iter().any(Chain::asks_hello) && !listener_filters.contains(&ListenerFilter::TlsInspector) {
         let remedy = "add `listener_filters: [{type: tls_inspector}]`";
         r.error(
@@ -56,6 +60,7 @@ pub(super) fn listener(
     for proxy in chains.iter_mut().filter_map(Chain::proxy_mut) {
         *proxy = choose_router(r, &fields, std::mem::take(proxy), inline.as_ref());
     }
+    shared_routers(r, node, &chains);
     let mut chains = chains.into_iter();
     let first = chains.next()?;
     let first = Listener {
@@ -311,6 +316,28 @@ fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
     Some(chain)
 }
 
+/// Warns of chains that ask clients for different certificates and route alike: a client may ask one for what the other guards.
+fn shared_routers(r: &mut Reader, node: &Node, chains: &[Chain]) {
+    let routed = |chain: &Chain| match &chain.filter {
+        Some(NetworkFilter::Proxy(proxy)) => Some((proxy.router.clone(), chain.tls.first().map(asks))),
+        _ => None,
+    };
+    let routed: Vec<_> = chains.iter().filter_map(routed).collect();
+    let differs = |(router, asked): &(String, _)| routed.iter().any(|(other, then)| other == router && then != asked);
+    let is_guarded = chains.iter().flat_map(|chain| &chain.tls).any(|tls| tls.client_auth.is_verified());
+    if let Some((router, _)) = routed.iter().find(|chain| is_guarded && differs(chain)) {
+        let message = format!(
+            "filter chains with the router `{router}` ask clients for different certificates: a request's Host may name what another chain guards"
+        );
+        r.warn(node.place, message, "give each of them a router of its own");
+    }
+}
+
+/// What clients are asked for.
+fn asks(tls: &TlsConfig) -> (ClientAuth, Option<Pem>, Option<Pem>) {
+    (tls.client_auth, tls.ca_cert.clone(), tls.crl.clone())
+}
+
 /// Reports what a chain resumes or asks its clients for in two ways, and what it would tell of clients that it does not ask.
 fn client_certs(r: &mut Reader, node: &Node, chain: &Chain) {
     if chain.tls.windows(2).any(|two| two[0].resumption != two[1].resumption) {
@@ -318,11 +345,10 @@ fn client_certs(r: &mut Reader, node: &Node, chain: &Chain) {
         let remedy = "write the same `session_tickets`, `session_ticket_keys` and `session_timeout` in each";
         r.error(node.place, message, remedy);
     }
-    let asks = |tls: &TlsConfig| (tls.client_auth, tls.ca_cert.clone(), tls.crl.clone());
     if chain.tls.windows(2).any(|two| asks(&two[0]) != asks(&two[1])) {
         let message =
             "the certificates of one chain ask clients for different ones: which holds would be the client's choice";
-        let remedy = "write the same `verify_client`, `require_client_cert`, `ca_cert` and `crl` in each, or a chain for each name";
+        let remedy = "write the same `verify_client`, `require_client_cert`, `ca_cert` and `crl` in each, or a chain with a router of its own for each name";
         r.error(node.place, message, remedy);
     }
     let verifies = chain.tls.iter().any(|tls| tls.client_auth.is_verified());
