@@ -157,8 +157,13 @@ impl Reloader {
             };
             seen = self.watched.stamp();
             let (why, change) = (request.why, request.change);
+            let files = self.watched.clone();
             let Ok((this, result)) = spawn_blocking(move || self.reload(why, change)).await else { return };
             self = this;
+            if self.watched != files {
+                // Other files: that they differ from those before is no change of theirs.
+                seen = self.watched.stamp();
+            }
             if let Some(next) = self.ready.take() {
                 names.prepare(&next).await;
                 self.snapshot.send_replace(next);

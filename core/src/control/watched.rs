@@ -1,6 +1,6 @@
 //! Files whose change is a reload: the configuration, and what its TLS contexts name.
 //!
-//! **Invariant:** looks, and reads nothing; a file that is not there has not changed to anything.
+//! **Invariant:** looks, and reads nothing; a configuration that is not there has not changed to anything.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::config::schema::TlsConfig;
 
 /// The files of a configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Watched {
     path: PathBuf,
     others: BTreeSet<PathBuf>,
