@@ -1,5 +1,6 @@
 //! TLS on both sides, with the tools that people use: curl and OpenSSL as clients, nginx as an origin.
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
@@ -134,6 +135,9 @@ fn keys_are_logged_by_explicit_switch() {
     for &backend in tls_backends() {
         let [ours, theirs, environments] =
             ["ours", "theirs", "environment"].map(|name| folder.path().join(format!("{backend}-{name}")));
+        // Somebody has made it before, for all to read.
+        std::fs::write(&ours, "").unwrap();
+        std::fs::set_permissions(&ours, Permissions::from_mode(0o644)).unwrap();
         let config = Config::proxy_to(&[origin.address()]).tls(&[pair.paths()]);
         let config = config.extra(&format!("tls_backend: {{backend: {backend}}}\n"));
         let logging = config.clone().tls_context(&format!("keylog_file: \"{}\"", ours.display()));

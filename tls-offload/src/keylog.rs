@@ -5,9 +5,9 @@
 #![allow(clippy::disallowed_types, reason = "for looking into traffic, never for serving much of it")]
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,9 +21,14 @@ pub(crate) struct KeyLogFile(Mutex<File>);
 
 impl KeyLogFile {
     pub(crate) fn open(path: &Path) -> Result<Arc<Self>, ConfigError> {
-        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        let open = || {
+            let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+            // Of one that was there the mode is as it was.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            Ok(file)
+        };
         let failed = |cause| ConfigError::KeyLog { place: Place::File(path.into()), cause };
-        opened.map(|file| Arc::new(Self(Mutex::new(file)))).map_err(failed)
+        open().map(|file| Arc::new(Self(Mutex::new(file)))).map_err(failed)
     }
 
     /// A line without its end.
