@@ -15,6 +15,7 @@ use aws_lc_rs::cipher::{
     AES_128, AES_256, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey,
     UnboundCipherKey,
 };
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
@@ -162,10 +163,7 @@ impl TicketKey {
     }
 
     fn is_sealed(&self, scope: &Scope, sealed: &[u8], tag: &[u8]) -> bool {
-        let mut whole = Vec::with_capacity(scope.len() + sealed.len());
-        whole.extend_from_slice(scope);
-        whole.extend_from_slice(sealed);
-        hmac::verify(&hmac::Key::new(HMAC_SHA256, &self.mac), &whole, tag).is_ok()
+        verify_slices_are_equal(self.mac(scope, sealed).as_ref(), tag).is_ok()
     }
 }
 

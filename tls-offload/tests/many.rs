@@ -36,6 +36,7 @@ fn twenty_thousand_certificates_load() {
         let server = match ServerTls::new(options) {
             Ok(server) => server,
             Err(error) => {
+                assert!(backend == Backend::OpenSsl && !tls_offload::OPENSSL_BUILT, "{backend:?}: {error}");
                 println!("{backend:?}: {error}");
                 continue;
             }

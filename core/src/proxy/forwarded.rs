@@ -95,7 +95,9 @@ impl Told {
 
 /// Sets, passes or removes what is told of the client's certificate. `known`: what we know of it, where it was verified.
 fn put_client_cert(head: &mut HttpHead, told: Option<usize>, mode: ClientCertMode, known: Option<&str>) {
-    let (known, appends) = match (mode, known) {
+    // A connection that was let in before the settings changed may know of nothing to set.
+    let sets = matches!(mode, ClientCertMode::AppendForward | ClientCertMode::SanitizeSet);
+    let (known, appends) = match (mode, known.filter(|known| !sets || !known.is_empty())) {
         (ClientCertMode::AlwaysForwardOnly, _) | (ClientCertMode::ForwardOnly, Some(_)) => return,
         (ClientCertMode::AppendForward, Some(known)) => (known, true),
         (ClientCertMode::SanitizeSet, Some(known)) => (known, false),

@@ -66,7 +66,7 @@ pub(super) const TLS_SERVER: &[Key] = &[
         "session_timeout",
         Duration,
         "12h",
-        "Ferrogate's own: how long after its handshake a session is resumed: 1s to 168h.",
+        "Ferrogate's own: how long a ticket is good: 1s to 168h. Who resumes a session by one gets another, as long as the client's certificate is valid, if it had to show one.",
     ),
     key(
         "alpn",

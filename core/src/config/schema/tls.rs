@@ -59,7 +59,7 @@ pub struct Resumption {
     pub tickets: bool,
     /// `session_ticket_keys`: files of keys; none: keys of the process.
     pub keys: Vec<PathBuf>,
-    /// `session_timeout`: how long after its handshake a session is resumed.
+    /// `session_timeout`: how long a ticket is good.
     pub timeout: Duration,
 }
 
