@@ -4,14 +4,13 @@
 
 use std::net::SocketAddr;
 
-use super::route_action::UPSTREAM_PROTOCOLS;
-use super::{access_log, chain_match, filter as stream_filter, forwarded, listener_filter, route, tcp_proxy, tls};
+use super::{access_log, chain_match, filter as stream_filter, listener_filter, proxy, route, tcp_proxy, tls};
 use crate::config::diagnostic::Origin;
-use crate::config::keys::{self, NETWORK_FILTERS};
-use crate::config::reader::{Fields, Reader, did_you_mean};
+use crate::config::keys::NETWORK_FILTERS;
+use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
-    ChainMatch, ClientAuth, ConnFault, Edits, Http2Offers, Listener, ListenerFilter, NetworkFilter, Pem, Protocols,
-    Proxy, RouterConfig, RpcProtocol, TcpProxy, TlsConfig, UpstreamProtocol, VirtualHost,
+    ChainMatch, ClientAuth, ConnFault, Edits, Listener, ListenerFilter, NetworkFilter, Pem, Protocols, Proxy,
+    RouterConfig, TcpProxy, TlsConfig, VirtualHost,
 };
 use crate::config::tree::{Node, Value};
 use crate::config::{Address, LogRoller};
@@ -249,7 +248,7 @@ fn inline_router(r: &mut Reader, fields: &Fields<'_>, listener: &str) -> Option<
 fn choose_router(r: &mut Reader, fields: &Fields<'_>, mut proxy: Proxy, inline: Option<&RouterConfig>) -> Proxy {
     let own = Some((proxy.router.clone(), proxy.router_origin.clone())).filter(|(name, _)| !name.is_empty());
     let inline = inline.map(|i| (i.name.clone(), i.origin.clone()));
-    let mut given: Vec<_> = [own, router_name(r, fields), inline].into_iter().flatten().collect();
+    let mut given: Vec<_> = [own, proxy::router_name(r, fields), inline].into_iter().flatten().collect();
     match given.len() {
         0 => {
             let remedy = "write `router_config_name`, or `routers` with the routes themselves";
@@ -277,14 +276,6 @@ fn without_routes(r: &mut Reader, fields: &Fields<'_>, chains: &[Chain]) {
             r.at(key, |r| r.error(node.place, format!("`{name}` sees no requests that `{key}` could be for"), remedy));
         }
     }
-}
-
-/// `router_config_name` of a listener or of a proxy, and where it stands.
-fn router_name(r: &mut Reader, fields: &Fields<'_>) -> Option<(String, Origin)> {
-    fields.with(r, "router_config_name", |r, node| {
-        let name = r.text(node).filter(|n| !n.is_empty())?;
-        Some((name, r.origin(node.place)))
-    })
 }
 
 fn filter_chain(r: &mut Reader, node: &Node) -> Option<Chain> {
@@ -454,127 +445,8 @@ fn filter(r: &mut Reader, node: &Node) -> Option<NetworkFilter> {
     r.at("config", |r| match kind.as_str() {
         "tcp_proxy" => tcp_proxy::tcp_proxy(r, config).map(NetworkFilter::TcpProxy),
         "udp_proxy" => tcp_proxy::udp_proxy(r, config).map(NetworkFilter::UdpProxy),
-        _ => proxy(r, config).map(NetworkFilter::Proxy),
+        _ => proxy::proxy(r, config).map(NetworkFilter::Proxy),
     })
-}
-
-fn proxy(r: &mut Reader, node: &Node) -> Option<Proxy> {
-    let fields = r.map(node, "proxy")?;
-    let protocols = fields.with(r, "downstream_protocol", protocols).unwrap_or_default();
-    let (router, router_origin) = router_name(r, &fields).unwrap_or_default();
-    let forwarded = forwarded::forwarded(r, &fields);
-    let upstream_protocol = fields.with(r, "upstream_protocol", upstream_protocol);
-    let mut proxy = Proxy { router, router_origin, protocols, forwarded, upstream_protocol, ..Proxy::default() };
-    if let Some(extend) = fields.get("extend_config") {
-        r.at("extend_config", |r| extend_config(r, extend, &mut proxy));
-    }
-    if proxy.protocols == Protocols::NONE {
-        let remedy = "name one in `extend_config.sub_protocol`, or write it here";
-        r.error(fields.node.place, "`downstream_protocol: X` names no protocol", remedy);
-    }
-    if fields.boolean(r, "fallback_for_unknown_protocol") == Some(true) && proxy.protocols.is_one() {
-        let message =
-            "`fallback_for_unknown_protocol` has no effect: where one protocol alone is served, none is looked for";
-        r.error(fields.node.place, message, "write `downstream_protocol: Auto` or a list, or leave the key out");
-    }
-    Some(proxy)
-}
-
-/// Settings of protocols: by name, or, where there is one protocol alone, its own.
-fn extend_config(r: &mut Reader, extend: &Node, proxy: &mut Proxy) {
-    let is_bolt = |protocol| proxy.protocols == Protocols::rpc(protocol);
-    let own = match proxy.protocols {
-        Protocols::HTTP1 => Some(("proxy_http1", "Http1")),
-        _ if is_bolt(RpcProtocol::Bolt) => Some(("proxy_bolt", "bolt")),
-        _ if is_bolt(RpcProtocol::BoltV2) => Some(("proxy_bolt", "boltv2")),
-        _ => None,
-    };
-    let flat = own.filter(|_| !["Http1", "bolt", "boltv2"].iter().any(|name| extend.get(name).is_some()));
-    if let Some((section, _)) = flat {
-        if let Some(fields) = r.map(extend, section) {
-            protocol_settings(r, section, &fields, proxy);
-        }
-        return;
-    }
-    let Some(fields) = r.map(extend, "proxy_extend") else { return };
-    if let Some(node) = fields.get("Http2") {
-        r.at("Http2", |r| {
-            if let Some(fields) = r.map(node, "proxy_http2") {
-                proxy.http2 = http2(r, &fields);
-            }
-        });
-    }
-    for (name, section) in [("Http1", "proxy_http1"), ("bolt", "proxy_bolt"), ("boltv2", "proxy_bolt")] {
-        if let Some(node) = fields.get(name) {
-            r.at(name, |r| {
-                if let Some(fields) = r.map(node, section) {
-                    protocol_settings(r, section, &fields, proxy);
-                }
-            });
-        }
-    }
-    if let Some(found) = fields.with(r, "sub_protocol", protocols)
-        && proxy.protocols == Protocols::NONE
-    {
-        proxy.protocols = found;
-    }
-}
-
-fn protocol_settings(r: &mut Reader, section: &str, fields: &Fields<'_>, proxy: &mut Proxy) {
-    match section {
-        "proxy_http1" => http1(r, fields, proxy),
-        _ => proxy.says_go_away |= fields.boolean(r, "enable_bolt_goaway").unwrap_or(false),
-    }
-}
-
-fn http1(r: &mut Reader, fields: &Fields<'_>, proxy: &mut Proxy) {
-    proxy.head_bytes_max = fields.size(r, "max_header_size", 256..=HEAD_BYTES_MAX);
-    proxy.request_body_bytes_max = fields.size(r, "max_request_body_size", 0..=u64::MAX);
-}
-
-fn http2(r: &mut Reader, fields: &Fields<'_>) -> Http2Offers {
-    let d = Http2Offers::default();
-    Http2Offers {
-        extended_connect: fields.boolean(r, "extended_connect").unwrap_or(d.extended_connect),
-        upgrade_h2c: fields.boolean(r, "upgrade_h2c").unwrap_or(d.upgrade_h2c),
-    }
-}
-
-/// The protocols that are asked for.
-fn protocols(r: &mut Reader, node: &Node) -> Option<Protocols> {
-    let text = r.text(node)?;
-    let names: Vec<&str> = text.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
-    for name in &names {
-        let known = BESIDE_RPC.iter().copied().chain(RpcProtocol::ALL.iter().map(|protocol| protocol.name()));
-        if !known.clone().any(|known| known == *name) {
-            let remedy = did_you_mean(keys::nearest(name, known));
-            r.error(node.place, format!("there is no protocol `{name}`"), remedy);
-            return None;
-        }
-    }
-    let served = names.iter().fold(Protocols::NONE, |served, name| {
-        served.and(match *name {
-            "Auto" => Protocols::all(),
-            "Http1" => Protocols::HTTP1,
-            "Http2" => Protocols::HTTP2,
-            name => RpcProtocol::of_name(name).map_or(Protocols::NONE, Protocols::rpc),
-        })
-    });
-    Some(if names.is_empty() { Protocols::HTTP1 } else { served })
-}
-
-/// What origins are asked in. MOSN has protocols here that origins can't be asked in yet, and looks at the routes alone for them.
-fn upstream_protocol(r: &mut Reader, node: &Node) -> Option<UpstreamProtocol> {
-    let text = r.text(node).filter(|text| !text.is_empty())?;
-    let known = UPSTREAM_PROTOCOLS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
-    if known.is_none() {
-        r.warn(
-            node.place,
-            format!("origins can't be asked in `{text}` and are in HTTP/1.1"),
-            "Http1, Http2, Auto, bolt, boltv2 or dubbo",
-        );
-    }
-    known.map(|(_, protocol)| *protocol)
 }
 
 /// What TLS offers is what is served: where the file says nothing, all of it; what is not served is not offered.
@@ -598,9 +470,3 @@ fn offer(r: &mut Reader, chain: &mut Chain) {
         }
     }
 }
-
-/// The names of protocols that are not of RPC, and that of one which other settings name.
-const BESIDE_RPC: &[&str] = &["Http1", "Http2", "Auto", "X"];
-
-/// The largest `max_header_size`, in bytes.
-const HEAD_BYTES_MAX: u64 = 16 << 20;

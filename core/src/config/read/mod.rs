@@ -18,6 +18,7 @@ mod limits;
 mod listener;
 mod listener_filter;
 mod metrics;
+mod proxy;
 mod route;
 mod route_action;
 mod route_match;
