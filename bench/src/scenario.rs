@@ -52,7 +52,7 @@ pub enum Traffic {
     Idle,
 }
 
-/// What client and proxy speak. Origins speak HTTP/1.1.
+/// What client and proxy speak. Origins speak HTTP/1.1, but for Bolt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1, a request at a time on each connection.
@@ -64,6 +64,8 @@ pub enum Protocol {
     },
     /// The proxy relays bytes and sees no requests.
     Relay,
+    /// SOFA Bolt with origins too, a call of 1 KiB at a time on each connection of a client.
+    Bolt,
 }
 
 /// How the connections of clients are secured.
@@ -180,8 +182,6 @@ const IDLE: Scenario = Scenario {
 /// As many requests at a time as `goodput` has at its most, on connections as browsers and sidecars have them.
 const H2: Scenario = Scenario { connections: 16, protocol: Protocol::Http2 { streams: 32 }, ..PLAIN };
 
-const ABSENT: Scenario = Scenario { levels: &[], ..PLAIN };
-
 const SCENARIOS: &[Scenario] = &[
     PLAIN,
     Scenario {
@@ -288,7 +288,13 @@ const SCENARIOS: &[Scenario] = &[
         protocol: Protocol::Relay,
         ..PLAIN
     },
-    Scenario { name: "bolt", shows: "SOFA Bolt calls", absent: Some("the protocol is not served yet"), ..ABSENT },
+    Scenario {
+        name: "bolt",
+        shows: "SOFA Bolt calls with 1 KiB of content, and 1 KiB in answer, on 64 connections that stay open",
+        protocol: Protocol::Bolt,
+        rounds_part: 0.45,
+        ..PLAIN
+    },
 ];
 
 #[cfg(test)]

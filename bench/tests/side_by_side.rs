@@ -117,7 +117,9 @@ fn a_small_run_gives_results_and_a_report() {
             }
         }
     }
-    assert!(results.absent.iter().any(|a| a.scenario == "bolt"));
+    let calls: Vec<_> = results.cells.iter().filter(|c| c.scenario == "bolt").collect();
+    assert_eq!(calls.len(), 4, "{}", said(&run));
+    assert!(calls.iter().all(|c| c.load.requests > 0 && c.load.errors_total() == 0), "{calls:?}");
 
     let page = folder.path().join("report.html");
     let report = bench(&["report", out, "--html", page.to_str().expect("a plain path")]);

@@ -61,6 +61,7 @@ fn listener(text: &mut String, site: &Site<'_>, listen: SocketAddr) {
             Protocol::Http1 => HTTP,
             Protocol::Http2 { .. } => HTTP2,
             Protocol::Relay => RELAY,
+            Protocol::Bolt => BOLT,
         },
         log = site.access_log.as_ref().map_or_else(String::new, log),
         tls = site.tls.map_or_else(String::new, tls),
@@ -85,13 +86,16 @@ fn virtual_hosts(text: &mut String, site: &Site<'_>) {
             text.push_str("              - {match: {prefix: /}, route: {cluster_name: app0}}\n");
         }
     }
-    text.push_str(
+    let all = if site.bolt() { "headers: [{name: service, value: \".*\"}]" } else { "prefix: /" };
+    write!(
+        text,
         "          - name: all
             domains: [\"*\"]
             routers:
-              - {match: {prefix: /}, route: {cluster_name: app0}}
-",
-    );
+              - {{match: {{{all}}}, route: {{cluster_name: app0}}}}
+"
+    )
+    .expect("a string takes it");
 }
 
 fn clusters(text: &mut String, site: &Site<'_>) {
@@ -142,6 +146,8 @@ fn dataplane(text: &mut String, site: &Site<'_>) {
 const HTTP: &str = "{type: proxy, config: {downstream_protocol: Http1, router_config_name: web}}";
 
 const HTTP2: &str = "{type: proxy, config: {downstream_protocol: Http2, router_config_name: web}}";
+
+const BOLT: &str = "{type: proxy, config: {downstream_protocol: bolt, router_config_name: web}}";
 
 const RELAY: &str = "{type: tcp_proxy, config: {cluster: app0}}";
 

@@ -101,6 +101,12 @@ impl Site<'_> {
         self.protocol == Protocol::Relay
     }
 
+    /// Whether clients and origins speak SOFA Bolt.
+    #[must_use]
+    pub fn bolt(&self) -> bool {
+        self.protocol == Protocol::Bolt
+    }
+
     /// Whether clients speak HTTP/2.
     #[must_use]
     pub fn http2(&self) -> bool {
@@ -204,6 +210,9 @@ impl Backend {
         // Debian's nginx relays with a module of its own package.
         if scenario.protocol == Protocol::Relay && self.kind == Kind::Nginx && !Path::new(nginx::STREAM_MODULE).exists()
         {
+            return false;
+        }
+        if scenario.protocol == Protocol::Bolt && !(self.is_ferrogate() || self.kind == Kind::Mosn) {
             return false;
         }
         match scenario.wires {

@@ -11,10 +11,18 @@ use crate::stage::certs::SERVER_NAME;
 #[must_use]
 pub fn config(site: &Site<'_>) -> String {
     let downstream = if site.http2() { "Http2" } else { "Http1" };
-    let proxy = json!({
+    let mut proxy = json!({
         "type": "proxy",
         "config": {"downstream_protocol": downstream, "upstream_protocol": "Http1", "router_config_name": "web"},
     });
+    if site.bolt() {
+        proxy["config"] = json!({
+            "downstream_protocol": "X",
+            "upstream_protocol": "X",
+            "router_config_name": "web",
+            "extend_config": {"sub_protocol": "bolt"},
+        });
+    }
     let relay = json!({"type": "tcp_proxy", "config": {"cluster": "app0", "idle_timeout": "1h"}});
     let mut chain = json!({"filters": [if site.relay() { relay } else { proxy }]});
     if let Some(pair) = site.tls {
@@ -56,7 +64,11 @@ fn virtual_hosts(site: &Site<'_>) -> Vec<Value> {
             hosts.push(json!({"name": host_name(host), "domains": [host_name(host)], "routers": routes}));
         }
     }
-    hosts.push(json!({"name": "all", "domains": ["*"], "routers": [route("/", 0)]}));
+    let mut all = route("/", 0);
+    if site.bolt() {
+        all["match"] = json!({"headers": [{"name": "service", "value": ".*"}]});
+    }
+    hosts.push(json!({"name": "all", "domains": ["*"], "routers": [all]}));
     hosts
 }
 

@@ -129,7 +129,7 @@ impl LoadArgs {
     pub(crate) fn opens_with_a_request(&self) -> bool {
         match self.mode {
             Mode::Idle => !self.path.is_empty(),
-            Mode::Http => self.rate.is_some() && self.requests_per_connection != 1,
+            Mode::Http | Mode::Bolt => self.rate.is_some() && self.requests_per_connection != 1,
             Mode::Http2 => true,
             Mode::Tcp => false,
         }
@@ -172,6 +172,8 @@ pub enum Mode {
     Http,
     /// HTTP/2 requests, --streams of them at a time on each connection; over TLS by ALPN, in the clear by prior knowledge.
     Http2,
+    /// SOFA Bolt calls with --body-bytes of content, one at a time on each connection.
+    Bolt,
     /// Nothing, after one request each; with --path '' not even that.
     Idle,
     /// --body-bytes (64 by default) which the other side sends back.

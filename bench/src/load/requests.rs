@@ -3,6 +3,7 @@
 //! **Invariant:** giving out a request allocates nothing: where requests differ, digits are overwritten in place.
 
 use super::args::{LoadArgs, Mode, Shape};
+use crate::wire::bolt;
 
 /// Requests by number.
 pub(crate) struct Requests {
@@ -17,6 +18,9 @@ impl Requests {
         if args.mode == Mode::Tcp {
             let bytes = if args.body_bytes == 0 { TCP_BYTES } else { args.body_bytes };
             return Self { bytes: vec![b'x'; bytes], digits: None, next: 0 };
+        }
+        if args.mode == Mode::Bolt {
+            return Self { bytes: bolt::call(args.body_bytes), digits: None, next: 0 };
         }
         let real = args.shape == Shape::Real;
         let host =

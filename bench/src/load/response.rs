@@ -3,6 +3,7 @@
 //! **Invariant:** a head that is the same, byte for byte, as the last one on any connection of the thread is not read again.
 
 use crate::wire::body::Body;
+use crate::wire::bolt;
 use crate::wire::head::{Head, Malformed, status};
 
 /// Where a response stands.
@@ -128,6 +129,9 @@ impl Reader {
 
 impl LastHead {
     fn read(&mut self, bytes: &[u8]) -> Result<Option<(Head, u16)>, Malformed> {
+        if bolt::is_bolt(bytes) {
+            return bolt::read_answer(bytes);
+        }
         if let Some(read) = self.read
             && bytes.starts_with(&self.bytes)
         {

@@ -5,6 +5,7 @@
 use memchr::memchr;
 
 use crate::wire::body::Body;
+use crate::wire::bolt;
 use crate::wire::head::{Head, Malformed};
 
 /// The answers, ready to be written.
@@ -12,6 +13,7 @@ pub(crate) struct Answers {
     small: Vec<u8>,
     real: Vec<u8>,
     missing: Vec<u8>,
+    call: Vec<u8>,
     page: Box<[u8]>,
 }
 
@@ -22,6 +24,8 @@ pub(crate) enum Answer {
     Real,
     Missing,
     Filled(u64),
+    /// To the Bolt call of this id.
+    Call(u32),
 }
 
 /// What a request's head asks for.
@@ -43,7 +47,8 @@ impl Answers {
         let mut real = REAL_HEAD.as_bytes().to_vec();
         real.extend((0..REAL_BYTES).map(letter));
         let page = (0..PAGE_BYTES).map(letter).collect();
-        Self { small: small.into(), real, missing: missing.into(), page }
+        let call = bolt::answer(0, CALL_BYTES);
+        Self { small: small.into(), real, missing: missing.into(), call, page }
     }
 
     /// What to answer to a request for `path`.
@@ -62,12 +67,17 @@ impl Answers {
         }
     }
 
-    /// The bytes that an answer begins with. A filled one's head depends on its length and is written into `room`.
+    /// The bytes that an answer begins with. What depends on the request is written into `room`.
     pub(crate) fn head<'a>(&'a self, answer: Answer, room: &'a mut Vec<u8>) -> &'a [u8] {
         match answer {
             Answer::Small => &self.small,
             Answer::Real => &self.real,
             Answer::Missing => &self.missing,
+            Answer::Call(id) => {
+                room.clone_from(&self.call);
+                room[bolt::ID].copy_from_slice(&id.to_be_bytes());
+                room
+            }
             Answer::Filled(length) => {
                 use std::io::Write;
                 room.clear();
@@ -88,6 +98,11 @@ impl Answers {
 impl Asked {
     /// Reads the head at the front of `bytes`, and its length; `None` while its end is not there.
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
+        if bolt::is_bolt(bytes) {
+            let Some((id, head)) = bolt::read_call(bytes)? else { return Ok(None) };
+            let (answer, body) = (Answer::Call(id), head.framing.unwrap_or(Body::Length(0)));
+            return Ok(Some((Self { answer, body, close: false, expects: false }, head.len)));
+        }
         let Some(head) = Head::read(bytes)? else { return Ok(None) };
         let start = memchr(b' ', bytes).ok_or(Malformed)? + 1;
         let length = memchr(b' ', &bytes[start..head.len]).ok_or(Malformed)?;
@@ -106,7 +121,7 @@ impl Answer {
     pub(crate) fn filling(self) -> u64 {
         match self {
             Self::Filled(length) => length,
-            Self::Small | Self::Real | Self::Missing => 0,
+            Self::Small | Self::Real | Self::Missing | Self::Call(_) => 0,
         }
     }
 }
@@ -115,6 +130,8 @@ fn letter(i: usize) -> u8 {
     b"abcdefghijklmnopqrstuvwxyz0123456789\n"[i % 37]
 }
 
+/// Content of the answer to a Bolt call.
+const CALL_BYTES: usize = 1024;
 const REAL_BYTES: usize = 4_096;
 const PAGE_BYTES: usize = 256 * 1024;
 

@@ -77,7 +77,7 @@ async fn load<T: Transport>(transport: T, args: LoadArgs, meter: Meter) -> Resul
     let shared = Shared::new(args, meter)?;
     match shared.args.mode {
         Mode::Http2 => multiplexed::start(&transport, &shared),
-        Mode::Http | Mode::Idle | Mode::Tcp => client::start(&transport, &shared),
+        Mode::Http | Mode::Bolt | Mode::Idle | Mode::Tcp => client::start(&transport, &shared),
     }
     Ok(director::run(&shared).await)
 }
