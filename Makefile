@@ -20,7 +20,7 @@ help:
 	@echo 'make test             everything that CI runs'
 	@echo 'make check            formatting and lints only'
 	@echo 'make sim SEEDS=10000  the whole gateway under simulation, over lossy wires; a seed that fails is told'
-	@echo 'make bench            Ferrogate beside nginx and HAProxy, about 32 minutes (root); make bench QUICK=1 under two'
+	@echo 'make bench            Ferrogate beside nginx and HAProxy, about 33 minutes (root); make bench QUICK=1 under two'
 	@echo 'make profile SCENARIO=h1-keepalive   a flame graph of the gateway under a scenario'
 	@echo 'make microbench       the parts that every request passes, each by itself'
 

@@ -64,8 +64,11 @@ pub enum Protocol {
     },
     /// The proxy relays bytes and sees no requests.
     Relay,
-    /// SOFA Bolt with origins too, a call of 1 KiB at a time on each connection of a client.
-    Bolt,
+    /// SOFA Bolt with origins too, calls and answers of 1 KiB.
+    Bolt {
+        /// Calls at a time on each connection.
+        calls: u32,
+    },
 }
 
 /// How the connections of clients are secured.
@@ -291,8 +294,16 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "bolt",
         shows: "SOFA Bolt calls with 1 KiB of content, and 1 KiB in answer, on 64 connections that stay open",
-        protocol: Protocol::Bolt,
-        rounds_part: 0.45,
+        protocol: Protocol::Bolt { calls: 1 },
+        rounds_part: 0.3,
+        ..PLAIN
+    },
+    Scenario {
+        name: "bolt-multiplexed",
+        shows: "the same calls, as many at a time, on 4 connections as clients of Bolt have them: many calls on each",
+        connections: 4,
+        protocol: Protocol::Bolt { calls: 16 },
+        rounds_part: 0.3,
         ..PLAIN
     },
 ];

@@ -61,7 +61,7 @@ fn listener(text: &mut String, site: &Site<'_>, listen: SocketAddr) {
             Protocol::Http1 => HTTP,
             Protocol::Http2 { .. } => HTTP2,
             Protocol::Relay => RELAY,
-            Protocol::Bolt => BOLT,
+            Protocol::Bolt { .. } => BOLT,
         },
         log = site.access_log.as_ref().map_or_else(String::new, log),
         tls = site.tls.map_or_else(String::new, tls),

@@ -104,7 +104,7 @@ impl Site<'_> {
     /// Whether clients and origins speak SOFA Bolt.
     #[must_use]
     pub fn bolt(&self) -> bool {
-        self.protocol == Protocol::Bolt
+        matches!(self.protocol, Protocol::Bolt { .. })
     }
 
     /// Whether clients speak HTTP/2.
@@ -212,7 +212,7 @@ impl Backend {
         {
             return false;
         }
-        if scenario.protocol == Protocol::Bolt && !(self.is_ferrogate() || self.kind == Kind::Mosn) {
+        if matches!(scenario.protocol, Protocol::Bolt { .. }) && !(self.is_ferrogate() || self.kind == Kind::Mosn) {
             return false;
         }
         match scenario.wires {

@@ -28,7 +28,7 @@ pub struct LoadArgs {
     /// Requests on one connection before it is closed; 0: no limit, 1: a new connection for each.
     #[arg(long, default_value_t = 0)]
     pub requests_per_connection: u32,
-    /// Requests under way at a time on each connection, with --mode http2.
+    /// Requests under way at a time on each connection, with --mode http2 or bolt.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=MAX_STREAMS))]
     pub streams: u32,
     /// Path asked for, with --shape plain.
@@ -124,6 +124,11 @@ impl LoadArgs {
         flags.into_iter().find_map(|(given, name)| given.then_some(name))
     }
 
+    /// Whether a connection carries several requests at a time.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.mode == Mode::Http2 || self.mode == Mode::Bolt && self.streams > 1
+    }
+
     /// Whether each connection that stays open carries a request before the load begins: until the other side has accepted it and answered once, it is
     /// not one of those that the load is to be spread over.
     pub(crate) fn opens_with_a_request(&self) -> bool {
@@ -172,7 +177,7 @@ pub enum Mode {
     Http,
     /// HTTP/2 requests, --streams of them at a time on each connection; over TLS by ALPN, in the clear by prior knowledge.
     Http2,
-    /// SOFA Bolt calls with --body-bytes of content, one at a time on each connection.
+    /// SOFA Bolt calls with --body-bytes of content, --streams of them at a time on each connection.
     Bolt,
     /// Nothing, after one request each; with --path '' not even that.
     Idle,

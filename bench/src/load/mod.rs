@@ -3,8 +3,10 @@
 //! **Invariant:** no allocation per request; what is sent is made before, what comes back is counted.
 
 mod args;
+mod calls;
 mod error;
 mod kernel;
+mod multiplexed;
 mod pace;
 mod polled;
 mod record;
@@ -36,7 +38,7 @@ pub fn run(args: &LoadArgs) -> Result<(), LoadError> {
     }
     match &args.memif.memif {
         Some(socket) => return polled::run(args, socket),
-        None if args.mode == Mode::Http2 => say_result(&polled::run_over_kernel(args)?),
+        None if args.is_multiplexed() => say_result(&polled::run_over_kernel(args)?),
         None => say_result(&kernel::run(args)?),
     }
     Ok(())

@@ -12,6 +12,7 @@ use ferrogate_core::codec::http2::{
 };
 
 use super::args::LoadArgs;
+use super::multiplexed::{Done, Multiplexed};
 use crate::wire::clock::Nanos;
 use crate::wire::head::Malformed;
 
@@ -41,15 +42,6 @@ struct Stream {
     is_good: Option<bool>,
 }
 
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Done {
-    /// When it was meant to leave.
-    pub(crate) intended: Nanos,
-    /// It was answered with status 200.
-    pub(crate) is_good: bool,
-}
-
 /// The header blocks of requests. All ask for the same.
 #[derive(Clone)]
 struct Blocks {
@@ -61,9 +53,9 @@ struct Blocks {
     literal: Box<[u8]>,
 }
 
-impl Session {
+impl Multiplexed for Session {
     /// A new connection: the preface lies ready to be sent.
-    pub(crate) fn new(args: &LoadArgs) -> Self {
+    fn new(args: &LoadArgs) -> Self {
         let streams_max = args.streams as usize;
         let mut out = Vec::with_capacity(OUT_BYTES);
         out.extend_from_slice(PREFACE);
@@ -84,23 +76,19 @@ impl Session {
         }
     }
 
-    /// Requests that may begin now.
-    pub(crate) fn room(&self) -> usize {
+    fn room(&self) -> usize {
         if self.is_ending { 0 } else { self.streams_max.saturating_sub(self.under_way.len()) }
     }
 
-    /// Requests under way.
-    pub(crate) fn under_way(&self) -> usize {
+    fn under_way(&self) -> usize {
         self.under_way.len()
     }
 
-    /// Nothing is under way, and nothing can be.
-    pub(crate) fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.is_ending && self.under_way.is_empty()
     }
 
-    /// Begins a request that was meant to leave at `intended`.
-    pub(crate) fn begin(&mut self, intended: Nanos) {
+    fn begin(&mut self, intended: Nanos) {
         let block = &self.blocks.next;
         FrameHead::put(
             Kind::Headers,
@@ -118,13 +106,11 @@ impl Session {
         self.is_ending |= self.next_stream > STREAM_ID_MAX;
     }
 
-    /// What waits to leave.
-    pub(crate) fn unsent(&self) -> &[u8] {
+    fn unsent(&self) -> &[u8] {
         &self.out[self.sent..]
     }
 
-    /// So many bytes of it have left.
-    pub(crate) fn sent(&mut self, count: usize) {
+    fn sent(&mut self, count: usize) {
         self.sent += count;
         if self.sent == self.out.len() {
             self.out.clear();
@@ -132,8 +118,7 @@ impl Session {
         }
     }
 
-    /// Takes what the server sent; tells what was answered by it.
-    pub(crate) fn feed(&mut self, bytes: &[u8], mut done: impl FnMut(Done)) -> Result<(), Malformed> {
+    fn feed(&mut self, bytes: &[u8], mut done: impl FnMut(Done)) -> Result<(), Malformed> {
         if self.stash.is_empty() {
             let used = self.frames(bytes, &mut done)?;
             self.stash.extend_from_slice(&bytes[used..]);
@@ -146,7 +131,9 @@ impl Session {
         self.stash = stash;
         Ok(())
     }
+}
 
+impl Session {
     /// Takes whole frames: how many bytes they have.
     fn frames(&mut self, bytes: &[u8], done: &mut impl FnMut(Done)) -> Result<usize, Malformed> {
         let mut codec = FrameCodec { frame_bytes_max: Settings::default().frame_bytes_max as usize };

@@ -110,8 +110,8 @@ fn load_command(place: &Place, scenario: &Scenario, proxy: &Proxy, window: Windo
     if let Protocol::Http2 { streams } = scenario.protocol {
         command.args(["--mode", "http2", "--streams", &streams.to_string()]);
     }
-    if scenario.protocol == Protocol::Bolt {
-        command.args(["--mode", "bolt", "--body-bytes", "1024"]);
+    if let Protocol::Bolt { calls } = scenario.protocol {
+        command.args(["--mode", "bolt", "--body-bytes", "1024", "--streams", &calls.to_string()]);
     }
     if let Front::Ecdsa(resume) | Front::Rsa(resume) = scenario.front {
         let resume = if resume == Resume::Always { "always" } else { "never" };

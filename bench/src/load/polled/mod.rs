@@ -14,6 +14,7 @@ mod stream;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::mpsc;
 
 use dataplane_dpdk::{DpdkTransport, NoKernel};
@@ -23,8 +24,10 @@ use ferrogate_core::net::{Address, Transport};
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::args::{LoadArgs, MemifArgs, Mode};
+use super::calls::Calls;
 use super::error::LoadError;
 use super::result::LoadResult;
+use super::session::Session;
 use super::spare::Meter;
 use super::tls::Client;
 use shared::Shared;
@@ -59,12 +62,12 @@ pub(super) fn run(args: &LoadArgs, socket: &Path) -> Result<(), LoadError> {
     running.join().map_err(|_| LoadError::Worker)
 }
 
-/// Runs a load of HTTP/2 over kernel sockets: the same tasks, woken by readiness.
+/// Runs a load of many requests at a time on each connection over kernel sockets: the same tasks, woken by readiness.
 pub(super) fn run_over_kernel(args: &LoadArgs) -> Result<LoadResult, LoadError> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let shared = Shared::new(args.clone(), Meter::Kernel)?;
-        multiplexed::start(&KernelTransport::new(), &shared);
+        start(&KernelTransport::new(), &shared);
         Ok(director::run_by_timer(&shared).await?)
     })
 }
@@ -75,11 +78,17 @@ async fn load<T: Transport>(transport: T, args: LoadArgs, meter: Meter) -> Resul
     origin::start(&transport, &at).await?;
     client::probe(&transport, &args).await;
     let shared = Shared::new(args, meter)?;
-    match shared.args.mode {
-        Mode::Http2 => multiplexed::start(&transport, &shared),
-        Mode::Http | Mode::Bolt | Mode::Idle | Mode::Tcp => client::start(&transport, &shared),
-    }
+    start(&transport, &shared);
     Ok(director::run(&shared).await)
+}
+
+/// Starts the clients.
+fn start<T: Transport>(transport: &T, shared: &Rc<Shared>) {
+    match shared.args.mode {
+        Mode::Http2 => multiplexed::start::<_, Session>(transport, shared),
+        Mode::Bolt if shared.args.is_multiplexed() => multiplexed::start::<_, Calls>(transport, shared),
+        Mode::Http | Mode::Bolt | Mode::Idle | Mode::Tcp => client::start(transport, shared),
+    }
 }
 
 /// The one port, always polled.
@@ -137,6 +146,8 @@ mod tests {
         let large = run_over_kernel(&format!("{flags} --path /bytes/200000 --body-bytes 100000"));
         assert!(large.requests > 0 && large.errors.total() == 0, "{large:?}");
         assert!(large.bytes_in + 4 * 200_000 >= large.requests * 200_000, "{large:?}");
+        let calls = run_over_kernel(&format!("{flags} --mode bolt --body-bytes 1024 --streams 16"));
+        assert!(calls.requests > 64 && calls.errors.total() == 0 && calls.established == 4, "{calls:?}");
         let missing = run_over_kernel(&format!("{flags} --path /none"));
         assert!(missing.requests == 0 && missing.errors.status > 0, "{missing:?}");
     }

@@ -1,4 +1,4 @@
-//! The tasks of a polled load whose connections carry many requests at a time: HTTP/2.
+//! The tasks of a polled load whose connections carry many requests at a time.
 //!
 //! **Invariant:** what has come together is taken together, and what it makes room for leaves in one write.
 
@@ -12,18 +12,18 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use super::super::session::{Done, Session};
+use super::super::multiplexed::{Done, Multiplexed};
 use super::super::slot::Fault;
 use super::open::{Established, OPENING_MAX, REST, open};
 use super::shared::{Shared, Station};
 use super::stream::{Stream, cut_short};
 
 /// Starts all connections. A bounded number is being opened at a time.
-pub(super) fn start<T: Transport>(transport: &T, shared: &Rc<Shared>) {
+pub(super) fn start<T: Transport, S: Multiplexed>(transport: &T, shared: &Rc<Shared>) {
     let opening = Rc::new(Semaphore::new(OPENING_MAX));
     for i in 0..shared.stations.len() {
         let task = Task { transport: transport.clone(), shared: Rc::clone(shared), i };
-        spawn_local(task.run(Rc::clone(&opening)));
+        spawn_local(task.run::<S>(Rc::clone(&opening)));
     }
 }
 
@@ -34,9 +34,9 @@ struct Task<T> {
 }
 
 /// A connection, and the requests on it.
-struct Link<T: Transport> {
+struct Link<T: Transport, S> {
     stream: Stream<T::Conn>,
-    session: Session,
+    session: S,
     _counted: Established,
 }
 
@@ -50,9 +50,9 @@ enum Until {
 }
 
 impl<T: Transport> Task<T> {
-    async fn run(self, opening: Rc<Semaphore>) {
+    async fn run<S: Multiplexed>(self, opening: Rc<Semaphore>) {
         let permit = opening.acquire().await;
-        let mut link = self.open_first().await;
+        let mut link = self.open_first::<S>().await;
         drop(permit);
         self.shared.unopened.set(self.shared.unopened.get() - 1);
         self.offer(link.as_ref().map_or(self.shared.args.streams as usize, |link| link.session.room()));
@@ -68,7 +68,7 @@ impl<T: Transport> Task<T> {
             link = match self.connect().await {
                 Ok(link) => Some(link),
                 Err(error) => {
-                    self.lost(None, &error);
+                    self.lost::<S>(None, &error);
                     sleep(REST).await;
                     None
                 }
@@ -77,8 +77,8 @@ impl<T: Transport> Task<T> {
     }
 
     /// The first connection, after it has carried a request: only then has the other side accepted it.
-    async fn open_first(&self) -> Option<Link<T>> {
-        match self.connect().await {
+    async fn open_first<S: Multiplexed>(&self) -> Option<Link<T, S>> {
+        match self.connect::<S>().await {
             Ok(mut link) => {
                 let now = self.shared.clock.now();
                 link.session.begin(now);
@@ -93,13 +93,13 @@ impl<T: Transport> Task<T> {
         None
     }
 
-    async fn connect(&self) -> io::Result<Link<T>> {
+    async fn connect<S: Multiplexed>(&self) -> io::Result<Link<T, S>> {
         let (stream, counted) = open(&self.transport, &self.shared, self.i).await?;
-        Ok(Link { stream, session: Session::new(&self.shared.args), _counted: counted })
+        Ok(Link { stream, session: S::new(&self.shared.args), _counted: counted })
     }
 
     /// Counts what a broken connection takes along; in a load with a rate others may be sent in its place.
-    fn lost(&self, link: Option<Link<T>>, error: &io::Error) {
+    fn lost<S: Multiplexed>(&self, link: Option<Link<T, S>>, error: &io::Error) {
         let under_way = link.as_ref().map_or(0, |link| link.session.under_way());
         let fault = Fault::of(error, link.is_some());
         (0..under_way.max(1)).for_each(|_| self.shared.fault(fault, error));
@@ -113,7 +113,7 @@ impl<T: Transport> Task<T> {
     }
 }
 
-impl<T: Transport> Link<T> {
+impl<T: Transport, S: Multiplexed> Link<T, S> {
     fn poll_drive(&mut self, cx: &mut Context<'_>, shared: &Shared, i: usize, until: Until) -> Poll<io::Result<()>> {
         let station = &shared.stations[i];
         station.keep(cx.waker());
