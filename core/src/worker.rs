@@ -26,8 +26,10 @@ use crate::filter::network::{ConnectionFilters, Event};
 use crate::message::Downstream;
 use crate::net::Transport;
 pub use crate::orders::{ListenError, Orders, Stop};
-use crate::proxy::{Current, Generation};
+use crate::proxy::{Current, Generation, Proxy};
 use crate::stream::load::{CONN_BYTES, Charge, Load, TLS_BYTES};
+use crate::stream::task_pool::TaskPool;
+use crate::stream::xprotocol::Call;
 use crate::stream::{ConnState, Wish};
 use crate::telemetry::metrics::{ListenerCounters, WorkerCounters};
 use crate::telemetry::pulse::Work;
@@ -62,6 +64,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         draining: Cell::new(false),
         entrances: Cell::new(0),
         by_address: RefCell::default(),
+        calls: Rc::default(),
         probes: (index == 0).then(Probes::default),
     });
     let mut entrances = Vec::new();
@@ -113,6 +116,8 @@ struct Worker<T: Transport> {
     entrances: Cell<u32>,
     /// Those that there are.
     by_address: RefCell<ByAddress<T>>,
+    /// What runs the requests of RPC connections.
+    calls: Rc<TaskPool<Call<Proxy<T>>>>,
     /// Of the first worker only: the others see its verdicts.
     probes: Option<Probes<T>>,
 }

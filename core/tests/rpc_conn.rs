@@ -107,7 +107,7 @@ fn the_open_requests_of_a_client_hold_no_more_than_a_frame_may_have_and_one_read
         let downstream = Rc::new(Downstream::new(next_conn_id(), peer, local, false));
         let (gate, state) = (Gate::default(), Rc::new(ConnState::default()));
         let manners = Manners { protocol: RpcProtocol::Bolt, says_go_away: false };
-        spawn_local(serve_for(server, (downstream, manners), gate.clone(), limits, state, ()));
+        spawn_local(serve_for(server, (downstream, manners), (gate.clone(), Rc::default()), limits, state, ()));
         let requests: Vec<u8> = (0..200).flat_map(|number| bolt(1, number, &[7; FRAME_BYTES])).collect();
         let sent = timeout(Duration::from_secs(5), send(&mut client, &requests)).await;
         assert!(sent.is_err(), "4 MB were taken and nothing was answered");

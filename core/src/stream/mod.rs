@@ -18,6 +18,7 @@ mod reply;
 mod request_body;
 mod response_body;
 pub mod server;
+pub mod task_pool;
 pub mod timer;
 pub mod tunnel;
 pub mod xprotocol;

@@ -525,6 +525,7 @@ fn start<T: Transport>(
         let config = &entrance.config.borrow().config;
         config.proxy().map_or((Protocols::HTTP1, false), |proxy| (proxy.protocols, proxy.says_go_away))
     };
+    let calls = Rc::clone(&entrance.worker.calls);
     let (detect_limits, fallback) = (Rc::clone(&limits), fallback.map(|tcp| (tcp, Rc::clone(&downstream))));
     let serve = move |protocol, conn, state, present| match protocol {
         // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
@@ -532,7 +533,7 @@ fn start<T: Transport>(
         Protocol::Http2 => drop(spawn_local(http2::serve_for(conn, downstream, proxy, limits, state, present))),
         Protocol::Rpc(protocol) => {
             let client = (downstream, Manners { protocol, says_go_away });
-            drop(spawn_local(xprotocol::serve_for(conn, client, proxy, limits, state, present)));
+            drop(spawn_local(xprotocol::serve_for(conn, client, (proxy, calls), limits, state, present)));
         }
     };
     let agreed = conn.info().and_then(|info| Protocol::of_alpn(info.alpn?)).filter(|agreed| agreed.is_served(served));

@@ -17,6 +17,7 @@ use crate::config::Limits;
 use crate::message::{Body, Downstream, Exchange, Head, HttpHead, Request};
 use crate::stream::load::REQUEST_BYTES;
 use crate::stream::server::{answer, watched};
+use crate::stream::task_pool::{Job, TaskPool};
 use crate::stream::{ConnState, Service};
 
 /// What the exchanges of a connection have in common.
@@ -25,6 +26,7 @@ pub(super) struct Shared<S> {
     pub(super) downstream: Rc<Downstream>,
     pub(super) state: Rc<ConnState>,
     pub(super) conn: Rc<Side>,
+    pub(super) tasks: Rc<TaskPool<Call<S>>>,
 }
 
 /// What a connection and its exchanges share, whatever the service is.
@@ -84,9 +86,21 @@ impl<S> Drop for Open<S> {
     }
 }
 
+/// A request, and its place on its connection.
+pub struct Call<S> {
+    pub(super) open: Open<S>,
+    pub(super) frame: RpcFrame,
+}
+
+impl<S: Service> Job for Call<S> {
+    fn run(self) -> impl Future<Output = ()> {
+        exchange(self.open, self.frame)
+    }
+}
+
 /// Answers a request.
-pub(super) async fn exchange<S: Service>(open: Open<S>, frame: RpcFrame) {
-    let Shared { service, downstream, state, conn } = &*open.shared;
+async fn exchange<S: Service>(open: Open<S>, frame: RpcFrame) {
+    let Shared { service, downstream, state, conn, .. } = &*open.shared;
     let RpcFrame { head, content } = frame;
     let mut reply = RpcReply::new(Rc::clone(conn), &head);
     let received = content.len();

@@ -14,5 +14,6 @@ mod server;
 mod wire;
 
 pub use client::{Driver, End, OriginConn, RpcHome, RpcLease, connect};
+pub use exchange::Call;
 pub use flight::Flight;
 pub use server::{Manners, serve_for};

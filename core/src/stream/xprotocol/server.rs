@@ -11,9 +11,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use slab::Slab;
-use tokio::task::spawn_local;
 
-use super::exchange::{Open, Shared, Side, exchange};
+use super::exchange::{Call, Open, Shared, Side};
 use super::wire::{Outbox, Seen, Wire};
 use crate::codec::xprotocol::{Fault, RpcFrame, RpcLimits, codec_of};
 use crate::config::Limits;
@@ -23,6 +22,7 @@ use crate::net::Conn;
 use crate::stream::linger::Linger;
 use crate::stream::load::Charge;
 use crate::stream::server::watched;
+use crate::stream::task_pool::TaskPool;
 use crate::stream::timer::Timer;
 use crate::stream::{ConnState, Ended, Service, Wish};
 
@@ -78,14 +78,14 @@ enum End {
     Stalled,
 }
 
-/// Serves RPC on `conn` until it is closed. `guard` lives as long as the connection.
+/// Serves RPC on `conn` until it is closed. `tasks` run its requests; `guard` lives as long as the connection.
 ///
 /// # Errors
 /// When the connection breaks; its peer sees no more of us then.
 pub fn serve_for<C: Conn, S: Service>(
     conn: C,
     (downstream, manners): (Rc<Downstream>, Manners),
-    service: S,
+    (service, tasks): (S, Rc<TaskPool<Call<S>>>),
     limits: Rc<Limits>,
     state: Rc<ConnState>,
     guard: impl Sized,
@@ -100,7 +100,7 @@ pub fn serve_for<C: Conn, S: Service>(
     let side = Rc::new(Side { codec, limits, out, open, held_bytes: Cell::new(0), is_lost });
     let server = Server {
         wire: Wire::new(conn),
-        shared: Rc::new(Shared { service, downstream, state, conn: side }),
+        shared: Rc::new(Shared { service, downstream, state, conn: side, tasks }),
         frame_limits,
         manners,
         arrived: VecDeque::new(),
@@ -202,12 +202,11 @@ impl<C: Conn, S: Service> Server<C, S> {
             self.shared.state.work();
             match frame.head.kind {
                 RpcKind::Request | RpcKind::OneWay => {
-                    // Its result is that it is over.
                     let held = frame.head.raw().len() + frame.content.len();
                     if frame.head.is_hiding {
                         self.downstream_counters(|counters| counters.rpc_unread.inc());
                     }
-                    drop(spawn_local(exchange(Open::new(&self.shared, held), frame)));
+                    self.shared.tasks.start(Call { open: Open::new(&self.shared, held), frame });
                 }
                 RpcKind::Heartbeat => {
                     self.downstream_counters(|counters| counters.rpc_heartbeat.inc());
