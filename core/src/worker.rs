@@ -29,10 +29,10 @@ pub use crate::orders::{ListenError, Orders, Stop};
 use crate::proxy::{Current, Generation, Proxy};
 use crate::stream::load::{CONN_BYTES, Charge, Load, TLS_BYTES};
 use crate::stream::task_pool::TaskPool;
-use crate::stream::xprotocol::Call;
-use crate::stream::{ConnState, Wish};
+use crate::stream::{ConnState, Wish, http2, xprotocol};
 use crate::telemetry::metrics::{ListenerCounters, WorkerCounters};
 use crate::telemetry::pulse::Work;
+use crate::tls::MaybeTls;
 use crate::upstream::Probes;
 use entrance::{Entrance, adopt};
 use handoff::ByAddress;
@@ -64,6 +64,7 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         draining: Cell::new(false),
         entrances: Cell::new(0),
         by_address: RefCell::default(),
+        streams: Rc::default(),
         calls: Rc::default(),
         probes: (index == 0).then(Probes::default),
     });
@@ -94,6 +95,9 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
     Ok(())
 }
 
+/// A request of an HTTP/2 client.
+type StreamOf<T> = http2::Call<MaybeTls<<T as Transport>::Conn>, Proxy<T>>;
+
 /// One core's share of the gateway.
 struct Worker<T: Transport> {
     current: Rc<Current<T>>,
@@ -116,8 +120,10 @@ struct Worker<T: Transport> {
     entrances: Cell<u32>,
     /// Those that there are.
     by_address: RefCell<ByAddress<T>>,
+    /// What runs the requests of HTTP/2 connections.
+    streams: Rc<TaskPool<StreamOf<T>>>,
     /// What runs the requests of RPC connections.
-    calls: Rc<TaskPool<Call<Proxy<T>>>>,
+    calls: Rc<TaskPool<xprotocol::Call<Proxy<T>>>>,
     /// Of the first worker only: the others see its verdicts.
     probes: Option<Probes<T>>,
 }

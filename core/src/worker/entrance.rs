@@ -525,12 +525,15 @@ fn start<T: Transport>(
         let config = &entrance.config.borrow().config;
         config.proxy().map_or((Protocols::HTTP1, false), |proxy| (proxy.protocols, proxy.says_go_away))
     };
-    let calls = Rc::clone(&entrance.worker.calls);
+    let (streams, calls) = (Rc::clone(&entrance.worker.streams), Rc::clone(&entrance.worker.calls));
     let (detect_limits, fallback) = (Rc::clone(&limits), fallback.map(|tcp| (tcp, Rc::clone(&downstream))));
     let serve = move |protocol, conn, state, present| match protocol {
         // How it ended is in the counters; the task's result is for nobody. Not wrapped: a wrapper would keep room for it twice.
         Protocol::Http1 => drop(spawn_local(serve_for(conn, downstream, proxy, limits, state, present))),
-        Protocol::Http2 => drop(spawn_local(http2::serve_for(conn, downstream, proxy, limits, state, present))),
+        Protocol::Http2 => {
+            let proxy = (proxy, streams);
+            drop(spawn_local(http2::serve_for(conn, downstream, proxy, limits, state, present)));
+        }
         Protocol::Rpc(protocol) => {
             let client = (downstream, Manners { protocol, says_go_away });
             drop(spawn_local(xprotocol::serve_for(conn, client, (proxy, calls), limits, state, present)));

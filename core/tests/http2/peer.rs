@@ -84,7 +84,8 @@ impl Peer {
         let (service, state) = (Paths::default(), Rc::new(ConnState::default()));
         let (peer, local) = (server.peer_addr().clone(), server.local_addr().clone());
         let downstream = Rc::new(Downstream::new(next_conn_id(), peer, local, false));
-        let served = serve_for(server, downstream, service.clone(), Rc::new(limits), Rc::clone(&state), ());
+        let served =
+            serve_for(server, downstream, (service.clone(), Rc::default()), Rc::new(limits), Rc::clone(&state), ());
         spawn_local(served);
         Self { service, state, ..Self::over(conn) }
     }

@@ -4,6 +4,7 @@
 
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
+use std::marker::PhantomData;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -20,6 +21,7 @@ use crate::message::{Body, Downstream, Exchange, FieldId, Head, HttpHead, Method
 use crate::net::Conn;
 use crate::stream::load::REQUEST_BYTES;
 use crate::stream::server::{answer, join, watched};
+use crate::stream::task_pool::Job;
 use crate::stream::{ConnState, Refusal, ReplyTo, Service, Tunnel};
 
 /// What the exchanges of a connection have in common.
@@ -50,8 +52,21 @@ impl<S> Drop for OpenStream<S> {
     }
 }
 
+/// A request that has arrived, on a connection of this kind.
+pub struct Call<C, S> {
+    pub(super) shared: Rc<Shared<S>>,
+    pub(super) arrived: Arrived,
+    pub(super) conn: PhantomData<C>,
+}
+
+impl<C: Conn, S: Service> Job for Call<C, S> {
+    fn run(self) -> impl Future<Output = ()> {
+        exchange::<C, S>(self.shared, self.arrived)
+    }
+}
+
 /// Answers the request that has arrived.
-pub(super) async fn exchange<C: Conn, S: Service>(shared: Rc<Shared<S>>, arrived: Arrived) {
+async fn exchange<C: Conn, S: Service>(shared: Rc<Shared<S>>, arrived: Arrived) {
     let Arrived { stream: id, head, te_trailers, is_upgrade, body } = arrived;
     let stream = OpenStream { shared, id };
     let tunnel = match head {

@@ -27,6 +27,7 @@ mod upload;
 mod wire;
 
 pub use client::{ConnectError, Driver, End, OriginConn, StreamHome, StreamLease, connect};
+pub use exchange::Call;
 pub use flight::Flight;
 pub use server::serve_for;
 pub(super) use server::{Changed, serve_changed};

@@ -6,14 +6,14 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::task::spawn_local;
 
 use super::SharedMux;
-use super::exchange::{Shared, exchange};
+use super::exchange::{Call, Shared};
 use super::floods::Flood;
 use super::mux::{Leaving, Lost, Mux, Phase, Side};
 use super::wire::Wire;
@@ -24,6 +24,7 @@ use crate::net::Conn;
 use crate::stream::linger::Linger;
 use crate::stream::load::Charge;
 use crate::stream::server::watched;
+use crate::stream::task_pool::TaskPool;
 use crate::stream::timer::Timer;
 use crate::stream::{ConnState, Ended, Service, Wish};
 
@@ -31,6 +32,7 @@ use crate::stream::{ConnState, Ended, Service, Wish};
 struct Server<C, S> {
     wire: Wire<C>,
     shared: Rc<Shared<S>>,
+    tasks: Rc<TaskPool<Call<C, S>>>,
     limits: Rc<Limits>,
     requests: u64,
     head_timer: Timer,
@@ -66,20 +68,20 @@ enum End {
     HeadTimeout,
 }
 
-/// Serves HTTP/2 on `conn` until it is closed. `guard` lives as long as the connection.
+/// Serves HTTP/2 on `conn` until it is closed. `tasks` run its requests; `guard` lives as long as the connection.
 ///
 /// # Errors
 /// When the connection breaks; its peer sees no more of us then.
 pub fn serve_for<C: Conn, S: Service>(
     conn: C,
     downstream: Rc<Downstream>,
-    service: S,
+    (service, tasks): (S, Rc<TaskPool<Call<C, S>>>),
     limits: Rc<Limits>,
     state: Rc<ConnState>,
     guard: impl Sized,
 ) -> impl Future<Output = io::Result<Ended<C>>> {
     let mux = Mux::new(Rc::clone(&limits), Side::Server, service.offers_websocket());
-    run(Server::new(conn, downstream, service, limits, state, mux), guard)
+    run(Server::new(conn, downstream, (service, tasks), limits, state, mux), guard)
 }
 
 /// Serves HTTP/2 on a connection that has changed to it.
@@ -96,7 +98,9 @@ pub(in crate::stream) async fn serve_changed<C: Conn, S: Service>(
 ) -> io::Result<Ended<C>> {
     let mut mux = Mux::new(Rc::clone(&limits), Side::Server, service.offers_websocket());
     mux.change(changed);
-    run(Server::new(conn, downstream, service, limits, state, mux), ()).await
+    // Few connections change: each has its tasks to itself, and keeps none.
+    let tasks = Rc::new(TaskPool::new(0));
+    run(Server::new(conn, downstream, (service, tasks), limits, state, mux), ()).await
 }
 
 async fn run<C: Conn, S: Service>(mut server: Server<C, S>, _guard: impl Sized) -> io::Result<Ended<C>> {
@@ -125,7 +129,7 @@ impl<C: Conn, S: Service> Server<C, S> {
     fn new(
         conn: C,
         downstream: Rc<Downstream>,
-        service: S,
+        (service, tasks): (S, Rc<TaskPool<Call<C, S>>>),
         limits: Rc<Limits>,
         state: Rc<ConnState>,
         mux: Mux,
@@ -137,6 +141,7 @@ impl<C: Conn, S: Service> Server<C, S> {
         let mux: SharedMux = Rc::new(RefCell::new(mux));
         Self {
             wire: Wire::new(conn),
+            tasks,
             shared: Rc::new(Shared { mux, service, downstream, state }),
             limits,
             requests: 0,
@@ -191,8 +196,7 @@ impl<C: Conn, S: Service> Server<C, S> {
             if self.limits.requests_per_conn_max > 0 && self.requests >= self.limits.requests_per_conn_max {
                 self.shared.mux.borrow_mut().say_last();
             }
-            // Its result is that it is over.
-            drop(spawn_local(exchange::<C, S>(Rc::clone(&self.shared), arrived)));
+            self.tasks.start(Call { shared: Rc::clone(&self.shared), arrived, conn: PhantomData });
         }
     }
 
