@@ -259,6 +259,7 @@ unsafe extern "C" {
     pub(super) fn OSSL_LIB_CTX_free(context: *mut OSSL_LIB_CTX);
     pub(super) fn OSSL_LIB_CTX_load_config(context: *mut OSSL_LIB_CTX, file: *const c_char) -> c_int;
     pub(super) fn OSSL_PROVIDER_load(context: *mut OSSL_LIB_CTX, name: *const c_char) -> *mut OSSL_PROVIDER;
+    pub(super) fn OSSL_PROVIDER_unload(provider: *mut OSSL_PROVIDER) -> c_int;
     pub(super) fn OSSL_PROVIDER_get_params(provider: *const OSSL_PROVIDER, params: *mut OSSL_PARAM) -> c_int;
     pub(super) fn OSSL_PARAM_construct_int(key: *const c_char, value: *mut c_int) -> OSSL_PARAM;
     pub(super) fn OSSL_PARAM_construct_octet_string(key: *const c_char, value: *mut c_void, len: usize) -> OSSL_PARAM;
