@@ -14,12 +14,14 @@ use std::time::Duration;
 use super::breaker::{Admission, Breaker, Trial};
 use super::engine::Engine;
 use super::error::{OpenSslError, clear};
+use super::facts::of_provider;
 use super::ffi;
 use super::fibre::Fibres;
 use super::own::{LibCtx, PrivateKey, Provider};
 use super::store;
 use crate::accelerator::{AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Kind, Notify};
 use crate::error::{Cause, ConfigError};
+use crate::probe::Ability;
 
 /// An open accelerator.
 pub(crate) struct Accelerator {
@@ -258,6 +260,14 @@ impl Accelerator {
         match &self.module {
             Module::Provider(_) => store::private_key(&self.context, &id),
             Module::Engine(engine) => engine.private_key(&id),
+        }
+    }
+
+    /// What its module can do.
+    pub(crate) fn abilities(&self) -> Vec<Ability> {
+        match &self.module {
+            Module::Provider(provider) => of_provider(&self.context, provider.as_ptr()),
+            Module::Engine(engine) => engine.abilities(),
         }
     }
 

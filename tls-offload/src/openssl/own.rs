@@ -287,21 +287,27 @@ impl Config {
 
     /// Those of the groups that this OpenSSL has: which it is, the distribution decides.
     fn offer_groups(&self, algorithms: &Algorithms) -> Result<(), OpenSslError> {
-        let set = |names: &CStr| {
-            let at = names.as_ptr().cast_mut().cast::<c_void>();
-            // SAFETY: the configuration is ours, the list ends in 0 and is copied.
-            unsafe { ffi::SSL_CTX_ctrl(self.as_ptr(), ffi::SSL_CTRL_SET_GROUPS_LIST, 0, at) == 1 }
-        };
-        let known: Vec<&str> =
-            algorithms.groups().iter().map(|g| g.name).filter(|name| set(&joined([*name].into_iter()))).collect();
-        clear();
+        let known: Vec<&str> = algorithms.groups().iter().map(|g| g.name).filter(|name| self.has_group(name)).collect();
         if algorithms.groups().is_empty() {
             return Ok(());
         }
         if known.is_empty() {
             return Err(OpenSslError::with_text("this OpenSSL has no group that ecdh_curves names"));
         }
-        self.must(set(&joined(known.into_iter())))
+        self.must(self.set_groups(&joined(known.into_iter())))
+    }
+
+    /// Whether this OpenSSL has a group; it is the only one of this configuration then.
+    pub(super) fn has_group(&self, name: &str) -> bool {
+        let has = self.set_groups(&joined([name].into_iter()));
+        clear();
+        has
+    }
+
+    fn set_groups(&self, names: &CStr) -> bool {
+        let at = names.as_ptr().cast_mut().cast::<c_void>();
+        // SAFETY: the configuration is ours, the list ends in 0 and is copied.
+        unsafe { ffi::SSL_CTX_ctrl(self.as_ptr(), ffi::SSL_CTRL_SET_GROUPS_LIST, 0, at) == 1 }
     }
 
     pub(super) fn control(&self, command: c_int, value: c_long) -> c_long {
