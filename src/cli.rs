@@ -31,8 +31,25 @@ pub(crate) enum Verb {
     /// What an operator looks at the DPDK plane with.
     #[command(flatten)]
     Ops(dataplane_dpdk::ops::Verb),
+    /// What an operator looks at TLS with.
+    #[command(subcommand)]
+    Tls(Tls),
     /// Run a small origin server, to have something to send requests to.
     Origin(Origin),
+}
+
+/// What `ferrogate tls` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tls {
+    /// Say who can compute for TLS here, who would for each certificate of a file and why, and how fast each signs.
+    Probe {
+        /// The configuration file; without one, the host by itself.
+        #[arg(short, long, env = "MOSN_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Arguments of `start`.

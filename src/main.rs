@@ -13,12 +13,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use dataplane_kernel::{KernelTransport, Wish};
 use ferrogate_core::control::process::terminated;
-use ferrogate_core::control::review;
+use ferrogate_core::control::{review, tls_probe};
 use ferrogate_core::net::Address;
 use ferrogate_core::origin::Origin;
 use tokio::runtime::{Builder, LocalOptions};
 
-use cli::{Cli, Verb};
+use cli::{Cli, Tls, Verb};
 
 fn main() -> ExitCode {
     match Cli::parse().verb {
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Verb::Reload(args) => told(&dataplane_kernel::tell(&args.config, Wish::Reload)),
         Verb::Stop(args) => told(&dataplane_kernel::tell(&args.config, Wish::Drain)),
         Verb::Ops(verb) => verb.run(KernelTransport::new).map_or_else(|e| fail(&e), exit),
+        Verb::Tls(Tls::Probe { config, json }) => exit(tls_probe::run(config.as_deref(), json)),
         Verb::Origin(args) => origin(&args),
     }
 }
@@ -38,12 +39,7 @@ fn exit(good: bool) -> ExitCode {
 }
 
 fn plan(args: &cli::Plan) -> ExitCode {
-    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-        Ok(runtime) => runtime,
-        Err(e) => return fail(&format!("the runtime can't start: {e}")),
-    };
-    let plan = runtime.block_on(review::plan(&KernelTransport::new(), &args.config, args.against.as_deref()));
-    plan.map_or_else(|e| fail(&e), |()| ExitCode::SUCCESS)
+    on_runtime(async { told(&review::plan(&KernelTransport::new(), &args.config, args.against.as_deref()).await) })
 }
 
 fn origin(args: &cli::Origin) -> ExitCode {
@@ -51,13 +47,9 @@ fn origin(args: &cli::Origin) -> ExitCode {
         Ok(address) => address,
         Err(e) => return fail(&format!("--listen {:?}: {e}", args.listen)),
     };
-    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-        Ok(runtime) => runtime,
-        Err(e) => return fail(&format!("the runtime can't start: {e}")),
-    };
     let run = Origin::new(&args.name)
         .run(KernelTransport::new(), &address, |address| println!("origin {} listens on {address}", args.name));
-    runtime.block_on(async {
+    on_runtime(async {
         tokio::select! {
             ended = run => match ended {
                 Ok(()) => ExitCode::SUCCESS,
@@ -66,6 +58,14 @@ fn origin(args: &cli::Origin) -> ExitCode {
             () = terminated() => ExitCode::SUCCESS,
         }
     })
+}
+
+/// Runs to its end on this thread.
+fn on_runtime(run: impl Future<Output = ExitCode>) -> ExitCode {
+    match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime.block_on(run),
+        Err(e) => fail(&format!("the runtime can't start: {e}")),
+    }
 }
 
 /// The exit code of a verb that speaks to a running gateway.

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 . configs/packaging/lib.sh
 
 usage() {
-    echo "usage: test.sh [test|check|sim [SEEDS]]"
+    echo "usage: test.sh [test|check|sim [SEEDS]|soak]"
     exit 2
 }
 
@@ -27,8 +27,33 @@ main() {
             all_steps_passed
             ;;
         sim) FERROGATE_SIM_SEEDS=${2:-10000} cargo test --locked --test sim every_seed_holds -- --nocapture ;;
+        soak)
+            has_feature openssl "$features" || die "libssl-dev can't be had, and what is soaked is OpenSSL's"
+            ensure testssl:testssl.sh openssl:openssl
+            step "a hundred thousand clients of a card" soak_card
+            step "testssl.sh" cargo test --locked --features openssl --test e2e -- --ignored --nocapture testssl
+            all_steps_passed
+            ;;
         *) usage ;;
     esac
+}
+
+# Clients that leave at any moment, of a card that fails: under AddressSanitizer where the toolchain has it. That is not stable yet, hence
+# RUSTC_BOOTSTRAP; with a target of its own build scripts and macros go without.
+soak_card() {
+    local features=openssl target
+    local -a words=() with=()
+    target=$(rustc -vV | sed -n 's/^host: //p')
+    if compgen -G "$(rustc --print sysroot)/lib/rustlib/$target/lib/librustc*_rt.asan.a" >/dev/null; then
+        with=(RUSTC_BOOTSTRAP=1 RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address" CARGO_TARGET_DIR="$(target_dir)/sanitizer")
+        # libcrypto's jobs change stacks behind its back; and what it keeps back of freed memory must not hide what grows.
+        with+=(ASAN_OPTIONS=detect_stack_use_after_return=0:quarantine_size_mb=16)
+        features=$features,corosensei/sanitizer
+        words=(--target "$target")
+    else
+        say "this toolchain has no AddressSanitizer: without it"
+    fi
+    env "${with[@]}" cargo test --locked "${words[@]}" --package tls-offload --features "$features" --test accelerator -- --ignored --nocapture soak
 }
 
 run_tests() {

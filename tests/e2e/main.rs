@@ -47,6 +47,7 @@ mod tls_clients;
 mod tls_hostile;
 mod tls_inspector;
 mod tls_offload;
+mod tls_probe;
 mod tls_staple;
 mod tls_testssl;
 mod tls_tickets;

@@ -1,4 +1,5 @@
-//! testssl.sh, as its users run it, against a listener with nothing but a certificate: no finding above LOW. It takes minutes:
+//! testssl.sh, as its users run it, against a listener with nothing but a certificate: no finding above LOW. It takes minutes, so `make soak`
+//! runs it:
 //!
 //! `cargo test --features openssl --test e2e -- --ignored testssl`, with `FERROGATE_BLESS=1` to keep the report in docs/reference.
 

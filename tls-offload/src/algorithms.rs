@@ -93,6 +93,11 @@ impl Algorithms {
         &self.groups
     }
 
+    /// Every group that one may be asked for by name.
+    pub(crate) fn group_names() -> impl Iterator<Item = &'static str> {
+        GROUPS.iter().map(|group| group.name)
+    }
+
     /// For rustls.
     pub(crate) fn provider(&self) -> Result<CryptoProvider, ConfigError> {
         let mut provider = aws_lc_rs::default_provider();

@@ -53,6 +53,24 @@ pub(crate) fn next_update(mut list: &[u8]) -> Option<Moment> {
     Moment::take(&mut signed)
 }
 
+/// The kind of a public key, from its SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7, RFC 8017, RFC 5480, RFC 8410).
+pub(crate) fn key_kind(mut info: &[u8]) -> Option<Box<str>> {
+    let mut info = take(&mut info, SEQUENCE)?;
+    let mut algorithm = take(&mut info, SEQUENCE)?;
+    let id = take(&mut algorithm, OBJECT_IDENTIFIER)?;
+    if id == RSA_ENCRYPTION {
+        // Behind the count of unused bits a sequence of modulus and exponent.
+        let mut key = take(&mut info, BIT_STRING)?.strip_prefix(&[0])?;
+        let modulus = take(&mut take(&mut key, SEQUENCE)?, INTEGER)?;
+        let digits = &modulus[modulus.iter().position(|&byte| byte != 0)?..];
+        let bits = digits.len() * 8 - digits[0].leading_zeros() as usize;
+        return Some(format!("RSA-{bits}").into());
+    }
+    let parameters = take(&mut algorithm, OBJECT_IDENTIFIER);
+    let known = KEY_KINDS.iter().find(|(key, curve, _)| *key == id && *curve == parameters);
+    known.map(|(_, _, name)| (*name).into())
+}
+
 /// A time as certificates have it, to the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Moment {
@@ -119,6 +137,7 @@ fn number(digits: &[u8]) -> Option<u32> {
 }
 
 pub(crate) const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
 pub(crate) const OCTET_STRING: u8 = 0x04;
 pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(crate) const UTF8_STRING: u8 = 0x0c;
@@ -132,6 +151,21 @@ pub(crate) const SEQUENCE: u8 = 0x30;
 pub(crate) const SET: u8 = 0x31;
 /// `[0]`, in front of a certificate's serial number.
 const VERSION: u8 = 0xa0;
+
+/// 1.2.840.113549.1.1.1
+const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+/// 1.2.840.10045.2.1
+const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+/// Key, curve, name.
+type KeyKind = (&'static [u8], Option<&'static [u8]>, &'static str);
+/// Kinds of keys whose size is in their name.
+const KEY_KINDS: [KeyKind; 5] = [
+    (EC_PUBLIC_KEY, Some(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07]), "ECDSA P-256"),
+    (EC_PUBLIC_KEY, Some(&[0x2b, 0x81, 0x04, 0x00, 0x22]), "ECDSA P-384"),
+    (EC_PUBLIC_KEY, Some(&[0x2b, 0x81, 0x04, 0x00, 0x23]), "ECDSA P-521"),
+    (&[0x2b, 0x65, 0x70], None, "Ed25519"),
+    (&[0x2b, 0x65, 0x71], None, "Ed448"),
+];
 
 /// From the March that begins the year 0 to 1970.
 const DAYS_BEFORE_1970: u64 = 719_468;
@@ -180,6 +214,26 @@ mod tests {
         ] {
             assert_eq!(moment(tag, text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_certificate_tells_the_kind_of_its_key() {
+        let of = |key: rcgen::KeyPair| {
+            let made = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+            let info = webpki::EndEntityCert::try_from(made.der()).unwrap().subject_public_key_info().to_vec();
+            assert!((0..info.len() - 1).all(|len| key_kind(&info[..len]).is_none()));
+            key_kind(&info).unwrap()
+        };
+        for (algorithm, kind) in [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, "ECDSA P-256"),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, "ECDSA P-384"),
+            (&rcgen::PKCS_ED25519, "Ed25519"),
+        ] {
+            assert_eq!(&*of(rcgen::KeyPair::generate_for(algorithm).unwrap()), kind);
+        }
+        let rsa = |size| rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).unwrap();
+        assert_eq!(&*of(rsa(rcgen::RsaKeySize::_2048)), "RSA-2048");
+        assert_eq!(&*of(rsa(rcgen::RsaKeySize::_3072)), "RSA-3072");
     }
 
     #[test]

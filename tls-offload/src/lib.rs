@@ -26,6 +26,7 @@ mod openssl;
 mod options;
 mod peer_certificate;
 mod pem;
+mod probe;
 mod record;
 mod rustls;
 mod self_signed;
@@ -47,6 +48,10 @@ pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, 
 pub use options::{Alpn, Backend, Version, Versions};
 pub use peer_certificate::PeerCertificate;
 pub use pem::Pem;
+pub use probe::{
+    Ability, AboutCertificate, Measure, OpenSslFacts, SampleKey, SignRate, What, abilities, about, openssl_facts,
+    rate_in_accelerator, rate_in_software, rate_of_sample, rustls_groups,
+};
 pub use rustls::RustlsSession;
 pub use self_signed::{SelfSignedError, self_signed};
 pub use server::{Identity, Key, ServerOptions, ServerTls};

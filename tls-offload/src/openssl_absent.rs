@@ -16,10 +16,11 @@ use ::rustls::sign::CertifiedKey;
 use bytes::BufMut;
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use crate::accelerator::{AcceleratorCounts, AcceleratorOptions};
+use crate::accelerator::{AcceleratorCounts, AcceleratorOptions, Kind};
 use crate::client::ClientOptions;
 use crate::error::{ConfigError, TlsError};
 use crate::options::Alpn;
+use crate::probe::{Ability, Measure, OpenSslFacts, SignRate};
 use crate::server::{Identity, ServerOptions};
 use crate::session::{Session, SessionInfo, Step};
 
@@ -79,6 +80,10 @@ impl Accelerator {
         match self.0 {}
     }
 
+    pub(crate) fn abilities(&self) -> Vec<Ability> {
+        match self.0 {}
+    }
+
     pub(crate) fn fibres(&self) -> Fibres {
         match self.0 {}
     }
@@ -126,6 +131,26 @@ pub(crate) fn certified_key(
     _provider: &CryptoProvider,
     _software: bool,
 ) -> Result<CertifiedKey, ConfigError> {
+    match accelerator.0 {}
+}
+
+/// There is no library.
+pub(crate) fn facts() -> Option<OpenSslFacts> {
+    None
+}
+
+/// Always [`ConfigError::NotBuilt`].
+pub(crate) fn abilities(_kind: Kind, _id: &str) -> Result<Vec<Ability>, ConfigError> {
+    Err(ConfigError::NotBuilt)
+}
+
+/// Of an accelerator, which can't be.
+pub(crate) fn sign_rate(
+    _identity: &Identity,
+    accelerator: &Arc<Accelerator>,
+    _at_once: usize,
+    _measure: Measure,
+) -> Result<SignRate, ConfigError> {
     match accelerator.0 {}
 }
 

@@ -18,6 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
+use test_support::temp::TempDir;
 use tls_offload::{
     Accelerator, AcceleratorOptions, Backend, ClientOptions, ClientTls, Fallback, Identity, Key, Notify, Roots,
     ServerOptions, ServerTls, Session, Step, TlsError, Version, Versions, buried, poll_news, turn,
@@ -187,6 +188,31 @@ fn what_is_done_before_its_job_has_paused_pauses_all_the_same() {
 }
 
 #[test]
+fn an_accelerator_that_nobody_uses_is_unloaded() {
+    let folder = TempDir::new();
+    for (backend, name) in BACKENDS.into_iter().zip(["one", "other"]) {
+        let file = folder.path().join(name);
+        let mut options = card::options(&[("in_file", &file.display().to_string())]);
+        options.timeout = Duration::from_secs(2);
+        let setup = set_up_with(backend, false, Version::Tls13, options);
+        let mut all = shakes(&setup, 4);
+        drive(&setup, &mut all);
+        drop(setup);
+        assert!(file.exists(), "sessions have its keys");
+        drop(all);
+        // A worker lets go of it when the last deadline has passed.
+        for _ in 0..10_000 {
+            if !file.exists() {
+                break;
+            }
+            turn();
+            std::thread::sleep(RETRY_INTERVAL);
+        }
+        assert!(!file.exists(), "{backend:?}");
+    }
+}
+
+#[test]
 fn no_more_than_may_be_are_in_the_card_and_nobody_spins() {
     for backend in BACKENDS {
         // Longer than this thread may be kept from its core: what is in the card at once is then what was let in.
@@ -333,7 +359,7 @@ fn an_accelerator_that_does_not_compute_is_told_of_at_the_start() {
 /// By URI, through the store that every OpenSSL has.
 #[test]
 fn a_key_that_is_named_by_uri_serves() {
-    let folder = test_support::temp::TempDir::new();
+    let folder = TempDir::new();
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let certificate = CertificateParams::new(vec!["a.example".into()]).unwrap().self_signed(&key).unwrap().pem();
     let file = folder.write("key.pem", &key.serialize_pem());

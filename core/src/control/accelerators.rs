@@ -63,7 +63,7 @@ fn options(config: &AcceleratorConfig) -> AcceleratorOptions {
 }
 
 /// The time since the first look at it.
-fn clock() -> Duration {
+pub(super) fn clock() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }

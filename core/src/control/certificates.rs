@@ -122,7 +122,7 @@ fn digest(contexts: &[TlsConfig]) -> u64 {
     hasher.finish()
 }
 
-fn make_server(contexts: &[TlsConfig], open: &mut Accelerators) -> Result<ServerTls, Fault> {
+pub(super) fn make_server(contexts: &[TlsConfig], open: &mut Accelerators) -> Result<ServerTls, Fault> {
     let Some(first) = contexts.first() else {
         return Err(Fault { origin: Origin::default(), message: "no TLS context".into(), remedy: String::new() });
     };
@@ -160,7 +160,7 @@ fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
     ClientTls::new(options).map_err(|e| fault(context, &e))
 }
 
-fn identity(context: &TlsConfig, open: &mut Accelerators) -> Result<Identity, Fault> {
+pub(super) fn identity(context: &TlsConfig, open: &mut Accelerators) -> Result<Identity, Fault> {
     let (Some(certificates), Some(key)) = (&context.cert_chain, &context.private_key) else {
         return Err(Fault {
             origin: context.origin.clone(),
@@ -226,7 +226,7 @@ fn versions(context: &TlsConfig) -> Result<Versions, Fault> {
     Versions::from_names(name(context.min_version), name(context.max_version)).map_err(|e| fault(context, &e))
 }
 
-fn pem(from: &schema::Pem) -> Pem {
+pub(super) fn pem(from: &schema::Pem) -> Pem {
     match from {
         schema::Pem::Path(path) => Pem::File(path.clone()),
         // Only a key with an accelerator is read as one; as a file its error names it.

@@ -15,6 +15,7 @@ pub mod pid_file;
 pub mod process;
 pub mod reload;
 pub mod review;
+pub mod tls_probe;
 pub mod watchdog;
 mod watched;
 

@@ -6,7 +6,7 @@
 use std::ffi::{CString, c_int};
 use std::fmt;
 use std::path::PathBuf;
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,18 +14,21 @@ use std::time::Duration;
 use super::breaker::{Admission, Breaker, Trial};
 use super::engine::Engine;
 use super::error::{OpenSslError, clear};
+use super::facts::of_provider;
 use super::ffi;
 use super::fibre::Fibres;
-use super::own::{LibCtx, PrivateKey};
+use super::own::{LibCtx, PrivateKey, Provider};
 use super::store;
 use crate::accelerator::{AcceleratorCounts, AcceleratorEvent, AcceleratorOptions, Failure, Fallback, Kind, Notify};
 use crate::error::{Cause, ConfigError};
+use crate::probe::Ability;
 
 /// An open accelerator.
 pub(crate) struct Accelerator {
     name: Box<str>,
-    /// Before the context, which unloads it.
+    /// Both before the context that they are loaded into.
     module: Module,
+    _default: Provider,
     context: LibCtx,
     /// The query that names the provider.
     binding: CString,
@@ -52,7 +55,7 @@ pub(crate) struct Accelerator {
 /// What was loaded.
 enum Module {
     /// Of the library context.
-    Provider(NonNull<ffi::OSSL_PROVIDER>),
+    Provider(Provider),
     Engine(Engine),
 }
 
@@ -85,13 +88,14 @@ impl Accelerator {
         let text =
             |text: &str| CString::new(text).map_err(|_| failed(OpenSslError::with_text("a text with a 0 in it")));
         let context = LibCtx::new();
-        context.load_default().map_err(failed)?;
+        let _default = context.load(c"default").map_err(failed)?;
         let module = match options.kind {
             Kind::Provider => Module::Provider(load(&context, &options).map_err(failed)?),
             Kind::Engine => Module::Engine(Engine::load(&options).map_err(failed)?),
         };
         Ok(Arc::new(Self {
             module,
+            _default,
             context,
             binding: text(&format!("provider={}", options.id))?,
             properties: text(if options.properties.is_empty() { SOFTWARE } else { &options.properties })?,
@@ -259,6 +263,14 @@ impl Accelerator {
         }
     }
 
+    /// What its module can do.
+    pub(crate) fn abilities(&self) -> Vec<Ability> {
+        match &self.module {
+            Module::Provider(provider) => of_provider(&self.context, provider.as_ptr()),
+            Module::Engine(engine) => engine.abilities(),
+        }
+    }
+
     /// Lets it tell of what it has finished.
     pub(super) fn poll(&self) {
         let provider = match &self.module {
@@ -286,19 +298,17 @@ fn micros(time: Duration) -> u64 {
 }
 
 /// Loads the provider with its parameters, which OpenSSL 3.0 takes from a configuration file only: it is given one of two lines and more.
-fn load(context: &LibCtx, options: &AcceleratorOptions) -> Result<NonNull<ffi::OSSL_PROVIDER>, OpenSslError> {
+fn load(context: &LibCtx, options: &AcceleratorOptions) -> Result<Provider, OpenSslError> {
     let file =
         ConfigFile::write(options).map_err(|e| OpenSslError::with_text(format!("no file for its parameters: {e}")))?;
     let id = CString::new(&*options.id).map_err(|_| OpenSslError::with_text("a name with a 0 in it"))?;
     clear();
-    // SAFETY: the context is ours and nobody else's yet; the texts end in 0.
-    let provider = unsafe {
-        if ffi::OSSL_LIB_CTX_load_config(context.as_ptr(), file.in_c.as_ptr()) != 1 {
-            return Err(OpenSslError::take_first());
-        }
-        NonNull::new(ffi::OSSL_PROVIDER_load(context.as_ptr(), id.as_ptr()))
-    };
-    provider.ok_or_else(OpenSslError::take_first)
+    // SAFETY: the context is ours and nobody else's yet; the text ends in 0.
+    let configured = unsafe { ffi::OSSL_LIB_CTX_load_config(context.as_ptr(), file.in_c.as_ptr()) } == 1;
+    if !configured {
+        return Err(OpenSslError::take_first());
+    }
+    context.load(&id)
 }
 
 /// A configuration of OpenSSL's on its way into a library context. Removed when dropped: there may be a PIN in it.

@@ -13,6 +13,7 @@ use super::error::{OpenSslError, clear};
 use super::ffi;
 use super::own::PrivateKey;
 use crate::accelerator::AcceleratorOptions;
+use crate::probe::{Ability, What};
 
 /// An engine that is initialised.
 pub(super) struct Engine {
@@ -23,6 +24,29 @@ pub(super) struct Engine {
 }
 
 impl Engine {
+    /// Whether this OpenSSL has engines at all.
+    pub(super) fn are_there() -> bool {
+        Calls::find().is_some()
+    }
+
+    /// What an engine of OpenSSL's own directory can do. It is not initialised, and stays loaded.
+    pub(super) fn abilities_of(id: &str) -> Result<Vec<Ability>, OpenSslError> {
+        let Some(calls) = Calls::find() else {
+            return Err(OpenSslError::with_text("this OpenSSL has no engines: use a provider"));
+        };
+        clear();
+        // SAFETY: the text ends in 0.
+        let loaded = Loaded::from_raw(calls, unsafe { (calls.by_id)(text(id)?.as_ptr()) })?;
+        let found = abilities_of(loaded.engine);
+        std::mem::forget(loaded);
+        Ok(found)
+    }
+
+    /// What it can do.
+    pub(super) fn abilities(&self) -> Vec<Ability> {
+        abilities_of(self.engine)
+    }
+
     /// Loads it, tells it its parameters, and initialises it.
     pub(super) fn load(options: &AcceleratorOptions) -> Result<Self, OpenSslError> {
         let Some(calls) = Calls::find() else {
@@ -194,6 +218,60 @@ impl Calls {
             })
         }
     }
+}
+
+type Ask = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+type Numbers = unsafe extern "C" fn(*mut c_void, *mut c_void, *mut *const c_int, c_int) -> c_int;
+
+/// What an engine has methods for, and whether it gives keys by their ids.
+fn abilities_of(engine: NonNull<c_void>) -> Vec<Ability> {
+    let ask = |name: &CStr| {
+        // SAFETY: engine.h has each of these for an engine, and gives a pointer or null.
+        let ask = unsafe { std::mem::transmute::<*mut c_void, Ask>(find(name)?) };
+        // SAFETY: the engine is loaded.
+        NonNull::new(unsafe { ask(engine.as_ptr()) })
+    };
+    let has = |names: &[(&CStr, &str)]| -> Vec<String> {
+        names.iter().filter(|(asked, _)| ask(asked).is_some()).map(|&(_, name)| name.into()).collect()
+    };
+    let numbers = |name: &CStr| -> Vec<String> {
+        let Some(listing) = ask(name) else { return Vec::new() };
+        let mut list = ptr::null();
+        // SAFETY: what is behind these two has this type; with no method asked for it gives its list, which is its own, and how long that is.
+        let numbers = unsafe {
+            let listing = std::mem::transmute::<*mut c_void, Numbers>(listing.as_ptr());
+            let count = usize::try_from(listing(engine.as_ptr(), ptr::null_mut(), &raw mut list, 0)).unwrap_or(0);
+            if list.is_null() { &[] } else { std::slice::from_raw_parts(list, count) }
+        };
+        numbers.iter().filter_map(|&number| name_of(number)).collect()
+    };
+    let mut keys = has(&[(c"ENGINE_get_RSA", "RSA"), (c"ENGINE_get_EC", "EC"), (c"ENGINE_get_DSA", "DSA")]);
+    for name in numbers(c"ENGINE_get_pkey_meths") {
+        let name = match name.as_str() {
+            "rsaEncryption" => "RSA",
+            "id-ecPublicKey" => "EC",
+            name => name,
+        };
+        if !keys.iter().any(|known| known == name) {
+            keys.push(name.to_owned());
+        }
+    }
+    let all = [
+        (What::Signatures, keys),
+        (What::Exchange, has(&[(c"ENGINE_get_DH", "DH"), (c"ENGINE_get_EC", "EC")])),
+        (What::Ciphers, numbers(c"ENGINE_get_ciphers")),
+        (What::Keys, has(&[(c"ENGINE_get_load_privkey_function", "by its ids")])),
+    ];
+    clear();
+    all.into_iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| Ability { what, names }).collect()
+}
+
+/// The short name of an algorithm by its number.
+fn name_of(number: c_int) -> Option<String> {
+    // SAFETY: looks into a table of libcrypto's.
+    let name = NonNull::new(unsafe { ffi::OBJ_nid2sn(number) }.cast_mut())?;
+    // SAFETY: the name ends in 0, and is never freed.
+    Some(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
 }
 
 /// A function of the libraries that are loaded.

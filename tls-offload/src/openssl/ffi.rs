@@ -23,15 +23,19 @@ opaque!(
     ENGINE,
     EVP_CIPHER,
     EVP_CIPHER_CTX,
+    EVP_KEYEXCH,
+    EVP_KEYMGMT,
     EVP_MAC_CTX,
     EVP_MD_CTX,
     EVP_PKEY,
     OPENSSL_STACK,
     EVP_PKEY_CTX,
+    EVP_SIGNATURE,
     OSSL_LIB_CTX,
     OSSL_PROVIDER,
     OSSL_STORE_CTX,
     OSSL_STORE_INFO,
+    OSSL_STORE_LOADER,
     SSL,
     SSL_CIPHER,
     SSL_CTX,
@@ -259,6 +263,7 @@ unsafe extern "C" {
     pub(super) fn OSSL_LIB_CTX_free(context: *mut OSSL_LIB_CTX);
     pub(super) fn OSSL_LIB_CTX_load_config(context: *mut OSSL_LIB_CTX, file: *const c_char) -> c_int;
     pub(super) fn OSSL_PROVIDER_load(context: *mut OSSL_LIB_CTX, name: *const c_char) -> *mut OSSL_PROVIDER;
+    pub(super) fn OSSL_PROVIDER_unload(provider: *mut OSSL_PROVIDER) -> c_int;
     pub(super) fn OSSL_PROVIDER_get_params(provider: *const OSSL_PROVIDER, params: *mut OSSL_PARAM) -> c_int;
     pub(super) fn OSSL_PARAM_construct_int(key: *const c_char, value: *mut c_int) -> OSSL_PARAM;
     pub(super) fn OSSL_PARAM_construct_octet_string(key: *const c_char, value: *mut c_void, len: usize) -> OSSL_PARAM;
@@ -357,6 +362,39 @@ unsafe extern "C" {
     pub(super) fn EVP_MAC_CTX_set_params(context: *mut EVP_MAC_CTX, params: *const OSSL_PARAM) -> c_int;
 }
 
+/// Is called for each of a kind.
+type Each<T> = unsafe extern "C" fn(*mut T, *mut c_void);
+
+// libcrypto: what it is, and what a provider has.
+unsafe extern "C" {
+    pub(super) fn OpenSSL_version(which: c_int) -> *const c_char;
+    pub(super) fn ASYNC_is_capable() -> c_int;
+    pub(super) fn OBJ_nid2sn(number: c_int) -> *const c_char;
+    pub(super) fn EVP_KEYMGMT_do_all_provided(context: *mut OSSL_LIB_CTX, each: Each<EVP_KEYMGMT>, to: *mut c_void);
+    pub(super) fn EVP_KEYMGMT_get0_provider(one: *const EVP_KEYMGMT) -> *mut OSSL_PROVIDER;
+    pub(super) fn EVP_KEYMGMT_get0_name(one: *const EVP_KEYMGMT) -> *const c_char;
+    pub(super) fn EVP_SIGNATURE_do_all_provided(context: *mut OSSL_LIB_CTX, each: Each<EVP_SIGNATURE>, to: *mut c_void);
+    pub(super) fn EVP_SIGNATURE_get0_provider(one: *const EVP_SIGNATURE) -> *mut OSSL_PROVIDER;
+    pub(super) fn EVP_SIGNATURE_get0_name(one: *const EVP_SIGNATURE) -> *const c_char;
+    pub(super) fn EVP_KEYEXCH_do_all_provided(context: *mut OSSL_LIB_CTX, each: Each<EVP_KEYEXCH>, to: *mut c_void);
+    pub(super) fn EVP_KEYEXCH_get0_provider(one: *const EVP_KEYEXCH) -> *mut OSSL_PROVIDER;
+    pub(super) fn EVP_KEYEXCH_get0_name(one: *const EVP_KEYEXCH) -> *const c_char;
+    pub(super) fn EVP_CIPHER_do_all_provided(context: *mut OSSL_LIB_CTX, each: Each<EVP_CIPHER>, to: *mut c_void);
+    pub(super) fn EVP_CIPHER_get0_provider(one: *const EVP_CIPHER) -> *mut OSSL_PROVIDER;
+    pub(super) fn EVP_CIPHER_get0_name(one: *const EVP_CIPHER) -> *const c_char;
+    pub(super) fn OSSL_STORE_LOADER_do_all_provided(
+        context: *mut OSSL_LIB_CTX,
+        each: Each<OSSL_STORE_LOADER>,
+        to: *mut c_void,
+    );
+    pub(super) fn OSSL_STORE_LOADER_get0_provider(one: *const OSSL_STORE_LOADER) -> *mut OSSL_PROVIDER;
+    pub(super) fn OSSL_STORE_LOADER_names_do_all(
+        one: *const OSSL_STORE_LOADER,
+        each: unsafe extern "C" fn(*const c_char, *mut c_void),
+        to: *mut c_void,
+    ) -> c_int;
+}
+
 // libcrypto: stores.
 unsafe extern "C" {
     pub(super) fn OSSL_STORE_open_ex(
@@ -405,6 +443,9 @@ pub(super) const SSL_MODE_ENABLE_PARTIAL_WRITE: c_long = 0x1;
 pub(super) const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER: c_long = 0x2;
 pub(super) const SSL_MODE_RELEASE_BUFFERS: c_long = 0x10;
 pub(super) const SSL_MODE_ASYNC: c_long = 0x100;
+pub(super) const OPENSSL_VERSION: c_int = 0;
+pub(super) const OPENSSL_ENGINES_DIR: c_int = 5;
+pub(super) const OPENSSL_MODULES_DIR: c_int = 8;
 pub(super) const ASYNC_PAUSE: c_int = 2;
 pub(super) const ASYNC_FINISH: c_int = 3;
 pub(super) const ASYNC_STATUS_EAGAIN: c_int = 3;

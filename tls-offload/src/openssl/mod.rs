@@ -3,6 +3,7 @@
 //! ```text
 //! server, client   configurations: certificates, tickets
 //! installed        a certificate with its key
+//! facts            what OpenSSL, its providers and its engines say of themselves
 //! ticket           the keys of session tickets
 //! keylog           keys of sessions, to a file
 //! trust            roots and what is revoked
@@ -18,6 +19,7 @@
 //! turn             a worker's part for its accelerators, and the graveyard
 //! watch            descriptors by which they tell
 //! proof            that a key's operations pause
+//! rate             how fast they are
 //! bio              where libssl reads and writes
 //! own, error       owners of what libcrypto hands out; its error queue
 //! ffi              declarations
@@ -33,6 +35,7 @@ mod breaker;
 mod client;
 mod engine;
 mod error;
+mod facts;
 mod ffi;
 mod fibre;
 mod installed;
@@ -41,6 +44,7 @@ mod keylog;
 mod operation;
 mod own;
 mod proof;
+mod rate;
 mod rescue;
 mod server;
 mod session;
@@ -55,7 +59,9 @@ mod watch;
 pub(crate) use accelerator::Accelerator;
 pub(crate) use client::Client;
 pub use error::OpenSslError;
+pub(crate) use facts::{abilities, facts};
 pub(crate) use fibre::{Fibre, Fibres};
+pub(crate) use rate::sign_rate;
 pub(crate) use server::Server;
 pub use session::OpenSslSession;
 pub(crate) use signer::certified_key;

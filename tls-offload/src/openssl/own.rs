@@ -66,6 +66,15 @@ owner!(/// A signature in the making.
     DigestContext, ffi::EVP_MD_CTX, ffi::EVP_MD_CTX_free);
 owner!(/// A library context: algorithms and providers apart from the process's own.
     LibCtx, ffi::OSSL_LIB_CTX, ffi::OSSL_LIB_CTX_free);
+owner!(/// A provider that is loaded. It must go before the library context that it was loaded into, which does not unload it.
+    Provider, ffi::OSSL_PROVIDER, unload);
+
+/// # Safety
+/// The provider is loaded, and its library context alive.
+unsafe fn unload(provider: *mut ffi::OSSL_PROVIDER) {
+    // SAFETY: the caller says so. It goes when the last key of it has gone.
+    unsafe { ffi::OSSL_PROVIDER_unload(provider) };
+}
 
 // SAFETY: reference counts and caches of an X509 are atomic or locked inside libcrypto.
 unsafe impl Send for Certificate {}
@@ -208,12 +217,12 @@ impl LibCtx {
         unsafe { Self::from_raw(ffi::OSSL_LIB_CTX_new()) }.expect("fails only for want of memory")
     }
 
-    /// Loads OpenSSL's own algorithms, which are not there by themselves beside another provider.
-    pub(super) fn load_default(&self) -> Result<(), OpenSslError> {
+    /// Loads a provider. OpenSSL's own algorithms, `default`, are not there by themselves beside another one.
+    pub(super) fn load(&self, name: &CStr) -> Result<Provider, OpenSslError> {
         clear();
-        // SAFETY: the context is ours; it unloads the provider when it is freed.
-        let default = unsafe { ffi::OSSL_PROVIDER_load(self.as_ptr(), c"default".as_ptr()) };
-        if default.is_null() { Err(OpenSslError::take()) } else { Ok(()) }
+        // SAFETY: the context is alive, the name ends in 0; the provider that comes back is ours to unload.
+        let provider = unsafe { Provider::from_raw(ffi::OSSL_PROVIDER_load(self.as_ptr(), name.as_ptr())) };
+        provider.ok_or_else(|| OpenSslError::take_first_or("it gave no reason"))
     }
 }
 
@@ -278,21 +287,27 @@ impl Config {
 
     /// Those of the groups that this OpenSSL has: which it is, the distribution decides.
     fn offer_groups(&self, algorithms: &Algorithms) -> Result<(), OpenSslError> {
-        let set = |names: &CStr| {
-            let at = names.as_ptr().cast_mut().cast::<c_void>();
-            // SAFETY: the configuration is ours, the list ends in 0 and is copied.
-            unsafe { ffi::SSL_CTX_ctrl(self.as_ptr(), ffi::SSL_CTRL_SET_GROUPS_LIST, 0, at) == 1 }
-        };
-        let known: Vec<&str> =
-            algorithms.groups().iter().map(|g| g.name).filter(|name| set(&joined([*name].into_iter()))).collect();
-        clear();
+        let known: Vec<&str> = algorithms.groups().iter().map(|g| g.name).filter(|name| self.has_group(name)).collect();
         if algorithms.groups().is_empty() {
             return Ok(());
         }
         if known.is_empty() {
             return Err(OpenSslError::with_text("this OpenSSL has no group that ecdh_curves names"));
         }
-        self.must(set(&joined(known.into_iter())))
+        self.must(self.set_groups(&joined(known.into_iter())))
+    }
+
+    /// Whether this OpenSSL has a group; it is the only one of this configuration then.
+    pub(super) fn has_group(&self, name: &str) -> bool {
+        let has = self.set_groups(&joined([name].into_iter()));
+        clear();
+        has
+    }
+
+    fn set_groups(&self, names: &CStr) -> bool {
+        let at = names.as_ptr().cast_mut().cast::<c_void>();
+        // SAFETY: the configuration is ours, the list ends in 0 and is copied.
+        unsafe { ffi::SSL_CTX_ctrl(self.as_ptr(), ffi::SSL_CTRL_SET_GROUPS_LIST, 0, at) == 1 }
     }
 
     pub(super) fn control(&self, command: c_int, value: c_long) -> c_long {

@@ -1,11 +1,6 @@
 //! Clients that leave at any moment, while a tenth of what the card computes fails: whoever stays is served, and nothing is left behind.
 //!
-//! The long form, 50,000 handshakes with OpenSSL and as many with rustls, under AddressSanitizer:
-//!
-//! ```sh
-//! RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --target x86_64-unknown-linux-gnu -p tls-offload \
-//!     --features openssl,corosensei/sanitizer --test accelerator -- --ignored --nocapture soak
-//! ```
+//! The long form, 50,000 handshakes with OpenSSL and as many with rustls, is run under AddressSanitizer by `make soak`.
 //!
 //! **Invariant:** the same seed gives the same clients; when the card answers is the clock's.
 

@@ -11,6 +11,7 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What a card is asked to do: computes, then tells its owner.
@@ -37,15 +38,17 @@ pub(crate) struct Behaviour {
     pub(crate) by_fd: bool,
     /// The card is gone while this file is there.
     pub(crate) gone_file: Option<PathBuf>,
+    /// Is there while the card is plugged in.
+    pub(crate) in_file: Option<PathBuf>,
     /// What it is asked meanwhile fails at once. Else nothing is heard of it until the card is back, and then that it failed.
     pub(crate) gone_tells: bool,
 }
 
 impl Behaviour {
     /// What it can be told: `slots`, `latency_us`, `ring`, `fail_every`, `completion` (`callback`, `poll` or `fd`), `gone_file` (the card is gone while
-    /// it is there) and `gone` (`silent` or `fault`: what it is asked meanwhile).
-    pub(crate) const PARAMETERS: [&'static CStr; 7] =
-        [c"slots", c"latency_us", c"ring", c"fail_every", c"completion", c"gone_file", c"gone"];
+    /// it is there), `gone` (`silent` or `fault`: what it is asked meanwhile) and `in_file` (made when it is plugged in, and removed when it is pulled out).
+    pub(crate) const PARAMETERS: [&'static CStr; 8] =
+        [c"slots", c"latency_us", c"ring", c"fail_every", c"completion", c"gone_file", c"gone", c"in_file"];
 
     /// With the defaults where nothing is told.
     pub(crate) fn read(text: impl Fn(&CStr) -> Option<String>) -> Self {
@@ -58,6 +61,7 @@ impl Behaviour {
             polled: text(c"completion").as_deref() == Some("poll"),
             by_fd: text(c"completion").as_deref() == Some("fd"),
             gone_file: text(c"gone_file").map(Into::into),
+            in_file: text(c"in_file").map(Into::into),
             gone_tells: text(c"gone").as_deref() == Some("fault"),
         }
     }
@@ -73,6 +77,7 @@ pub(crate) struct Card {
     state: Mutex<State>,
     arrived: Condvar,
     in_flight: AtomicUsize,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
@@ -84,6 +89,8 @@ struct State {
     lost: Vec<Operation>,
     done: Vec<Box<dyn FnOnce() + Send>>,
     taken: usize,
+    /// It is being pulled out.
+    ends: bool,
 }
 
 /// An operation and when it is done. The heap's greatest is the earliest.
@@ -110,16 +117,32 @@ impl Ord for Timed {
 }
 
 impl Card {
-    /// Plugs a card in, for the life of the process: an operation may be in it when everybody else has gone.
+    /// Plugs a card in. It stays until its provider is unloaded, if ever: an operation may be in it when everybody else has gone.
     pub(crate) fn plug_in(behaviour: Behaviour) -> &'static Self {
         let card: &'static Self = Box::leak(Box::new(Self {
             behaviour,
             state: Mutex::default(),
             arrived: Condvar::new(),
             in_flight: AtomicUsize::new(0),
+            thread: Mutex::default(),
         }));
-        drop(std::thread::Builder::new().name("card".into()).spawn(|| card.work()));
+        if let Some(file) = &card.behaviour.in_file {
+            drop(std::fs::write(file, ""));
+        }
+        *card.thread.lock().unwrap_or_else(PoisonError::into_inner) =
+            std::thread::Builder::new().name("card".into()).spawn(|| card.work()).ok();
         card
+    }
+
+    /// Pulls it out: its thread ends.
+    pub(crate) fn pull_out(self: Box<Self>) {
+        self.state().ends = true;
+        self.arrived.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(thread.map(JoinHandle::join));
+        if let Some(file) = &self.behaviour.in_file {
+            drop(std::fs::remove_file(file));
+        }
     }
 
     /// Takes an operation; gives it back when the ring is full.
@@ -165,7 +188,7 @@ impl Card {
 
     fn work(&self) {
         let mut state = self.state();
-        loop {
+        while !state.ends {
             let is_gone = self.behaviour.is_gone();
             let now = Instant::now();
             let next = state.waiting.peek().map(|first| first.0);

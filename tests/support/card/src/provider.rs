@@ -43,6 +43,7 @@ pub(crate) struct Table<T: 'static>(pub(crate) &'static [T]);
 unsafe impl<T: 'static> Sync for Table<T> {}
 
 static PROVIDER: Table<OSSL_DISPATCH> = Table(&[
+    OSSL_DISPATCH { function_id: 1024, function: teardown as *const c_void },
     OSSL_DISPATCH { function_id: 1026, function: get_params as *const c_void },
     OSSL_DISPATCH { function_id: 1027, function: query_operation as *const c_void },
     END,
@@ -75,6 +76,13 @@ const LAST: OSSL_ALGORITHM = OSSL_ALGORITHM {
 
 /// The end of every table of functions.
 pub(crate) const END: OSSL_DISPATCH = OSSL_DISPATCH { function_id: 0, function: ptr::null() };
+
+/// # Safety
+/// Called by libcrypto with our card, once, when nobody uses it any more; then the module may go.
+unsafe extern "C" fn teardown(card: *mut c_void) {
+    // SAFETY: it was boxed by `plug_in`, and nobody else has it any more.
+    unsafe { Box::from_raw(card.cast::<Card>()) }.pull_out();
+}
 
 /// # Safety
 /// Called by libcrypto.
