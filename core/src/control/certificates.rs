@@ -156,6 +156,7 @@ fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
         versions: versions(context)?,
         algorithms: algorithms(context)?,
         keylog: context.keylog_file.clone(),
+        export: false,
     };
     ClientTls::new(options).map_err(|e| fault(context, &e))
 }
