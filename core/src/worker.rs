@@ -31,6 +31,7 @@ use crate::stream::load::{CONN_BYTES, Charge, Load, TLS_BYTES};
 use crate::stream::{ConnState, Wish};
 use crate::telemetry::metrics::{ListenerCounters, WorkerCounters};
 use crate::telemetry::pulse::Work;
+use crate::tls::take_handed_down;
 use crate::upstream::Probes;
 use entrance::{Entrance, adopt};
 use handoff::ByAddress;
@@ -70,6 +71,9 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         // Nobody listens when the start has been given up already.
         let _ = orders.started.send(Err(e));
         return Ok(());
+    }
+    if index == 0 {
+        handshake::tell_who_seals(&generation.snapshot().listeners, &transport);
     }
     drop(generation);
     let _ = orders.started.send(Ok(()));
@@ -209,6 +213,7 @@ impl<T: Transport> Worker<T> {
             }
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
+        self.counters.downstream.handed_down.add(take_handed_down());
         self.current.get().flush_logs();
         for cluster in self.current.get().used_clusters() {
             cluster.sweep();

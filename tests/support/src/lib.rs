@@ -27,6 +27,7 @@ pub mod pattern;
 pub mod ports;
 pub mod process;
 pub mod record_layer;
+pub mod sealing_conn;
 pub mod skip;
 pub mod temp;
 pub mod wait;
