@@ -13,6 +13,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
 
+use tls_offload::{SessionKeys, Suite};
+
 pub use crate::config::{Address, AddressError};
 
 /// Opens listening sockets and connections on one plane. One per worker; cheap to clone.
@@ -36,6 +38,14 @@ pub trait Transport: Clone + 'static {
     /// Whether its worker never sleeps, so that what wants to be looked at again soon needs no timer.
     fn is_polled(&self) -> bool {
         false
+    }
+
+    /// Suites whose records this plane can seal and open by itself (kTLS).
+    ///
+    /// # Errors
+    /// Why it can seal none, and what to do about it.
+    fn sealing(&self) -> io::Result<&'static [Suite]> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "no socket of this plane is the kernel's"))
     }
 
     /// Opens a connection. The caller bounds the time: the future may be dropped at any point and leaves nothing behind.
@@ -156,6 +166,23 @@ pub trait Conn: Unpin + 'static {
         Self: Sized,
     {
         None
+    }
+
+    /// Whether the plane would take the keys of this connection's TLS session now: it knows the suite, and has none of the connection's
+    /// bytes, read or unsent.
+    fn can_seal(&self, suite: Suite) -> bool {
+        let _ = suite;
+        false
+    }
+
+    /// Gives the plane the keys. From here on what is read and written is plaintext: the plane seals and opens the records, says
+    /// `close_notify` when the connection is shut down, takes the peer's for its end, and answers `UnexpectedEof` to an end without it.
+    ///
+    /// # Errors
+    /// It can't after all. The connection is of no more use then.
+    fn seal(&mut self, keys: SessionKeys) -> io::Result<()> {
+        drop(keys);
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Ends the connection at once (RST); unsent bytes are lost. The next read or write answers `ConnectionAborted`.

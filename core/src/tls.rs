@@ -11,6 +11,10 @@
 //! there. Only what the reader leaves is kept. Plaintext to be sent gathers in a buffer from the worker's free list until it is flushed,
 //! so that many small writes are one record. An idle connection owns neither.
 //!
+//! **Keys to the plane.** A listener may let the plane have the keys of its sessions (kTLS). It gets them at the first read that finds
+//! nothing under way: no byte of ours unsent, none of the peer's read and not opened. A connection that never comes to such a point goes on
+//! as it is.
+//!
 //! **Invariant:** no byte of a plaintext leaves unsealed, and none that did not authenticate is shown.
 
 use std::fmt;
@@ -25,8 +29,10 @@ use crate::net::{Address, Conn, Detached};
 mod buffers;
 mod conn;
 mod handshake;
+mod records;
 
 pub use conn::TlsConn;
+pub(crate) use records::take_handed_down;
 
 /// A connection with or without TLS. Not more than a pointer larger than the plain one.
 pub enum MaybeTls<C: Conn> {
@@ -42,7 +48,7 @@ impl<C: Conn> MaybeTls<C> {
     /// # Errors
     /// The connection or the handshake failed; the peer was sent an alert if there is one for it.
     pub fn accept(conn: C, tls: &ServerTls) -> impl Future<Output = Result<Self, HandshakeError>> + use<C> {
-        Self::connect(conn, tls.session())
+        Self::shake(conn, tls.session(), tls.exports())
     }
 
     /// Drives a session's handshake: `ClientTls::session` for the client's side. The caller bounds the time: the future may be dropped at
@@ -50,8 +56,20 @@ impl<C: Conn> MaybeTls<C> {
     ///
     /// # Errors
     /// As [`accept`](Self::accept); the server's certificate is refused here.
-    pub async fn connect(conn: C, session: Session) -> Result<Self, HandshakeError> {
-        Ok(Self::Tls(Box::new(handshake::handshake(conn, session).await?)))
+    pub fn connect(conn: C, session: Session) -> impl Future<Output = Result<Self, HandshakeError>> + use<C> {
+        Self::shake(conn, session, false)
+    }
+
+    async fn shake(conn: C, session: Session, hand_down: bool) -> Result<Self, HandshakeError> {
+        Ok(Self::Tls(Box::new(handshake::handshake(conn, session, hand_down).await?)))
+    }
+
+    /// The plane's own connection, where what is read from it and written to it is plaintext.
+    fn bare(&mut self) -> Option<&mut C> {
+        match self {
+            Self::Plain(c) => Some(c),
+            Self::Tls(t) => t.bare(),
+        }
     }
 
     /// The certificate that the peer has shown; None without TLS.
@@ -98,13 +116,16 @@ impl<C: Conn> Conn for MaybeTls<C> {
         }
     }
 
-    /// Plain to plain is the plane's own relay. Whatever is sealed on one side is opened or sealed on its way, in bounded buffers.
+    /// Plain to plain is the plane's own relay, also where it is the plane that seals. Whatever is sealed here is opened or sealed on its way,
+    /// in bounded buffers.
     fn poll_relay(&mut self, to: &mut Self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
+        if let (Some(from), Some(to)) = (self.bare(), to.bare()) {
+            return from.poll_relay(to, cx, limit);
+        }
         match (self, to) {
-            (Self::Plain(from), Self::Plain(to)) => from.poll_relay(to, cx, limit),
             (Self::Plain(from), Self::Tls(to)) => to.poll_take_from(from, cx, limit),
-            (Self::Tls(from), Self::Plain(to)) => from.poll_relay_to(to, cx, limit),
-            (Self::Tls(from), Self::Tls(to)) => from.poll_relay_to(&mut **to, cx, limit),
+            (Self::Tls(from), to) => from.poll_relay_to(to, cx, limit),
+            (Self::Plain(from), Self::Plain(to)) => from.poll_relay(to, cx, limit),
         }
     }
 

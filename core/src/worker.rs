@@ -32,7 +32,7 @@ use crate::stream::task_pool::TaskPool;
 use crate::stream::{ConnState, Wish, http2, xprotocol};
 use crate::telemetry::metrics::{ListenerCounters, WorkerCounters};
 use crate::telemetry::pulse::Work;
-use crate::tls::MaybeTls;
+use crate::tls::{MaybeTls, take_handed_down};
 use crate::upstream::Probes;
 use entrance::{Entrance, adopt};
 use handoff::ByAddress;
@@ -74,6 +74,9 @@ pub async fn run<T: Transport>(index: usize, transport: T, mut orders: Orders) -
         // Nobody listens when the start has been given up already.
         let _ = orders.started.send(Err(e));
         return Ok(());
+    }
+    if index == 0 {
+        handshake::tell_who_seals(&generation.snapshot().listeners, &transport);
     }
     drop(generation);
     let _ = orders.started.send(Ok(()));
@@ -220,6 +223,7 @@ impl<T: Transport> Worker<T> {
             }
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
+        self.counters.downstream.handed_down.add(take_handed_down());
         self.current.get().flush_logs();
         for cluster in self.current.get().used_clusters() {
             cluster.sweep();

@@ -366,6 +366,16 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
         ),
         (
             "file",
+            "tls_backend: {backend: openssl, ktls: require}",
+            "error: tls_backend: `ktls` has no effect with `backend: openssl`: OpenSSL gives no keys of a session out (write `backend: rustls`, or remove `ktls`)",
+        ),
+        (
+            "file",
+            "tls_backend: {backend: openssl, ktls: auto}",
+            "warning: tls_backend: `ktls` has no effect with `backend: openssl`: OpenSSL gives no keys of a session out (write `backend: rustls`, or remove `ktls`)",
+        ),
+        (
+            "file",
             "tls_backend: {backend: gnutls}",
             "error: tls_backend.backend: `gnutls` is not known here (one of auto, rustls, openssl)",
         ),

@@ -3,6 +3,9 @@
 //! What is relayed is copied through the scratch buffer while it is little, and spliced through a pipe once it is much: a pipe costs two more
 //! system calls than a copy of a short answer, and saves both copies of a long one.
 //!
+//! Of a connection that has the keys of its TLS session the kernel seals and opens the records: what is written is spliced as ever, what is read is
+//! copied, because a record of another type than data can't be spliced.
+//!
 //! **Invariant:** a read asks the kernel only when the caller has used what is here, and memory is kept only for what is unread or unsent.
 
 use std::cell::OnceCell;
@@ -15,12 +18,15 @@ use std::task::{Context, Poll, ready};
 
 use ferrogate_core::net::{Address, Conn, Detached, ROOM_BYTES_MAX};
 use rustix::net::{RecvFlags, SendFlags, sockopt};
+use tls_offload::{SessionKeys, Suite};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop::has_budget_remaining;
 
 use crate::buffers::{Buffers, Held, SCRATCH_BYTES};
 use crate::pipes::Pipe;
+use crate::records::{self, Sealed, Taken};
+use crate::socket::receive_record;
 
 /// A TCP or unix stream of one worker.
 pub struct KernelConn {
@@ -60,6 +66,8 @@ enum Io {
 struct TcpIo {
     socket: TcpStream,
     reader: Reader,
+    /// The kernel seals and opens what goes over it.
+    sealed: Option<Box<Sealed>>,
 }
 
 /// What came of one call.
@@ -156,7 +164,7 @@ impl KernelConn {
 
     /// Moves bytes to `to` through a pipe. None where that can't be done: then they have to be copied.
     fn poll_splice(&mut self, to: &mut Self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<Option<usize>>> {
-        if !matches!((&self.io, &to.io), (Io::Tcp(_), Io::Tcp(_))) {
+        if !matches!((&self.io, &to.io), (Io::Tcp(TcpIo { sealed: None, .. }), Io::Tcp(_))) {
             return Poll::Ready(Ok(None));
         }
         let Some(mut pipe) = self.buffers.pipes.take() else { return Poll::Ready(Ok(None)) };
@@ -265,7 +273,10 @@ impl Conn for KernelConn {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.send_rest(cx))?;
         match &mut self.io {
-            Io::Tcp(s) => Pin::new(&mut s.socket).poll_shutdown(cx),
+            Io::Tcp(s) => {
+                ready!(s.poll_say_end(cx))?;
+                Pin::new(&mut s.socket).poll_shutdown(cx)
+            }
             Io::Unix(s) => Pin::new(s).poll_shutdown(cx),
             Io::Aborted => Poll::Ready(Err(aborted())),
         }
@@ -298,11 +309,25 @@ impl Conn for KernelConn {
             return None;
         }
         let io = match self.io {
+            Io::Tcp(TcpIo { sealed: Some(_), .. }) => return None,
             Io::Tcp(tcp) => LooseIo::Tcp(tcp.socket.into_std().ok()?),
             Io::Unix(stream) => LooseIo::Unix(stream.into_std().ok()?),
             Io::Aborted => return None,
         };
         Some(Detached::new(LooseConn { io, peer: self.peer }))
+    }
+
+    fn can_seal(&self, suite: Suite) -> bool {
+        let is_quiet = self.unread.is_empty() && self.unsent.is_empty() && self.piped.is_none() && !self.ended;
+        is_quiet && matches!(&self.io, Io::Tcp(TcpIo { sealed: None, .. })) && records::can_seal(suite)
+    }
+
+    fn seal(&mut self, keys: SessionKeys) -> io::Result<()> {
+        let Io::Tcp(tcp) = &mut self.io else { return Err(io::ErrorKind::Unsupported.into()) };
+        tcp.sealed = Some(Box::new(Sealed::install(&tcp.socket, keys)?));
+        // What had come before is looked at anew.
+        tcp.reader = Reader::default();
+        Ok(())
     }
 
     fn abort(&mut self) {
@@ -321,6 +346,7 @@ impl Conn for KernelConn {
 impl Io {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
+            Self::Tcp(TcpIo { sealed: Some(_), .. }) => self.poll_record(cx, into),
             Self::Tcp(s) => {
                 let wish = into.len();
                 s.poll_receive(cx, |socket| once(socket, Interest::READABLE, wish, || recv(socket, &mut *into)))
@@ -337,8 +363,15 @@ impl Io {
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             // A socket is hardly ever full: asking whether it is, which also counts against the task's turn, comes second.
-            Self::Tcp(TcpIo { socket, .. }) => loop {
-                if let Tried::Done(written) = once(socket, Interest::WRITABLE, bytes.len(), || send(socket, bytes)) {
+            Self::Tcp(TcpIo { socket, sealed, .. }) => loop {
+                let tried = once(socket, Interest::WRITABLE, bytes.len(), || {
+                    may_send(sealed.as_deref_mut(), socket)?;
+                    send(socket, bytes)
+                });
+                if let Tried::Done(written) = tried {
+                    if let (Some(sealed), Ok(n)) = (sealed, &written) {
+                        sealed.sent(*n);
+                    }
                     return Poll::Ready(written);
                 }
                 ready!(socket.poll_write_ready(cx))?;
@@ -356,13 +389,44 @@ impl Io {
     }
 
     /// Sends what lies in a pipe.
-    fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
-        let Self::Tcp(TcpIo { socket, .. }) = self else { return Poll::Ready(Err(aborted())) };
+    fn poll_drain(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        let Self::Tcp(TcpIo { socket, sealed, .. }) = self else { return Poll::Ready(Err(aborted())) };
         loop {
             ready!(socket.poll_write_ready(cx))?;
-            match socket.try_io(Interest::WRITABLE, || pipe.drain(socket.as_fd())) {
+            let drained = socket.try_io(Interest::WRITABLE, || {
+                may_send(sealed.as_deref_mut(), socket)?;
+                pipe.drain(socket.as_fd())
+            });
+            match drained {
                 Err(e) if is_to_repeat(&e) => {}
-                drained => return Poll::Ready(drained),
+                drained => {
+                    if let (Some(sealed), Ok(n)) = (sealed, &drained) {
+                        sealed.sent(*n);
+                    }
+                    return Poll::Ready(drained);
+                }
+            }
+        }
+    }
+
+    /// Reads what records carry that the kernel opens.
+    fn poll_record(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Self::Tcp(s) = self else { return Poll::Ready(Err(aborted())) };
+        loop {
+            let mut kind = None;
+            // A call ends at a record of another type, which the reactor does not tell again: that it moved little says nothing.
+            let received = ready!(s.poll_receive(cx, |socket| {
+                once(socket, Interest::READABLE, 0, || {
+                    let (n, its_kind) = receive_record(socket.as_fd(), &mut *into)?;
+                    kind = its_kind;
+                    Ok(n)
+                })
+            }));
+            let Some(sealed) = &mut s.sealed else { return Poll::Ready(received) };
+            match sealed.take(&s.socket, received.map(|n| (kind, &into[..n])))? {
+                Taken::Data(n) => return Poll::Ready(Ok(n)),
+                Taken::End => return Poll::Ready(Ok(0)),
+                Taken::Nothing => {}
             }
         }
     }
@@ -370,7 +434,18 @@ impl Io {
 
 impl TcpIo {
     fn new(socket: TcpStream) -> Self {
-        Self { socket, reader: Reader::default() }
+        Self { socket, reader: Reader::default(), sealed: None }
+    }
+
+    /// Says `close_notify` where the kernel seals what goes over it, once.
+    fn poll_say_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(sealed) = &mut self.sealed else { return Poll::Ready(Ok(())) };
+        loop {
+            match self.socket.try_io(Interest::WRITABLE, || sealed.say_end(&self.socket)) {
+                Err(e) if is_to_repeat(&e) => ready!(self.socket.poll_write_ready(cx))?,
+                said => return Poll::Ready(said),
+            }
+        }
     }
 
     /// Reads with `once`, now or when the reactor says that something has come.
@@ -467,6 +542,11 @@ fn recv(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
 
 fn send(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+}
+
+/// What comes before a call that sends, where the kernel seals what goes over the socket.
+fn may_send(sealed: Option<&mut Sealed>, socket: &TcpStream) -> io::Result<()> {
+    sealed.map_or(Ok(()), |sealed| sealed.may_send(socket))
 }
 
 /// Whether a call has to wait for the socket, or was interrupted.

@@ -12,6 +12,7 @@ mod datagrams;
 pub mod handover;
 mod memory;
 mod pipes;
+mod records;
 mod rlimit;
 mod run;
 mod signal;

@@ -1,4 +1,4 @@
-//! Sockets with the options that a gateway wants, made in one place; and the calls that move bursts of datagrams.
+//! Sockets with the options that a gateway wants, made in one place; and the calls that move bursts of datagrams, and records of TLS.
 //!
 //! **Invariant:** an option set on the listening socket is inherited by what it accepts, so that an accept costs no further system call.
 
@@ -8,7 +8,7 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -133,10 +133,98 @@ fn report_destinations(socket: &Socket, address: SocketAddr) -> io::Result<()> {
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
     };
     let on: libc::c_int = 1;
-    let len = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or_default();
-    // SAFETY: the descriptor is open while `socket` lives; the pointer is to a live integer of exactly the length given.
-    let rc = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), len) };
+    set_option(socket.as_fd(), level, name, &on.to_ne_bytes())
+}
+
+/// Sets an option for which there is no safe wrapper, by the bytes of its value.
+fn set_option(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: &[u8]) -> io::Result<()> {
+    let len = libc::socklen_t::try_from(value.len()).unwrap_or_default();
+    // SAFETY: the descriptor is open while it is borrowed; the kernel reads the bytes of `value`, which are as many as it is told, and copies
+    // them.
+    let rc = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A direction of a socket whose records the kernel takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Send,
+    Receive,
+}
+
+/// Puts the kernel's TLS on an established connection; without keys it changes nothing yet.
+///
+/// # Errors
+/// `NotFound`: the kernel has none, or its module is not loaded. Else those of `setsockopt(2)`.
+pub(crate) fn put_tls(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls")
+}
+
+/// Gives the kernel the keys of one direction: a `tls12_crypto_info_*` of linux/tls.h, whatever the version.
+///
+/// # Errors
+/// Those of `setsockopt(2)`: `EINVAL` and `ENOENT` where it does not know the suite, `EBUSY` where it has keys and can't renew them.
+pub(crate) fn set_record_keys(socket: BorrowedFd<'_>, direction: Direction, info: &[u8]) -> io::Result<()> {
+    let name = match direction {
+        Direction::Send => libc::TLS_TX,
+        Direction::Receive => libc::TLS_RX,
+    };
+    set_option(socket, libc::SOL_TLS, name, info)
+}
+
+/// Sends a record of another type than data, through the kernel's TLS, whole or not at all.
+///
+/// # Errors
+/// Those of `sendmsg(2)`; `WouldBlock`: there is no room.
+pub(crate) fn send_record(socket: BorrowedFd<'_>, kind: u8, content: &[u8]) -> io::Result<()> {
+    let mut control = Control([0; CONTROL_BYTES]);
+    let control_bytes = write_control(&mut control, libc::SOL_TLS, libc::TLS_SET_RECORD_TYPE, kind);
+    let mut part = libc::iovec { iov_base: content.as_ptr().cast_mut().cast(), iov_len: content.len() };
+    // SAFETY: integers and pointers, for all of which zeroes are a value: no address, nothing to carry.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = control_bytes;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the header points to one part, which is `content`, and to a control message of the length given, all of which outlive the call;
+    // the kernel only reads them.
+    let n = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Receives what one record carries, or several of data, through the kernel's TLS. Says how many bytes, and the type; without a type the
+/// stream has ended.
+///
+/// # Errors
+/// Those of `recvmsg(2)`; `EBADMSG`: it is not authentic.
+pub(crate) fn receive_record(socket: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<(usize, Option<u8>)> {
+    let mut control = Control([0; CONTROL_BYTES]);
+    let mut part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    // SAFETY: as in `send_record`.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_BYTES;
+    // SAFETY: the header points to one part, which is `room`, and to a buffer for control messages of the length given, both of which outlive
+    // the call and nobody else uses.
+    let n = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    Ok((n, record_type_of(&header)))
+}
+
+/// The type of the record that was received, where a control message tells.
+fn record_type_of(header: &libc::msghdr) -> Option<u8> {
+    // SAFETY: the kernel has filled the control buffer that this header points to, and its length in; both live.
+    let first = unsafe { libc::CMSG_FIRSTHDR(header) };
+    if first.is_null() {
+        return None;
+    }
+    // SAFETY: it is not null, so a whole control header lies there.
+    let (level, kind, data) = unsafe { ((*first).cmsg_level, (*first).cmsg_type, libc::CMSG_DATA(first)) };
+    // SAFETY: a control message of this type carries one byte.
+    (level == libc::SOL_TLS && kind == libc::TLS_GET_RECORD_TYPE).then(|| unsafe { data.read() })
 }
 
 /// A datagram that came: who sent it, to which address if the socket tells, and its length.

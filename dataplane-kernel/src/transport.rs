@@ -12,11 +12,13 @@ use std::task::Poll;
 
 use ferrogate_core::net::{Address, Detached, ListenOptions, Listener, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
+use tls_offload::Suite;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::buffers::Buffers;
 use crate::conn::{KernelConn, LooseConn};
 use crate::datagrams::KernelDatagrams;
+use crate::records;
 use crate::socket;
 use crate::sockets::{Share, Sockets, Used};
 
@@ -80,6 +82,10 @@ impl Transport for KernelTransport {
 
     fn held_bytes(&self) -> usize {
         self.buffers.held_bytes()
+    }
+
+    fn sealing(&self) -> io::Result<&'static [Suite]> {
+        records::sealing()
     }
 
     async fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<KernelListener> {

@@ -46,6 +46,7 @@ mod tls;
 mod tls_clients;
 mod tls_hostile;
 mod tls_inspector;
+mod tls_ktls;
 mod tls_offload;
 mod tls_probe;
 mod tls_staple;

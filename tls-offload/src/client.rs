@@ -73,6 +73,8 @@ pub struct ClientOptions {
     pub algorithms: Algorithms,
     /// A file that the keys of all sessions are written to, for whoever is to look into the traffic.
     pub keylog: Option<PathBuf>,
+    /// Whether the keys of sessions may leave them ([`Session::export`]).
+    pub export: bool,
 }
 
 /// A client's TLS, ready for sessions. Cheap to clone; the clones share roots and resumable sessions, on every worker.
@@ -181,6 +183,7 @@ fn rustls_config(options: ClientOptions) -> Result<ClientConfig, ConfigError> {
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(certificate);
+    config.enable_secret_extraction = options.export;
     if let Some(path) = &options.keylog {
         config.key_log = KeyLogFile::open(path)?;
     }

@@ -19,6 +19,7 @@ mod client;
 mod client_auth;
 mod der;
 mod error;
+mod export;
 mod keylog;
 mod names;
 #[cfg_attr(not(feature = "openssl"), path = "openssl_absent.rs")]
@@ -44,6 +45,7 @@ pub use client::{ClientIdentity, ClientOptions, ClientTls, Roots};
 pub use client_auth::{Caveat, ClientAuth, NoStaple};
 pub use der::Moment;
 pub use error::{Cause, ConfigError, Place, SessionError, TlsError};
+pub use export::{Agreed, Cipher, SessionKeys, SessionState, Suite, TrafficKeys, Unsupported};
 pub use openssl::{BUILT as OPENSSL_BUILT, OpenSslError, OpenSslSession, buried, poll_news, turn, watched};
 pub use options::{Alpn, Backend, Version, Versions};
 pub use peer_certificate::PeerCertificate;

@@ -20,6 +20,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::certificates::take_asked_name;
 use crate::error::{Cause, TlsError};
+use crate::export::{Agreed, Renewals, SessionKeys, SessionState, Suite, Unsupported};
 use crate::openssl::{Fibre, Fibres};
 use crate::options::{Alpn, Version};
 use crate::record::{Frame, HEADER_BYTES, PlainRoom, frame, payload_len, take};
@@ -38,13 +39,16 @@ pub struct RustlsSession {
     closing: bool,
     /// The name the client asked for.
     sni: Option<Box<str>>,
+    /// Its keys may leave.
+    may_export: bool,
 }
 
 impl RustlsSession {
     /// A server's session. `fibres`: its key may be an accelerator's.
     pub(crate) fn server(config: Arc<ServerConfig>, fibres: Option<Fibres>) -> Self {
+        let may_export = config.enable_secret_extraction;
         let conn = UnbufferedServerConnection::new(config).expect("fails only for a fragment size, and none is set");
-        Self { fibres, ..Self::new(Side::Server(conn), None) }
+        Self { fibres, may_export, ..Self::new(Side::Server(conn), None) }
     }
 
     /// A client's session; with `alpn` it offers these protocols in place of the configuration's.
@@ -57,15 +61,16 @@ impl RustlsSession {
             ServerName::DnsName(name) => Some(name.as_ref().to_ascii_lowercase().into_boxed_str()),
             _ => None,
         };
+        let may_export = config.enable_secret_extraction;
         let conn = match alpn {
             Some(alpn) => UnbufferedClientConnection::new_with_alpn(config, name, alpn.clone().into_protocols())?,
             None => UnbufferedClientConnection::new(config, name)?,
         };
-        Ok(Self::new(Side::Client(conn), sni))
+        Ok(Self { may_export, ..Self::new(Side::Client(conn), sni) })
     }
 
     fn new(side: Side, sni: Option<Box<str>>) -> Self {
-        Self { core: Core::new(side), fibre: None, fibres: None, pauses: 0, closing: false, sni }
+        Self { core: Core::new(side), fibre: None, fibres: None, pauses: 0, closing: false, sni, may_export: false }
     }
 
     pub(crate) fn handshake(
@@ -186,6 +191,45 @@ impl RustlsSession {
             cipher: common.and_then(|c| c.negotiated_cipher_suite()).and_then(|suite| cipher_name(suite.suite())),
             resumed: common.and_then(|c| c.handshake_kind()) == Some(HandshakeKind::Resumed),
         }
+    }
+
+    /// See [`Session::exportable`](crate::Session::exportable).
+    pub(crate) fn exportable(&self) -> Result<Suite, Unsupported> {
+        if !self.may_export {
+            return Err(Unsupported::Forbidden);
+        }
+        let is_quiet = self.core.state == State::Open && !self.closing && self.core.pieces.is_empty();
+        if !is_quiet || self.has_output() {
+            return Err(Unsupported::NotNow);
+        }
+        let suite = self.core.common().and_then(CommonState::negotiated_cipher_suite);
+        suite.and_then(Suite::of).ok_or(Unsupported::Suite)
+    }
+
+    /// See [`Session::export`](crate::Session::export).
+    pub(crate) fn export(self) -> Result<SessionState, Unsupported> {
+        let suite = self.exportable()?;
+        let agreed = Agreed {
+            alpn: self.info().alpn.map(Into::into),
+            version: Some(suite.version),
+            cipher: self.info().cipher,
+            resumed: self.info().resumed,
+            peer: self.peer_chain(),
+            sni: self.sni,
+        };
+        // What rustls refuses beyond what was asked above is what it has to send still.
+        let (secrets, renewals) = match self.core.side {
+            Side::Server(conn) => {
+                let (secrets, conn) = conn.dangerous_into_kernel_connection().map_err(|_| Unsupported::NotNow)?;
+                (secrets, Renewals::Server(conn))
+            }
+            Side::Client(conn) => {
+                let (secrets, conn) = conn.dangerous_into_kernel_connection().map_err(|_| Unsupported::NotNow)?;
+                (secrets, Renewals::Client(conn))
+            }
+            Side::Away => return Err(Unsupported::NotNow),
+        };
+        Ok(SessionState { keys: SessionKeys::new(suite.version, secrets, renewals)?, agreed })
     }
 
     /// What the peer has shown, its own first.

@@ -115,6 +115,8 @@ pub struct ServerOptions {
     pub keylog: Option<PathBuf>,
     /// What clients are asked for.
     pub client_auth: ClientAuth,
+    /// Whether the keys of sessions may leave them ([`Session::export`]).
+    pub export: bool,
 }
 
 impl ServerOptions {
@@ -132,6 +134,7 @@ impl ServerOptions {
             session_lifetime: SESSION_LIFETIME,
             keylog: None,
             client_auth: ClientAuth::None,
+            export: false,
         }
     }
 }
@@ -141,6 +144,7 @@ impl ServerOptions {
 pub struct ServerTls {
     made: Made,
     verifies_clients: bool,
+    exports: bool,
     /// Of the certificate, where there is one.
     uris: Arc<[String]>,
     caveats: Arc<[Caveat]>,
@@ -169,6 +173,7 @@ impl ServerTls {
         caveats.extend(keys_logged(options.keylog.as_ref()));
         let caveats = caveats.into();
         let uris = own_uris(&options.identities).into();
+        let wants_export = options.export;
         let made = match options.backend {
             Backend::Auto if options.identities.iter().any(|i| i.key.accelerator().is_some()) => {
                 Made::OpenSsl(openssl::Server::new(options)?)
@@ -176,7 +181,8 @@ impl ServerTls {
             Backend::Auto | Backend::Rustls => rustls_server(options)?,
             Backend::OpenSsl => Made::OpenSsl(openssl::Server::new(options)?),
         };
-        Ok(Self { made, verifies_clients, uris, caveats, in_use })
+        let exports = wants_export && matches!(made, Made::Rustls(..));
+        Ok(Self { made, verifies_clients, exports, uris, caveats, in_use })
     }
 
     /// Whether what this caveat is about is in use here already: refusing it then makes nothing better.
@@ -189,6 +195,12 @@ impl ServerTls {
     #[must_use]
     pub fn verifies_clients(&self) -> bool {
         self.verifies_clients
+    }
+
+    /// Whether the keys of its sessions may leave them: it was asked for, and the backend gives them.
+    #[must_use]
+    pub fn exports(&self) -> bool {
+        self.exports
     }
 
     /// The URIs among the alternative names of its certificate; none when it has several certificates.
@@ -252,6 +264,7 @@ fn rustls_config(options: ServerOptions, software: bool) -> Result<ServerConfig,
         .with_client_cert_verifier(client_verifier(&options.client_auth, &provider)?)
         .with_cert_resolver(Arc::new(table));
     config.ignore_client_order = true;
+    config.enable_secret_extraction = options.export;
     // A store of sessions would be a lock that all workers share; tickets need none.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if options.tickets {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::BufMut;
 
 use crate::error::TlsError;
+use crate::export::{SessionState, Suite, Unsupported};
 use crate::openssl::OpenSslSession;
 use crate::options::Version;
 use crate::peer_certificate::PeerCertificate;
@@ -138,6 +139,29 @@ impl Session {
         match self {
             Self::Rustls(s) => s.peer_awaits_output(),
             Self::OpenSsl(s) => s.peer_awaits_output(),
+        }
+    }
+
+    /// Whether [`export`](Self::export) would give the session's keys now, and for what suite they are.
+    ///
+    /// # Errors
+    /// Why not; [`Unsupported::NotNow`] may pass.
+    pub fn exportable(&self) -> Result<Suite, Unsupported> {
+        match self {
+            Self::Rustls(s) => s.exportable(),
+            Self::OpenSsl(_) => Err(Unsupported::Backend),
+        }
+    }
+
+    /// Ends the session here and gives what another one goes on with: between two records, with nothing queued. The caller has used up, or
+    /// keeps, the ciphertext that came and the plaintext that was opened.
+    ///
+    /// # Errors
+    /// As [`exportable`](Self::exportable). The session is gone then.
+    pub fn export(self) -> Result<SessionState, Unsupported> {
+        match self {
+            Self::Rustls(s) => s.export(),
+            Self::OpenSsl(_) => Err(Unsupported::Backend),
         }
     }
 

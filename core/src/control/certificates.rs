@@ -12,7 +12,7 @@ use tls_offload::{
 
 use super::accelerators::Accelerators;
 use crate::config::Origin;
-use crate::config::schema::{self, AcceleratorConfig, TlsBackend, TlsConfig, TlsVersion};
+use crate::config::schema::{self, AcceleratorConfig, Ktls, TlsBackend, TlsConfig, TlsVersion};
 use crate::snapshot::{Fault, MakeTls};
 
 /// Loads certificates from the files that the configuration names, and remembers what it made of which contents.
@@ -136,6 +136,7 @@ pub(super) fn make_server(contexts: &[TlsConfig], open: &mut Accelerators) -> Re
     options.client_auth = client_auth(first)?;
     options.tickets = first.resumption.tickets;
     options.ticket_keys.clone_from(&first.resumption.keys);
+    options.export = first.ktls != Ktls::Off;
     options.session_lifetime = first.resumption.timeout;
     ServerTls::new(options).map_err(|e| fault(first, &e))
 }
@@ -156,6 +157,7 @@ fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
         versions: versions(context)?,
         algorithms: algorithms(context)?,
         keylog: context.keylog_file.clone(),
+        export: false,
     };
     ClientTls::new(options).map_err(|e| fault(context, &e))
 }

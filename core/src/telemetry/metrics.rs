@@ -116,6 +116,7 @@ counters! {
         handshake_evicted: Counter, "ferrogate_tls_handshake_evicted", "TLS handshakes ended because handshakes_max were under way, and they had taken longest";
         handshake_deferred: Counter, "ferrogate_tls_handshake_deferred", "Times that a TLS handshake waited because turn_handshakes_max steps were taken in a turn";
         client_cert_refused: Counter, "ferrogate_tls_client_certificate_refused", "TLS handshakes that failed because the client showed no certificate, or none that verify_client lets in";
+        handed_down: Counter, "ferrogate_ktls_connection", "Connections of clients whose TLS records the kernel seals and opens (tls_backend.ktls)";
         panicked: Counter, "ferrogate_connection_panicked", "Connections ended by a defect of ours; the others of the worker live on";
         request_total: Counter, "downstream_request", "Requests received";
         request_active: Gauge, "downstream_request_active", "Requests in progress now";

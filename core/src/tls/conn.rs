@@ -13,12 +13,15 @@ use tls_offload::{
 #[cfg(doc)]
 use super::buffers::UNSENT_BYTES_MAX;
 use super::buffers::{Scratch, Unsent};
+use super::records::{Handed, Records};
 use crate::net::{Address, Conn, ROOM_BYTES_MAX};
 
 /// A connection with an established TLS session.
 pub struct TlsConn<C: Conn> {
     conn: C,
-    session: Session,
+    records: Records,
+    /// The plane is to have the keys, as soon as it can.
+    wants_plane: bool,
     /// Opened and left by the reader.
     unread: BytesMut,
     unsent: Unsent,
@@ -31,10 +34,12 @@ pub struct TlsConn<C: Conn> {
 }
 
 impl<C: Conn> TlsConn<C> {
-    pub(super) fn new(conn: C, session: Session) -> Self {
+    /// `hand_down`: the plane gets the session's keys, where it can do with them.
+    pub(super) fn new(conn: C, session: Session, hand_down: bool) -> Self {
         Self {
             conn,
-            session,
+            records: Records::Ours(session),
+            wants_plane: hand_down,
             unread: BytesMut::new(),
             unsent: Unsent::default(),
             wire_known: 0,
@@ -45,17 +50,29 @@ impl<C: Conn> TlsConn<C> {
     }
 
     pub(super) fn peer_certificate(&self) -> Option<PeerCertificate> {
-        self.session.peer_certificate()
+        self.records.peer_certificate()
     }
 
     pub(super) fn info(&self) -> SessionInfo<'_> {
-        self.session.info()
+        self.records.info()
     }
 
     /// Bytes of memory it holds for data under way, ciphertext below not counted. 0 when it is idle.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.unread.capacity() + self.unsent.held_bytes() + self.session.held_bytes()
+        self.unread.capacity() + self.unsent.held_bytes() + self.records.held_bytes()
+    }
+
+    /// Whether the plane seals and opens the records.
+    #[must_use]
+    pub fn is_sealed_by_plane(&self) -> bool {
+        self.records.are_planes()
+    }
+
+    /// The connection below, where its bytes are plaintext and nothing of them lies here.
+    pub(super) fn bare(&mut self) -> Option<&mut C> {
+        let is_bare = self.records.are_planes() && self.unread.is_empty() && self.writing != Writing::Aborted;
+        is_bare.then_some(&mut self.conn)
     }
 
     /// Moves what `from` has to read into our send buffer. For [`Conn::poll_relay`].
@@ -66,6 +83,9 @@ impl<C: Conn> TlsConn<C> {
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         self.check_writing()?;
+        if self.records.are_planes() {
+            return from.poll_relay(&mut self.conn, cx, limit);
+        }
         ready!(self.poll_room(cx, ROOM_BYTES_MAX))?;
         let unsent = &mut self.unsent;
         from.poll_read_with(cx, 0, |bytes| {
@@ -109,12 +129,14 @@ impl<C: Conn> TlsConn<C> {
     fn poll_open(&mut self, cx: &mut Context<'_>, plain: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             self.push_output(cx);
+            self.hand_down();
             match &mut self.reading {
                 Reading::Open => {}
                 Reading::Ended => return Poll::Ready(Ok(0)),
                 Reading::Failed { kind, error } => return Poll::Ready(Err(error.take().unwrap_or((*kind).into()))),
             }
-            let (known, session) = (self.wire_known, &mut self.session);
+            let Records::Ours(session) = &mut self.records else { return poll_copy(&mut self.conn, cx, plain) };
+            let known = self.wire_known;
             let look = ready!(self.conn.poll_read_with(cx, known, |wire| look(session, wire, known, plain)))?;
             self.wire_known = look.left;
             match look.step {
@@ -127,6 +149,7 @@ impl<C: Conn> TlsConn<C> {
             }
             if look.opened > 0 {
                 self.push_output(cx);
+                self.hand_down();
                 return Poll::Ready(Ok(look.opened));
             }
         }
@@ -135,8 +158,26 @@ impl<C: Conn> TlsConn<C> {
     /// Hands a key update, an alert or the end of the handshake to the plane. What it can't take now goes with the next look or write; a
     /// plane that takes no more does not keep us from reading.
     fn push_output(&mut self, cx: &mut Context<'_>) {
-        if self.unflushed || self.session.has_output() {
-            self.unflushed = drain_output(&mut self.conn, &mut self.session, cx).is_pending();
+        let Records::Ours(session) = &mut self.records else { return };
+        if self.unflushed || session.has_output() {
+            self.unflushed = drain_output(&mut self.conn, session, cx).is_pending();
+        }
+    }
+
+    /// Lets the plane have the keys, if it is to have them and nothing is under way.
+    fn hand_down(&mut self) {
+        let is_quiet = !self.unflushed && self.unsent.is_empty() && self.writing == Writing::Open;
+        if !(self.wants_plane && is_quiet && matches!(self.reading, Reading::Open)) {
+            return;
+        }
+        match self.records.hand_down(&mut self.conn) {
+            Ok(handed) => self.wants_plane = handed == Handed::NotYet,
+            Err(error) => {
+                self.wants_plane = false;
+                self.reading = Reading::failed(error);
+                self.writing = Writing::Aborted;
+                self.conn.abort();
+            }
         }
     }
 
@@ -164,7 +205,8 @@ impl<C: Conn> TlsConn<C> {
 
     /// Seals what waits, as much as the connection below has room for.
     fn poll_seal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { conn, session, unsent, .. } = self;
+        let Self { conn, records, unsent, .. } = self;
+        let Some(session) = records.session() else { return Poll::Ready(Ok(())) };
         let wish = (unsent.bytes().len() + RECORD_OVERHEAD_BYTES_MAX).min(ROOM_BYTES_MAX);
         let (written, sealed) = ready!(conn.poll_write_with(cx, wish, |room| {
             let mut plain = unsent.bytes();
@@ -182,7 +224,7 @@ impl<C: Conn> TlsConn<C> {
     }
 
     fn poll_seal_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() || self.session.has_output() {
+        while !self.unsent.is_empty() || self.records.session().is_some_and(|session| session.has_output()) {
             ready!(self.poll_seal(cx))?;
         }
         Poll::Ready(Ok(()))
@@ -209,6 +251,9 @@ impl<C: Conn> Conn for TlsConn<C> {
         f: impl FnOnce(&[u8]) -> (usize, R),
     ) -> Poll<io::Result<R>> {
         self.check_aborted()?;
+        if let Some(conn) = self.bare() {
+            return conn.poll_read_with(cx, known, f);
+        }
         if self.unread.len() > known {
             return Poll::Ready(Ok(self.show(f)));
         }
@@ -234,12 +279,18 @@ impl<C: Conn> Conn for TlsConn<C> {
         f: impl FnOnce(&mut [u8]) -> (usize, R),
     ) -> Poll<io::Result<R>> {
         self.check_writing()?;
+        if self.records.are_planes() {
+            return self.conn.poll_write_with(cx, wish, f);
+        }
         ready!(self.poll_room(cx, wish.min(ROOM_BYTES_MAX)))?;
         Poll::Ready(Ok(self.unsent.fill(f)))
     }
 
     fn poll_relay(&mut self, to: &mut Self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<usize>> {
-        self.poll_relay_to(to, cx, limit)
+        match (self.bare(), to.bare()) {
+            (Some(from), Some(to)) => from.poll_relay(to, cx, limit),
+            _ => self.poll_relay_to(to, cx, limit),
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -255,7 +306,9 @@ impl<C: Conn> Conn for TlsConn<C> {
         ready!(self.poll_seal_all(cx))?;
         if self.writing == Writing::Open {
             self.writing = Writing::Ended;
-            self.session.close_notify();
+            if let Some(session) = self.records.session() {
+                session.close_notify();
+            }
             ready!(self.poll_seal_all(cx))?;
         }
         self.conn.poll_shutdown(cx)
@@ -284,9 +337,20 @@ impl<C: Conn> Conn for TlsConn<C> {
 impl<C: Conn> Drop for TlsConn<C> {
     /// Says `close_notify` if the plane takes it at once. Not with plaintext unsent: the peer would take what it got for all there is.
     fn drop(&mut self) {
-        if self.writing == Writing::Open && self.unsent.is_empty() {
-            self.session.close_notify();
-            let _ = drain_output(&mut self.conn, &mut self.session, &mut Context::from_waker(Waker::noop()));
+        if self.writing != Writing::Open || !self.unsent.is_empty() {
+            return;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        match &mut self.records {
+            Records::Ours(session) => {
+                session.close_notify();
+                let _ = drain_output(&mut self.conn, session, &mut cx);
+            }
+            Records::Planes(_) => {
+                if let Poll::Ready(Ok(())) = self.conn.poll_flush(&mut cx) {
+                    let _ = self.conn.poll_shutdown(&mut cx);
+                }
+            }
         }
     }
 }
@@ -312,6 +376,15 @@ fn look(session: &mut Session, wire: &[u8], known: usize, plain: &mut [u8]) -> (
     let (mut rest, mut room) = (wire, plain);
     let step = session.open(&mut rest, &mut room);
     (wire.len() - rest.len(), Look { step: Some(step), opened: room_bytes - room.len(), left: rest.len() })
+}
+
+/// Copies what a connection has to read, as much as there is room for. 0 is the end.
+fn poll_copy<C: Conn>(conn: &mut C, cx: &mut Context<'_>, plain: &mut [u8]) -> Poll<io::Result<usize>> {
+    conn.poll_read_with(cx, 0, |bytes| {
+        let len = bytes.len().min(plain.len());
+        plain[..len].copy_from_slice(&bytes[..len]);
+        (len, len)
+    })
 }
 
 /// Copies up to `limit` bytes to a connection.

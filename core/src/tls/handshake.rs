@@ -13,7 +13,12 @@ use super::HandshakeError;
 use super::conn::{TlsConn, drain_output};
 use crate::net::Conn;
 
-pub(super) async fn handshake<C: Conn>(mut conn: C, mut session: Session) -> Result<TlsConn<C>, HandshakeError> {
+/// `hand_down`: the plane gets the session's keys, where it can do with them.
+pub(super) async fn handshake<C: Conn>(
+    mut conn: C,
+    mut session: Session,
+    hand_down: bool,
+) -> Result<TlsConn<C>, HandshakeError> {
     let mut known = 0;
     let result = poll_fn(|cx| poll_handshake(&mut conn, &mut session, &mut known, cx)).await;
     if result.is_err() {
@@ -23,7 +28,7 @@ pub(super) async fn handshake<C: Conn>(mut conn: C, mut session: Session) -> Res
         })
         .await;
     }
-    result.map(|()| TlsConn::new(conn, session))
+    result.map(|()| TlsConn::new(conn, session, hand_down))
 }
 
 fn poll_handshake<C: Conn>(

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::datagrams::relay;
 use super::handoff::{ByAddress, Chains, wanted};
-use super::handshake::{handshake, told_of};
+use super::handshake::{handshake, sealed_as_wanted, told_of};
 use super::{Present, Worker};
 use crate::codec::client_hello::begins_tls;
 use crate::codec::detect::Protocol;
@@ -134,6 +134,11 @@ impl<T: Transport> Entrance<T> {
     async fn open(self: &Rc<Self>, transport: &T) -> Result<(), ListenError> {
         let config = Arc::clone(&self.config.borrow());
         let listener = &config.config;
+        let (name, address) = (listener.name.clone(), listener.address.clone());
+        let failed = |error| ListenError { listener: name, address, error };
+        if let Err(error) = sealed_as_wanted(&config, transport) {
+            return Err(failed(error));
+        }
         if !listener.bind_port {
             return Ok(());
         }
@@ -142,8 +147,7 @@ impl<T: Transport> Entrance<T> {
             Address::Udp(at) => transport.listen_datagrams(*at).map(Opened::Datagrams),
             address => transport.listen(address, &options).await.map(Opened::Conns),
         };
-        let (name, address) = (listener.name.clone(), listener.address.clone());
-        let opened: Opened<T> = opened.map_err(|error| ListenError { listener: name, address, error })?;
+        let opened: Opened<T> = opened.map_err(failed)?;
         let accepting = match opened {
             Opened::Conns(listener) => spawn_local(accept(Rc::clone(self), listener)),
             Opened::Datagrams(socket) => spawn_local(relay(Rc::clone(self), socket)),

@@ -3,17 +3,21 @@
 //! **Invariant:** how one fails is counted, and costs nothing but its own connection.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
-use tls_offload::{PeerCertificate, ServerTls, TlsError};
+use tls_offload::{PeerCertificate, ServerTls, TlsError, Unsupported};
 use tokio::time::timeout;
 
 use super::entrance::Entrance;
 use super::handshakes::Step;
 use crate::config::Limits;
+use crate::config::schema::Ktls;
 use crate::net::{Conn, Transport};
 use crate::proxy::client_cert_element;
+use crate::snapshot::ListenerConfig;
 use crate::telemetry::pulse::Work;
 use crate::tls::{HandshakeError, MaybeTls};
 
@@ -52,6 +56,42 @@ pub(super) async fn handshake<T: Transport>(
     }
     counters.handshake_failed.inc();
     None
+}
+
+/// Whether the plane can seal what this listener's clients are sent, where that is required (`tls_backend.ktls`).
+///
+/// # Errors
+/// Why it can't.
+pub(super) fn sealed_as_wanted<T: Transport>(config: &ListenerConfig, transport: &T) -> io::Result<()> {
+    let (Some(tls), Some(context)) = (&config.tls, config.config.tls.first()) else { return Ok(()) };
+    if context.ktls != Ktls::Require {
+        return Ok(());
+    }
+    let why = match transport.sealing() {
+        Ok(_) if tls.exports() => return Ok(()),
+        Ok(_) => Unsupported::Backend.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!("its records can't be the kernel's (tls_backend.ktls: require): {why}"),
+    ))
+}
+
+/// Says who seals records, where a listener lets the plane have them.
+pub(super) fn tell_who_seals<T: Transport>(listeners: &[Arc<ListenerConfig>], transport: &T) {
+    if !listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.exports())) {
+        return;
+    }
+    match transport.sealing() {
+        Ok(suites) => {
+            let suites: Vec<String> = suites.iter().map(ToString::to_string).collect();
+            tracing::info!(suites = suites.join(", "), "the kernel seals the records of TLS (tls_backend.ktls)");
+        }
+        Err(error) => {
+            tracing::warn!(%error, "records of TLS are sealed in this process, not by the kernel (tls_backend.ktls: auto)")
+        }
+    }
 }
 
 /// What origins are told of a client by its certificate, which was verified.

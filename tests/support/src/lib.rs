@@ -26,6 +26,8 @@ pub mod origin;
 pub mod pattern;
 pub mod ports;
 pub mod process;
+pub mod record_layer;
+pub mod sealing_conn;
 pub mod skip;
 pub mod temp;
 pub mod wait;

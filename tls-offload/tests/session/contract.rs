@@ -5,6 +5,7 @@
 use tls_offload::Backend;
 
 pub(crate) mod choice;
+pub(crate) mod export;
 pub(crate) mod mutual;
 mod pair;
 pub(crate) mod suite;
@@ -53,6 +54,14 @@ macro_rules! contract {
                 @tests choice:
                 suites_and_groups_are_those_that_are_named,
                 of_thousands_of_certificates_the_right_one_is_shown,
+            );
+            $crate::contract!(
+                @tests export:
+                a_servers_session_goes_on_outside_of_it,
+                a_clients_session_goes_on_outside_of_it,
+                keys_are_renewed_outside_of_a_session,
+                keys_stay_where_they_are_not_let_out,
+                keys_leave_only_between_two_records,
             );
             $crate::contract!(
                 @tests mutual:

@@ -118,6 +118,13 @@ pub(super) const TLS_BACKEND: &[Key] = &[
          `openssl`: libssl of the distribution, in a binary built with the feature `openssl`.",
     ),
     key(
+        "ktls",
+        Choice(&["off", "auto", "require"]),
+        "off",
+        "Whether the kernel seals and opens the records of listeners (kTLS), after the handshake. `auto`: where it can, on the kernel plane with \
+         rustls; else this process does. `require`: else there is no start. Needs the kernel's module `tls`.",
+    ),
+    key(
         "accelerators",
         Maps("accelerator"),
         "",

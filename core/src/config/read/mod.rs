@@ -41,7 +41,7 @@ pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Conf
     let mut limits = fields.with(r, "limits", limits::limits).unwrap_or_default();
     let dataplane = fields.with(r, "dataplane", dataplane::dataplane).unwrap_or_default();
     let admin = fields.with(r, "admin", admin::admin);
-    let (tls_backend, accelerators) = fields.with(r, "tls_backend", tls::backend).unwrap_or_default();
+    let who = fields.with(r, "tls_backend", tls::backend).unwrap_or_default();
     let mut clusters = fields.with(r, "cluster_manager", cluster::cluster_manager).unwrap_or_default();
     let mut server = Server::default();
     let mut dataplane = dataplane;
@@ -65,7 +65,8 @@ pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Conf
     let files = files.to_owned();
     let of_listeners = server.listeners.iter_mut().flat_map(|l| &mut l.tls);
     let of_clusters = clusters.iter_mut().filter(|c| c.tls.is_some()).filter_map(|c| Arc::make_mut(c).tls.as_mut());
-    tls::resolve(r, of_listeners.chain(of_clusters), tls_backend, &accelerators);
+    tls::resolve(r, of_listeners.chain(of_clusters), &who);
+    let tls::Who { backend: tls_backend, ktls, accelerators } = who;
     let config = Config {
         files,
         server,
@@ -74,6 +75,7 @@ pub(super) fn file(r: &mut Reader, root: &Node, files: &[String]) -> Option<Conf
         dataplane,
         limits,
         tls_backend,
+        ktls,
         accelerators,
         metrics_sinks,
         control,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::reader::{Fields, Reader};
 use crate::config::schema::{
-    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Pem, Resumption,
+    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Ktls, Pem, Resumption,
     TlsBackend, TlsConfig, TlsVersion,
 };
 use crate::config::tree::{Node, Value};
@@ -117,10 +117,27 @@ pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
 }
 
 /// `tls_backend`: who computes, and what may help.
-pub(super) fn backend(r: &mut Reader, node: &Node) -> Option<(TlsBackend, Vec<Arc<AcceleratorConfig>>)> {
+#[derive(Default)]
+pub(super) struct Who {
+    pub(super) backend: TlsBackend,
+    pub(super) ktls: Ktls,
+    pub(super) accelerators: Vec<Arc<AcceleratorConfig>>,
+}
+
+pub(super) fn backend(r: &mut Reader, node: &Node) -> Option<Who> {
     let fields = r.map(node, "tls_backend")?;
     let backends = [("auto", TlsBackend::Auto), ("rustls", TlsBackend::Rustls), ("openssl", TlsBackend::OpenSsl)];
     let backend = fields.choice(r, "backend", &backends).unwrap_or_default();
+    let ktls = fields.choice(r, "ktls", &[("off", Ktls::Off), ("auto", Ktls::Auto), ("require", Ktls::Require)]);
+    let ktls = ktls.unwrap_or_default();
+    if backend == TlsBackend::OpenSsl && ktls != Ktls::Off {
+        let message = "`ktls` has no effect with `backend: openssl`: OpenSSL gives no keys of a session out";
+        let remedy = "write `backend: rustls`, or remove `ktls`";
+        match ktls {
+            Ktls::Require => r.error(node.place, message, remedy),
+            _ => r.warn(node.place, message, remedy),
+        }
+    }
     let mut accelerators: Vec<Arc<AcceleratorConfig>> = Vec::new();
     for (place, one) in fields.list(r, "accelerators", |r, node| accelerator(r, node).map(|a| (node.place, a))) {
         if accelerators.iter().any(|other| other.name == one.name) {
@@ -128,7 +145,7 @@ pub(super) fn backend(r: &mut Reader, node: &Node) -> Option<(TlsBackend, Vec<Ar
         }
         accelerators.push(Arc::new(one));
     }
-    Some((backend, accelerators))
+    Some(Who { backend, ktls, accelerators })
 }
 
 fn accelerator(r: &mut Reader, node: &Node) -> Option<AcceleratorConfig> {
@@ -165,15 +182,11 @@ fn parameters(r: &mut Reader, node: &Node) -> Option<Vec<(String, String)>> {
 }
 
 /// Gives every context what the file says of all: the backend, and the accelerator that it names.
-pub(super) fn resolve<'a>(
-    r: &mut Reader,
-    contexts: impl Iterator<Item = &'a mut TlsConfig>,
-    backend: TlsBackend,
-    accelerators: &[Arc<AcceleratorConfig>],
-) {
+pub(super) fn resolve<'a>(r: &mut Reader, contexts: impl Iterator<Item = &'a mut TlsConfig>, who: &Who) {
     for tls in contexts {
-        tls.backend = backend;
-        tls.accelerated_by = accelerators.iter().find(|a| a.name == tls.accelerator).cloned();
+        tls.backend = who.backend;
+        tls.ktls = who.ktls;
+        tls.accelerated_by = who.accelerators.iter().find(|a| a.name == tls.accelerator).cloned();
         if !tls.accelerator.is_empty() && tls.accelerated_by.is_none() {
             let message = format!("there is no accelerator `{}`", tls.accelerator);
             r.error_at(&tls.origin, message, "name one of tls_backend.accelerators");

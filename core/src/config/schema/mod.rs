@@ -43,7 +43,7 @@ pub use route_action::{
 };
 pub use template::{Piece, Template, Variable};
 pub use tls::{
-    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Pem, Resumption,
+    AcceleratorConfig, AcceleratorFallback, AcceleratorKind, AcceleratorNotify, ClientAuth, Ktls, Pem, Resumption,
     TlsBackend, TlsConfig, TlsVersion,
 };
 
@@ -71,6 +71,8 @@ pub struct Config {
     pub limits: Limits,
     /// `tls_backend.backend`.
     pub tls_backend: TlsBackend,
+    /// `tls_backend.ktls`.
+    pub ktls: Ktls,
     /// `tls_backend.accelerators`.
     pub accelerators: Vec<Arc<AcceleratorConfig>>,
     /// `metrics.sinks`.

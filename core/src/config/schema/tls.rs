@@ -48,6 +48,8 @@ pub struct TlsConfig {
     pub accelerated_by: Option<Arc<AcceleratorConfig>>,
     /// `tls_backend.backend` of the file.
     pub backend: TlsBackend,
+    /// `tls_backend.ktls` of the file, on a listener.
+    pub ktls: Ktls,
     /// Where it stands.
     pub origin: Origin,
 }
@@ -136,6 +138,18 @@ pub enum TlsBackend {
     Rustls,
     /// OpenSSL, in a binary that is built with it.
     OpenSsl,
+}
+
+/// `tls_backend.ktls`: whether the kernel seals and opens the records of listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ktls {
+    /// This process does.
+    #[default]
+    Off,
+    /// The kernel, where it can.
+    Auto,
+    /// The kernel; where it can't there is no start.
+    Require,
 }
 
 /// One entry of `tls_backend.accelerators`.
