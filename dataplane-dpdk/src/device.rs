@@ -96,7 +96,7 @@ impl fmt::Display for Device {
 pub struct PortOptions {
     /// The device.
     pub device: Device,
-    /// Queue pairs.
+    /// Queue pairs, one for each lcore. A port that has fewer gets what it has.
     pub queues: u16,
     /// MTU in bytes, without the Ethernet header.
     pub mtu: u16,
@@ -113,6 +113,8 @@ pub struct PortInfo {
     pub mtu: u16,
     /// Queue pairs it could have.
     pub queues_max: u16,
+    /// Entries of the table by which it spreads TCP over its queues (RSS), a power of two. None: it has one queue, or sends them as it likes.
+    pub rss_entries: Option<u16>,
     /// Whether it checks IPv4 and TCP checksums.
     pub rx_checksum: bool,
     /// Whether it fills them in.
@@ -159,11 +161,8 @@ pub enum PortError {
         /// The errno.
         errno: i32,
     },
-    /// The device has fewer queue pairs than wanted.
-    Queues {
-        /// What it has.
-        max: u16,
-    },
+    /// The device has no queue pair.
+    Queues,
     /// There is no memory for its frames.
     NoMemory,
     /// The device did not take its configuration.

@@ -15,7 +15,7 @@ impl Frame {
     /// An empty frame in plain memory with room for `room` bytes.
     #[must_use]
     pub fn heap(room: usize) -> Self {
-        Self(Buffer::Heap(Heap { bytes: vec![0; room].into(), len: 0, checksum: Checksum::Unknown, offload: false }))
+        Self(Buffer::Heap(Heap { bytes: vec![0; room].into(), len: 0, ..Heap::default() }))
     }
 
     /// The bytes, from the Ethernet header on.
@@ -82,6 +82,21 @@ impl Frame {
         }
     }
 
+    /// A copy of a frame that came to another lcore, which answers it.
+    #[must_use]
+    pub fn overheard(bytes: &[u8]) -> Self {
+        Self(Buffer::Heap(Heap { bytes: bytes.into(), len: bytes.len(), overheard: true, ..Heap::default() }))
+    }
+
+    /// Whether another lcore has got it too, and answers it.
+    #[must_use]
+    pub fn is_overheard(&self) -> bool {
+        match &self.0 {
+            Buffer::Mbuf(_) => false,
+            Buffer::Heap(h) => h.overheard,
+        }
+    }
+
     /// Takes the frame apart: the mbuf inside, or `None` for plain memory.
     #[must_use]
     pub fn into_mbuf(self) -> Option<Mbuf> {
@@ -105,7 +120,7 @@ impl From<Vec<u8>> for Frame {
     /// A frame in plain memory, of these bytes.
     fn from(bytes: Vec<u8>) -> Self {
         let len = bytes.len();
-        Self(Buffer::Heap(Heap { bytes: bytes.into(), len, checksum: Checksum::Unknown, offload: false }))
+        Self(Buffer::Heap(Heap { bytes: bytes.into(), len, ..Heap::default() }))
     }
 }
 
@@ -116,9 +131,10 @@ impl From<Mbuf> for Frame {
 }
 
 /// What a port says about the checksums of a frame it received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
     /// Not looked at: software has to.
+    #[default]
     Unknown,
     /// IPv4 header and TCP segment are right.
     Good,
@@ -190,12 +206,13 @@ enum Buffer {
     Heap(Heap),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Heap {
     bytes: Box<[u8]>,
     len: usize,
     checksum: Checksum,
     offload: bool,
+    overheard: bool,
 }
 
 #[cfg(test)]

@@ -85,6 +85,11 @@ impl Port {
         match eal.0 {}
     }
 
+    /// Empty frames of the port.
+    pub fn supply(&self) -> Supply {
+        match self.0 {}
+    }
+
     /// What the port is.
     pub fn info(&self) -> &PortInfo {
         match self.0 {}
@@ -112,6 +117,22 @@ impl PortStatus {
 pub struct Queue(Infallible);
 
 impl PacketQueue for Queue {
+    fn rx_burst(&mut self, _into: &mut FrameVec) {
+        match self.0 {}
+    }
+    fn tx_burst(&mut self, _from: &mut FrameVec) {
+        match self.0 {}
+    }
+    fn alloc_burst(&mut self, _into: &mut FrameVec) {
+        match self.0 {}
+    }
+}
+
+/// Empty frames of a port.
+#[derive(Debug)]
+pub struct Supply(Infallible);
+
+impl PacketQueue for Supply {
     fn rx_burst(&mut self, _into: &mut FrameVec) {
         match self.0 {}
     }

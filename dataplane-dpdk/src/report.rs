@@ -22,6 +22,7 @@ impl Status {
                 "device": port.device, "driver": port.info.driver, "mac": port.info.mac.to_string(),
                 "address": port.addresses.first().map(|network| network.ip.to_string()),
                 "addresses": port.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), "mtu": port.info.mtu, "queues_max": port.info.queues_max,
+                "queues": port.queues, "rss_entries": port.info.rss_entries,
                 "rx_checksum_offload": port.info.rx_checksum, "tx_checksum_offload": port.info.tx_checksum,
                 "link_up": port.info.link_up,
             }));
@@ -169,6 +170,18 @@ const LCORE_NUMBERS: &[LcoreNumber] = &[
     ("ferrogate_dpdk_lcore_datagrams_fragmented", "Datagrams that left in fragments", true, |c| {
         c.datagrams_fragmented.get()
     }),
+    (
+        "ferrogate_dpdk_lcore_foreign_packets",
+        "TCP segments and datagrams that came to the lcore and belong to another one",
+        true,
+        |c| c.packets_foreign.get(),
+    ),
+    (
+        "ferrogate_dpdk_lcore_handed_over_frames",
+        "Frames that the lcore gave to the one that they belong to: foreign packets, fragments and ICMP errors",
+        true,
+        |c| c.frames_handed_over.get(),
+    ),
     ("ferrogate_dpdk_lcore_exceptions_sent", "Frames that went to Linux by the exception path", true, |c| {
         c.exceptions_sent.get()
     }),

@@ -37,6 +37,7 @@ struct fg_port_info { /* PortInfo in lib.rs */
 	uint16_t mtu, queues_max;
 	uint16_t rx_checksum, tx_checksum, link_up; /* 0 or 1 */
 };
+#define FG_RSS_KEY_BYTES 64 /* the longest key of a driver is 52 */
 
 struct fg_port_stats { /* PortStats in lib.rs */
 	uint64_t rx_packets, tx_packets, rx_bytes, tx_bytes, rx_missed, rx_errors, tx_errors, rx_no_mbuf;
@@ -104,11 +105,21 @@ int fg_port_info(uint16_t port, struct fg_port_info *out)
 	return 0;
 }
 
-/* Queue pairs with the port's checksum offloads on, and RSS over TCP where there is more than one. */
+/* The hash of a flow is the same in both directions by a key that repeats itself every two bytes; rss.rs has the same. */
+static void rss_of(const struct rte_eth_dev_info *info, uint8_t key[FG_RSS_KEY_BYTES], struct rte_eth_rss_conf *out)
+{
+	uint8_t len = info->hash_key_size != 0 ? RTE_MIN(info->hash_key_size, FG_RSS_KEY_BYTES) : 40;
+	for (uint8_t i = 0; i < FG_RSS_KEY_BYTES; i++)
+		key[i] = i & 1 ? 0x5a : 0x6d;
+	*out = (struct rte_eth_rss_conf){key, len, info->flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP)};
+}
+
+/* Queue pairs with the port's checksum offloads on, and RSS where there is more than one. */
 int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu, void *pool)
 {
 	struct rte_eth_dev_info info;
 	struct rte_eth_conf conf = {0};
+	uint8_t key[FG_RSS_KEY_BYTES];
 	uint16_t rx = descriptors, tx = descriptors, now;
 	int ret = rte_eth_dev_info_get(port, &info);
 	if (ret != 0)
@@ -117,9 +128,10 @@ int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint
 		conf.rxmode.offloads |= FG_RX_CSUM;
 	if ((info.tx_offload_capa & FG_TX_CSUM_CAPA) == FG_TX_CSUM_CAPA)
 		conf.txmode.offloads |= FG_TX_CSUM_CAPA;
-	conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP);
-	if (queues > 1 && conf.rx_adv_conf.rss_conf.rss_hf != 0)
+	if (queues > 1 && (info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP)) != 0) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		rss_of(&info, key, &conf.rx_adv_conf.rss_conf);
+	}
 	ret = rte_eth_dev_configure(port, queues, queues, &conf);
 	if (ret == 0)
 		ret = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rx, &tx);
@@ -139,6 +151,45 @@ int fg_port_start(uint16_t port)
 	if (ret == 0)
 		(void)rte_eth_allmulticast_enable(port);
 	return ret;
+}
+
+/* Whether a port hashes TCP by this key. */
+static int hashes_by(uint16_t port, const struct rte_eth_rss_conf *want)
+{
+	uint8_t key[FG_RSS_KEY_BYTES] = {0};
+	struct rte_eth_rss_conf now = {key, want->rss_key_len, 0};
+	int ret = rte_eth_dev_rss_hash_conf_get(port, &now);
+	if (ret != 0)
+		return ret;
+	return memcmp(key, want->rss_key, want->rss_key_len) == 0 && (now.rss_hf & RTE_ETH_RSS_NONFRAG_IPV4_TCP) ? 0 : -EPROTO;
+}
+
+/* Has a started port spread TCP over its queues, entry i of its table to queue i % queues. Answers the entries, or why it can't: drivers name
+ * RSS that have none, so the key is read back, and the table is written. */
+int fg_port_spread(uint16_t port, uint16_t queues)
+{
+	struct rte_eth_rss_reta_entry64 table[RTE_ETH_RSS_RETA_SIZE_512 / RTE_ETH_RETA_GROUP_SIZE];
+	struct rte_eth_dev_info info;
+	struct rte_eth_rss_conf want;
+	uint8_t key[FG_RSS_KEY_BYTES];
+	int ret = rte_eth_dev_info_get(port, &info);
+	if (ret != 0)
+		return ret;
+	if (queues < 2 || !(info.flow_type_rss_offloads & RTE_ETH_RSS_NONFRAG_IPV4_TCP) || info.reta_size == 0
+	    || info.reta_size > RTE_ETH_RSS_RETA_SIZE_512)
+		return -ENOTSUP;
+	rss_of(&info, key, &want);
+	/* Some take no key before they start. */
+	if ((ret = hashes_by(port, &want)) == -EPROTO && rte_eth_dev_rss_hash_update(port, &want) == 0)
+		ret = hashes_by(port, &want);
+	if (ret != 0)
+		return ret;
+	for (uint16_t i = 0; i < info.reta_size; i++) {
+		table[i / RTE_ETH_RETA_GROUP_SIZE].mask = ~0ull;
+		table[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE] = i % queues;
+	}
+	ret = rte_eth_dev_rss_reta_update(port, table, info.reta_size);
+	return ret != 0 ? ret : info.reta_size;
 }
 
 /* For a port that nobody polls meanwhile. */

@@ -155,8 +155,11 @@ fn what_keeps_it_from_starting_has_a_name() {
     let start = |config: &Dpdk, workers| run(config, workers, |_| TestKernel, |_, _| async {}).map(|_| ());
     assert!(matches!(start(&config("net_nosuch0"), 1), Err(StartError::NoDevice { .. })));
     let wide = start(&config("net_ring_wide"), 999);
-    assert!(matches!(wide, Err(StartError::Queues { max: 16, .. })), "{wide:?}");
-    start(&config("net_ring_wide"), 1).expect("the failed port was closed again");
+    assert!(matches!(wide, Err(StartError::Workers { wanted: 999, .. })), "{wide:?}");
+    let mut twice = config("net_ring_wide");
+    twice.ports.push(config("net_nosuch0").ports.remove(0));
+    assert!(matches!(start(&twice, 1), Err(StartError::NoDevice { .. })));
+    start(&config("net_ring_wide"), 1).expect("the port was closed again beside the failed one");
 }
 
 #[test]
@@ -165,6 +168,93 @@ fn several_lcores_share_a_port() {
     let running = run(&config("net_ring_pair"), 2, |_| TestKernel, |_, _| async {}).unwrap();
     assert_eq!(running.status().lcores.len(), 2);
     running.join().unwrap();
+}
+
+/// Two planes of two lcores each on the two queues of a memif, in threads of their own: one asks and is the origin, the other is the gateway between.
+/// A frame arrives on the queue that it was sent on, so that an answer comes home because the source port was chosen for it.
+#[test]
+fn every_answer_comes_to_the_lcore_that_asked_over_the_queues_of_a_memif() {
+    const CONNS: u64 = 100;
+    let _eal = eal();
+    let folder = test_support::temp::TempDir::new();
+    let plane = |role: &str, number: u8| {
+        let device = format!(
+            "net_memif_{role},role={role},id=0,socket={}/s,socket-abstract=no,mac=02:00:00:00:08:0{number}",
+            folder.path().display()
+        );
+        let mut dpdk = config(&device);
+        dpdk.ports[0].addresses = vec![Network::new([10, 0, 8, number], 24)];
+        dpdk.flow_limits.half_open_per_source_max = 1000;
+        dpdk
+    };
+    let gateway = run(
+        &plane("server", 1),
+        2,
+        |_| TestKernel,
+        |_, transport| async move {
+            let mut listener = transport.listen(&address("10.0.8.1:80"), &ListenOptions::default()).await.unwrap();
+            loop {
+                let (mut client, transport) = (listener.accept().await.unwrap(), transport.clone());
+                spawn_local(async move {
+                    let mut origin = transport.connect(&address("10.0.8.2:8000")).await.unwrap();
+                    relay_all(&mut client, &mut origin).await.unwrap();
+                    relay_all(&mut origin, &mut client).await.unwrap();
+                });
+            }
+        },
+    );
+    let gateway = gateway.expect("the gateway starts");
+    let answered = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = Arc::clone(&answered);
+    let world = run(
+        &plane("client", 2),
+        2,
+        |_| TestKernel,
+        move |lcore, transport| {
+            let counted = Arc::clone(&counted);
+            async move {
+                let mut listener =
+                    transport.listen(&address("10.0.8.2:8000"), &ListenOptions::default()).await.unwrap();
+                spawn_local(async move {
+                    loop {
+                        let mut conn = listener.accept().await.unwrap();
+                        spawn_local(async move {
+                            let all = read_all(&mut conn).await.unwrap();
+                            write_all(&mut conn, &all).await.unwrap();
+                            shutdown(&mut conn).await.unwrap();
+                        });
+                    }
+                });
+                for n in 0..CONNS {
+                    let mut conn = loop {
+                        // Until the link is up.
+                        if let Ok(conn) = transport.connect(&address("10.0.8.1:80")).await {
+                            break conn;
+                        }
+                    };
+                    let data = noise(5000, n + 1000 * lcore as u64);
+                    write_all(&mut conn, &data).await.unwrap();
+                    shutdown(&mut conn).await.unwrap();
+                    assert!(read_all(&mut conn).await.unwrap() == data);
+                    counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+                std::future::pending::<()>().await;
+            }
+        },
+    );
+    let world = world.expect("the world starts");
+    let all = || answered.load(std::sync::atomic::Ordering::Relaxed) == 2 * CONNS || world.has_ended();
+    test_support::wait_until("all is answered", all);
+    assert!(!world.has_ended() && !gateway.has_ended());
+    for lcore in gateway.status().lcores.iter().chain(&world.status().lcores) {
+        assert_eq!((lcore.flows_accepted.get(), lcore.flows_connected.get()), (CONNS, CONNS));
+        assert_eq!((lcore.packets_foreign.get(), lcore.frames_handed_over.get(), lcore.flows_reset.get()), (0, 0, 0));
+    }
+    // Its peer's bursts first.
+    gateway.stop();
+    gateway.join().unwrap();
+    world.stop();
+    world.join().unwrap();
 }
 
 #[test]
@@ -195,6 +285,18 @@ fn frames_go_round_and_come_home() {
     let frame = burst.pop().unwrap();
     drop((burst, queues, port));
     assert_eq!(frame.bytes().len(), 0);
+}
+
+#[test]
+fn a_port_with_rss_takes_our_key_and_table() {
+    let entries = |name: &str, queues| {
+        let options = PortOptions { device: Device::new(name), queues, mtu: 1500 };
+        let (port, pairs) = Port::open(eal(), &options).unwrap();
+        (port.info().rss_entries, pairs.len())
+    };
+    assert_eq!(entries("net_null_rss", 2), (Some(128), 2));
+    assert_eq!(entries("net_null_alone", 1), (None, 1));
+    assert_eq!(entries("net_ring_rss", 2), (None, 2));
 }
 
 #[test]

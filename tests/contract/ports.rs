@@ -157,6 +157,7 @@ fn start(device: &str, address: Ipv4Addr) -> Result<(DpdkTransport<NoKernel>, Lc
         syn_backlog_max: 1000,
         limits: FlowLimits::default(),
         seed: 7,
+        seat: None,
     };
     let (clock, counters) = (Clock::new(), Arc::new(LcoreCounters::default()));
     let queue = queues.into_iter().next().ok_or("the port has no queue")?;

@@ -11,6 +11,7 @@ mod bodies;
 mod bolt;
 mod config;
 mod conversion;
+mod cores;
 mod drain;
 mod dubbo;
 mod dubbo_thrift;

@@ -13,7 +13,7 @@ pub use super::network::{Network, NetworkError, Route};
 pub struct Dataplane {
     /// `type`: which plane.
     pub plane: Plane,
-    /// `workers`: threads, one per core; `auto` (None) is one per available core. On DPDK: queue pairs of each port.
+    /// `workers`: threads, one per core; `auto` (None) is one per available core, and on DPDK one.
     pub workers: Option<usize>,
     /// `fallback`: what to do when the DPDK plane can't start.
     pub fallback: Fallback,
@@ -44,7 +44,7 @@ pub enum Fallback {
 /// `dataplane.dpdk`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dpdk {
-    /// `ports`: each with one queue pair per worker.
+    /// `ports`: each with a queue pair per worker, or shared by them.
     pub ports: Vec<Port>,
     /// `hugepages`: use them (true), or run without (`--no-huge`).
     pub hugepages: bool,

@@ -14,6 +14,9 @@ pub struct Mbuf {
     raw: sys::Frame,
 }
 
+// SAFETY: nothing of an mbuf belongs to a thread. Its owner alone reaches what the pointers show, and DPDK takes it back on any thread.
+unsafe impl Send for Mbuf {}
+
 impl Mbuf {
     /// Takes over what the shim described.
     ///

@@ -150,6 +150,11 @@ impl Nic {
         self.send(frame);
     }
 
+    /// Gives a frame to the lcore that it belongs to. Answers one that is this lcore's.
+    pub(super) fn pass_on(&mut self, frame: Frame) -> Option<Frame> {
+        self.queue.pass_on(frame)
+    }
+
     /// Whether a frame can be had and sent now.
     pub(super) fn can_send(&mut self) -> bool {
         if self.spare.is_empty() {

@@ -98,6 +98,7 @@ unsafe extern "C" {
     pub fn fg_port_info(port: u16, out: *mut PortInfo) -> c_int;
     pub fn fg_port_configure(port: u16, queues: u16, descriptors: u16, mtu: u16, pool: *mut c_void) -> c_int;
     pub fn fg_port_start(port: u16) -> c_int;
+    pub fn fg_port_spread(port: u16, queues: u16) -> c_int;
     pub fn fg_port_restart(port: u16) -> c_int;
     pub fn fg_port_close(port: u16) -> c_int;
     pub fn fg_port_stats(port: u16, out: *mut PortStats) -> c_int;

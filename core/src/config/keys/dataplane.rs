@@ -13,7 +13,12 @@ pub(super) const DATAPLANE: &[Key] = &[
         "kernel",
         "`kernel`: the kernel's sockets. `dpdk`: a poll-mode port under a TCP of our own.",
     ),
-    key("workers", Number, "auto", "Worker threads, or `auto`: one a core. On DPDK: queue pairs of each port."),
+    key(
+        "workers",
+        Number,
+        "auto",
+        "Worker threads, or `auto`: one a core; on DPDK `auto` is one, and 128 can share a port at most.",
+    ),
     key(
         "fallback",
         Choice(&["none", "kernel"]),
@@ -24,7 +29,12 @@ pub(super) const DATAPLANE: &[Key] = &[
 ];
 
 pub(super) const DPDK: &[Key] = &[
-    key("ports", Maps("dpdk_port"), "", "Ports, each with one queue pair a worker. At least one with `type: dpdk`."),
+    key(
+        "ports",
+        Maps("dpdk_port"),
+        "",
+        "Ports, each with a queue pair for every worker, or shared by them. At least one with `type: dpdk`.",
+    ),
     key("hugepages", Bool, "true", "Use hugepages; false is EAL's `--no-huge`."),
     key("memory_mib", Number, "256", "Memory for EAL, in MiB."),
     key("eal_args", Texts, "[]", "Further arguments for EAL."),
