@@ -161,7 +161,7 @@ pub enum DropReason {
     EtherType,
     /// A header or a length that can't be.
     Malformed,
-    /// Spread over several mbufs: larger than the port was set up for.
+    /// Spread over several mbufs, and longer than any packet when it was joined.
     Segmented,
     /// Another host's IP address.
     OtherAddress,

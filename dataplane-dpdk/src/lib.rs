@@ -35,7 +35,7 @@ mod transport;
 mod words;
 
 pub use self::counters::{Counter, DropReason, LcoreCounters};
-pub use self::device::{Device, Mac, PortError, PortInfo, PortOptions, PortStats};
+pub use self::device::{Abilities, Device, Mac, PortError, PortInfo, PortOptions, PortStats};
 pub use self::error::StartError;
 pub use self::frame::{BURST, Checksum, Frame, FrameVec};
 pub use self::poller::{Clock, ClockIdle, IdleStep, PolledIdle, Poller, Turn};

@@ -38,6 +38,21 @@ impl Mbuf {
     pub fn is_segmented(&self) -> bool {
         match *self {}
     }
+    pub fn vlan(&self) -> Option<u16> {
+        match *self {}
+    }
+    pub fn set_vlan(&mut self, _tag: Option<u16>) {
+        match *self {}
+    }
+    pub fn move_in(&mut self, _bytes: u16) {
+        match *self {}
+    }
+    pub fn move_out(&mut self, _bytes: u16) -> bool {
+        match *self {}
+    }
+    pub fn gathered(&self) -> Option<Vec<u8>> {
+        match *self {}
+    }
     pub fn offload_checksums(&mut self, _offload: bool) {
         match *self {}
     }

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
+use ferrogate_core::config::dataplane::Vlan;
 use ferrogate_core::control::admin::{Inquiries, Number, PlaneReport};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::counters::{DropReason, LcoreCounters};
-use crate::device::PortStats;
+use crate::device::{PortInfo, PortStats};
 use crate::run::Status;
 
 impl Status {
@@ -23,8 +24,7 @@ impl Status {
                 "address": port.addresses.first().map(|network| network.ip.to_string()),
                 "addresses": port.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), "mtu": port.info.mtu, "queues_max": port.info.queues_max,
                 "queues": port.queues, "rss_entries": port.info.rss_entries,
-                "rx_checksum_offload": port.info.rx_checksum, "tx_checksum_offload": port.info.tx_checksum,
-                "link_up": port.info.link_up,
+                "vlans": port.vlans.iter().map(vlan).collect::<Vec<_>>(), "offloads": offloads(&port.info), "link_up": port.info.link_up,
             }));
             let stats = port.stats().unwrap_or_default();
             numbers.extend(PORT_NUMBERS.iter().map(|&(name, help, read)| Number {
@@ -92,6 +92,18 @@ impl Status {
         }
         numbers
     }
+}
+
+fn vlan(vlan: &Vlan) -> serde_json::Value {
+    json!({ "id": vlan.id, "addresses": vlan.addresses.iter().map(ToString::to_string).collect::<Vec<_>>() })
+}
+
+/// What the port can do, and what of it is used: software does the rest.
+fn offloads(info: &PortInfo) -> serde_json::Value {
+    let both = info.can.named().into_iter().zip(info.does.named());
+    both.map(|((name, can), (_, does))| (name.to_owned(), json!({ "port": can, "used": does })))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 type PortNumber = (&'static str, &'static str, fn(&PortStats) -> u64);

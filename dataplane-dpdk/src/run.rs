@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ferrogate_core::config::dataplane::{Dpdk, Exception, Network, Port as PortConfig};
+use ferrogate_core::config::dataplane::{Dpdk, Exception, Network, Offloads, Port as PortConfig, Vlan};
 use ferrogate_core::net::Transport;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
@@ -28,6 +28,7 @@ use crate::preflight;
 use crate::queue::PacketQueue;
 use crate::queue::shared::share;
 use crate::queue::tap::{TapInterface, TapOptions, TapQueue};
+use crate::queue::trunk::split;
 use crate::rss::{LCORES_MAX, SOFTWARE_ENTRIES, Seat, Steering};
 use crate::stack::{SharedStack, Stack, StackConfig};
 use crate::trace::{Recorder, Tap};
@@ -67,25 +68,19 @@ where
     let mut states = Vec::new();
     for port in &config.ports {
         let (open, pairs) = open_port(&eal, port, workers)?;
-        states.push(PortState {
-            device: port.device.clone(),
-            addresses: port.addresses.clone(),
-            info: open.info().clone(),
-            queues: pairs.len(),
-            status: open.status(),
-        });
+        states.push(PortState::of(port, &open, pairs.len()));
         let mut twins = open_twin(port, open.info(), workers)?.into_iter();
         for (lcore, (queue, seat)) in share_port(&open, pairs, &lcores).into_iter().enumerate() {
             let twin = twins.next().zip(port.exception.clone());
             let config = StackConfig { seat, ..stack_config(config, port, open.info()) };
-            queues[lcore].push(Link { queue, twin, config });
+            let vlans = port.vlans.iter().map(|vlan| (vlan.id, vlan_config(&config, vlan))).collect();
+            queues[lcore].push(Link { queue, twin, config, vlans, inserts_tags: open.info().does.vlan_insert });
         }
         ports.push(open);
     }
     let taps = recorder_taps(config, workers);
     drop_root(&eal, config)?;
-    let devices: Vec<_> = states.iter().map(|port| port.device.clone()).collect();
-    let (desk, inboxes) = Desk::new(workers, devices);
+    let (desk, inboxes) = Desk::new(workers, stack_names(config));
     let (desk, cpus) = (Arc::new(desk), (0..workers).map(cpu_of).collect());
     let (stop, stopped) = watch::channel(false);
     let status = Status { ports: states, lcores, cpus, hertz: eal.tsc_hertz(), requests: OnceLock::new(), desk };
@@ -233,6 +228,8 @@ pub struct PortState {
     pub device: String,
     /// Our addresses on it.
     pub addresses: Vec<Network>,
+    /// The VLANs that it is in, with our addresses there.
+    pub vlans: Vec<Vlan>,
     /// What it is: driver, Ethernet address, offloads.
     pub info: PortInfo,
     /// Queue pairs that are used. Fewer than lcores: some are served by others.
@@ -241,6 +238,17 @@ pub struct PortState {
 }
 
 impl PortState {
+    fn of(port: &PortConfig, open: &Port, queues: usize) -> Self {
+        Self {
+            device: port.device.clone(),
+            addresses: port.addresses.clone(),
+            vlans: port.vlans.clone(),
+            info: open.info().clone(),
+            queues,
+            status: open.status(),
+        }
+    }
+
     /// The driver's counters; `None` once the port is closed.
     #[must_use]
     pub fn stats(&self) -> Option<PortStats> {
@@ -251,11 +259,14 @@ impl PortState {
 /// A queue of an lcore, before it is on the lcore's thread.
 type SentQueue = Box<dyn PacketQueue + Send>;
 
-/// A queue and the stack that is to be on it.
+/// A queue and the stacks that are to be on it: of what is untagged, and of the port's VLANs.
 struct Link {
     queue: SentQueue,
     twin: Option<(TapInterface, Exception)>,
     config: StackConfig,
+    vlans: Vec<(u16, StackConfig)>,
+    /// Whether the port puts the tags of these on.
+    inserts_tags: bool,
 }
 
 /// What an lcore thread is made of.
@@ -318,8 +329,8 @@ impl Lcore {
         let runtime = runtime.map_err(StartError::Thread)?;
         let ran: io::Result<()> = runtime.block_on(async {
             let clock = Clock::new();
-            let stack = |link: Link| make_stack(link, &counters, clock);
-            let stacks: Rc<[SharedStack]> = links.into_iter().map(stack).collect::<io::Result<_>>()?;
+            let stacks = links.into_iter().map(|link| make_stacks(link, &counters, clock));
+            let stacks: Rc<[SharedStack]> = stacks.collect::<io::Result<Vec<_>>>()?.concat().into();
             if let Some(tap) = tap {
                 desk::add_tap(&tap, &stacks, clock);
             }
@@ -341,9 +352,29 @@ impl Lcore {
     }
 }
 
-/// The stack of a link; with its twin a task that carries what Linux sends.
-fn make_stack(link: Link, counters: &Arc<LcoreCounters>, clock: Clock) -> io::Result<SharedStack> {
-    let Link { queue, twin, config } = link;
+/// The stacks of a link, in the order of their names ([`stack_names`]).
+fn make_stacks(link: Link, counters: &Arc<LcoreCounters>, clock: Clock) -> io::Result<Vec<SharedStack>> {
+    let Link { queue, twin, config, vlans, inserts_tags } = link;
+    if vlans.is_empty() {
+        return Ok(vec![make_stack(queue, config, twin, counters, clock)?]);
+    }
+    let (ids, configs): (Vec<_>, Vec<_>) = vlans.into_iter().unzip();
+    let parts = split(queue, &ids, inserts_tags).into_iter().zip([config].into_iter().chain(configs));
+    // What Linux has of the port comes untagged, or with the tag of a VLAN that is not ours.
+    let twins = [twin].into_iter().chain(std::iter::repeat_with(|| None));
+    let stacks =
+        parts.zip(twins).map(|((part, config), twin)| make_stack(Box::new(part), config, twin, counters, clock));
+    stacks.collect()
+}
+
+/// A stack; with its twin a task that carries what Linux sends.
+fn make_stack(
+    queue: Box<dyn PacketQueue>,
+    config: StackConfig,
+    twin: Option<(TapInterface, Exception)>,
+    counters: &Arc<LcoreCounters>,
+    clock: Clock,
+) -> io::Result<SharedStack> {
     let mut stack = Stack::new(queue, config, Arc::clone(counters), clock.now());
     let Some((interface, policy)) = twin else { return Ok(SharedStack::new(stack.into())) };
     stack.add_twin(Box::new(TapQueue::new(interface)?), policy);
@@ -388,8 +419,7 @@ fn drop_root(eal: &Eal, config: &Dpdk) -> Result<(), StartError> {
 /// The flight recorder's end in each lcore. Without one the plane runs all the same, and the log says why.
 fn recorder_taps(config: &Dpdk, workers: usize) -> Vec<Tap> {
     let Some(path) = &config.recorder_file else { return Vec::new() };
-    let devices: Vec<_> = config.ports.iter().map(|port| port.device.clone()).collect();
-    match Recorder::create(path, &devices, workers, config.recorder_frames) {
+    match Recorder::create(path, &stack_names(config), workers, config.recorder_frames) {
         Ok(recorder) => recorder.taps().to_vec(),
         Err(error) => {
             tracing::error!(path = %path.display(), %error,
@@ -401,7 +431,14 @@ fn recorder_taps(config: &Dpdk, workers: usize) -> Vec<Tap> {
 
 fn open_port(eal: &Arc<Eal>, port: &PortConfig, workers: usize) -> Result<(Port, Vec<Queue>), StartError> {
     let queues = u16::try_from(workers).unwrap_or(u16::MAX);
-    let options = PortOptions { device: Device::new(&port.device), queues, mtu: port.mtu };
+    // Without a VLAN, a tag is for nobody to take off.
+    let has_vlans = !port.vlans.is_empty();
+    let offloads = Offloads {
+        vlan_strip: port.offloads.vlan_strip && has_vlans,
+        vlan_insert: port.offloads.vlan_insert && has_vlans,
+        ..port.offloads
+    };
+    let options = PortOptions { device: Device::new(&port.device), queues, mtu: port.mtu, offloads };
     Port::open(eal, &options).map_err(|e| StartError::of_port(&port.device, e))
 }
 
@@ -451,7 +488,7 @@ fn stack_config(config: &Dpdk, port: &PortConfig, info: &PortInfo) -> StackConfi
         addresses: port.addresses.clone(),
         routes: port.routes.clone(),
         mtu: port.mtu,
-        tx_checksum: info.tx_checksum,
+        tx_checksum: info.does.tx_checksum,
         rx_ring_bytes: config.rx_ring_bytes,
         tx_ring_bytes: config.tx_ring_bytes,
         congestion_control: config.congestion_control,
@@ -461,6 +498,20 @@ fn stack_config(config: &Dpdk, port: &PortConfig, info: &PortInfo) -> StackConfi
         seed: seed(),
         seat: None,
     }
+}
+
+/// A stack like that of the port, in a VLAN.
+fn vlan_config(port: &StackConfig, vlan: &Vlan) -> StackConfig {
+    StackConfig { addresses: vlan.addresses.clone(), routes: vlan.routes.clone(), seed: seed(), ..port.clone() }
+}
+
+/// What the stacks of an lcore are on, in their order.
+fn stack_names(config: &Dpdk) -> Vec<String> {
+    let names = |port: &PortConfig| {
+        let vlans = port.vlans.iter().map(|vlan| format!("{} VLAN {}", port.device, vlan.id));
+        [port.device.clone()].into_iter().chain(vlans).collect::<Vec<_>>()
+    };
+    config.ports.iter().flat_map(names).collect()
 }
 
 /// A number from the system's randomness: std keys its hashers with it.
@@ -509,7 +560,7 @@ mod tests {
             addresses: vec![Network::new(std::net::Ipv4Addr::LOCALHOST, 8)],
             routes: Vec::new(),
             mtu: 1500,
-            exception: None,
+            ..PortConfig::default()
         };
         let mut config = Dpdk { ports: vec![port("net_ring0")], memory_mib: 64, ..Dpdk::default() };
         let args = eal_args(&config, &[0, 3]).join(" ");

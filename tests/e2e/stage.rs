@@ -212,7 +212,7 @@ fn start_on_port(command: &mut Command, device: &str, workers: usize, config: Co
         addresses: [\"{address_6}/{prefix_6}\"]
         gateway: {gateway}
         gateway6: \"{gateway_6}\"
-",
+{of_port}",
         port = veth.port,
         address_6 = Veth::PORT_ADDRESS_6,
         prefix_6 = Veth::PREFIX_LEN_6,
@@ -221,6 +221,7 @@ fn start_on_port(command: &mut Command, device: &str, workers: usize, config: Co
         address = Veth::PORT_ADDRESS,
         prefix = Veth::PREFIX_LEN,
         more = config.dpdk.concat(),
+        of_port = config.port.concat(),
     );
     // The listener's loopback address is served on the port's own.
     let address = SocketAddr::from((Veth::PORT_ADDRESS, config.listen.port()));

@@ -25,7 +25,7 @@ pub use self::mbuf::Mbuf;
 use self::memif::{Inside, Relay};
 pub use self::rights::become_user;
 use self::wakeups::{Wakeups, open_descriptors};
-use crate::device::{Mac, PortError, PortInfo, PortOptions, PortStats};
+use crate::device::{Abilities, Mac, PortError, PortInfo, PortOptions, PortStats};
 use crate::frame::{BURST, Frame, FrameVec};
 use crate::queue::PacketQueue;
 
@@ -56,13 +56,14 @@ impl Port {
             .map_err(|e| PortError::NoDevice { errno: e.raw_os_error().unwrap_or(libc::EIO) })?;
         let (relay, text) = relay.unzip();
         let core = PortCore::probe(eal, options, text.as_deref(), relay)?;
-        let queues = options.queues.min(core.info()?.queues_max);
+        let info = core.info()?;
+        let (queues, does) = (options.queues.min(info.queues_max), info.can.wanted(&options.offloads));
         if queues == 0 {
             return Err(PortError::Queues);
         }
         let pool = core.pool.get_or_init(|| Pool::new(options)).as_ref().ok_or(PortError::NoMemory)?.0.as_ptr();
         // SAFETY: the port exists and is not started; the pool is alive and its frames hold the MTU.
-        let ret = unsafe { sys::fg_port_configure(core.id, queues, DESCRIPTORS, options.mtu, pool) };
+        let ret = unsafe { sys::fg_port_configure(core.id, queues, DESCRIPTORS, options.mtu, pool, flags_of(does)) };
         if ret != 0 {
             return Err(PortError::Configure { errno: -ret });
         }
@@ -72,10 +73,11 @@ impl Port {
             return Err(PortError::Start { errno: -ret });
         }
         // SAFETY: the port is started.
-        let entries = unsafe { sys::fg_port_spread(core.id, queues) };
+        let entries = if does.rss { unsafe { sys::fg_port_spread(core.id, queues) } } else { 0 };
         // A power of two: the hash is cut to the place in the table.
         let rss_entries = u16::try_from(entries).ok().filter(|entries| entries.is_power_of_two());
-        let info = PortInfo { rss_entries, ..core.info()? };
+        let does = Abilities { rss: rss_entries.is_some(), ..does };
+        let info = PortInfo { rss_entries, does, ..core.info()? };
         if let Some(program) = interface.and_then(xdp::Attached::to) {
             // Set once: the port was opened just now.
             let _ = core.xdp.set(program);
@@ -286,8 +288,8 @@ impl PortCore {
             mtu: raw.mtu,
             queues_max: raw.queues_max,
             rss_entries: None,
-            rx_checksum: raw.rx_checksum != 0,
-            tx_checksum: raw.tx_checksum != 0,
+            can: able(raw.able),
+            does: Abilities::default(),
             link_up: raw.link_up != 0,
         })
     }
@@ -356,6 +358,30 @@ fn clear_xdp(interface: &str) -> Result<(), PortError> {
         // Nothing there, or not to be found out: the driver has the last word.
         Ok(None) | Err(_) => Ok(()),
     }
+}
+
+fn able(flags: u32) -> Abilities {
+    let has = |flag| flags & flag != 0;
+    Abilities {
+        rx_checksum: has(sys::ABLE_RX_CSUM),
+        tx_checksum: has(sys::ABLE_TX_CSUM),
+        scatter: has(sys::ABLE_SCATTER),
+        rss: has(sys::ABLE_RSS),
+        vlan_strip: has(sys::ABLE_VLAN_STRIP),
+        vlan_insert: has(sys::ABLE_VLAN_INSERT),
+        tso: has(sys::ABLE_TSO),
+    }
+}
+
+/// What a port is told to do.
+fn flags_of(does: Abilities) -> u32 {
+    let flag = |does, flag| if does { flag } else { 0 };
+    flag(does.rx_checksum, sys::ABLE_RX_CSUM)
+        | flag(does.tx_checksum, sys::ABLE_TX_CSUM)
+        | flag(does.scatter, sys::ABLE_SCATTER)
+        | flag(does.rss, sys::ABLE_RSS)
+        | flag(does.vlan_strip, sys::ABLE_VLAN_STRIP)
+        | flag(does.vlan_insert, sys::ABLE_VLAN_INSERT)
 }
 
 fn burst_of(n: usize) -> u16 {

@@ -4,6 +4,7 @@
 
 pub mod shared;
 pub mod tap;
+pub mod trunk;
 mod whose;
 pub mod wire;
 

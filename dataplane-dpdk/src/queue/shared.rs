@@ -246,7 +246,7 @@ impl Sorter {
         for other in self.others.iter_mut().flatten() {
             // It comes again, and more often than there is something to be learnt of it.
             if other.frames.slots() > 0 {
-                other.is_waiting |= other.frames.push(Frame::overheard(frame.bytes())).is_ok();
+                other.is_waiting |= other.frames.push(Frame::overheard(frame)).is_ok();
             }
         }
     }

@@ -77,6 +77,10 @@ impl Stack {
                 packet::answer_echo(&mut frame, ip, &self.ours);
                 self.nic.send(frame);
             }
+            Err(DropReason::Segmented) => match frame.joined() {
+                Some(whole) => self.receive(whole),
+                None => self.reject(frame, DropReason::Segmented),
+            },
             Err(reason) => self.reject(frame, reason),
         }
     }
