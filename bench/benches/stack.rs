@@ -134,6 +134,7 @@ fn host(link: Link, n: u8, flows: usize) -> DpdkTransport<NoKernel> {
         syn_backlog_max: 1024,
         limits: FlowLimits::default(),
         seed: u64::from(n),
+        seat: None,
     };
     let stack = Rc::new(RefCell::new(Stack::new(Box::new(link), config, Arc::clone(&counters), clock.now())));
     let idle = PolledIdle::new(Idle { mode: IdleMode::Busy, ..Idle::default() });

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use ferrogate_core::config::dataplane::Foreign;
+use ferrogate_core::config::dataplane::{Foreign, Offloads};
 use ferrogate_core::config::schema::{ClusterChoice, HostPattern, PathMatch, RouteAction};
 use ferrogate_core::config::{Config, Diagnostic, Limits, json_schema, reference_page};
 
@@ -309,6 +309,21 @@ fn each_kind_of_mistake_is_told_in_its_words() {
             "file",
             "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, exception: {interface: fg0, tcp_ports: \"22-7\"}}]}}",
             "error: dataplane.dpdk.ports[0].exception.tcp_ports: `22-7` are no ports (write them like `80,8000-8999`)",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, vlans: [{id: 7, address: 10.0.1.1/24}, {id: 7, address: 10.0.2.1/24}]}]}}",
+            "error: dataplane.dpdk.ports[0].vlans[1].id: there is a VLAN of this number already",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, vlans: [{address: 10.0.1.1/24}]}]}}",
+            "error: dataplane.dpdk.ports[0].vlans[0]: the key `id` is missing",
+        ),
+        (
+            "file",
+            "dataplane: {dpdk: {ports: [{device: x, address: 10.0.0.1/24, vlans: [{id: 7, address: 10.0.1.1/24, gateway: 10.0.0.2}]}]}}",
+            "error: dataplane.dpdk.ports[0].vlans[0].gateway: the gateway 10.0.0.2 is not in 10.0.1.1/24: it can't be reached",
         ),
         (
             "file",
@@ -828,6 +843,7 @@ admin: {}
 tls_backend: {backend: rustls}
 dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: net_tap0, address: 10.0.0.2/8, addresses: [10.0.0.3/8, \"fd00::2/64\"], gateway: 10.0.0.1, gateway6: \"fe80::1\",
   routes: [{to: 192.0.2.0/24, via: 10.9.9.9}], mtu: 9000,
+  vlans: [{id: 4094, address: 10.3.0.1/16, addresses: [\"fd03::1/64\"], gateway: 10.3.0.2}], offloads: {rss: false, vlan_insert: false},
   exception: {interface: fg0, protocols: [tcp, arp], tcp_ports: \"22, 8000-8100\"}}], eal_args: [-v],
   segment_bytes_max: 1200, ack_delay: 0s, nagle: true, keepalive_idle: 2m, keepalive_interval: 20s, keepalive_probes_max: 3}}",
     );
@@ -839,6 +855,9 @@ dataplane: {type: dpdk, workers: 3, fallback: kernel, dpdk: {ports: [{device: ne
     assert_eq!((plane.workers, plane.dpdk.eal_args.len()), (Some(3), 1));
     let port = &plane.dpdk.ports[0];
     assert_eq!((port.addresses.len(), port.addresses[0].to_string(), port.mtu), (3, "10.0.0.2/8".to_owned(), 9000));
+    assert_eq!(port.offloads, Offloads { rss: false, vlan_insert: false, ..Offloads::default() });
+    let vlan = &port.vlans[0];
+    assert_eq!((vlan.id, vlan.addresses.len(), vlan.routes.len()), (4094, 2, 1));
     let exception = port.exception.as_ref().unwrap();
     assert_eq!((exception.interface.as_str(), &exception.protocols), ("fg0", &vec![Foreign::Tcp, Foreign::Arp]));
     assert_eq!((&exception.tcp_ports, exception.udp_ports.len()), (&vec![(22, 22), (8000, 8100)], 0));

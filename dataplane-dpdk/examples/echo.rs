@@ -89,7 +89,7 @@ fn parse(args: &[String]) -> Option<(Dpdk, u16)> {
         addresses: vec![network.parse::<Network>().ok()?],
         routes: Vec::new(),
         mtu: 1500,
-        exception: None,
+        ..Port::default()
     };
     let hugepages = !rest.iter().any(|a| a == "--no-huge");
     Some((Dpdk { ports: vec![device], hugepages, ..Dpdk::default() }, port.parse().ok()?))

@@ -65,8 +65,11 @@ impl Flood {
     fn run(&self) -> Result<(), Box<dyn Error>> {
         let eal_args = "--no-huge --no-shconf -m 64 --no-pci --no-telemetry --log-level=4 --single-file-segments";
         let eal = Eal::start(&eal_args.split(' ').map(str::to_owned).collect::<Vec<_>>()).map_err(said)?;
-        let (port, queues) =
-            Port::open(&eal, &PortOptions { device: self.device.clone(), queues: 1, mtu: 1500 }).map_err(said)?;
+        let (port, queues) = Port::open(
+            &eal,
+            &PortOptions { device: self.device.clone(), queues: 1, mtu: 1500, offloads: Default::default() },
+        )
+        .map_err(said)?;
         let queue = queues.into_iter().next().ok_or("a port without a queue")?;
         let _thread = LcoreThread::register(&eal, None).map_err(said)?;
         let mut wire = Wire { queue, mac: port.info().mac, got: FrameVec::new(BURST) };

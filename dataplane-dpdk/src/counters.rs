@@ -81,6 +81,10 @@ pub struct LcoreCounters {
     pub datagrams_reassembled: Counter,
     /// Datagrams that left in fragments.
     pub datagrams_fragmented: Counter,
+    /// TCP segments and datagrams that came to this lcore and belong to another one.
+    pub packets_foreign: Counter,
+    /// Frames that were given to the lcore that they belong to: those, and fragments and ICMP errors besides.
+    pub frames_handed_over: Counter,
     /// Frames that went to Linux by the exception path.
     pub exceptions_sent: Counter,
     /// Frames of Linux that left by the port.
@@ -157,7 +161,7 @@ pub enum DropReason {
     EtherType,
     /// A header or a length that can't be.
     Malformed,
-    /// Spread over several mbufs: larger than the port was set up for.
+    /// Spread over several mbufs, and longer than any packet when it was joined.
     Segmented,
     /// Another host's IP address.
     OtherAddress,
@@ -217,11 +221,13 @@ pub enum DropReason {
     ExceptionFull,
     /// An answer for which the port had no free frame or no room.
     TxFull,
+    /// A frame of another lcore, whose ring from here is full.
+    HandoverFull,
 }
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::OtherMac,
         Self::EtherType,
         Self::Malformed,
@@ -255,6 +261,7 @@ impl DropReason {
         Self::ExceptionRate,
         Self::ExceptionFull,
         Self::TxFull,
+        Self::HandoverFull,
     ];
 
     /// The name in metrics: lower case with underscores.
@@ -295,6 +302,7 @@ impl DropReason {
             Self::ExceptionRate => "exception_rate",
             Self::ExceptionFull => "exception_full",
             Self::TxFull => "tx_full",
+            Self::HandoverFull => "handover_full",
         }
     }
 }

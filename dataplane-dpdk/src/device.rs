@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use ferrogate_core::config::dataplane::Offloads;
+
 /// An Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mac(pub [u8; 6]);
@@ -96,10 +98,61 @@ impl fmt::Display for Device {
 pub struct PortOptions {
     /// The device.
     pub device: Device,
-    /// Queue pairs.
+    /// Queue pairs, one for each lcore. A port that has fewer gets what it has.
     pub queues: u16,
     /// MTU in bytes, without the Ethernet header.
     pub mtu: u16,
+    /// What is left to it, as far as it can.
+    pub offloads: Offloads,
+}
+
+/// What a port can do for us, or does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// It looks at IPv4 and TCP checksums.
+    pub rx_checksum: bool,
+    /// It fills them in, of TCP over IPv4.
+    pub tx_checksum: bool,
+    /// It receives what is longer than a buffer.
+    pub scatter: bool,
+    /// It spreads flows over its queues by the hash of [`rss`](crate::rss).
+    pub rss: bool,
+    /// It takes the tags of VLANs off.
+    pub vlan_strip: bool,
+    /// It puts them on.
+    pub vlan_insert: bool,
+    /// It cuts long TCP segments. Never used.
+    pub tso: bool,
+}
+
+impl Abilities {
+    /// Each with its name in the configuration.
+    #[must_use]
+    pub fn named(self) -> [(&'static str, bool); 7] {
+        [
+            ("rx_checksum", self.rx_checksum),
+            ("tx_checksum", self.tx_checksum),
+            ("scatter", self.scatter),
+            ("rss", self.rss),
+            ("vlan_strip", self.vlan_strip),
+            ("vlan_insert", self.vlan_insert),
+            ("tso", self.tso),
+        ]
+    }
+
+    /// Those of them that are wanted.
+    #[must_use]
+    pub fn wanted(self, by: &Offloads) -> Self {
+        Self {
+            rx_checksum: self.rx_checksum && by.rx_checksum,
+            tx_checksum: self.tx_checksum && by.tx_checksum,
+            scatter: self.scatter && by.scatter,
+            rss: self.rss && by.rss,
+            vlan_strip: self.vlan_strip && by.vlan_strip,
+            vlan_insert: self.vlan_insert && by.vlan_insert,
+            tso: false,
+        }
+    }
 }
 
 /// What an open port is and can do.
@@ -113,10 +166,12 @@ pub struct PortInfo {
     pub mtu: u16,
     /// Queue pairs it could have.
     pub queues_max: u16,
-    /// Whether it checks IPv4 and TCP checksums.
-    pub rx_checksum: bool,
-    /// Whether it fills them in.
-    pub tx_checksum: bool,
+    /// Entries of the table by which it spreads TCP over its queues (RSS), a power of two. None: it has one queue, or sends them as it likes.
+    pub rss_entries: Option<u16>,
+    /// What it can do for us.
+    pub can: Abilities,
+    /// What of it is used.
+    pub does: Abilities,
     /// Whether the link is up.
     pub link_up: bool,
 }
@@ -159,11 +214,8 @@ pub enum PortError {
         /// The errno.
         errno: i32,
     },
-    /// The device has fewer queue pairs than wanted.
-    Queues {
-        /// What it has.
-        max: u16,
-    },
+    /// The device has no queue pair.
+    Queues,
     /// There is no memory for its frames.
     NoMemory,
     /// The device did not take its configuration.
@@ -200,6 +252,18 @@ mod tests {
         for other in ["", "net_tap0", "3b", "3b:00", "x:y.z", "a.b"] {
             assert!(!Device::new(other).is_pci(), "{other}");
         }
+    }
+
+    #[test]
+    fn what_a_port_can_is_used_unless_it_is_switched_off() {
+        let can = Abilities { rx_checksum: true, vlan_strip: true, rss: true, tso: true, ..Abilities::default() };
+        let does = |offloads: Offloads| {
+            let does = can.wanted(&offloads).named();
+            does.into_iter().filter_map(|(name, does)| does.then_some(name)).collect::<Vec<_>>()
+        };
+        assert_eq!(does(Offloads::default()), ["rx_checksum", "rss", "vlan_strip"]);
+        assert_eq!(does(Offloads { rx_checksum: false, ..Offloads::default() }), ["rss", "vlan_strip"]);
+        assert_eq!(does(Offloads { vlan_strip: false, rss: false, ..Offloads::default() }), ["rx_checksum"]);
     }
 
     #[test]

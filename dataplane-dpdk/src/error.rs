@@ -58,14 +58,12 @@ pub enum StartError {
         /// Who or what has it.
         by: String,
     },
-    /// The device has fewer queue pairs than there are workers.
-    Queues {
-        /// The device as configured.
-        device: String,
+    /// There are more workers than can share a port.
+    Workers {
         /// The workers.
         wanted: usize,
-        /// What it has.
-        max: u16,
+        /// How many can.
+        max: usize,
     },
     /// There is no memory for the frames of a port.
     NoMemory {
@@ -108,7 +106,7 @@ pub enum StartError {
 
 impl StartError {
     /// Puts the error of a port into the words of the configuration.
-    pub(crate) fn of_port(device: &str, workers: usize, error: PortError) -> Self {
+    pub(crate) fn of_port(device: &str, error: PortError) -> Self {
         let device = device.to_owned();
         // tidy: table
         match error {
@@ -119,7 +117,7 @@ impl StartError {
                 Self::Busy { device, by: "this or another process".to_owned() }
             }
             PortError::NoDevice { errno } => Self::NoDevice { device, errno },
-            PortError::Queues { max } => Self::Queues { device, wanted: workers, max },
+            PortError::Queues => Self::Setup { device, step: "give a queue pair", errno: libc::ENODEV },
             PortError::NoMemory => Self::NoMemory { device },
             PortError::Configure { errno } => Self::Setup { device, step: "configure", errno },
             PortError::Start { errno } => Self::Setup { device, step: "start", errno },
@@ -161,8 +159,8 @@ impl fmt::Display for StartError {
                 f,
                 "{device} is in use by {by}: stop it first (an XDP program is taken off by `ip link set IFACE xdp off`)"
             ),
-            Self::Queues { device, wanted, max } => {
-                write!(f, "{device} has {max} queue pair(s) and dataplane.workers wants {wanted}: lower workers")
+            Self::Workers { wanted, max } => {
+                write!(f, "dataplane.workers is {wanted} and {max} can share a port at most: lower workers")
             }
             Self::NoMemory { device } => {
                 write!(f, "no memory for the frames of {device}: raise dataplane.dpdk.memory_mib")
@@ -228,7 +226,7 @@ mod tests {
             StartError::NoInterface { device: device(), interface: "eth9".to_owned() },
             StartError::Rights { device: device(), missing: vec!["CAP_NET_RAW", "CAP_NET_ADMIN"] },
             StartError::Busy { device: device(), by: "another".to_owned() },
-            StartError::Queues { device: device(), wanted: 4, max: 1 },
+            StartError::Workers { wanted: 999, max: 128 },
             StartError::NoMemory { device: device() },
             StartError::Setup { device: device(), step: "start", errno: libc::EINVAL },
             StartError::Eal { errno: libc::ENOMEM },

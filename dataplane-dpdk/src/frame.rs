@@ -15,7 +15,7 @@ impl Frame {
     /// An empty frame in plain memory with room for `room` bytes.
     #[must_use]
     pub fn heap(room: usize) -> Self {
-        Self(Buffer::Heap(Heap { bytes: vec![0; room].into(), len: 0, checksum: Checksum::Unknown, offload: false }))
+        Self(Buffer::Heap(Heap { bytes: vec![0; room].into(), len: 0, ..Heap::default() }))
     }
 
     /// The bytes, from the Ethernet header on.
@@ -74,11 +74,107 @@ impl Frame {
         }
     }
 
+    /// A received frame that goes on in further mbufs, in one piece. None: it is longer than any packet.
+    #[must_use]
+    pub fn joined(&self) -> Option<Self> {
+        let bytes: Box<[u8]> = match &self.0 {
+            Buffer::Mbuf(m) => m.gathered()?.into(),
+            Buffer::Heap(h) => h.bytes[..h.len].into(),
+        };
+        let (checksum, vlan) = (self.checksum(), self.vlan());
+        Some(Self(Buffer::Heap(Heap { len: bytes.len(), bytes, checksum, vlan, ..Heap::default() })))
+    }
+
+    /// The VLAN tag that the port took off a received frame, or is to put on.
+    #[must_use]
+    pub fn vlan(&self) -> Option<u16> {
+        match &self.0 {
+            Buffer::Mbuf(m) => m.vlan(),
+            Buffer::Heap(h) => h.vlan,
+        }
+    }
+
+    /// Has the port put this tag on; None: no tag, or the one that the frame has in it.
+    pub fn set_vlan(&mut self, tag: Option<u16>) {
+        match &mut self.0 {
+            Buffer::Mbuf(m) => m.set_vlan(tag),
+            Buffer::Heap(h) => h.vlan = tag,
+        }
+    }
+
+    /// The VLAN tag in the frame.
+    #[must_use]
+    pub fn tag(&self) -> Option<u16> {
+        let [kind @ .., high, low] = *self.bytes().get(TAG_AT..)?.first_chunk::<4>()?;
+        (kind == TAG_KIND).then(|| u16::from_be_bytes([high, low]))
+    }
+
+    /// Takes the tag out that is in the frame.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn take_tag_off(&mut self) {
+        assert!(self.tag().is_some(), "a tag was found");
+        match &mut self.0 {
+            Buffer::Mbuf(m) => {
+                m.bytes_mut().copy_within(..TAG_AT, TAG_BYTES);
+                m.move_in(4);
+            }
+            Buffer::Heap(h) => {
+                h.bytes.copy_within(TAG_AT + TAG_BYTES..h.len, TAG_AT);
+                h.len -= TAG_BYTES;
+            }
+        }
+    }
+
+    /// Puts a tag into the frame. False: there is no room for it.
+    ///
+    /// # Panics
+    /// When there are no Ethernet addresses.
+    #[must_use]
+    pub fn put_tag_on(&mut self, tag: u16) -> bool {
+        let has_moved = match &mut self.0 {
+            Buffer::Mbuf(m) => m.move_out(4),
+            Buffer::Heap(_) => false,
+        };
+        if has_moved {
+            self.bytes_mut().copy_within(TAG_BYTES..TAG_BYTES + TAG_AT, 0);
+        } else {
+            let len = self.bytes().len();
+            if len + TAG_BYTES > self.room() {
+                let Buffer::Heap(h) = &mut self.0 else { return false };
+                h.bytes = [&h.bytes[..len], &[0; TAG_BYTES][..]].concat().into();
+            }
+            self.set_len(len + TAG_BYTES);
+            self.bytes_mut().copy_within(TAG_AT..len, TAG_AT + TAG_BYTES);
+        }
+        let place = &mut self.bytes_mut()[TAG_AT..TAG_AT + TAG_BYTES];
+        place[..2].copy_from_slice(&TAG_KIND);
+        place[2..].copy_from_slice(&tag.to_be_bytes());
+        true
+    }
+
     /// Leaves the IPv4 and TCP checksums of a frame to be sent to the port.
     pub fn offload_checksums(&mut self, offload: bool) {
         match &mut self.0 {
             Buffer::Mbuf(m) => m.offload_checksums(offload),
             Buffer::Heap(h) => h.offload = offload,
+        }
+    }
+
+    /// A copy of a frame that came to another lcore, which answers it.
+    #[must_use]
+    pub fn overheard(frame: &Self) -> Self {
+        let (bytes, vlan) = (frame.bytes(), frame.vlan());
+        Self(Buffer::Heap(Heap { bytes: bytes.into(), len: bytes.len(), overheard: true, vlan, ..Heap::default() }))
+    }
+
+    /// Whether another lcore has got it too, and answers it.
+    #[must_use]
+    pub fn is_overheard(&self) -> bool {
+        match &self.0 {
+            Buffer::Mbuf(_) => false,
+            Buffer::Heap(h) => h.overheard,
         }
     }
 
@@ -105,7 +201,7 @@ impl From<Vec<u8>> for Frame {
     /// A frame in plain memory, of these bytes.
     fn from(bytes: Vec<u8>) -> Self {
         let len = bytes.len();
-        Self(Buffer::Heap(Heap { bytes: bytes.into(), len, checksum: Checksum::Unknown, offload: false }))
+        Self(Buffer::Heap(Heap { bytes: bytes.into(), len, ..Heap::default() }))
     }
 }
 
@@ -116,9 +212,10 @@ impl From<Mbuf> for Frame {
 }
 
 /// What a port says about the checksums of a frame it received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
     /// Not looked at: software has to.
+    #[default]
     Unknown,
     /// IPv4 header and TCP segment are right.
     Good,
@@ -159,6 +256,15 @@ impl FrameVec {
         self.frames.drain(..n)
     }
 
+    /// Keeps of the frames from the `start`th on those of which `f` says so. It may change them.
+    pub fn retain_from(&mut self, start: usize, mut f: impl FnMut(&mut Frame) -> bool) {
+        let mut seen = 0;
+        self.frames.retain_mut(|frame| {
+            seen += 1;
+            seen <= start || f(frame)
+        });
+    }
+
     /// The frames, first to last.
     #[must_use]
     pub fn as_slice(&self) -> &[Frame] {
@@ -190,13 +296,21 @@ enum Buffer {
     Heap(Heap),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Heap {
     bytes: Box<[u8]>,
     len: usize,
     checksum: Checksum,
     offload: bool,
+    overheard: bool,
+    vlan: Option<u16>,
 }
+
+/// Where the tag of a VLAN stands in a frame: behind the addresses.
+const TAG_AT: usize = 12;
+/// What it begins with, and its length.
+const TAG_KIND: [u8; 2] = [0x81, 0];
+const TAG_BYTES: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -147,7 +147,7 @@ mod tests {
             addresses: vec![Network::new(Ipv4Addr::new(10, 0, 0, 1), 24)],
             routes: Vec::new(),
             mtu: 1500,
-            exception: None,
+            ..Port::default()
         };
         Dpdk { ports: vec![port], hugepages: false, ..Dpdk::default() }
     }

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
+use ferrogate_core::config::dataplane::Vlan;
 use ferrogate_core::control::admin::{Inquiries, Number, PlaneReport};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::counters::{DropReason, LcoreCounters};
-use crate::device::PortStats;
+use crate::device::{PortInfo, PortStats};
 use crate::run::Status;
 
 impl Status {
@@ -22,8 +23,8 @@ impl Status {
                 "device": port.device, "driver": port.info.driver, "mac": port.info.mac.to_string(),
                 "address": port.addresses.first().map(|network| network.ip.to_string()),
                 "addresses": port.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), "mtu": port.info.mtu, "queues_max": port.info.queues_max,
-                "rx_checksum_offload": port.info.rx_checksum, "tx_checksum_offload": port.info.tx_checksum,
-                "link_up": port.info.link_up,
+                "queues": port.queues, "rss_entries": port.info.rss_entries,
+                "vlans": port.vlans.iter().map(vlan).collect::<Vec<_>>(), "offloads": offloads(&port.info), "link_up": port.info.link_up,
             }));
             let stats = port.stats().unwrap_or_default();
             numbers.extend(PORT_NUMBERS.iter().map(|&(name, help, read)| Number {
@@ -91,6 +92,18 @@ impl Status {
         }
         numbers
     }
+}
+
+fn vlan(vlan: &Vlan) -> serde_json::Value {
+    json!({ "id": vlan.id, "addresses": vlan.addresses.iter().map(ToString::to_string).collect::<Vec<_>>() })
+}
+
+/// What the port can do, and what of it is used: software does the rest.
+fn offloads(info: &PortInfo) -> serde_json::Value {
+    let both = info.can.named().into_iter().zip(info.does.named());
+    both.map(|((name, can), (_, does))| (name.to_owned(), json!({ "port": can, "used": does })))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 type PortNumber = (&'static str, &'static str, fn(&PortStats) -> u64);
@@ -169,6 +182,18 @@ const LCORE_NUMBERS: &[LcoreNumber] = &[
     ("ferrogate_dpdk_lcore_datagrams_fragmented", "Datagrams that left in fragments", true, |c| {
         c.datagrams_fragmented.get()
     }),
+    (
+        "ferrogate_dpdk_lcore_foreign_packets",
+        "TCP segments and datagrams that came to the lcore and belong to another one",
+        true,
+        |c| c.packets_foreign.get(),
+    ),
+    (
+        "ferrogate_dpdk_lcore_handed_over_frames",
+        "Frames that the lcore gave to the one that they belong to: foreign packets, fragments and ICMP errors",
+        true,
+        |c| c.frames_handed_over.get(),
+    ),
     ("ferrogate_dpdk_lcore_exceptions_sent", "Frames that went to Linux by the exception path", true, |c| {
         c.exceptions_sent.get()
     }),

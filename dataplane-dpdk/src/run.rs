@@ -1,4 +1,4 @@
-//! Starts EAL and the ports, and runs one lcore thread per queue pair.
+//! Starts EAL and the ports, and runs one lcore thread per worker.
 //!
 //! **Invariant:** the calling thread stays where it was; a port closes only after the threads that polled it have ended.
 
@@ -7,11 +7,12 @@ use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ferrogate_core::config::dataplane::{Dpdk, Exception, Network, Port as PortConfig};
+use ferrogate_core::config::dataplane::{Dpdk, Exception, Network, Offloads, Port as PortConfig, Vlan};
 use ferrogate_core::net::Transport;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
@@ -24,12 +25,16 @@ use crate::ops::publisher::Publisher;
 use crate::poller::{Clock, PolledIdle, Poller};
 use crate::port::{Eal, LcoreThread, Port, PortStatus, Queue, become_user};
 use crate::preflight;
+use crate::queue::PacketQueue;
+use crate::queue::shared::share;
 use crate::queue::tap::{TapInterface, TapOptions, TapQueue};
+use crate::queue::trunk::split;
+use crate::rss::{LCORES_MAX, SOFTWARE_ENTRIES, Seat, Steering};
 use crate::stack::{SharedStack, Stack, StackConfig};
 use crate::trace::{Recorder, Tap};
 use crate::transport::DpdkTransport;
 
-/// Starts the plane: EAL, the ports of `config`, and `workers` lcores with a queue pair of each port.
+/// Starts the plane: EAL, the ports of `config`, and `workers` lcores. Each has a queue pair of each port, or shares those that there are.
 ///
 /// On lcore `i` of its own thread, inside a tokio runtime with timers and kernel sockets, `kernel(i)` makes the transport for what never
 /// leaves the host, and `worker(i, transport)` the future that is the worker. The lcore ends with that future, or by [`Running::stop`].
@@ -49,39 +54,38 @@ where
 {
     preflight::check(config)?;
     let workers = workers.max(1);
+    if workers > LCORES_MAX {
+        return Err(StartError::Workers { wanted: workers, max: LCORES_MAX });
+    }
     let cpus = preflight::allowed_cpus();
     let cpu_of = |lcore: usize| cpus.get(lcore % cpus.len().max(1)).copied();
     let lcore_cpus: Vec<usize> = (0..workers).filter_map(cpu_of).collect();
-    let eal = Eal::start(&eal_args(config, &lcore_cpus)).map_err(|e| StartError::of_port("EAL", workers, e))?;
+    let eal = Eal::start(&eal_args(config, &lcore_cpus)).map_err(|e| StartError::of_port("EAL", e))?;
 
+    let lcores: Vec<_> = (0..workers).map(|_| Arc::new(LcoreCounters::default())).collect();
     let mut queues: Vec<Vec<Link>> = (0..workers).map(|_| Vec::new()).collect();
     let mut ports = Vec::new();
     let mut states = Vec::new();
     for port in &config.ports {
         let (open, pairs) = open_port(&eal, port, workers)?;
-        states.push(PortState {
-            device: port.device.clone(),
-            addresses: port.addresses.clone(),
-            info: open.info().clone(),
-            status: open.status(),
-        });
+        states.push(PortState::of(port, &open, pairs.len()));
         let mut twins = open_twin(port, open.info(), workers)?.into_iter();
-        for (lcore, queue) in pairs.into_iter().enumerate() {
+        for (lcore, (queue, seat)) in share_port(&open, pairs, &lcores).into_iter().enumerate() {
             let twin = twins.next().zip(port.exception.clone());
-            queues[lcore].push(Link { queue, twin, config: stack_config(config, port, open.info()) });
+            let config = StackConfig { seat, ..stack_config(config, port, open.info()) };
+            let vlans = port.vlans.iter().map(|vlan| (vlan.id, vlan_config(&config, vlan))).collect();
+            queues[lcore].push(Link { queue, twin, config, vlans, inserts_tags: open.info().does.vlan_insert });
         }
         ports.push(open);
     }
     let taps = recorder_taps(config, workers);
     drop_root(&eal, config)?;
-    let lcores: Vec<_> = (0..workers).map(|_| Arc::new(LcoreCounters::default())).collect();
-    let devices: Vec<_> = states.iter().map(|port| port.device.clone()).collect();
-    let (desk, inboxes) = Desk::new(workers, devices);
+    let (desk, inboxes) = Desk::new(workers, stack_names(config));
     let (desk, cpus) = (Arc::new(desk), (0..workers).map(cpu_of).collect());
     let (stop, stopped) = watch::channel(false);
     let status = Status { ports: states, lcores, cpus, hertz: eal.tsc_hertz(), requests: OnceLock::new(), desk };
     let mut running = Running { lcores: Vec::new(), ports, stop, status: Arc::new(status), publisher: None };
-    let kernel = Arc::new(kernel);
+    let (kernel, lingering) = (Arc::new(kernel), Arc::new(AtomicUsize::new(workers)));
     for ((index, links), inbox) in queues.into_iter().enumerate().zip(inboxes) {
         let lcore = Lcore {
             index,
@@ -91,6 +95,7 @@ where
             config: config.clone(),
             counters: Arc::clone(&running.status.lcores[index]),
             stopped: stopped.clone(),
+            lingering: Arc::clone(&lingering),
             inbox,
             tap: taps.get(index).cloned(),
         };
@@ -223,12 +228,27 @@ pub struct PortState {
     pub device: String,
     /// Our addresses on it.
     pub addresses: Vec<Network>,
+    /// The VLANs that it is in, with our addresses there.
+    pub vlans: Vec<Vlan>,
     /// What it is: driver, Ethernet address, offloads.
     pub info: PortInfo,
+    /// Queue pairs that are used. Fewer than lcores: some are served by others.
+    pub queues: usize,
     status: PortStatus,
 }
 
 impl PortState {
+    fn of(port: &PortConfig, open: &Port, queues: usize) -> Self {
+        Self {
+            device: port.device.clone(),
+            addresses: port.addresses.clone(),
+            vlans: port.vlans.clone(),
+            info: open.info().clone(),
+            queues,
+            status: open.status(),
+        }
+    }
+
     /// The driver's counters; `None` once the port is closed.
     #[must_use]
     pub fn stats(&self) -> Option<PortStats> {
@@ -236,11 +256,17 @@ impl PortState {
     }
 }
 
-/// A queue pair and the stack that is to be on it.
+/// A queue of an lcore, before it is on the lcore's thread.
+type SentQueue = Box<dyn PacketQueue + Send>;
+
+/// A queue and the stacks that are to be on it: of what is untagged, and of the port's VLANs.
 struct Link {
-    queue: Queue,
+    queue: SentQueue,
     twin: Option<(TapInterface, Exception)>,
     config: StackConfig,
+    vlans: Vec<(u16, StackConfig)>,
+    /// Whether the port puts the tags of these on.
+    inserts_tags: bool,
 }
 
 /// What an lcore thread is made of.
@@ -252,6 +278,8 @@ struct Lcore {
     config: Dpdk,
     counters: Arc<LcoreCounters>,
     stopped: watch::Receiver<bool>,
+    /// Lcores that may still have something to send.
+    lingering: Arc<AtomicUsize>,
     inbox: Inbox,
     /// Of the flight recorder.
     tap: Option<Tap>,
@@ -295,14 +323,14 @@ impl Lcore {
         F: Fn(usize, DpdkTransport<K>) -> Fut,
         Fut: Future<Output = ()>,
     {
-        let Self { index, cpu, eal, links, config, counters, mut stopped, inbox, tap } = self;
-        let _thread = LcoreThread::register(&eal, cpu).map_err(|e| StartError::of_port("EAL", 1, e))?;
+        let Self { index, cpu, eal, links, config, counters, mut stopped, lingering, inbox, tap } = self;
+        let _thread = LcoreThread::register(&eal, cpu).map_err(|e| StartError::of_port("EAL", e))?;
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let runtime = runtime.map_err(StartError::Thread)?;
         let ran: io::Result<()> = runtime.block_on(async {
             let clock = Clock::new();
-            let stack = |link: Link| make_stack(link, &counters, clock);
-            let stacks: Rc<[SharedStack]> = links.into_iter().map(stack).collect::<io::Result<_>>()?;
+            let stacks = links.into_iter().map(|link| make_stacks(link, &counters, clock));
+            let stacks: Rc<[SharedStack]> = stacks.collect::<io::Result<Vec<_>>>()?.concat().into();
             if let Some(tap) = tap {
                 desk::add_tap(&tap, &stacks, clock);
             }
@@ -316,7 +344,7 @@ impl Lcore {
                 // An error: the plane was dropped.
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
-            linger(&stacks).await;
+            linger(&stacks, &lingering).await;
             poller.abort();
             Ok(())
         });
@@ -324,10 +352,30 @@ impl Lcore {
     }
 }
 
-/// The stack of a link; with its twin a task that carries what Linux sends.
-fn make_stack(link: Link, counters: &Arc<LcoreCounters>, clock: Clock) -> io::Result<SharedStack> {
-    let Link { queue, twin, config } = link;
-    let mut stack = Stack::new(Box::new(queue), config, Arc::clone(counters), clock.now());
+/// The stacks of a link, in the order of their names ([`stack_names`]).
+fn make_stacks(link: Link, counters: &Arc<LcoreCounters>, clock: Clock) -> io::Result<Vec<SharedStack>> {
+    let Link { queue, twin, config, vlans, inserts_tags } = link;
+    if vlans.is_empty() {
+        return Ok(vec![make_stack(queue, config, twin, counters, clock)?]);
+    }
+    let (ids, configs): (Vec<_>, Vec<_>) = vlans.into_iter().unzip();
+    let parts = split(queue, &ids, inserts_tags).into_iter().zip([config].into_iter().chain(configs));
+    // What Linux has of the port comes untagged, or with the tag of a VLAN that is not ours.
+    let twins = [twin].into_iter().chain(std::iter::repeat_with(|| None));
+    let stacks =
+        parts.zip(twins).map(|((part, config), twin)| make_stack(Box::new(part), config, twin, counters, clock));
+    stacks.collect()
+}
+
+/// A stack; with its twin a task that carries what Linux sends.
+fn make_stack(
+    queue: Box<dyn PacketQueue>,
+    config: StackConfig,
+    twin: Option<(TapInterface, Exception)>,
+    counters: &Arc<LcoreCounters>,
+    clock: Clock,
+) -> io::Result<SharedStack> {
+    let mut stack = Stack::new(queue, config, Arc::clone(counters), clock.now());
     let Some((interface, policy)) = twin else { return Ok(SharedStack::new(stack.into())) };
     stack.add_twin(Box::new(TapQueue::new(interface)?), policy);
     let stack = SharedStack::new(stack.into());
@@ -339,8 +387,9 @@ fn make_stack(link: Link, counters: &Arc<LcoreCounters>, clock: Clock) -> io::Re
     Ok(stack)
 }
 
-/// Gives closed connections the time to send their rest; resets what is left then.
-async fn linger(stacks: &[SharedStack]) {
+/// Gives closed connections the time to send their rest; resets what is left then. Goes on as long as other lcores do, some of which may send by this
+/// one: `lingering` counts those that have not come to their end.
+async fn linger(stacks: &[SharedStack], lingering: &AtomicUsize) {
     let deadline = tokio::time::Instant::now() + STOP_LINGER;
     let held = || stacks.iter().any(|s| s.borrow().flows() > 0);
     while held() && tokio::time::Instant::now() < deadline {
@@ -348,6 +397,10 @@ async fn linger(stacks: &[SharedStack]) {
     }
     if held() {
         stacks.iter().for_each(|s| s.borrow_mut().reset_all());
+        tokio::time::sleep(LINGER_STEP).await;
+    }
+    lingering.fetch_sub(1, Ordering::Relaxed);
+    while lingering.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline + LINGER_STEP {
         tokio::time::sleep(LINGER_STEP).await;
     }
 }
@@ -366,8 +419,7 @@ fn drop_root(eal: &Eal, config: &Dpdk) -> Result<(), StartError> {
 /// The flight recorder's end in each lcore. Without one the plane runs all the same, and the log says why.
 fn recorder_taps(config: &Dpdk, workers: usize) -> Vec<Tap> {
     let Some(path) = &config.recorder_file else { return Vec::new() };
-    let devices: Vec<_> = config.ports.iter().map(|port| port.device.clone()).collect();
-    match Recorder::create(path, &devices, workers, config.recorder_frames) {
+    match Recorder::create(path, &stack_names(config), workers, config.recorder_frames) {
         Ok(recorder) => recorder.taps().to_vec(),
         Err(error) => {
             tracing::error!(path = %path.display(), %error,
@@ -379,8 +431,41 @@ fn recorder_taps(config: &Dpdk, workers: usize) -> Vec<Tap> {
 
 fn open_port(eal: &Arc<Eal>, port: &PortConfig, workers: usize) -> Result<(Port, Vec<Queue>), StartError> {
     let queues = u16::try_from(workers).unwrap_or(u16::MAX);
-    let options = PortOptions { device: Device::new(&port.device), queues, mtu: port.mtu };
-    Port::open(eal, &options).map_err(|e| StartError::of_port(&port.device, workers, e))
+    // Without a VLAN, a tag is for nobody to take off.
+    let has_vlans = !port.vlans.is_empty();
+    let offloads = Offloads {
+        vlan_strip: port.offloads.vlan_strip && has_vlans,
+        vlan_insert: port.offloads.vlan_insert && has_vlans,
+        ..port.offloads
+    };
+    let options = PortOptions { device: Device::new(&port.device), queues, mtu: port.mtu, offloads };
+    Port::open(eal, &options).map_err(|e| StartError::of_port(&port.device, e))
+}
+
+/// A queue of the port for each lcore, and the lcore's place at it where there are several.
+fn share_port(port: &Port, pairs: Vec<Queue>, lcores: &[Arc<LcoreCounters>]) -> Vec<(SentQueue, Option<Seat>)> {
+    let count = pairs.len();
+    let own = pairs.into_iter().map(|queue| Box::new(queue) as SentQueue);
+    if lcores.len() == 1 {
+        return own.map(|queue| (queue, None)).collect();
+    }
+    let others = (count..lcores.len()).map(|_| Box::new(port.supply()) as SentQueue);
+    // With fewer queues than lcores the port's own table is of no use to these.
+    let entries = port.info().rss_entries.filter(|_| count == lcores.len());
+    let driver = &port.info().driver;
+    match entries {
+        Some(entries) => {
+            tracing::info!(%driver, queues = count, entries, "the port spreads flows over the workers (RSS)")
+        }
+        None => tracing::info!(%driver, queues = count, workers = lcores.len(),
+            "the port does not spread flows by a hash that is known: workers hand each other what is not theirs"),
+    }
+    let wide = u16::try_from(lcores.len()).expect("no more than LCORES_MAX");
+    let steering = Arc::new(Steering::new(wide, entries.unwrap_or(SOFTWARE_ENTRIES)));
+    let shared = share(own.chain(others).collect(), count, &steering, lcores).into_iter().enumerate();
+    shared
+        .map(|(index, queue)| (Box::new(queue) as SentQueue, Some(Seat { index, steering: Arc::clone(&steering) })))
+        .collect()
 }
 
 /// The port's twin in the kernel, a queue of it for each worker, if it is to have one.
@@ -403,7 +488,7 @@ fn stack_config(config: &Dpdk, port: &PortConfig, info: &PortInfo) -> StackConfi
         addresses: port.addresses.clone(),
         routes: port.routes.clone(),
         mtu: port.mtu,
-        tx_checksum: info.tx_checksum,
+        tx_checksum: info.does.tx_checksum,
         rx_ring_bytes: config.rx_ring_bytes,
         tx_ring_bytes: config.tx_ring_bytes,
         congestion_control: config.congestion_control,
@@ -411,7 +496,22 @@ fn stack_config(config: &Dpdk, port: &PortConfig, info: &PortInfo) -> StackConfi
         syn_backlog_max: config.syn_backlog_max,
         limits: config.flow_limits,
         seed: seed(),
+        seat: None,
     }
+}
+
+/// A stack like that of the port, in a VLAN.
+fn vlan_config(port: &StackConfig, vlan: &Vlan) -> StackConfig {
+    StackConfig { addresses: vlan.addresses.clone(), routes: vlan.routes.clone(), seed: seed(), ..port.clone() }
+}
+
+/// What the stacks of an lcore are on, in their order.
+fn stack_names(config: &Dpdk) -> Vec<String> {
+    let names = |port: &PortConfig| {
+        let vlans = port.vlans.iter().map(|vlan| format!("{} VLAN {}", port.device, vlan.id));
+        [port.device.clone()].into_iter().chain(vlans).collect::<Vec<_>>()
+    };
+    config.ports.iter().flat_map(names).collect()
 }
 
 /// A number from the system's randomness: std keys its hashers with it.
@@ -460,7 +560,7 @@ mod tests {
             addresses: vec![Network::new(std::net::Ipv4Addr::LOCALHOST, 8)],
             routes: Vec::new(),
             mtu: 1500,
-            exception: None,
+            ..PortConfig::default()
         };
         let mut config = Dpdk { ports: vec![port("net_ring0")], memory_mib: 64, ..Dpdk::default() };
         let args = eal_args(&config, &[0, 3]).join(" ");

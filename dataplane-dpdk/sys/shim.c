@@ -3,6 +3,7 @@
  * Rust sees one flat record per frame and never the layout of an mbuf, so this file is all that changes with a DPDK release. Every
  * function returns 0 (or a count) for success and a negative errno for failure. */
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <rte_cycles.h>
 #include <rte_dev.h>
@@ -20,6 +21,8 @@ enum { /* fg_frame.flags; FLAG_* in lib.rs */
 	FG_CSUM_BAD = 2,  /* rx: it found one of them wrong */
 	FG_SEGMENTED = 4, /* rx: the frame continues in further mbufs, `data` shows the first */
 	FG_TX_CSUM = 8,   /* tx: the port fills in both checksums (TCP over IPv4 without options) */
+	FG_VLAN = 16,     /* rx: the port has taken the tag off, which is in `vlan`; tx: it puts it on */
+	FG_MOVED = 32,    /* tx: `data` is no longer where it was */
 };
 
 struct fg_frame { /* Frame in lib.rs */
@@ -27,16 +30,28 @@ struct fg_frame { /* Frame in lib.rs */
 	uint8_t *data;
 	uint32_t rss;
 	uint16_t len, room; /* `data` may grow to `room` bytes */
-	uint16_t flags, vlan, l4_len, tso_size;
+	uint16_t flags, vlan, head, unused; /* `head`: bytes that are free in front of `data` */
 };
 _Static_assert(sizeof(struct fg_frame) == 32, "Frame in lib.rs has the same layout");
+
+enum { /* what a port can do for us; ABLE_* in lib.rs */
+	FG_ABLE_RX_CSUM = 1,
+	FG_ABLE_TX_CSUM = 2,
+	FG_ABLE_SCATTER = 4,
+	FG_ABLE_RSS = 8,
+	FG_ABLE_TSO = 16,
+	FG_ABLE_VLAN_STRIP = 32,
+	FG_ABLE_VLAN_INSERT = 64,
+};
 
 struct fg_port_info { /* PortInfo in lib.rs */
 	char driver[64];
 	uint8_t mac[6];
-	uint16_t mtu, queues_max;
-	uint16_t rx_checksum, tx_checksum, link_up; /* 0 or 1 */
+	uint16_t mtu, queues_max, link_up; /* 0 or 1 */
+	uint32_t able;
 };
+_Static_assert(sizeof(struct fg_port_info) == 80, "PortInfo in lib.rs has the same layout");
+#define FG_RSS_KEY_BYTES 64 /* the longest key of a driver is 52 */
 
 struct fg_port_stats { /* PortStats in lib.rs */
 	uint64_t rx_packets, tx_packets, rx_bytes, tx_bytes, rx_missed, rx_errors, tx_errors, rx_no_mbuf;
@@ -63,7 +78,7 @@ void fg_pool_free(void *pool) { rte_mempool_free(pool); }
 static void describe(struct rte_mbuf *m, struct fg_frame *f)
 {
 	uint16_t room = m->data_len + rte_pktmbuf_tailroom(m);
-	*f = (struct fg_frame){m, rte_pktmbuf_mtod(m, uint8_t *), m->hash.rss, m->data_len, room, 0, m->vlan_tci, 0, 0};
+	*f = (struct fg_frame){m, rte_pktmbuf_mtod(m, uint8_t *), m->hash.rss, m->data_len, room, 0, m->vlan_tci, m->data_off, 0};
 }
 
 int fg_alloc_bulk(void *pool, struct fg_frame *out, uint16_t n)
@@ -85,6 +100,26 @@ int fg_dev_probe(const char *devargs, const char *name, uint16_t *port)
 	return ret < 0 ? ret : rte_eth_dev_get_port_by_name(name, port);
 }
 
+static uint32_t able(const struct rte_eth_dev_info *info)
+{
+	uint32_t able = 0;
+	if ((info->rx_offload_capa & FG_RX_CSUM) == FG_RX_CSUM)
+		able |= FG_ABLE_RX_CSUM;
+	if ((info->tx_offload_capa & FG_TX_CSUM_CAPA) == FG_TX_CSUM_CAPA)
+		able |= FG_ABLE_TX_CSUM;
+	if (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER)
+		able |= FG_ABLE_SCATTER;
+	if ((info->flow_type_rss_offloads & RTE_ETH_RSS_NONFRAG_IPV4_TCP) && info->reta_size != 0)
+		able |= FG_ABLE_RSS;
+	if (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_TCP_TSO)
+		able |= FG_ABLE_TSO;
+	if (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_STRIP)
+		able |= FG_ABLE_VLAN_STRIP;
+	if (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_VLAN_INSERT)
+		able |= FG_ABLE_VLAN_INSERT;
+	return able;
+}
+
 int fg_port_info(uint16_t port, struct fg_port_info *out)
 {
 	struct rte_eth_dev_info info;
@@ -98,28 +133,45 @@ int fg_port_info(uint16_t port, struct fg_port_info *out)
 	strncpy(out->driver, info.driver_name, sizeof(out->driver) - 1);
 	memcpy(out->mac, mac.addr_bytes, sizeof(out->mac));
 	out->queues_max = RTE_MIN(info.max_rx_queues, info.max_tx_queues);
-	out->rx_checksum = (info.rx_offload_capa & FG_RX_CSUM) == FG_RX_CSUM;
-	out->tx_checksum = (info.tx_offload_capa & FG_TX_CSUM_CAPA) == FG_TX_CSUM_CAPA;
+	out->able = able(&info);
 	out->link_up = rte_eth_link_get_nowait(port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
 	return 0;
 }
 
-/* Queue pairs with the port's checksum offloads on, and RSS over TCP where there is more than one. */
-int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu, void *pool)
+/* The hash of a flow is the same in both directions by a key that repeats itself every two bytes; rss.rs has the same. */
+static void rss_of(const struct rte_eth_dev_info *info, uint8_t key[FG_RSS_KEY_BYTES], struct rte_eth_rss_conf *out)
+{
+	uint8_t len = info->hash_key_size != 0 ? RTE_MIN(info->hash_key_size, FG_RSS_KEY_BYTES) : 40;
+	for (uint8_t i = 0; i < FG_RSS_KEY_BYTES; i++)
+		key[i] = i & 1 ? 0x5a : 0x6d;
+	*out = (struct rte_eth_rss_conf){key, len, info->flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP)};
+}
+
+/* Queue pairs with `use` of what the port is able to do. */
+int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu, void *pool, uint32_t use)
 {
 	struct rte_eth_dev_info info;
 	struct rte_eth_conf conf = {0};
+	uint8_t key[FG_RSS_KEY_BYTES];
 	uint16_t rx = descriptors, tx = descriptors, now;
 	int ret = rte_eth_dev_info_get(port, &info);
 	if (ret != 0)
 		return ret;
-	if ((info.rx_offload_capa & FG_RX_CSUM) == FG_RX_CSUM)
+	use &= able(&info);
+	if (use & FG_ABLE_RX_CSUM)
 		conf.rxmode.offloads |= FG_RX_CSUM;
-	if ((info.tx_offload_capa & FG_TX_CSUM_CAPA) == FG_TX_CSUM_CAPA)
+	if (use & FG_ABLE_SCATTER)
+		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_SCATTER;
+	if (use & FG_ABLE_VLAN_STRIP)
+		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+	if (use & FG_ABLE_VLAN_INSERT)
+		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_VLAN_INSERT;
+	if (use & FG_ABLE_TX_CSUM)
 		conf.txmode.offloads |= FG_TX_CSUM_CAPA;
-	conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP);
-	if (queues > 1 && conf.rx_adv_conf.rss_conf.rss_hf != 0)
+	if (queues > 1 && (use & FG_ABLE_RSS)) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		rss_of(&info, key, &conf.rx_adv_conf.rss_conf);
+	}
 	ret = rte_eth_dev_configure(port, queues, queues, &conf);
 	if (ret == 0)
 		ret = rte_eth_dev_adjust_nb_rx_tx_desc(port, &rx, &tx);
@@ -139,6 +191,44 @@ int fg_port_start(uint16_t port)
 	if (ret == 0)
 		(void)rte_eth_allmulticast_enable(port);
 	return ret;
+}
+
+/* Whether a port hashes TCP by this key. */
+static int hashes_by(uint16_t port, const struct rte_eth_rss_conf *want)
+{
+	uint8_t key[FG_RSS_KEY_BYTES] = {0};
+	struct rte_eth_rss_conf now = {key, want->rss_key_len, 0};
+	int ret = rte_eth_dev_rss_hash_conf_get(port, &now);
+	if (ret != 0)
+		return ret;
+	return memcmp(key, want->rss_key, want->rss_key_len) == 0 && (now.rss_hf & RTE_ETH_RSS_NONFRAG_IPV4_TCP) ? 0 : -EPROTO;
+}
+
+/* Has a started port spread TCP over its queues, entry i of its table to queue i % queues. Answers the entries, or why it can't: drivers name
+ * RSS that have none, so the key is read back, and the table is written. */
+int fg_port_spread(uint16_t port, uint16_t queues)
+{
+	struct rte_eth_rss_reta_entry64 table[RTE_ETH_RSS_RETA_SIZE_512 / RTE_ETH_RETA_GROUP_SIZE];
+	struct rte_eth_dev_info info;
+	struct rte_eth_rss_conf want;
+	uint8_t key[FG_RSS_KEY_BYTES];
+	int ret = rte_eth_dev_info_get(port, &info);
+	if (ret != 0)
+		return ret;
+	if (queues < 2 || !(able(&info) & FG_ABLE_RSS) || info.reta_size > RTE_ETH_RSS_RETA_SIZE_512)
+		return -ENOTSUP;
+	rss_of(&info, key, &want);
+	/* Some take no key before they start. */
+	if ((ret = hashes_by(port, &want)) == -EPROTO && rte_eth_dev_rss_hash_update(port, &want) == 0)
+		ret = hashes_by(port, &want);
+	if (ret != 0)
+		return ret;
+	for (uint16_t i = 0; i < info.reta_size; i++) {
+		table[i / RTE_ETH_RETA_GROUP_SIZE].mask = ~0ull;
+		table[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE] = i % queues;
+	}
+	ret = rte_eth_dev_rss_reta_update(port, table, info.reta_size);
+	return ret != 0 ? ret : info.reta_size;
 }
 
 /* For a port that nobody polls meanwhile. */
@@ -171,6 +261,8 @@ static uint16_t rx_flags(const struct rte_mbuf *m)
 {
 	uint64_t ip = m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK, l4 = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
 	uint16_t flags = m->nb_segs > 1 ? FG_SEGMENTED : 0;
+	if (m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED)
+		flags |= FG_VLAN;
 	if (ip == RTE_MBUF_F_RX_IP_CKSUM_BAD || l4 == RTE_MBUF_F_RX_L4_CKSUM_BAD)
 		flags |= FG_CSUM_BAD;
 	else if (ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD && l4 == RTE_MBUF_F_RX_L4_CKSUM_GOOD)
@@ -189,11 +281,28 @@ uint16_t fg_rx_burst(uint16_t port, uint16_t queue, struct fg_frame *out, uint16
 	return got;
 }
 
+/* All of a frame that is spread over several mbufs, if it fits. Answers its length. */
+uint32_t fg_gather(const void *mbuf, uint8_t *out, uint32_t room)
+{
+	const struct rte_mbuf *m = mbuf;
+	uint32_t len = m->pkt_len;
+	if (len > room)
+		return 0;
+	for (; m != NULL && m->data_len <= room; m = m->next) {
+		memcpy(out, rte_pktmbuf_mtod(m, const uint8_t *), m->data_len);
+		out += m->data_len, room -= m->data_len;
+	}
+	return len;
+}
+
 static void offload_checksums(struct rte_mbuf *m)
 {
-	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, RTE_ETHER_HDR_LEN);
+	const struct rte_ether_hdr *ether = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	bool is_tagged = ether->ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN);
+	uint16_t l2_len = RTE_ETHER_HDR_LEN + (is_tagged ? sizeof(struct rte_vlan_hdr) : 0);
+	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, l2_len);
 	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
-	m->l2_len = RTE_ETHER_HDR_LEN, m->l3_len = sizeof(*ip);
+	m->l2_len = l2_len, m->l3_len = sizeof(*ip);
 	m->l4_len = (tcp->data_off >> 4) * 4;
 	m->ol_flags = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_CKSUM;
 	ip->hdr_checksum = 0;
@@ -209,8 +318,14 @@ uint16_t fg_tx_burst(uint16_t port, uint16_t queue, const struct fg_frame *frame
 		m[i] = frames[i].mbuf;
 		m[i]->data_len = m[i]->pkt_len = frames[i].len;
 		m[i]->ol_flags = 0; /* a received mbuf that is sent back carries the flags of its way in */
+		if (frames[i].flags & FG_MOVED)
+			m[i]->data_off = frames[i].data - (uint8_t *)m[i]->buf_addr;
 		if (frames[i].flags & FG_TX_CSUM)
 			offload_checksums(m[i]);
+		if (frames[i].flags & FG_VLAN) {
+			m[i]->vlan_tci = frames[i].vlan;
+			m[i]->ol_flags |= RTE_MBUF_F_TX_VLAN;
+		}
 	}
 	return rte_eth_tx_burst(port, queue, m, n);
 }

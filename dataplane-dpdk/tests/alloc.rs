@@ -33,7 +33,7 @@ fn a_request_allocates_nothing() {
         addresses: vec![Network::new([10, 0, 0, 1], 24)],
         routes: Vec::new(),
         mtu: 1500,
-        exception: None,
+        ..Port::default()
     };
     let config = Dpdk { ports: vec![port], hugepages: false, memory_mib: 64, ..Dpdk::default() };
     let worker = |_, transport: DpdkTransport<NoKernel>| async move {

@@ -11,7 +11,7 @@ fn a_clean_stop_gives_the_hugepages_back() {
         addresses: vec![Network::new([10, 0, 0, 1], 24)],
         routes: Vec::new(),
         mtu: 1500,
-        exception: None,
+        ..Port::default()
     };
     let config = Dpdk { ports: vec![port], memory_mib: 64, ..Dpdk::default() };
     let before = free();

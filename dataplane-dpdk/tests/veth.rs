@@ -61,7 +61,7 @@ fn on_each_driver_with<Fut: Future<Output = ()>>(
             addresses: vec![Network::new(Veth::PORT_ADDRESS, 24)],
             routes: Vec::new(),
             mtu: 1500,
-            exception: None,
+            ..Port::default()
         };
         let mut config = Dpdk { ports: vec![port], hugepages: false, flows_max: 1000, ..Dpdk::default() };
         change(&mut config);

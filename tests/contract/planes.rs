@@ -171,6 +171,7 @@ fn host(queue: impl PacketQueue + 'static, n: u8) -> DpdkTransport<NoKernel> {
         syn_backlog_max: 1000,
         limits: FlowLimits::default(),
         seed: u64::from(n),
+        seat: None,
     };
     let (clock, counters) = (Clock::new(), Arc::new(LcoreCounters::default()));
     let stack = Stack::new(Box::new(queue), config, Arc::clone(&counters), clock.now());

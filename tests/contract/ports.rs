@@ -15,7 +15,7 @@ use dataplane_dpdk::{
     StackConfig,
 };
 use dataplane_kernel::KernelTransport;
-use ferrogate_core::config::dataplane::{CongestionControl, Idle, Network};
+use ferrogate_core::config::dataplane::{CongestionControl, Idle, Network, Offloads};
 use ferrogate_core::config::limits::FlowLimits;
 use ferrogate_core::net::Address;
 use test_support::{Veth, kernel};
@@ -142,14 +142,14 @@ impl Harness for Link {
 fn start(device: &str, address: Ipv4Addr) -> Result<(DpdkTransport<NoKernel>, LcoreThread), String> {
     let eal = eal().map_err(|e| format!("{e:?}"))?;
     let thread = LcoreThread::register(&eal, None).map_err(|e| format!("{e:?}"))?;
-    let options = PortOptions { device: Device::new(device), queues: 1, mtu: 1500 };
+    let options = PortOptions { device: Device::new(device), queues: 1, mtu: 1500, offloads: Offloads::default() };
     let (port, queues) = Port::open(&eal, &options).map_err(|e| format!("{device}: {e:?}"))?;
     let config = StackConfig {
         mac: port.info().mac,
         addresses: vec![Network::new(address, 24)],
         routes: Vec::new(),
         mtu: 1500,
-        tx_checksum: port.info().tx_checksum,
+        tx_checksum: port.info().does.tx_checksum,
         rx_ring_bytes: RING_BYTES,
         tx_ring_bytes: RING_BYTES,
         congestion_control: CongestionControl::Cubic,
@@ -157,6 +157,7 @@ fn start(device: &str, address: Ipv4Addr) -> Result<(DpdkTransport<NoKernel>, Lc
         syn_backlog_max: 1000,
         limits: FlowLimits::default(),
         seed: 7,
+        seat: None,
     };
     let (clock, counters) = (Clock::new(), Arc::new(LcoreCounters::default()));
     let queue = queues.into_iter().next().ok_or("the port has no queue")?;

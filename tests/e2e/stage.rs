@@ -22,6 +22,10 @@ pub enum Plane {
     AfPacket,
     /// DPDK over AF_XDP, the same otherwise.
     AfXdp,
+    /// Two workers on the two queues of a packet socket, over which the kernel spreads by a hash of its own.
+    AfPacketPair,
+    /// Two workers on the one queue that AF_XDP has on a veth pair.
+    AfXdpShared,
 }
 
 /// A running gateway. It ends before the network that it uses.
@@ -89,13 +93,15 @@ impl Plane {
                 return Some(Stage { address: gateway.listen, gateway, veth: None });
             }
             Self::AfPacket => "net_af_packet0,blocksz=65536,framesz=2048,framecnt=1024,qdisc_bypass=1",
-            Self::AfXdp => "net_af_xdp0",
+            Self::AfXdp | Self::AfXdpShared => "net_af_xdp0",
+            Self::AfPacketPair => "net_af_packet0,blocksz=65536,framesz=2048,framecnt=1024,qpairs=2",
         };
-        let row = if self == Self::AfXdp { "e2e-af_xdp" } else { "e2e-af_packet" };
+        let workers = if matches!(self, Self::AfPacketPair | Self::AfXdpShared) { 2 } else { 1 };
+        let row = if matches!(self, Self::AfXdp | Self::AfXdpShared) { "e2e-af_xdp" } else { "e2e-af_packet" };
         // The kernel refuses a packet socket now and then when many are made and closed at once: tried again, on a link of its own.
         let mut refused = String::new();
         for _ in 0..STARTS_MAX {
-            match start_on_port(&mut command(), device, config.clone()) {
+            match start_on_port(&mut command(), device, workers, config.clone()) {
                 Ok(stage) => return Some(stage),
                 Err(reason) => refused = reason.to_string(),
             }
@@ -190,12 +196,12 @@ pub fn binary() -> &'static str {
 }
 
 /// Starts a gateway on a port of a veth pair; why it can't, where the cause is this machine or this build.
-fn start_on_port(command: &mut Command, device: &str, config: Config) -> Result<Stage, String> {
+fn start_on_port(command: &mut Command, device: &str, workers: usize, config: Config) -> Result<Stage, String> {
     let veth = Veth::new()?;
     let dataplane = format!(
         "dataplane:
   type: dpdk
-  workers: 1
+  workers: {workers}
   fallback: none
   dpdk:
     hugepages: false
@@ -206,7 +212,7 @@ fn start_on_port(command: &mut Command, device: &str, config: Config) -> Result<
         addresses: [\"{address_6}/{prefix_6}\"]
         gateway: {gateway}
         gateway6: \"{gateway_6}\"
-",
+{of_port}",
         port = veth.port,
         address_6 = Veth::PORT_ADDRESS_6,
         prefix_6 = Veth::PREFIX_LEN_6,
@@ -215,6 +221,7 @@ fn start_on_port(command: &mut Command, device: &str, config: Config) -> Result<
         address = Veth::PORT_ADDRESS,
         prefix = Veth::PREFIX_LEN,
         more = config.dpdk.concat(),
+        of_port = config.port.concat(),
     );
     // The listener's loopback address is served on the port's own.
     let address = SocketAddr::from((Veth::PORT_ADDRESS, config.listen.port()));

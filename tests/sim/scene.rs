@@ -320,6 +320,7 @@ fn stack_config(host: u8, ring: usize, seed: u64) -> StackConfig {
         syn_backlog_max: 50,
         limits: FlowLimits::default(),
         seed: seed ^ u64::from(host),
+        seat: None,
     }
 }
 

@@ -13,7 +13,7 @@ pub use super::network::{Network, NetworkError, Route};
 pub struct Dataplane {
     /// `type`: which plane.
     pub plane: Plane,
-    /// `workers`: threads, one per core; `auto` (None) is one per available core. On DPDK: queue pairs of each port.
+    /// `workers`: threads, one per core; `auto` (None) is one per available core, and on DPDK one.
     pub workers: Option<usize>,
     /// `fallback`: what to do when the DPDK plane can't start.
     pub fallback: Fallback,
@@ -44,7 +44,7 @@ pub enum Fallback {
 /// `dataplane.dpdk`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dpdk {
-    /// `ports`: each with one queue pair per worker.
+    /// `ports`: each with a queue pair per worker, or shared by them.
     pub ports: Vec<Port>,
     /// `hugepages`: use them (true), or run without (`--no-huge`).
     pub hugepages: bool,
@@ -121,6 +121,58 @@ pub struct Port {
     pub mtu: u16,
     /// `exception`: what Linux has of it, if anything.
     pub exception: Option<Exception>,
+    /// `offloads`: what is left to it, where it can.
+    pub offloads: Offloads,
+    /// `vlans`: those that it is in.
+    pub vlans: Vec<Vlan>,
+}
+
+/// One entry of `dataplane.dpdk.ports[].vlans`: the port as a station of a VLAN (IEEE 802.1Q), with addresses and routes of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// `id`: its number, from 1 to 4094.
+    pub id: u16,
+    /// `address` and `addresses`. There is one at least.
+    pub addresses: Vec<Network>,
+    /// `gateway`, `gateway6` and `routes`.
+    pub routes: Vec<Route>,
+}
+
+impl Default for Port {
+    fn default() -> Self {
+        Self {
+            device: String::new(),
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            mtu: 1500,
+            exception: None,
+            offloads: Offloads::default(),
+            vlans: Vec::new(),
+        }
+    }
+}
+
+/// `dataplane.dpdk.ports[].offloads`: what a port may do that software does otherwise. It is used where the port reports that it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offloads {
+    /// `rx_checksum`: look at the checksums of what it receives.
+    pub rx_checksum: bool,
+    /// `tx_checksum`: fill in those of TCP over IPv4.
+    pub tx_checksum: bool,
+    /// `scatter`: receive frames that are longer than a buffer.
+    pub scatter: bool,
+    /// `rss`: spread flows over the workers.
+    pub rss: bool,
+    /// `vlan_strip`: take the tags of VLANs off.
+    pub vlan_strip: bool,
+    /// `vlan_insert`: put them on.
+    pub vlan_insert: bool,
+}
+
+impl Default for Offloads {
+    fn default() -> Self {
+        Self { rx_checksum: true, tx_checksum: true, scatter: true, rss: true, vlan_strip: true, vlan_insert: true }
+    }
 }
 
 /// `dataplane.dpdk.ports[].exception`: a TAP interface that carries what the gateway does not own, both ways.
@@ -149,7 +201,7 @@ pub enum Foreign {
     Udp,
     /// Any other protocol over IP.
     Ip,
-    /// Anything else: LLDP, frames of a VLAN.
+    /// Anything else: LLDP, frames of VLANs that the port is not in.
     Ethernet,
 }
 

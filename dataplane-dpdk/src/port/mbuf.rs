@@ -14,6 +14,9 @@ pub struct Mbuf {
     raw: sys::Frame,
 }
 
+// SAFETY: nothing of an mbuf belongs to a thread. Its owner alone reaches what the pointers show, and DPDK takes it back on any thread.
+unsafe impl Send for Mbuf {}
+
 impl Mbuf {
     /// Takes over what the shim described.
     ///
@@ -77,11 +80,60 @@ impl Mbuf {
         self.raw.flags & sys::FLAG_SEGMENTED != 0
     }
 
+    /// All of a frame that goes on in further mbufs. None: it is longer than any packet.
+    #[must_use]
+    pub fn gathered(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; FRAME_BYTES_MAX];
+        let room = u32::try_from(bytes.len()).expect("a frame's length");
+        // SAFETY: the mbuf is ours and so are those that it goes on in; the shim writes no more than `room` bytes.
+        let len = unsafe { sys::fg_gather(self.raw.mbuf, bytes.as_mut_ptr(), room) };
+        bytes.truncate(usize::try_from(len).expect("no more than the room"));
+        (len > 0).then_some(bytes)
+    }
+
     /// Leaves the checksums of a TCP segment to the port.
     pub fn offload_checksums(&mut self, offload: bool) {
-        self.raw.flags = if offload { sys::FLAG_TX_CSUM } else { 0 };
+        self.raw.flags = self.raw.flags & sys::FLAG_MOVED | if offload { sys::FLAG_TX_CSUM } else { 0 };
+    }
+
+    /// The tag that the port took off, or is to put on.
+    #[must_use]
+    pub fn vlan(&self) -> Option<u16> {
+        (self.raw.flags & sys::FLAG_VLAN != 0).then_some(self.raw.vlan)
+    }
+
+    /// Has the port put this tag on; None: no tag.
+    pub fn set_vlan(&mut self, tag: Option<u16>) {
+        let flag = if tag.is_some() { sys::FLAG_VLAN } else { 0 };
+        (self.raw.flags, self.raw.vlan) = (self.raw.flags & !sys::FLAG_VLAN | flag, tag.unwrap_or_default());
+    }
+
+    /// Begins the frame so many bytes later.
+    ///
+    /// # Panics
+    /// When it is not so long.
+    pub fn move_in(&mut self, bytes: u16) {
+        let raw = &mut self.raw;
+        raw.len = raw.len.checked_sub(bytes).expect("no more than the frame has");
+        // SAFETY: `len` was at least `bytes`, and so many bytes at `data` are the mbuf's.
+        raw.data = unsafe { raw.data.add(usize::from(bytes)) };
+        (raw.room, raw.head, raw.flags) = (raw.room - bytes, raw.head + bytes, raw.flags | sys::FLAG_MOVED);
+    }
+
+    /// Begins the frame so many bytes earlier; false: there is no room in front of it.
+    pub fn move_out(&mut self, bytes: u16) -> bool {
+        let raw = &mut self.raw;
+        let Some(head) = raw.head.checked_sub(bytes) else { return false };
+        // SAFETY: `head` bytes in front of `data` are the mbuf's, and these are no more.
+        raw.data = unsafe { raw.data.sub(usize::from(bytes)) };
+        (raw.head, raw.len, raw.room) = (head, raw.len + bytes, raw.room + bytes);
+        raw.flags |= sys::FLAG_MOVED;
+        true
     }
 }
+
+/// An IP packet's longest, with Ethernet and a tag in front.
+const FRAME_BYTES_MAX: usize = 65_535 + 18;
 
 impl Drop for Mbuf {
     fn drop(&mut self) {

@@ -25,7 +25,7 @@ pub use self::mbuf::Mbuf;
 use self::memif::{Inside, Relay};
 pub use self::rights::become_user;
 use self::wakeups::{Wakeups, open_descriptors};
-use crate::device::{Mac, PortError, PortInfo, PortOptions, PortStats};
+use crate::device::{Abilities, Mac, PortError, PortInfo, PortOptions, PortStats};
 use crate::frame::{BURST, Frame, FrameVec};
 use crate::queue::PacketQueue;
 
@@ -42,7 +42,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// Opens, configures and starts a port. Answers one queue handle for each lcore.
+    /// Opens, configures and starts a port. Answers a handle for each of its queue pairs: as many as are wanted, or as it has.
     ///
     /// # Errors
     /// Each step has its own [`PortError`]; a port that failed half-way is closed again.
@@ -57,12 +57,13 @@ impl Port {
         let (relay, text) = relay.unzip();
         let core = PortCore::probe(eal, options, text.as_deref(), relay)?;
         let info = core.info()?;
-        if options.queues > info.queues_max {
-            return Err(PortError::Queues { max: info.queues_max });
+        let (queues, does) = (options.queues.min(info.queues_max), info.can.wanted(&options.offloads));
+        if queues == 0 {
+            return Err(PortError::Queues);
         }
         let pool = core.pool.get_or_init(|| Pool::new(options)).as_ref().ok_or(PortError::NoMemory)?.0.as_ptr();
         // SAFETY: the port exists and is not started; the pool is alive and its frames hold the MTU.
-        let ret = unsafe { sys::fg_port_configure(core.id, options.queues, DESCRIPTORS, options.mtu, pool) };
+        let ret = unsafe { sys::fg_port_configure(core.id, queues, DESCRIPTORS, options.mtu, pool, flags_of(does)) };
         if ret != 0 {
             return Err(PortError::Configure { errno: -ret });
         }
@@ -71,7 +72,12 @@ impl Port {
         if ret != 0 {
             return Err(PortError::Start { errno: -ret });
         }
-        let info = core.info()?;
+        // SAFETY: the port is started.
+        let entries = if does.rss { unsafe { sys::fg_port_spread(core.id, queues) } } else { 0 };
+        // A power of two: the hash is cut to the place in the table.
+        let rss_entries = u16::try_from(entries).ok().filter(|entries| entries.is_power_of_two());
+        let does = Abilities { rss: rss_entries.is_some(), ..does };
+        let info = PortInfo { rss_entries, does, ..core.info()? };
         if let Some(program) = interface.and_then(xdp::Attached::to) {
             // Set once: the port was opened just now.
             let _ = core.xdp.set(program);
@@ -80,9 +86,9 @@ impl Port {
             relay.opened(core.id);
         }
         let core = Arc::new(core);
-        let wakeups = Wakeups::of_queues(options.queues, &before);
+        let wakeups = Wakeups::of_queues(queues, &before);
         let queue = |(id, wakeups)| Queue { wakeups, port: Arc::clone(&core), id, _not_sync: PhantomData };
-        let queues = (0..options.queues).zip(wakeups).map(queue).collect();
+        let queues = (0..queues).zip(wakeups).map(queue).collect();
         Ok((Self { core, info }, queues))
     }
 
@@ -90,6 +96,12 @@ impl Port {
     #[must_use]
     pub fn info(&self) -> &PortInfo {
         &self.info
+    }
+
+    /// Empty frames of the port, for an lcore that has no queue pair of it.
+    #[must_use]
+    pub fn supply(&self) -> Supply {
+        Supply { port: Arc::clone(&self.core), _not_sync: PhantomData }
     }
 
     /// A handle that reads the counters from any thread and does not keep the port open.
@@ -174,17 +186,7 @@ impl PacketQueue for Queue {
     }
 
     fn alloc_burst(&mut self, into: &mut FrameVec) {
-        let mut raw = [const { MaybeUninit::<sys::Frame>::uninit() }; BURST];
-        let n = burst_of(into.room());
-        let Some(Some(pool)) = self.port.pool.get() else { return };
-        // SAFETY: `raw` has place for BURST >= n records, and the pool lives as long as the port.
-        let ret = unsafe { sys::fg_alloc_bulk(pool.0.as_ptr(), raw.as_mut_ptr().cast(), n) };
-        if ret == 0 {
-            for raw in &raw[..usize::from(n)] {
-                // SAFETY: for 0 the shim has written n records and hands each mbuf to us alone.
-                into.push(Frame::from(unsafe { Mbuf::from_raw(raw.assume_init()) }));
-            }
-        }
+        self.port.alloc_burst(into);
     }
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
@@ -193,6 +195,28 @@ impl PacketQueue for Queue {
 
     fn awake(&mut self) {
         self.wakeups.end();
+    }
+}
+
+/// Empty frames of a port, for an lcore whose frames others receive and send for it.
+#[derive(Debug)]
+pub struct Supply {
+    port: Arc<PortCore>,
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+impl PacketQueue for Supply {
+    fn rx_burst(&mut self, _into: &mut FrameVec) {}
+
+    fn tx_burst(&mut self, _from: &mut FrameVec) {}
+
+    fn alloc_burst(&mut self, into: &mut FrameVec) {
+        self.port.alloc_burst(into);
+    }
+
+    /// Nothing ever comes here.
+    fn wait(&mut self, _cx: &mut Context<'_>) -> Option<Poll<()>> {
+        Some(Poll::Pending)
     }
 }
 
@@ -234,6 +258,21 @@ impl PortCore {
         Ok(Self { id, pool: OnceLock::new(), xdp: OnceLock::new(), eal: Arc::clone(eal), relay })
     }
 
+    /// Fills a burst with empty frames, or leaves it where there are not so many. From any thread.
+    fn alloc_burst(&self, into: &mut FrameVec) {
+        let mut raw = [const { MaybeUninit::<sys::Frame>::uninit() }; BURST];
+        let n = burst_of(into.room());
+        let Some(Some(pool)) = self.pool.get() else { return };
+        // SAFETY: `raw` has place for BURST >= n records, and the pool lives as long as the port.
+        let ret = unsafe { sys::fg_alloc_bulk(pool.0.as_ptr(), raw.as_mut_ptr().cast(), n) };
+        if ret == 0 {
+            for raw in &raw[..usize::from(n)] {
+                // SAFETY: for 0 the shim has written n records and hands each mbuf to us alone.
+                into.push(Frame::from(unsafe { Mbuf::from_raw(raw.assume_init()) }));
+            }
+        }
+    }
+
     fn info(&self) -> Result<PortInfo, PortError> {
         let mut raw = MaybeUninit::<sys::PortInfo>::uninit();
         // SAFETY: the port is open; the shim writes the whole record, also when it fails.
@@ -248,8 +287,9 @@ impl PortCore {
             mac: Mac(raw.mac),
             mtu: raw.mtu,
             queues_max: raw.queues_max,
-            rx_checksum: raw.rx_checksum != 0,
-            tx_checksum: raw.tx_checksum != 0,
+            rss_entries: None,
+            can: able(raw.able),
+            does: Abilities::default(),
             link_up: raw.link_up != 0,
         })
     }
@@ -318,6 +358,30 @@ fn clear_xdp(interface: &str) -> Result<(), PortError> {
         // Nothing there, or not to be found out: the driver has the last word.
         Ok(None) | Err(_) => Ok(()),
     }
+}
+
+fn able(flags: u32) -> Abilities {
+    let has = |flag| flags & flag != 0;
+    Abilities {
+        rx_checksum: has(sys::ABLE_RX_CSUM),
+        tx_checksum: has(sys::ABLE_TX_CSUM),
+        scatter: has(sys::ABLE_SCATTER),
+        rss: has(sys::ABLE_RSS),
+        vlan_strip: has(sys::ABLE_VLAN_STRIP),
+        vlan_insert: has(sys::ABLE_VLAN_INSERT),
+        tso: has(sys::ABLE_TSO),
+    }
+}
+
+/// What a port is told to do.
+fn flags_of(does: Abilities) -> u32 {
+    let flag = |does, flag| if does { flag } else { 0 };
+    flag(does.rx_checksum, sys::ABLE_RX_CSUM)
+        | flag(does.tx_checksum, sys::ABLE_TX_CSUM)
+        | flag(does.scatter, sys::ABLE_SCATTER)
+        | flag(does.rss, sys::ABLE_RSS)
+        | flag(does.vlan_strip, sys::ABLE_VLAN_STRIP)
+        | flag(does.vlan_insert, sys::ABLE_VLAN_INSERT)
 }
 
 fn burst_of(n: usize) -> u16 {

@@ -2,12 +2,15 @@
 //!
 //! **Invariant:** no call blocks, and a frame that is not taken stays with the caller.
 
+pub mod shared;
 pub mod tap;
+pub mod trunk;
+mod whose;
 pub mod wire;
 
 use std::task::{Context, Poll};
 
-use crate::frame::FrameVec;
+use crate::frame::{Frame, FrameVec};
 
 /// A receive and a transmit queue, crossed once per burst.
 pub trait PacketQueue {
@@ -35,4 +38,40 @@ pub trait PacketQueue {
 
     /// It is polled again.
     fn awake(&mut self) {}
+
+    /// Gives a frame that was made of received ones to the lcore that it belongs to, where several share a port: None. Otherwise it is this
+    /// one's, and comes back.
+    fn pass_on(&mut self, frame: Frame) -> Option<Frame> {
+        Some(frame)
+    }
+}
+
+impl<Q: PacketQueue + ?Sized> PacketQueue for Box<Q> {
+    fn rx_burst(&mut self, into: &mut FrameVec) {
+        (**self).rx_burst(into);
+    }
+
+    fn tx_burst(&mut self, from: &mut FrameVec) {
+        (**self).tx_burst(from);
+    }
+
+    fn alloc_burst(&mut self, into: &mut FrameVec) {
+        (**self).alloc_burst(into);
+    }
+
+    fn poll_rx(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        (**self).poll_rx(cx)
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        (**self).wait(cx)
+    }
+
+    fn awake(&mut self) {
+        (**self).awake();
+    }
+
+    fn pass_on(&mut self, frame: Frame) -> Option<Frame> {
+        (**self).pass_on(frame)
+    }
 }

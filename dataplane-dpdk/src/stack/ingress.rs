@@ -43,7 +43,7 @@ impl Stack {
         match packet::parse(&frame, &self.ours) {
             Ok(Packet::Tcp(segment)) => self.receive_segment(frame, &segment),
             Ok(Packet::Datagram { ip, arrived }) => self.receive_datagram(frame, &ip, &arrived),
-            Ok(Packet::Fragment { place, payload }) => self.receive_fragment(place, &frame.bytes()[payload]),
+            Ok(Packet::Fragment { place, payload }) => self.receive_fragment(place, &frame, payload),
             Ok(Packet::TooBig(told)) => {
                 self.receive_too_big(told);
                 self.share(frame);
@@ -56,6 +56,10 @@ impl Stack {
                 self.udp.fail(&key, io::ErrorKind::ConnectionRefused);
                 self.share(frame);
             }
+            Ok(Packet::Arp(heard)) if frame.is_overheard() => self.overhear_arp(heard),
+            Ok(Packet::Nd(heard)) if frame.is_overheard() => self.overhear_nd(heard),
+            // It is counted where it came in.
+            Err(_) if frame.is_overheard() => {}
             Ok(Packet::Arp(heard)) => {
                 let is_ours = heard.asks && self.ours.has_v4(heard.target);
                 let told = self.receive_arp(heard);
@@ -73,6 +77,10 @@ impl Stack {
                 packet::answer_echo(&mut frame, ip, &self.ours);
                 self.nic.send(frame);
             }
+            Err(DropReason::Segmented) => match frame.joined() {
+                Some(whole) => self.receive(whole),
+                None => self.reject(frame, DropReason::Segmented),
+            },
             Err(reason) => self.reject(frame, reason),
         }
     }

@@ -27,9 +27,9 @@ pub(super) struct Announcements {
 }
 
 impl Announcements {
-    /// From now on.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { next: Some((now, 0)), defended_at: None }
+    /// From now on, where it is this stack that tells.
+    pub(super) fn new(tells: bool, now: Instant) -> Self {
+        Self { next: tells.then_some((now, 0)), defended_at: None }
     }
 
     /// When the next is due.
@@ -90,13 +90,34 @@ impl Stack {
                     self.meet_rival(target.into(), mac);
                 }
             }
-            // Nobody asked (RFC 4861, 7.2.5).
+            // Nobody asked (RFC 4861, 7.2.5), unless another lcore did.
             nd::Heard::Tells { target, .. } if !self.neighbours.has(target.into()) => {
-                return Err(DropReason::Nd);
+                return if self.config.seat.is_some() { Ok(()) } else { Err(DropReason::Nd) };
             }
             nd::Heard::Tells { target, mac } => self.learn_neighbour(target.into(), mac),
         }
         Ok(())
+    }
+
+    /// What another lcore of the port has received, and answers: here it is learnt only.
+    pub(super) fn overhear_arp(&mut self, heard: arp::Heard) {
+        let is_news = self.ours.has_v4(heard.target) || self.neighbours.has(heard.ip.into());
+        let is_neighbour = self.ours.is_on_link(heard.ip.into()) && !self.ours.has_v4(heard.ip);
+        if is_news && is_neighbour {
+            self.learn_neighbour(heard.ip.into(), heard.mac);
+        }
+    }
+
+    /// The same over IPv6.
+    pub(super) fn overhear_nd(&mut self, heard: nd::Heard) {
+        let (ip, mac) = match heard {
+            nd::Heard::Asks { target, by: Some(by), .. } if self.ours.has_v6(target) => by,
+            nd::Heard::Tells { target, mac } if self.neighbours.has(target.into()) => (target, mac),
+            _ => return,
+        };
+        if self.ours.is_on_link(ip.into()) && !self.ours.has_v6(ip) {
+            self.learn_neighbour(ip.into(), mac);
+        }
     }
 
     /// Tells of our addresses when it is time.

@@ -101,6 +101,7 @@ use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
 use crate::frame::{BURST, FrameVec};
 use crate::queue::PacketQueue;
+use crate::rss::Seat;
 use crate::trace::Tap;
 
 /// A stack that its poller and its connections share. They are on one thread, and no borrow crosses a task switch.
@@ -133,6 +134,8 @@ pub struct StackConfig {
     pub limits: FlowLimits,
     /// Seeds initial sequence numbers and source ports: from the system's randomness, or from a test.
     pub seed: u64,
+    /// Its place among the lcores that share the port, if there are several.
+    pub seat: Option<Seat>,
 }
 
 impl StackConfig {
@@ -224,7 +227,7 @@ impl Stack {
             ring_bytes: 0,
             ours: Ours::new(config.mac, &config.addresses, &config.routes),
             neighbours: Neighbours::new(),
-            announcements: Announcements::new(now),
+            announcements: Announcements::new(config.seat.as_ref().is_none_or(|seat| seat.index == 0), now),
             listeners: Listeners::default(),
             udp: Udp::new(config.seed),
             twin: None,

@@ -87,7 +87,8 @@ impl Nic {
         self.seen = self.out.len();
         let after = if self.out.is_empty() { (0, 0) } else { (self.out.len(), bytes(&self.out)) };
         self.counters.tx_packets.add((before.0 - after.0) as u64);
-        self.counters.tx_bytes.add(before.1 - after.1);
+        // What the port has not taken may have got a tag meanwhile.
+        self.counters.tx_bytes.add(before.1.saturating_sub(after.1));
     }
 
     /// Lets `tap` see what passes from now on.
@@ -148,6 +149,11 @@ impl Nic {
         frame.bytes_mut().copy_from_slice(bytes);
         frame.offload_checksums(false);
         self.send(frame);
+    }
+
+    /// Gives a frame to the lcore that it belongs to. Answers one that is this lcore's.
+    pub(super) fn pass_on(&mut self, frame: Frame) -> Option<Frame> {
+        self.queue.pass_on(frame)
     }
 
     /// Whether a frame can be had and sent now.

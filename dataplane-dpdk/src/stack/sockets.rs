@@ -14,6 +14,7 @@ use super::flow_table::{FlowKey, Holder};
 use super::isn;
 use super::{ORPHAN_TIMEOUT, ORPHAN_TOTAL, Stack};
 use crate::device::Mac;
+use crate::rss::{HomePorts, Words};
 
 /// A flow that somebody holds: it stays in its place until [`Stack::let_go`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,8 @@ impl Stack {
     pub(crate) fn connect(&mut self, to: SocketAddr) -> io::Result<FlowId> {
         let local = self.source_for(to.ip())?;
         let key = |port| FlowKey { peer: to.ip(), local, peer_port: to.port(), local_port: port };
-        let usable = |p: &u16| self.listeners.find(local, *p).is_none();
+        let home = self.home_ports(to, local);
+        let usable = |p: &u16| home.has(*p) && self.listeners.find(local, *p).is_none();
         let free = |p: &u16| usable(p) && self.table.get(&key(*p)).is_none();
         // When every port was used within a minute: we closed first, so the peer has forgotten the connection.
         let ended = |p: &u16| usable(p) && matches!(self.table.get(&key(*p)), Some(Holder::TimeWait(_)));
@@ -205,6 +207,12 @@ impl Stack {
     pub(super) fn source_for(&self, peer: IpAddr) -> io::Result<IpAddr> {
         let hop = self.ours.next_hop(peer).ok_or(io::ErrorKind::NetworkUnreachable)?;
         self.ours.source_for(peer, hop).ok_or_else(|| io::ErrorKind::NetworkUnreachable.into())
+    }
+
+    /// The ports of `local` that bring what `to` sends there to this lcore.
+    pub(super) fn home_ports(&self, to: SocketAddr, local: IpAddr) -> HomePorts<'_> {
+        let words = || Words::of_addresses(to.ip(), local).and_port(to.port());
+        HomePorts(self.config.seat.as_ref().map(|seat| (seat, words())))
     }
 
     /// The ports for connections of our own, each once, from a place that nobody can guess (RFC 6056, 3.3.3).

@@ -88,6 +88,7 @@ impl Bench {
             syn_backlog_max: 3,
             limits: FlowLimits::default(),
             seed: 1,
+            seat: None,
         };
         change(&mut config);
         let (queue, now) = (TestQueue::default(), Instant::from_secs(1));

@@ -17,6 +17,25 @@ pub const FLAG_CSUM_BAD: u16 = 2;
 pub const FLAG_SEGMENTED: u16 = 4;
 /// tx: the port is to fill in the checksums of this TCP segment (IPv4 without options).
 pub const FLAG_TX_CSUM: u16 = 8;
+/// rx: the port has taken the tag off, which is in `vlan`. tx: the port puts it on.
+pub const FLAG_VLAN: u16 = 16;
+/// tx: `data` is no longer where it was.
+pub const FLAG_MOVED: u16 = 32;
+
+/// The port looks at IPv4 and TCP checksums.
+pub const ABLE_RX_CSUM: u32 = 1;
+/// The port fills them in.
+pub const ABLE_TX_CSUM: u32 = 2;
+/// The port receives into several mbufs.
+pub const ABLE_SCATTER: u32 = 4;
+/// The port spreads TCP over its queues by a key and a table.
+pub const ABLE_RSS: u32 = 8;
+/// The port cuts long TCP segments.
+pub const ABLE_TSO: u32 = 16;
+/// The port takes VLAN tags off.
+pub const ABLE_VLAN_STRIP: u32 = 32;
+/// The port puts VLAN tags on.
+pub const ABLE_VLAN_INSERT: u32 = 64;
 
 /// One frame of a burst, as the shim describes it.
 #[repr(C)]
@@ -34,12 +53,12 @@ pub struct Frame {
     pub room: u16,
     /// `FLAG_*`.
     pub flags: u16,
-    /// The VLAN tag that the port took off, where it does.
+    /// The VLAN tag that the port took off or is to put on, with `FLAG_VLAN`.
     pub vlan: u16,
-    /// Bytes of the TCP header, for segmentation by the port.
-    pub l4_len: u16,
-    /// Bytes of a segment, for segmentation by the port.
-    pub tso_size: u16,
+    /// Bytes that are free in front of `data`.
+    pub head: u16,
+    /// 0.
+    pub unused: u16,
 }
 
 const _: () = assert!(size_of::<Frame>() == 32);
@@ -56,13 +75,13 @@ pub struct PortInfo {
     pub mtu: u16,
     /// Queue pairs it can have.
     pub queues_max: u16,
-    /// 1: it checks IPv4 and TCP checksums.
-    pub rx_checksum: u16,
-    /// 1: it fills them in.
-    pub tx_checksum: u16,
     /// 1: the link is up.
     pub link_up: u16,
+    /// `ABLE_*`.
+    pub able: u32,
 }
+
+const _: () = assert!(size_of::<PortInfo>() == 80);
 
 /// The counters of a port.
 #[repr(C)]
@@ -96,12 +115,15 @@ unsafe extern "C" {
 
     pub fn fg_dev_probe(devargs: *const c_char, name: *const c_char, port: *mut u16) -> c_int;
     pub fn fg_port_info(port: u16, out: *mut PortInfo) -> c_int;
-    pub fn fg_port_configure(port: u16, queues: u16, descriptors: u16, mtu: u16, pool: *mut c_void) -> c_int;
+    pub fn fg_port_configure(port: u16, queues: u16, descriptors: u16, mtu: u16, pool: *mut c_void, able: u32)
+    -> c_int;
     pub fn fg_port_start(port: u16) -> c_int;
+    pub fn fg_port_spread(port: u16, queues: u16) -> c_int;
     pub fn fg_port_restart(port: u16) -> c_int;
     pub fn fg_port_close(port: u16) -> c_int;
     pub fn fg_port_stats(port: u16, out: *mut PortStats) -> c_int;
 
     pub fn fg_rx_burst(port: u16, queue: u16, out: *mut Frame, n: u16) -> u16;
+    pub fn fg_gather(mbuf: *const c_void, out: *mut u8, room: u32) -> u32;
     pub fn fg_tx_burst(port: u16, queue: u16, frames: *const Frame, n: u16) -> u16;
 }

@@ -43,6 +43,7 @@ pub fn config(n: u8) -> StackConfig {
         syn_backlog_max: 10,
         limits: FlowLimits::default(),
         seed: u64::from(n),
+        seat: None,
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Config {
     dataplane: Option<String>,
     /// Keys of `dataplane.dpdk`, for whoever writes that section.
     pub dpdk: Vec<String>,
+    /// Keys of its only port, for the same.
+    pub port: Vec<String>,
     extra: String,
     verbatim: Option<String>,
 }
@@ -61,6 +63,7 @@ impl Config {
             workers: 1,
             dataplane: None,
             dpdk: Vec::new(),
+            port: Vec::new(),
             extra: String::new(),
             verbatim: None,
         }
@@ -209,6 +212,13 @@ impl Config {
     #[must_use]
     pub fn dpdk(mut self, line: &str) -> Self {
         self.dpdk.push(format!("    {line}\n"));
+        self
+    }
+
+    /// Adds a key of the port, where the gateway runs on one.
+    #[must_use]
+    pub fn port(mut self, line: &str) -> Self {
+        self.port.push(format!("        {line}\n"));
         self
     }
 

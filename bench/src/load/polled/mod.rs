@@ -99,7 +99,7 @@ fn plane(args: &MemifArgs, socket: &Path, connections: u32) -> Result<Dpdk, Load
         addresses: vec![network],
         routes: Vec::new(),
         mtu: 1_500,
-        exception: None,
+        ..Port::default()
     };
     Ok(Dpdk {
         ports: vec![port],

@@ -13,7 +13,12 @@ pub(super) const DATAPLANE: &[Key] = &[
         "kernel",
         "`kernel`: the kernel's sockets. `dpdk`: a poll-mode port under a TCP of our own.",
     ),
-    key("workers", Number, "auto", "Worker threads, or `auto`: one a core. On DPDK: queue pairs of each port."),
+    key(
+        "workers",
+        Number,
+        "auto",
+        "Worker threads, or `auto`: one a core; on DPDK `auto` is one, and 128 can share a port at most.",
+    ),
     key(
         "fallback",
         Choice(&["none", "kernel"]),
@@ -24,7 +29,12 @@ pub(super) const DATAPLANE: &[Key] = &[
 ];
 
 pub(super) const DPDK: &[Key] = &[
-    key("ports", Maps("dpdk_port"), "", "Ports, each with one queue pair a worker. At least one with `type: dpdk`."),
+    key(
+        "ports",
+        Maps("dpdk_port"),
+        "",
+        "Ports, each with a queue pair for every worker, or shared by them. At least one with `type: dpdk`.",
+    ),
     key("hugepages", Bool, "true", "Use hugepages; false is EAL's `--no-huge`."),
     key("memory_mib", Number, "256", "Memory for EAL, in MiB."),
     key("eal_args", Texts, "[]", "Further arguments for EAL."),
@@ -181,6 +191,36 @@ pub(super) const DPDK_PORT: &[Key] = &[
         "",
         "The exception path: a TAP interface, the port's twin, by which Linux sends and receives what the gateway does not own. Without it, that is dropped.",
     ),
+    key(
+        "vlans",
+        Maps("dpdk_vlan"),
+        "[]",
+        "VLANs that the port is in (IEEE 802.1Q), beside what is untagged, each with addresses and routes of its own.",
+    ),
+    key("offloads", Map("dpdk_offloads"), "", "What is left to the port where it can do it. Software does the rest."),
+];
+
+pub(super) const DPDK_OFFLOADS: &[Key] = &[
+    key("rx_checksum", Bool, "true", "The port looks at the checksums of what it receives."),
+    key("tx_checksum", Bool, "true", "The port fills in the checksums of TCP over IPv4."),
+    key(
+        "scatter",
+        Bool,
+        "true",
+        "The port receives frames that are longer than one of its buffers, in several; they are joined.",
+    ),
+    key("rss", Bool, "true", "The port spreads flows over its queues, one of each worker."),
+    key("vlan_strip", Bool, "true", "The port takes the tags of `vlans` off."),
+    key("vlan_insert", Bool, "true", "The port puts the tags of `vlans` on."),
+];
+
+pub(super) const DPDK_VLAN: &[Key] = &[
+    key("id", Number, "", "Its number, 1 to 4094. Required."),
+    key("address", Text, "", "Our address and network in it: `10.1.2.3/24`, `2001:db8::3/64`. Required."),
+    key("addresses", Texts, "[]", "Further addresses of ours in it, of either family, each with its network."),
+    key("gateway", Text, "", "Where packets for other IPv4 networks go: an address within one of ours in this VLAN."),
+    key("gateway6", Text, "", "The same for IPv6; it may be an address of the link alone, as `fe80::1`."),
+    key("routes", Maps("dpdk_route"), "[]", "Networks that are reached by other routers; the longest prefix decides."),
 ];
 
 pub(super) const DPDK_EXCEPTION: &[Key] = &[
@@ -195,7 +235,7 @@ pub(super) const DPDK_EXCEPTION: &[Key] = &[
         Texts,
         "[arp, icmp, tcp, udp, ip, ethernet]",
         "What Linux gets: `arp` and `icmp` (but for questions about our addresses, and echo requests to them: those are answered here), `tcp` and `udp` \
-         that no flow, listener or socket of ours takes, `ip` (every other protocol: OSPF, VRRP), `ethernet` (LLDP, frames of a VLAN). What is left out is dropped.",
+         that no flow, listener or socket of ours takes, `ip` (every other protocol: OSPF, VRRP), `ethernet` (LLDP, frames of VLANs that are not in `vlans`). What is left out is dropped.",
     ),
     key(
         "tcp_ports",

@@ -6,7 +6,7 @@ use super::cluster::{
     CHECK_CONFIG, CIRCUIT_BREAKER, CLUSTER, CLUSTER_MANAGER, CODES, DNS_RESOLVERS, GRPC_CHECK, HEALTH_CHECK, HOST,
     HTTP_CHECK, KEEPALIVE, LBCONFIG, METADATA, ORIGINAL_DST_LB, OUTLIER, SLOW_START, SUBSET,
 };
-use super::dataplane::{DATAPLANE, DPDK, DPDK_EXCEPTION, DPDK_IDLE, DPDK_PORT, DPDK_ROUTE};
+use super::dataplane::{DATAPLANE, DPDK, DPDK_EXCEPTION, DPDK_IDLE, DPDK_OFFLOADS, DPDK_PORT, DPDK_ROUTE, DPDK_VLAN};
 use super::limits::LIMITS;
 use super::routing::{
     DIRECT_RESPONSE, FILTER_METADATA, HASH_COOKIE, HASH_HEADER, HASH_POLICY, HEADER, HEADER_ADD, HEADER_MATCH, MATCH,
@@ -199,7 +199,9 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "dpdk", path: "dataplane.dpdk", keys: DPDK },
     Section { name: "dpdk_port", path: "dataplane.dpdk.ports[]", keys: DPDK_PORT },
     Section { name: "dpdk_exception", path: "dataplane.dpdk.ports[].exception", keys: DPDK_EXCEPTION },
-    Section { name: "dpdk_route", path: "dataplane.dpdk.ports[].routes[]", keys: DPDK_ROUTE },
+    Section { name: "dpdk_offloads", path: "dataplane.dpdk.ports[].offloads", keys: DPDK_OFFLOADS },
+    Section { name: "dpdk_route", path: "routes[] of a port and of its VLANs", keys: DPDK_ROUTE },
+    Section { name: "dpdk_vlan", path: "dataplane.dpdk.ports[].vlans[]", keys: DPDK_VLAN },
     Section { name: "dpdk_idle", path: "dataplane.dpdk.idle", keys: DPDK_IDLE },
     Section { name: "tls_backend", path: "tls_backend", keys: TLS_BACKEND },
     Section { name: "accelerator", path: "tls_backend.accelerators[]", keys: ACCELERATOR },

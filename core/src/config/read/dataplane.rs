@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::tcp_proxy::port_ranges;
 use crate::config::dataplane::{
-    CongestionControl, Dataplane, Dpdk, Exception, Fallback, Foreign, Idle, IdleMode, Network, Plane, Port, Route,
+    CongestionControl, Dataplane, Dpdk, Exception, Fallback, Foreign, Idle, IdleMode, Network, Offloads, Plane, Port,
+    Route, Vlan,
 };
 use crate::config::limits::{DatagramLimits, FlowLimits};
 use crate::config::reader::{Fields, Reader};
@@ -124,6 +125,48 @@ fn datagram_limits(r: &mut Reader, fields: &Fields<'_>) -> DatagramLimits {
 fn port(r: &mut Reader, node: &Node) -> Option<Port> {
     let fields = r.map(node, "dpdk_port")?;
     let device = fields.required(r, "device");
+    let place = addressing(r, &fields);
+    let vlans = vlans(r, &fields);
+    let mtu = fields.number(r, "mtu", 576..=9216).unwrap_or(1500);
+    let untagged = place.iter().flat_map(|place| &place.addresses);
+    let mut all = untagged.chain(vlans.iter().flat_map(|vlan| &vlan.addresses));
+    let has_v6 = all.any(|address| address.ip.is_ipv6());
+    if let Some(node) = fields.get("mtu").filter(|_| mtu < IPV6_MTU_MIN && has_v6) {
+        let message = format!("{mtu} is less than every link of IPv6 takes (RFC 8200, 5)");
+        r.at("mtu", |r| r.error(node.place, message, "write 1280 or more, or leave the IPv6 addresses out"));
+    }
+    let exception = fields.with(r, "exception", exception);
+    let offloads = fields.with(r, "offloads", offloads).unwrap_or_default();
+    let Addressing { addresses, routes } = place?;
+    Some(Port { device: device?, addresses, routes, mtu, exception, offloads, vlans })
+}
+
+/// VLANs, each once.
+fn vlans(r: &mut Reader, fields: &Fields<'_>) -> Vec<Vlan> {
+    let mut ids = Vec::new();
+    fields.list(r, "vlans", |r, node| {
+        let fields = r.map(node, "dpdk_vlan")?;
+        if fields.get("id").is_none() {
+            fields.missing(r, "id");
+        }
+        let id = fields.number(r, "id", 1..=VLAN_MAX);
+        if let Some(node) = fields.get("id").filter(|_| id.is_some_and(|id| ids.contains(&id))) {
+            r.at("id", |r| r.error(node.place, "there is a VLAN of this number already", ""));
+        }
+        ids.extend(id);
+        let Addressing { addresses, routes } = addressing(r, &fields)?;
+        Some(Vlan { id: id?, addresses, routes })
+    })
+}
+
+/// What a station of a network is.
+struct Addressing {
+    addresses: Vec<Network>,
+    routes: Vec<Route>,
+}
+
+/// Addresses, gateways and routes. None: the first address is missing or none.
+fn addressing(r: &mut Reader, fields: &Fields<'_>) -> Option<Addressing> {
     let first = fields.required(r, "address").and_then(|_| fields.with(r, "address", address));
     let mut addresses: Vec<Network> = first.into_iter().collect();
     addresses.extend(fields.list(r, "addresses", address));
@@ -134,14 +177,21 @@ fn port(r: &mut Reader, node: &Node) -> Option<Port> {
     });
     let mut routes = fields.list(r, "routes", |r, node| route(r, node, &addresses));
     routes.extend(gateways.into_iter().flatten());
-    let mtu = fields.number(r, "mtu", 576..=9216).unwrap_or(1500);
-    if let Some(node) = fields.get("mtu").filter(|_| mtu < IPV6_MTU_MIN && addresses.iter().any(|a| a.ip.is_ipv6())) {
-        let message = format!("{mtu} is less than every link of IPv6 takes (RFC 8200, 5)");
-        r.at("mtu", |r| r.error(node.place, message, "write 1280 or more, or leave the IPv6 addresses out"));
-    }
-    let exception = fields.with(r, "exception", exception);
-    first?;
-    Some(Port { device: device?, addresses, routes, mtu, exception })
+    first.map(|_| Addressing { addresses, routes })
+}
+
+fn offloads(r: &mut Reader, node: &Node) -> Option<Offloads> {
+    let fields = r.map(node, "dpdk_offloads")?;
+    let d = Offloads::default();
+    let mut read = |key, default| fields.boolean(r, key).unwrap_or(default);
+    Some(Offloads {
+        rx_checksum: read("rx_checksum", d.rx_checksum),
+        tx_checksum: read("tx_checksum", d.tx_checksum),
+        scatter: read("scatter", d.scatter),
+        rss: read("rss", d.rss),
+        vlan_strip: read("vlan_strip", d.vlan_strip),
+        vlan_insert: read("vlan_insert", d.vlan_insert),
+    })
 }
 
 fn exception(r: &mut Reader, node: &Node) -> Option<Exception> {
@@ -252,6 +302,9 @@ fn idle(r: &mut Reader, node: &Node) -> Option<Idle> {
         wait: fields.boolean(r, "wait").unwrap_or(d.wait),
     })
 }
+
+/// 0 and 4095 are no VLANs (IEEE 802.1Q, 9.6).
+const VLAN_MAX: u64 = 4094;
 
 /// `IFNAMSIZ`, without the zero at its end.
 const INTERFACE_NAME_BYTES_MAX: usize = 15;

@@ -59,7 +59,7 @@ impl Files {
             addresses: vec![Network::new(Ipv4Addr::new(10, 0, 0, 1), 24)],
             routes: Vec::new(),
             mtu: 1500,
-            exception: None,
+            ..Port::default()
         };
         let mut dataplane = Dataplane { dpdk: Dpdk { ports: vec![port], ..Dpdk::default() }, ..Dataplane::default() };
         change(&mut dataplane);

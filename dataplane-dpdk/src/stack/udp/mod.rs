@@ -34,6 +34,7 @@ use super::rate::Rate;
 use super::sockets::FIRST_EPHEMERAL_PORT;
 use crate::counters::{DropReason, LcoreCounters};
 use crate::frame::Frame;
+use crate::rss::Words;
 
 /// A socket for datagrams, until [`Stack::close_datagrams`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +171,9 @@ impl Stack {
     pub(crate) fn connect_datagrams(&mut self, to: SocketAddr) -> io::Result<(SocketId, SocketAddr)> {
         let local = self.source_for(to.ip())?;
         let key = |port| FlowKey { peer: to.ip(), local, peer_port: to.port(), local_port: port };
-        let free = |p: &u16| self.udp.listening.find(local, *p).is_none() && !self.udp.connected.contains_key(&key(*p));
+        let home = self.home_ports(to, local);
+        let unused = |p| self.udp.listening.find(local, p).is_none() && !self.udp.connected.contains_key(&key(p));
+        let free = |p: &u16| home.has(*p) && unused(*p);
         let port = self.ephemeral_ports_to(to).find(free).ok_or(io::ErrorKind::AddrNotAvailable)?;
         let id = self.udp.insert(Bind::One(local), SocketAddr::new(local, port), Some(to));
         self.udp.connected.insert(key(port), id);
@@ -233,10 +236,11 @@ impl Stack {
         }
     }
 
-    /// A part of a datagram has come.
-    pub(super) fn receive_fragment(&mut self, place: Place, fragment: &[u8]) {
+    /// A part of a datagram has come: `payload` of `frame`.
+    pub(super) fn receive_fragment(&mut self, place: Place, frame: &Frame, payload: Range<usize>) {
         let limits = &self.config.limits.datagrams;
         let Self { udp, nic: super::Nic { counters, .. }, .. } = self;
+        let fragment = &frame.bytes()[payload];
         let lost = |fragments| counters.drop_frames(DropReason::FragmentMemory, fragments);
         let bytes = match udp.reassembly.add(place, fragment, limits.reassembly_bytes_max, self.now, lost) {
             Added::Kept => return,
@@ -246,6 +250,14 @@ impl Stack {
         match read(&bytes, place.whole.peer, place.whole.local, true) {
             Ok(arrived) => {
                 counters.datagrams_reassembled.add(1);
+                let to = Words::of_addresses(arrived.key.peer, arrived.key.local);
+                let to = to.and_port(arrived.key.peer_port).and_port(arrived.key.local_port);
+                if self.config.seat.as_ref().is_some_and(|seat| !seat.is_home(to)) {
+                    // Its fragments have no ports, so that they come to an lcore of their own.
+                    let whole = packet::whole(frame, &place.whole, &bytes);
+                    // Its own is none: it has just been seen to be another's.
+                    return drop(self.nic.pass_on(whole));
+                }
                 match udp.find(&arrived.key) {
                     Some(socket) => self.deliver_datagram(socket, bytes.into(), arrived.payload, &arrived.key),
                     // Its header is gone that would be quoted.

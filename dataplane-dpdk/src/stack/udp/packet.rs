@@ -7,9 +7,11 @@ use std::ops::Range;
 
 use smoltcp::wire::{IpProtocol, UdpPacket, checksum};
 
+use super::reassembly::Whole;
 use crate::counters::DropReason;
+use crate::frame::Frame;
 use crate::stack::flow_table::FlowKey;
-use crate::stack::packet::{ETHER_IPV4, ETHER_IPV6, quoted};
+use crate::stack::packet::{ETHER_IPV4, ETHER_IPV6, ETHERNET_BYTES, quoted};
 
 /// A datagram that has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +173,34 @@ impl<B: AsRef<[u8]>> Outgoing<B> {
         header.chunks_exact_mut(2).zip(fields).for_each(|(to, field)| to.copy_from_slice(&field.to_be_bytes()));
         header
     }
+}
+
+/// The frame that a datagram would have come in, in one piece: `fragment` is one of those that it came in.
+pub(super) fn whole(fragment: &Frame, of: &Whole, datagram: &[u8]) -> Frame {
+    let mut bytes = fragment.bytes()[..ETHERNET_BYTES].to_vec();
+    let (len, protocol) = (datagram.len(), u8::from(IpProtocol::Udp));
+    let field = |len: usize| u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
+    match (of.peer, of.local) {
+        (IpAddr::V4(peer), IpAddr::V4(local)) => {
+            let mut ip = [0; 20];
+            (ip[0], ip[8], ip[9]) = (0x45, HOPS, protocol);
+            ip[2..4].copy_from_slice(&field(20 + len));
+            ip[12..16].copy_from_slice(&peer.octets());
+            ip[16..].copy_from_slice(&local.octets());
+            let sum = !checksum::data(&ip);
+            ip[10..12].copy_from_slice(&sum.to_be_bytes());
+            bytes.extend_from_slice(&ip);
+        }
+        (peer, local) => {
+            bytes.extend_from_slice(&[0x60, 0, 0, 0]);
+            bytes.extend_from_slice(&field(len));
+            bytes.extend_from_slice(&[protocol, HOPS]);
+            bytes.extend_from_slice(&octets(peer));
+            bytes.extend_from_slice(&octets(local));
+        }
+    }
+    bytes.extend_from_slice(datagram);
+    bytes.into()
 }
 
 /// Reads whose datagram a packet of ours was, if it is its first fragment or all of it: the key of its socket.
