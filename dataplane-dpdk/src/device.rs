@@ -117,8 +117,6 @@ pub struct PortInfo {
     pub rx_checksum: bool,
     /// Whether it fills them in.
     pub tx_checksum: bool,
-    /// Whether the link is up.
-    pub link_up: bool,
 }
 
 /// The counters of a port, as its driver keeps them.

@@ -23,7 +23,7 @@ impl Status {
                 "address": port.addresses.first().map(|network| network.ip.to_string()),
                 "addresses": port.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), "mtu": port.info.mtu, "queues_max": port.info.queues_max,
                 "rx_checksum_offload": port.info.rx_checksum, "tx_checksum_offload": port.info.tx_checksum,
-                "link_up": port.info.link_up,
+                "link_up": port.link_up(),
             }));
             let stats = port.stats().unwrap_or_default();
             numbers.extend(PORT_NUMBERS.iter().map(|&(name, help, read)| Number {
@@ -33,6 +33,13 @@ impl Status {
                 labels: vec![("port", port.device.clone())],
                 value: read(&stats),
             }));
+            numbers.push(Number {
+                name: "ferrogate_dpdk_port_link_up",
+                help: "Whether the port has a link",
+                grows: false,
+                labels: vec![("port", port.device.clone())],
+                value: port.link_up().into(),
+            });
         }
         numbers.push(Number {
             name: "ferrogate_dpdk_tsc_hertz",

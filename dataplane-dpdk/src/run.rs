@@ -234,6 +234,12 @@ impl PortState {
     pub fn stats(&self) -> Option<PortStats> {
         self.status.stats()
     }
+
+    /// Whether it has a link now.
+    #[must_use]
+    pub fn link_up(&self) -> bool {
+        self.status.link_up()
+    }
 }
 
 /// A queue pair and the stack that is to be on it.

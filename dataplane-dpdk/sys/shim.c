@@ -35,7 +35,7 @@ struct fg_port_info { /* PortInfo in lib.rs */
 	char driver[64];
 	uint8_t mac[6];
 	uint16_t mtu, queues_max;
-	uint16_t rx_checksum, tx_checksum, link_up; /* 0 or 1 */
+	uint16_t rx_checksum, tx_checksum; /* 0 or 1 */
 };
 
 struct fg_port_stats { /* PortStats in lib.rs */
@@ -89,7 +89,6 @@ int fg_port_info(uint16_t port, struct fg_port_info *out)
 {
 	struct rte_eth_dev_info info;
 	struct rte_ether_addr mac;
-	struct rte_eth_link link;
 	int ret;
 	memset(out, 0, sizeof(*out));
 	if ((ret = rte_eth_dev_info_get(port, &info)) != 0 || (ret = rte_eth_macaddr_get(port, &mac)) != 0
@@ -100,7 +99,6 @@ int fg_port_info(uint16_t port, struct fg_port_info *out)
 	out->queues_max = RTE_MIN(info.max_rx_queues, info.max_tx_queues);
 	out->rx_checksum = (info.rx_offload_capa & FG_RX_CSUM) == FG_RX_CSUM;
 	out->tx_checksum = (info.tx_offload_capa & FG_TX_CSUM_CAPA) == FG_TX_CSUM_CAPA;
-	out->link_up = rte_eth_link_get_nowait(port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
 	return 0;
 }
 
@@ -156,6 +154,14 @@ int fg_port_close(uint16_t port)
 		return ret;
 	(void)rte_eth_dev_stop(port); /* a port that never started is closed all the same */
 	return (ret = rte_eth_dev_close(port)) != 0 ? ret : rte_dev_remove(info.device);
+}
+
+/* Whether the port has a link now, 0 or 1. Cards take seconds to agree on one. */
+int fg_port_link_up(uint16_t port)
+{
+	struct rte_eth_link link;
+	int ret = rte_eth_link_get_nowait(port, &link);
+	return ret != 0 ? ret : link.link_status == RTE_ETH_LINK_UP;
 }
 
 int fg_port_stats(uint16_t port, struct fg_port_stats *out)

@@ -122,6 +122,14 @@ impl PortStatus {
             rx_no_mbuf: s.rx_no_mbuf,
         })
     }
+
+    /// Whether the port has a link now; one that is closed has none.
+    #[must_use]
+    pub fn link_up(&self) -> bool {
+        let Some(port) = self.0.upgrade() else { return false };
+        // SAFETY: the port is open as long as `port` is held.
+        unsafe { sys::fg_port_link_up(port.id) == 1 }
+    }
 }
 
 /// One queue pair, for one lcore: it can be sent to its thread, and is used there alone.
@@ -250,7 +258,6 @@ impl PortCore {
             queues_max: raw.queues_max,
             rx_checksum: raw.rx_checksum != 0,
             tx_checksum: raw.tx_checksum != 0,
-            link_up: raw.link_up != 0,
         })
     }
 }

@@ -60,8 +60,6 @@ pub struct PortInfo {
     pub rx_checksum: u16,
     /// 1: it fills them in.
     pub tx_checksum: u16,
-    /// 1: the link is up.
-    pub link_up: u16,
 }
 
 /// The counters of a port.
@@ -100,6 +98,7 @@ unsafe extern "C" {
     pub fn fg_port_start(port: u16) -> c_int;
     pub fn fg_port_restart(port: u16) -> c_int;
     pub fn fg_port_close(port: u16) -> c_int;
+    pub fn fg_port_link_up(port: u16) -> c_int;
     pub fn fg_port_stats(port: u16, out: *mut PortStats) -> c_int;
 
     pub fn fg_rx_burst(port: u16, queue: u16, out: *mut Frame, n: u16) -> u16;
