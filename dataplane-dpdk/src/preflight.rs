@@ -45,12 +45,6 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
     parse_cpus(field(&status, "Cpus_allowed_list:").unwrap_or_default())
 }
 
-/// The full address of a PCI device, which may be named without its domain.
-pub(crate) fn pci_address(device: &Device) -> String {
-    let domain = if device.name().matches(':').count() == 1 { "0000:" } else { "" };
-    format!("{domain}{}", device.name())
-}
-
 /// The capabilities that a process keeps which gives up the others once its device is open.
 pub(crate) fn needs_later(device: &Device) -> &'static [Capability] {
     // A listener on the kernel's loopback may have a low port; and at the end a program is taken off the interface.
@@ -65,7 +59,7 @@ pub(crate) fn needs_of(device: &Device) -> Option<&'static [Capability]> {
 fn check_device(device: &Device) -> Result<(), StartError> {
     let name = || device.as_str().to_owned();
     if device.is_pci() {
-        if !Path::new("/sys/bus/pci/devices").join(pci_address(device)).exists() {
+        if !Path::new("/sys/bus/pci/devices").join(&*device.full_name()).exists() {
             return Err(StartError::NoDevice { device: name(), errno: libc::ENODEV });
         }
         return Ok(());

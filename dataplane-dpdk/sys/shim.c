@@ -78,10 +78,13 @@ int fg_alloc_bulk(void *pool, struct fg_frame *out, uint16_t n)
 
 void fg_free_bulk(void **mbufs, uint16_t n) { rte_pktmbuf_free_bulk((struct rte_mbuf **)mbufs, n); }
 
-/* `devargs`: a PCI address or a virtual device with its arguments; `name`: the part in front of the first comma. */
+/* `devargs`: a PCI address or a virtual device with its arguments; `name`: what DPDK calls it. EAL has opened the cards of its command line. */
 int fg_dev_probe(const char *devargs, const char *name, uint16_t *port)
 {
-	int ret = rte_dev_probe(devargs);
+	int ret = rte_eth_dev_get_port_by_name(name, port);
+	if (ret == 0)
+		return 0;
+	ret = rte_dev_probe(devargs);
 	return ret < 0 ? ret : rte_eth_dev_get_port_by_name(name, port);
 }
 

@@ -226,7 +226,7 @@ impl PortCore {
         relay: Option<Relay>,
     ) -> Result<Self, PortError> {
         let text = |s: &str| CString::new(s).map_err(|_| PortError::NoDevice { errno: libc::EINVAL });
-        let (args, name) = (text(device.unwrap_or(options.device.as_str()))?, text(options.device.name())?);
+        let (args, name) = (text(device.unwrap_or(options.device.as_str()))?, text(&options.device.full_name())?);
         let mut taken = eal.ports.write().expect("nobody panics while he opens or closes a port");
         let mut id = 0;
         // SAFETY: EAL runs, both texts end with a zero byte, `id` is ours.

@@ -5,10 +5,10 @@
 use super::Findings;
 use super::host::Host;
 use crate::device::Device;
-use crate::preflight::{parse_cpus, pci_address};
+use crate::preflight::parse_cpus;
 
 pub(super) fn look(host: &Host, device: &Device, found: &mut Findings) {
-    let address = pci_address(device);
+    let address = device.full_name();
     let (subject, folder) = (format!("port {address}"), folder(&address));
     if !host.exists(&folder) {
         return found.problem(&subject, "there is no such card", "lspci -D | grep -i ether");
