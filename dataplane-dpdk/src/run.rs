@@ -49,7 +49,7 @@ where
 {
     preflight::check(config)?;
     let workers = workers.max(1);
-    let cpus = preflight::allowed_cpus();
+    let cpus = preflight::lcore_cpus();
     let cpu_of = |lcore: usize| cpus.get(lcore % cpus.len().max(1)).copied();
     let lcore_cpus: Vec<usize> = (0..workers).filter_map(cpu_of).collect();
     let eal = Eal::start(&eal_args(config, &lcore_cpus)).map_err(|e| StartError::of_port("EAL", workers, e))?;
