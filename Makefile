@@ -3,6 +3,7 @@
 #   make run              the demo gateway over kernel sockets
 #   make run PLANE=dpdk   the same over a DPDK port (root)
 #   make sim SEEDS=10000  the whole gateway under simulation, over lossy wires
+#   make appliance-test   the gateway in an emulated machine, on PCI cards that DPDK drives (root)
 #   make bench            Ferrogate beside its peers (root), with a report; ARGS go to ferrogate-bench run
 
 PLANE ?= kernel
@@ -12,7 +13,7 @@ SCENARIO ?= h1-keepalive
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check sim bench profile microbench
+.PHONY: help run test check sim appliance-test bench profile microbench
 
 help:
 	@echo 'make run              start the demo gateway: http://127.0.0.1:8080 and https://127.0.0.1:8443, Ctrl-C ends it'
@@ -20,6 +21,7 @@ help:
 	@echo 'make test             everything that CI runs'
 	@echo 'make check            formatting and lints only'
 	@echo 'make sim SEEDS=10000  the whole gateway under simulation, over lossy wires; a seed that fails is told'
+	@echo 'make appliance-test   the gateway in an emulated machine, on PCI cards that DPDK drives, two minutes (root)'
 	@echo 'make bench            Ferrogate beside nginx and HAProxy, about 33 minutes (root); make bench QUICK=1 under two'
 	@echo 'make profile SCENARIO=h1-keepalive   a flame graph of the gateway under a scenario'
 	@echo 'make microbench       the parts that every request passes, each by itself'
@@ -35,6 +37,9 @@ check:
 
 sim:
 	@configs/packaging/test.sh sim $(SEEDS)
+
+appliance-test:
+	@configs/packaging/appliance-test.sh
 
 bench:
 	@configs/packaging/bench.sh run $(if $(QUICK),--quick) $(ARGS)
