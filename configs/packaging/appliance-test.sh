@@ -207,6 +207,8 @@ guest_vfio() {
         -device virtio-net-pci,netdev=client,bus=port1,disable-legacy=on,iommu_platform=on,ats=on,mac=02:00:00:00:01:01 \
         -device e1000e,netdev=origin,bus=port2,mac=02:00:00:00:02:01
     lcore_cpu=1
+    # Buffers of 82574 are powers of two: 8 KiB, where nine would be needed for the longest frames.
+    mtus=(9000 8000)
     exercise vfio-pci net_virtio net_e1000_em
     shut_down
 }
@@ -217,6 +219,7 @@ guest_uio() {
         -device vmxnet3,netdev=client,bus=port1,mac=02:00:00:00:01:01 \
         -device virtio-net-pci,netdev=origin,bus=port2,mac=02:00:00:00:02:01
     lcore_cpu=0
+    mtus=(9000 9000)
     exercise uio_pci_generic net_vmxnet3 net_virtio
     shut_down
 }
@@ -333,6 +336,7 @@ live() {
     check_tools
     check_link
     check_restarts
+    check_long_packets
     check "the log tells of no error" log_is_clean
 }
 
@@ -477,6 +481,23 @@ check_restarts() {
     # shellcheck disable=SC2016
     guest 5 'kill -TERM $gateway' || true
     check "TERM: it ends well, idle" ends_with "exit status 0"
+}
+
+# Longer packets than Ethernet's usual ones, each of whose frames has to fit one buffer of the card.
+mtus=()
+check_long_packets() {
+    inside ip link set "$client" mtu "${mtus[0]}"
+    inside ip link set "$origin" mtu "${mtus[1]}"
+    guest 10 "mtus ${mtus[*]}"
+    check "started with an MTU of ${mtus[0]} and ${mtus[1]}" guest 70 start || return 0
+    check "ping with packets of ${mtus[0]} bytes" inside ping -q -c 3 -i 0.2 -W 5 -M "do" -s $((mtus[0] - 28)) "$gateway4"
+    check "1 MiB, both ways" both_ways
+    [ "${mtus[1]}" -eq 9000 ] || check "told of: ${cards[1]} may cut longer frames" guest 10 "grep 'several buffers.*device=${cards[1]}' /run/ferrogate/log"
+    # shellcheck disable=SC2016
+    guest 5 'kill -TERM $gateway' || true
+    check "TERM: it ends well" ends_with "exit status 0"
+    inside ip link set "$client" mtu 1500
+    inside ip link set "$origin" mtu 1500
 }
 
 both_ways() {

@@ -159,6 +159,13 @@ int fg_port_close(uint16_t port)
 	return (ret = rte_eth_dev_close(port)) != 0 ? ret : rte_dev_remove(info.device);
 }
 
+/* Whether the driver of a started port puts a frame into several buffers. One that does not tell puts it into one. */
+int fg_port_scatters(uint16_t port)
+{
+	struct rte_eth_rxq_info info;
+	return rte_eth_rx_queue_info_get(port, 0, &info) == 0 && info.scattered_rx;
+}
+
 /* Whether the port has a link now, 0 or 1. Cards take seconds to agree on one. */
 int fg_port_link_up(uint16_t port)
 {

@@ -56,6 +56,12 @@ bind() {
     done
 }
 
+# mtus BYTES BYTES: of the two ports.
+mtus() {
+    sed -i '/^ *mtu:/d' "$config"
+    sed -i -e "s|^\( *\)address: 192.0.2.1/24|&\n\1mtu: $1|" -e "s|^\( *\)address: 198.51.100.1/24|&\n\1mtu: $2|" "$config"
+}
+
 # start: the gateway, as its unit would; returns when it says that it is ready, or has ended.
 gateway=
 start() {

@@ -98,6 +98,7 @@ unsafe extern "C" {
     pub fn fg_port_start(port: u16) -> c_int;
     pub fn fg_port_restart(port: u16) -> c_int;
     pub fn fg_port_close(port: u16) -> c_int;
+    pub fn fg_port_scatters(port: u16) -> c_int;
     pub fn fg_port_link_up(port: u16) -> c_int;
     pub fn fg_port_stats(port: u16, out: *mut PortStats) -> c_int;
 
