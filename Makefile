@@ -5,6 +5,7 @@
 #   make sim SEEDS=10000  the whole gateway under simulation, over lossy wires
 #   make soak             what takes too long for make test: TLS with a card under AddressSanitizer, testssl.sh
 #   make ktls-test        the kernel's TLS, in a QEMU guest whose kernel has it
+#   make appliance-test   the gateway in an emulated machine, on PCI cards that DPDK drives (root)
 #   make bench            Ferrogate beside its peers (root), with a report; ARGS go to ferrogate-bench run
 
 PLANE ?= kernel
@@ -14,7 +15,7 @@ SCENARIO ?= h1-keepalive
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check sim soak ktls-test bench profile microbench
+.PHONY: help run test check sim soak ktls-test appliance-test bench profile microbench
 
 help:
 	@echo 'make run              start the demo gateway: http://127.0.0.1:8080 and https://127.0.0.1:8443, Ctrl-C ends it'
@@ -24,6 +25,7 @@ help:
 	@echo 'make sim SEEDS=10000  the whole gateway under simulation, over lossy wires; a seed that fails is told'
 	@echo 'make soak             what takes too long for make test: TLS with a card under AddressSanitizer, testssl.sh'
 	@echo 'make ktls-test        TLS records sealed by the kernel (kTLS), in a QEMU guest: Debian'"'"'s kernel, no root'
+	@echo 'make appliance-test   the gateway in an emulated machine, on PCI cards that DPDK drives, two minutes (root)'
 	@echo 'make bench            Ferrogate beside nginx and HAProxy, about 33 minutes (root); make bench QUICK=1 under two'
 	@echo 'make profile SCENARIO=h1-keepalive   a flame graph of the gateway under a scenario'
 	@echo 'make microbench       the parts that every request passes, each by itself'
@@ -45,6 +47,9 @@ soak:
 
 ktls-test:
 	@tests/ktls/guest.sh
+
+appliance-test:
+	@configs/packaging/appliance-test.sh
 
 bench:
 	@configs/packaging/bench.sh run $(if $(QUICK),--quick) $(ARGS)

@@ -46,7 +46,7 @@ fn compare(path: &str, now: &str) {
 
 #[test]
 fn the_shipped_files_load_without_a_word() {
-    for name in ["kernel", "dpdk", "demo", "sidecar"] {
+    for name in ["kernel", "dpdk", "demo", "sidecar", "appliance"] {
         let path = repository(&format!("configs/{name}.yaml"));
         match Config::load(&path) {
             Ok((_, found)) => assert!(found.is_empty(), "{}", show(&found)),

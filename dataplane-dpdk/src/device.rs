@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** data only; nothing here touches a device.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use ferrogate_core::config::dataplane::Offloads;
@@ -59,7 +60,7 @@ impl Device {
         &self.text
     }
 
-    /// The name DPDK gives the port: what stands in front of the first comma.
+    /// What stands in front of the first comma.
     #[must_use]
     pub fn name(&self) -> &str {
         self.text.split(',').next().unwrap_or_default()
@@ -84,6 +85,16 @@ impl Device {
         let hex = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_hexdigit());
         let Some((bus, function)) = self.name().rsplit_once('.') else { return false };
         hex(function) && (2..=3).contains(&bus.split(':').count()) && bus.split(':').all(hex)
+    }
+
+    /// What DPDK and the kernel call it: a PCI address has its domain there, which may be left out here.
+    #[must_use]
+    pub fn full_name(&self) -> Cow<'_, str> {
+        if self.is_pci() && self.name().matches(':').count() == 1 {
+            format!("0000:{}", self.name()).into()
+        } else {
+            self.name().into()
+        }
     }
 }
 
@@ -172,8 +183,6 @@ pub struct PortInfo {
     pub can: Abilities,
     /// What of it is used.
     pub does: Abilities,
-    /// Whether the link is up.
-    pub link_up: bool,
 }
 
 /// The counters of a port, as its driver keeps them.
@@ -248,6 +257,7 @@ mod tests {
         assert!(xdp.is_vdev("net_af_xdp") && !xdp.is_vdev("net_af") && !xdp.is_pci());
         for pci in ["0000:3b:00.0", "3b:00.1", "0000:3b:00.0,arg=1"] {
             assert!(Device::new(pci).is_pci(), "{pci}");
+            assert!(Device::new(pci).full_name().starts_with("0000:3b:00."), "{pci}");
         }
         for other in ["", "net_tap0", "3b", "3b:00", "x:y.z", "a.b"] {
             assert!(!Device::new(other).is_pci(), "{other}");

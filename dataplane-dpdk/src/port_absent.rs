@@ -125,6 +125,11 @@ impl PortStatus {
     pub fn stats(&self) -> Option<PortStats> {
         match self.0 {}
     }
+
+    /// Whether the port has a link now.
+    pub fn link_up(&self) -> bool {
+        match self.0 {}
+    }
 }
 
 /// One queue pair of a port.

@@ -39,16 +39,18 @@ pub(crate) fn check(config: &Dpdk) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The CPUs that this process may use, as the kernel lists them.
-pub(crate) fn allowed_cpus() -> Vec<usize> {
+/// The CPUs that this process may use, in the order in which lcores take them.
+pub(crate) fn lcore_cpus() -> Vec<usize> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    parse_cpus(field(&status, "Cpus_allowed_list:").unwrap_or_default())
+    let isolated = fs::read_to_string("/sys/devices/system/cpu/isolated").unwrap_or_default();
+    isolated_first(&parse_cpus(field(&status, "Cpus_allowed_list:").unwrap_or_default()), &parse_cpus(&isolated))
 }
 
-/// The full address of a PCI device, which may be named without its domain.
-pub(crate) fn pci_address(device: &Device) -> String {
-    let domain = if device.name().matches(':').count() == 1 { "0000:" } else { "" };
-    format!("{domain}{}", device.name())
+/// Those that the kernel keeps free for such as us come first.
+fn isolated_first(allowed: &[usize], isolated: &[usize]) -> Vec<usize> {
+    let (mut first, others): (Vec<_>, Vec<_>) = allowed.iter().partition(|cpu| isolated.contains(cpu));
+    first.extend(others);
+    first
 }
 
 /// The capabilities that a process keeps which gives up the others once its device is open.
@@ -65,7 +67,7 @@ pub(crate) fn needs_of(device: &Device) -> Option<&'static [Capability]> {
 fn check_device(device: &Device) -> Result<(), StartError> {
     let name = || device.as_str().to_owned();
     if device.is_pci() {
-        if !Path::new("/sys/bus/pci/devices").join(pci_address(device)).exists() {
+        if !Path::new("/sys/bus/pci/devices").join(&*device.full_name()).exists() {
             return Err(StartError::NoDevice { device: name(), errno: libc::ENODEV });
         }
         return Ok(());
@@ -170,6 +172,13 @@ mod tests {
     fn cpu_lists_are_read() {
         assert_eq!(parse_cpus("0-2,5,7-8"), [0, 1, 2, 5, 7, 8]);
         assert!(parse_cpus("").is_empty());
-        assert!(!allowed_cpus().is_empty());
+        assert!(!lcore_cpus().is_empty());
+    }
+
+    #[test]
+    fn lcores_take_isolated_cpus_first() {
+        assert_eq!(isolated_first(&[0, 1, 2, 3], &[2, 3]), [2, 3, 0, 1]);
+        assert_eq!(isolated_first(&[0, 1], &[2, 3]), [0, 1], "only those that the process may use");
+        assert_eq!(isolated_first(&[0, 1], &[]), [0, 1]);
     }
 }

@@ -24,7 +24,7 @@ impl Status {
                 "address": port.addresses.first().map(|network| network.ip.to_string()),
                 "addresses": port.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), "mtu": port.info.mtu, "queues_max": port.info.queues_max,
                 "queues": port.queues, "rss_entries": port.info.rss_entries,
-                "vlans": port.vlans.iter().map(vlan).collect::<Vec<_>>(), "offloads": offloads(&port.info), "link_up": port.info.link_up,
+                "vlans": port.vlans.iter().map(vlan).collect::<Vec<_>>(), "offloads": offloads(&port.info), "link_up": port.link_up(),
             }));
             let stats = port.stats().unwrap_or_default();
             numbers.extend(PORT_NUMBERS.iter().map(|&(name, help, read)| Number {
@@ -34,6 +34,13 @@ impl Status {
                 labels: vec![("port", port.device.clone())],
                 value: read(&stats),
             }));
+            numbers.push(Number {
+                name: "ferrogate_dpdk_port_link_up",
+                help: "Whether the port has a link",
+                grows: false,
+                labels: vec![("port", port.device.clone())],
+                value: port.link_up().into(),
+            });
         }
         numbers.push(Number {
             name: "ferrogate_dpdk_tsc_hertz",

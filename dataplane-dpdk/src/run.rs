@@ -57,7 +57,7 @@ where
     if workers > LCORES_MAX {
         return Err(StartError::Workers { wanted: workers, max: LCORES_MAX });
     }
-    let cpus = preflight::allowed_cpus();
+    let cpus = preflight::lcore_cpus();
     let cpu_of = |lcore: usize| cpus.get(lcore % cpus.len().max(1)).copied();
     let lcore_cpus: Vec<usize> = (0..workers).filter_map(cpu_of).collect();
     let eal = Eal::start(&eal_args(config, &lcore_cpus)).map_err(|e| StartError::of_port("EAL", e))?;
@@ -254,6 +254,12 @@ impl PortState {
     pub fn stats(&self) -> Option<PortStats> {
         self.status.stats()
     }
+
+    /// Whether it has a link now.
+    #[must_use]
+    pub fn link_up(&self) -> bool {
+        self.status.link_up()
+    }
 }
 
 /// A queue of an lcore, before it is on the lcore's thread.
@@ -408,8 +414,10 @@ async fn linger(stacks: &[SharedStack], lingering: &AtomicUsize) {
 /// Gives up what only opening the ports took. Before the lcores start: a thread has the rights of the one that starts it.
 fn drop_root(eal: &Eal, config: &Dpdk) -> Result<(), StartError> {
     let Some(user) = &config.user else { return Ok(()) };
-    let kept: Vec<_> =
+    let mut kept: Vec<_> =
         config.ports.iter().flat_map(|port| preflight::needs_later(&Device::new(&port.device))).copied().collect();
+    kept.sort_unstable();
+    kept.dedup();
     become_user(eal, user, &kept).map_err(|error| StartError::User { user: user.clone(), error })?;
     let kept: Vec<_> = kept.iter().map(|(_, name)| *name).collect();
     tracing::info!(%user, ?kept, "the ports are open: root and its capabilities are given up");
@@ -533,8 +541,13 @@ fn eal_args(config: &Dpdk, cpus: &[usize]) -> Vec<String> {
     let mode: &[&str] = if config.hugepages { &["--in-memory"] } else { &["--no-huge", "--no-shconf"] };
     args.extend(mode.iter().map(|&a| a.to_owned()));
     args.extend(["-m".to_owned(), memory, "--no-telemetry".to_owned(), "--log-level=4".to_owned()]);
-    if !config.ports.iter().any(|p| Device::new(&p.device).is_pci()) {
+    let cards: Vec<_> = config.ports.iter().map(|p| Device::new(&p.device)).filter(Device::is_pci).collect();
+    let own_cards = config.eal_args.iter().any(|a| ["-a", "-b", "--allow", "--block"].iter().any(|o| a.starts_with(o)));
+    if cards.is_empty() {
         args.push("--no-pci".to_owned());
+    } else if !own_cards {
+        // EAL takes every card that it can have, of other processes too, unless it is told which; and their arguments it takes here alone.
+        args.extend(cards.iter().flat_map(|card| ["-a".to_owned(), card.as_str().to_owned()]));
     }
     // A memif client maps its memory into another process, which takes one file per segment.
     if config.ports.iter().any(|p| Device::new(&p.device).is_vdev("net_memif")) {
@@ -566,10 +579,14 @@ mod tests {
         let args = eal_args(&config, &[0, 3]).join(" ");
         assert_eq!(args, "--lcores 0@(0,3) --in-memory -m 64 --no-telemetry --log-level=4 --no-pci");
         config.hugepages = false;
-        config.ports = vec![port("0000:01:00.0"), port("net_memif0,role=client")];
+        config.ports = vec![port("0000:01:00.0,rx_low_latency=1"), port("net_memif0,role=client")];
         config.eal_args = vec!["-l".to_owned(), "1".to_owned()];
         let args = eal_args(&config, &[0]).join(" ");
-        assert_eq!(args, "--no-huge --no-shconf -m 64 --no-telemetry --log-level=4 --single-file-segments -l 1");
+        let common = "--no-huge --no-shconf -m 64 --no-telemetry --log-level=4";
+        assert_eq!(args, format!("{common} -a 0000:01:00.0,rx_low_latency=1 --single-file-segments -l 1"));
+        config.eal_args.extend(["-b".to_owned(), "02:00.0".to_owned()]);
+        let args = eal_args(&config, &[0]).join(" ");
+        assert_eq!(args, format!("{common} --single-file-segments -l 1 -b 02:00.0"), "EAL refuses both");
     }
 
     #[test]

@@ -47,7 +47,7 @@ enum { /* what a port can do for us; ABLE_* in lib.rs */
 struct fg_port_info { /* PortInfo in lib.rs */
 	char driver[64];
 	uint8_t mac[6];
-	uint16_t mtu, queues_max, link_up; /* 0 or 1 */
+	uint16_t mtu, queues_max;
 	uint32_t able;
 };
 _Static_assert(sizeof(struct fg_port_info) == 80, "PortInfo in lib.rs has the same layout");
@@ -93,10 +93,13 @@ int fg_alloc_bulk(void *pool, struct fg_frame *out, uint16_t n)
 
 void fg_free_bulk(void **mbufs, uint16_t n) { rte_pktmbuf_free_bulk((struct rte_mbuf **)mbufs, n); }
 
-/* `devargs`: a PCI address or a virtual device with its arguments; `name`: the part in front of the first comma. */
+/* `devargs`: a PCI address or a virtual device with its arguments; `name`: what DPDK calls it. EAL has opened the cards of its command line. */
 int fg_dev_probe(const char *devargs, const char *name, uint16_t *port)
 {
-	int ret = rte_dev_probe(devargs);
+	int ret = rte_eth_dev_get_port_by_name(name, port);
+	if (ret == 0)
+		return 0;
+	ret = rte_dev_probe(devargs);
 	return ret < 0 ? ret : rte_eth_dev_get_port_by_name(name, port);
 }
 
@@ -124,7 +127,6 @@ int fg_port_info(uint16_t port, struct fg_port_info *out)
 {
 	struct rte_eth_dev_info info;
 	struct rte_ether_addr mac;
-	struct rte_eth_link link;
 	int ret;
 	memset(out, 0, sizeof(*out));
 	if ((ret = rte_eth_dev_info_get(port, &info)) != 0 || (ret = rte_eth_macaddr_get(port, &mac)) != 0
@@ -134,7 +136,6 @@ int fg_port_info(uint16_t port, struct fg_port_info *out)
 	memcpy(out->mac, mac.addr_bytes, sizeof(out->mac));
 	out->queues_max = RTE_MIN(info.max_rx_queues, info.max_tx_queues);
 	out->able = able(&info);
-	out->link_up = rte_eth_link_get_nowait(port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
 	return 0;
 }
 
@@ -246,6 +247,21 @@ int fg_port_close(uint16_t port)
 		return ret;
 	(void)rte_eth_dev_stop(port); /* a port that never started is closed all the same */
 	return (ret = rte_eth_dev_close(port)) != 0 ? ret : rte_dev_remove(info.device);
+}
+
+/* Whether the driver of a started port puts a frame into several buffers. One that does not tell puts it into one. */
+int fg_port_scatters(uint16_t port)
+{
+	struct rte_eth_rxq_info info;
+	return rte_eth_rx_queue_info_get(port, 0, &info) == 0 && info.scattered_rx;
+}
+
+/* Whether the port has a link now, 0 or 1. Cards take seconds to agree on one. */
+int fg_port_link_up(uint16_t port)
+{
+	struct rte_eth_link link;
+	int ret = rte_eth_link_get_nowait(port, &link);
+	return ret != 0 ? ret : link.link_status == RTE_ETH_LINK_UP;
 }
 
 int fg_port_stats(uint16_t port, struct fg_port_stats *out)

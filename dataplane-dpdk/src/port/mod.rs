@@ -82,6 +82,12 @@ impl Port {
             // Set once: the port was opened just now.
             let _ = core.xdp.set(program);
         }
+        // SAFETY: the port is started.
+        if unsafe { sys::fg_port_scatters(core.id) } == 1 {
+            tracing::warn!(device = %options.device, mtu = options.mtu,
+                "the driver may put a long frame into several buffers, and such frames are dropped (ferrogate_dpdk_dropped_frames, reason segmented): \
+                 when they are seen, lower ports[].mtu");
+        }
         if let Some(relay) = &core.relay {
             relay.opened(core.id);
         }
@@ -133,6 +139,14 @@ impl PortStatus {
             tx_errors: s.tx_errors,
             rx_no_mbuf: s.rx_no_mbuf,
         })
+    }
+
+    /// Whether the port has a link now; one that is closed has none.
+    #[must_use]
+    pub fn link_up(&self) -> bool {
+        let Some(port) = self.0.upgrade() else { return false };
+        // SAFETY: the port is open as long as `port` is held.
+        unsafe { sys::fg_port_link_up(port.id) == 1 }
     }
 }
 
@@ -242,7 +256,7 @@ impl PortCore {
         relay: Option<Relay>,
     ) -> Result<Self, PortError> {
         let text = |s: &str| CString::new(s).map_err(|_| PortError::NoDevice { errno: libc::EINVAL });
-        let (args, name) = (text(device.unwrap_or(options.device.as_str()))?, text(options.device.name())?);
+        let (args, name) = (text(device.unwrap_or(options.device.as_str()))?, text(&options.device.full_name())?);
         let mut taken = eal.ports.write().expect("nobody panics while he opens or closes a port");
         let mut id = 0;
         // SAFETY: EAL runs, both texts end with a zero byte, `id` is ours.
@@ -290,7 +304,6 @@ impl PortCore {
             rss_entries: None,
             can: able(raw.able),
             does: Abilities::default(),
-            link_up: raw.link_up != 0,
         })
     }
 }
@@ -331,7 +344,7 @@ impl Pool {
         let name = format!("frames{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let name = CString::new(name).expect("no zero byte in a name made of letters and digits");
         let frames = FRAMES_PER_QUEUE * u32::from(options.queues) - 1;
-        let room = HEADROOM_BYTES + FRAME_BYTES_MIN.max(options.mtu.saturating_add(ETHERNET_BYTES));
+        let room = HEADROOM_BYTES + frame_bytes(options.mtu);
         // SAFETY: EAL runs (the caller holds it), the name ends with a zero byte and is copied.
         let pool = unsafe { sys::fg_pool_create(name.as_ptr(), frames, CACHE_FRAMES, room) };
         NonNull::new(pool).map(Self)
@@ -384,6 +397,11 @@ fn flags_of(does: Abilities) -> u32 {
         | flag(does.vlan_insert, sys::ABLE_VLAN_INSERT)
 }
 
+/// Room for a frame. Cards count their buffers in KiB and would put the rest of a longer frame into another one.
+fn frame_bytes(mtu: u16) -> u16 {
+    FRAME_BYTES_MIN.max(mtu.saturating_add(ETHERNET_BYTES)).next_multiple_of(1024)
+}
+
 fn burst_of(n: usize) -> u16 {
     u16::try_from(n.min(BURST)).expect("a burst is far below 65536")
 }
@@ -398,5 +416,17 @@ const CACHE_FRAMES: u32 = 256;
 const HEADROOM_BYTES: u16 = 128;
 /// Room of a frame at least, so that every driver is content.
 const FRAME_BYTES_MIN: u16 = 2048;
-/// Ethernet header, one VLAN tag and the check sequence.
-const ETHERNET_BYTES: u16 = 14 + 4 + 4;
+/// Ethernet header, two VLAN tags, which some drivers count in any case, and the check sequence.
+const ETHERNET_BYTES: u16 = 14 + 8 + 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_the_longest_packet_fits_a_buffer_as_cards_count_them() {
+        for (mtu, bytes) in [(576, 2048), (1500, 2048), (2022, 2048), (2023, 3072), (8192, 9216), (9000, 9216)] {
+            assert_eq!(frame_bytes(mtu), bytes, "{mtu}");
+        }
+    }
+}

@@ -75,8 +75,6 @@ pub struct PortInfo {
     pub mtu: u16,
     /// Queue pairs it can have.
     pub queues_max: u16,
-    /// 1: the link is up.
-    pub link_up: u16,
     /// `ABLE_*`.
     pub able: u32,
 }
@@ -121,6 +119,8 @@ unsafe extern "C" {
     pub fn fg_port_spread(port: u16, queues: u16) -> c_int;
     pub fn fg_port_restart(port: u16) -> c_int;
     pub fn fg_port_close(port: u16) -> c_int;
+    pub fn fg_port_scatters(port: u16) -> c_int;
+    pub fn fg_port_link_up(port: u16) -> c_int;
     pub fn fg_port_stats(port: u16, out: *mut PortStats) -> c_int;
 
     pub fn fg_rx_burst(port: u16, queue: u16, out: *mut Frame, n: u16) -> u16;

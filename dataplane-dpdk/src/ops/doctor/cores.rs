@@ -13,15 +13,15 @@ use crate::preflight::parse_cpus;
 pub(super) fn look(host: &Host, dataplane: &Dataplane, found: &mut Findings) {
     let allowed = cpus(host.field("proc/self/status", "Cpus_allowed_list:"));
     let workers = dataplane.workers.unwrap_or(1).max(1);
-    if allowed.len() <= workers {
+    if allowed.len() > workers {
+        found.good("cores", format!("{} for {workers} workers and the control plane", allowed.len()));
+    } else if cpus(host.text("sys/devices/system/cpu/isolated")).is_subset(&allowed) {
         let says = format!(
             "{workers} workers poll, and this process may use {} cores: nothing is left for the control plane",
             allowed.len()
         );
         let remedy = format!("dataplane.workers: {}", allowed.len().saturating_sub(1).max(1));
         found.warning("cores", says, remedy);
-    } else {
-        found.good("cores", format!("{} for {workers} workers and the control plane", allowed.len()));
     }
     isolation(host, &allowed, workers, found);
     governor(host, &allowed, found);
@@ -34,12 +34,22 @@ fn isolation(host: &Host, allowed: &BTreeSet<usize>, workers: usize, found: &mut
     if isolated.intersection(allowed).count() >= workers {
         return found.good("isolation", format!("cores {} are the scheduler's no longer", joined(&isolated)));
     }
+    let all = |more: &BTreeSet<usize>| {
+        let all = joined(&allowed.union(more).copied().collect());
+        format!("CPUAffinity={all} in the unit, or taskset -c {all}")
+    };
+    if isolated.len() >= workers {
+        // A process starts with the others' cores only.
+        let says =
+            format!("cores {} are kept free for those who ask for them, and this process does not", joined(&isolated));
+        return found.warning("isolation", says, all(&isolated));
+    }
     let last: BTreeSet<usize> = allowed.iter().rev().take(workers).copied().collect();
     let wish = joined(&last);
     found.hint(
         "isolation",
         "the scheduler may put others on the cores that poll: a poller that is interrupted is late by milliseconds",
-        format!("isolcpus={wish} nohz_full={wish} rcu_nocbs={wish} on the kernel's command line"),
+        format!("isolcpus={wish} nohz_full={wish} rcu_nocbs={wish} on the kernel's command line; then {}", all(&last)),
     );
 }
 

@@ -111,8 +111,16 @@ fn a_card_is_judged_by_its_driver() {
     files.bind("mlx5_core");
     assert_eq!(files.found("0000:3b:00.0", |_| {}), []);
     files.bind("vfio-pci");
+    files.put(&format!("{CARD}/iommu_group/name"), "vfio-noiommu");
+    assert_eq!(files.only("0000:3b:00.0", |_| {}).0, Verdict::Warning, "a group that vfio-pci has made up");
     fs::remove_dir_all(files.0.path().join(CARD).join("iommu_group")).expect("it was made above");
     assert_eq!(files.only("0000:3b:00.0", |_| {}).0, Verdict::Warning);
+    files.bind("virtio-pci");
+    files.put(&format!("{CARD}/virtio0/net/eth5/mtu"), "1500");
+    let found = files.found("0000:3b:00.0", |_| {}).remove(0);
+    assert!(found.verdict == Verdict::Problem && found.says.contains("(eth5)"), "{found}");
+    assert!(found.remedy.is_some_and(|r| r.contains("_iommu=on") && r.contains("-b uio_pci_generic 0000:3b:00.0")));
+    files.bind("vfio-pci");
     assert_eq!(files.only("0000:af:00.0", |_| {}).0, Verdict::Problem);
     files.put(&format!("{CARD}/iommu_group/type"), "DMA");
     files.put(&format!("{CARD}/numa_node"), "1");
@@ -126,7 +134,14 @@ fn cores_are_left_alone_and_fast() {
     files.put("sys/devices/system/cpu/isolated", "");
     let (verdict, remedy) = files.only("0000:3b:00.0", |dataplane| dataplane.workers = Some(2));
     assert_eq!(verdict, Verdict::Note);
-    assert!(remedy.starts_with("isolcpus=2-3 nohz_full=2-3 "), "{remedy}");
+    assert!(remedy.starts_with("isolcpus=2-3 nohz_full=2-3 ") && remedy.contains("CPUAffinity=0-3"), "{remedy}");
+    files.put("proc/self/status", "CapEff:\t000001ffffffffff\nCpus_allowed_list:\t0-1\n");
+    files.put("sys/devices/system/cpu/isolated", "2-3");
+    assert_eq!(
+        files.only("0000:3b:00.0", |_| {}),
+        (Verdict::Warning, "CPUAffinity=0-3 in the unit, or taskset -c 0-3".to_owned())
+    );
+    files.put("proc/self/status", "CapEff:\t000001ffffffffff\nCpus_allowed_list:\t0-3\n");
     files.put("sys/devices/system/cpu/isolated", "0-3");
     assert_eq!(
         files.only("0000:3b:00.0", |dataplane| dataplane.workers = Some(4)),
