@@ -85,8 +85,7 @@ impl Port {
         // SAFETY: the port is started.
         if unsafe { sys::fg_port_scatters(core.id) } == 1 {
             tracing::warn!(device = %options.device, mtu = options.mtu,
-                "the driver may put a long frame into several buffers, and such frames are dropped (ferrogate_dpdk_dropped_frames, reason segmented): \
-                 when they are seen, lower ports[].mtu");
+                "the driver may put a long frame into several buffers, and such frames are joined by a copy: lower ports[].mtu to be spared it");
         }
         if let Some(relay) = &core.relay {
             relay.opened(core.id);
