@@ -19,6 +19,7 @@
 mod counters;
 mod device;
 mod error;
+mod follow;
 mod frame;
 pub mod ops;
 mod poller;

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::counters::LcoreCounters;
 use crate::device::{Device, PortInfo, PortOptions, PortStats};
 use crate::error::StartError;
+use crate::follow::{Follower, Twin};
 use crate::ops::desk::{self, Desk, Inbox};
 use crate::ops::publisher::Publisher;
 use crate::poller::{Clock, PolledIdle, Poller};
@@ -84,7 +85,8 @@ where
     let (desk, cpus) = (Arc::new(desk), (0..workers).map(cpu_of).collect());
     let (stop, stopped) = watch::channel(false);
     let status = Status { ports: states, lcores, cpus, hertz: eal.tsc_hertz(), requests: OnceLock::new(), desk };
-    let mut running = Running { lcores: Vec::new(), ports, stop, status: Arc::new(status), publisher: None };
+    let mut running =
+        Running { lcores: Vec::new(), ports, stop, status: Arc::new(status), publisher: None, follower: None };
     let (kernel, lingering) = (Arc::new(kernel), Arc::new(AtomicUsize::new(workers)));
     for ((index, links), inbox) in queues.into_iter().enumerate().zip(inboxes) {
         let lcore = Lcore {
@@ -102,6 +104,7 @@ where
         let (kernel, worker) = (Arc::clone(&kernel), worker.clone());
         running.lcores.push(lcore.start(move || kernel(index), worker)?);
     }
+    running.follower = Follower::start(followed(config), &running.status.desk);
     running.publisher = config.statistics_file.as_deref().and_then(|path| Publisher::start(path, &running.status));
     Ok(running)
 }
@@ -116,6 +119,8 @@ pub struct Running {
     status: Arc<Status>,
     /// Ends before the ports close: it reads their numbers.
     publisher: Option<Publisher>,
+    /// Tells the lcores what Linux says of their ports' twins.
+    follower: Option<Follower>,
 }
 
 impl Running {
@@ -152,7 +157,7 @@ impl Running {
                 result = Err(JoinError { lcore });
             }
         }
-        self.publisher = None;
+        (self.publisher, self.follower) = (None, None);
         self.ports.clear();
         result
     }
@@ -488,6 +493,19 @@ fn open_twin(port: &PortConfig, info: &PortInfo, workers: usize) -> Result<Vec<T
     };
     let interface = || exception.interface.clone();
     TapInterface::open(&options).map_err(|error| StartError::Twin { interface: interface(), error })
+}
+
+/// The twins that are followed.
+fn followed(config: &Dpdk) -> Vec<Twin> {
+    let (mut twins, mut stack) = (Vec::new(), 0);
+    for port in &config.ports {
+        if let Some(Exception { interface, follow, .. }) = port.exception.as_ref().filter(|e| !e.follow.is_empty()) {
+            twins.push(Twin { stack, interface: interface.clone(), what: follow.clone() });
+        }
+        // Of what is untagged, and of each VLAN.
+        stack += 1 + port.vlans.len();
+    }
+    twins
 }
 
 fn stack_config(config: &Dpdk, port: &PortConfig, info: &PortInfo) -> StackConfig {

@@ -19,6 +19,8 @@ use crate::stage::binary;
 struct Link {
     host: Namespace,
     neighbour: Namespace,
+    /// Whom the gateway passes requests on to, behind the port.
+    origin: SocketAddr,
     folder: TempDir,
 }
 
@@ -41,7 +43,7 @@ impl Link {
                 .command("ethtool")
                 .args(["-K", device, "tx", "off", "rx", "off", "gso", "off", "tso", "off", "gro", "off"]))?;
         }
-        Ok(Self { host, neighbour, folder: TempDir::new() })
+        Ok(Self { host, neighbour, origin: (THERE, 9100).into(), folder: TempDir::new() })
     }
 
     /// Runs `scene` in the host's namespace beside a gateway whose port has a twin with this policy. Where no port can be had, the row is skipped.
@@ -50,7 +52,7 @@ impl Link {
         let name = self.host.name.clone();
         let host = Namespace { name };
         host.inside(move || {
-            let mut config = Config::proxy_to(&[SocketAddr::from((THERE, 9100)).to_string()]);
+            let mut config = Config::proxy_to(&[self.origin.to_string()]);
             config.listen.set_port(8080);
             let dataplane = format!(
                 "dataplane:
@@ -167,6 +169,50 @@ fn the_host_pings_serves_and_connects_beside_the_gateway() {
         assert_eq!(gateway.metric("ferrogate_dpdk_dropped_frames_total", "reason=\"address_conflict\""), 0.0);
         run(link.neighbour.command("curl").args(["-sSf", "--max-time", "5", &format!("http://{HERE}:8080/")]))
             .expect("it serves");
+    });
+}
+
+/// What the gateway answers at this address; 0 when nobody is there.
+fn status_at(link: &Link, address: &str) -> u16 {
+    let curl = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "3"];
+    let said = run(link.neighbour.command("curl").args(curl).arg(format!("http://{address}:8080/")));
+    said.map_or(0, |text| text.trim().parse().expect("a number"))
+}
+
+#[test]
+fn what_linux_says_of_the_twin_holds_for_the_gateway() {
+    let Some(mut link) = link("e2e-exception") else { return };
+    // Behind a router of the link that answers no question about its address.
+    link.origin = "203.0.113.1:9100".parse().unwrap();
+    link.with_gateway("e2e-exception", ", follow: [addresses, routes, neighbours]", |link, gateway| {
+        let host = |arguments: &str| run(Command::new("ip").args(arguments.split(' '))).unwrap();
+        for (address, device) in [("203.0.113.1/32", "lo"), ("198.18.0.50/32", "lo")] {
+            link.neighbour.ip(&["address", "add", address, "dev", device]).unwrap();
+        }
+        link.neighbour.ip(&["link", "set", "lo", "up"]).unwrap();
+        run(link.neighbour.command("sysctl").args(["-q", "-w", "net.ipv4.conf.all.arp_ignore=1"])).unwrap();
+        let origin = Process::start(link.neighbour.command(binary()).args(["origin", "--listen", "203.0.113.1:9100"]));
+        let mac = link.out_of_neighbour("cat", &["/sys/class/net/far0/address"]);
+        let here = HERE.to_string();
+        assert_ne!(status_at(link, &here), 200, "there is no way to the origin");
+        host("route add 203.0.113.0/24 via 198.18.0.50 dev fg0");
+        assert_ne!(status_at(link, &here), 200, "its router does not answer");
+        host(&format!("neighbour add 198.18.0.50 lladdr {} dev fg0 nud permanent", mac.trim()));
+        wait_until("the origin is found", || status_at(link, &here) == 200);
+        // An address that comes and goes, as keepalived's.
+        assert_eq!(status_at(link, "198.18.0.99"), 0);
+        host("address add 198.18.0.99/24 dev fg0");
+        wait_until("the address is served", || status_at(link, "198.18.0.99") == 200);
+        host("address delete 198.18.0.99/24 dev fg0");
+        wait_until("the address is served no more", || status_at(link, "198.18.0.99") == 0);
+        assert_eq!(status_at(link, "198.18.0.77"), 200, "what the file says stays");
+        // Connections that there are go on by their station: it takes new ones to see that a way is gone.
+        drop(origin);
+        let without_way = || gateway.process.output().matches("network unreachable").count();
+        let before = without_way();
+        host("route delete 203.0.113.0/24");
+        wait_until("the way is gone", || status_at(link, &here) == 502 && without_way() > before);
+        assert_eq!(gateway.metric("ferrogate_dpdk_dropped_frames_total", "reason=\"address_conflict\""), 0.0);
     });
 }
 

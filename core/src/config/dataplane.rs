@@ -186,6 +186,25 @@ pub struct Exception {
     pub tcp_ports: Vec<(u16, u16)>,
     /// `udp_ports`: the same of UDP.
     pub udp_ports: Vec<(u16, u16)>,
+    /// `follow`: what Linux says of the interface that holds for the gateway too, besides what the file says.
+    pub follow: Vec<Followed>,
+}
+
+/// `dataplane.dpdk.ports[].exception.follow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// The interface's addresses.
+    Addresses,
+    /// The routes by it that have a router.
+    Routes,
+    /// Its neighbours that are set for good.
+    Neighbours,
+}
+
+impl Followed {
+    /// All, with their names in the configuration.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("addresses", Self::Addresses), ("routes", Self::Routes), ("neighbours", Self::Neighbours)];
 }
 
 /// A kind of frame that the gateway does not own.

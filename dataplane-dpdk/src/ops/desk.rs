@@ -12,13 +12,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ferrogate_core::control::admin::{Answer, Inquiries, Question as Asked};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::wish::{capture_wish, flow_wish};
 use crate::poller::Clock;
-use crate::stack::{FlowFilter, FlowRow, Found, SharedStack};
+use crate::stack::{FlowFilter, FlowRow, Found, SharedStack, View};
 use crate::trace::{Live, Tap};
 
 /// What an lcore is asked.
@@ -28,6 +29,8 @@ pub(crate) enum Question {
     Flows(FlowFilter, oneshot::Sender<Found>),
     /// To let this see its frames.
     Tap(Tap),
+    /// To do as Linux does, in the stack of this place.
+    Follow(usize, Arc<View>),
 }
 
 /// Where lcores take their questions from.
@@ -47,6 +50,13 @@ impl Desk {
     pub(crate) fn new(lcores: usize, ports: Vec<String>) -> (Self, Vec<Inbox>) {
         let (lcores, inboxes) = (0..lcores).map(|_| mpsc::channel(QUESTIONS_MAX)).unzip();
         (Self { lcores, ports, captures: Arc::default() }, inboxes)
+    }
+
+    /// Tells all lcores what Linux says of the twin of a stack. False: one has too many questions already, and is to be told again.
+    pub(crate) fn follow(&self, stack: usize, view: &Arc<View>) -> bool {
+        let tell = |lcore: &mpsc::Sender<Question>| lcore.try_send(Question::Follow(stack, Arc::clone(view)));
+        // One that has ended has no use for it.
+        self.lcores.iter().map(tell).all(|told| !matches!(told, Err(TrySendError::Full(_))))
     }
 
     fn flows(&self, asked: &Asked) -> Pin<Box<dyn Future<Output = Answer>>> {
@@ -108,6 +118,11 @@ pub(crate) async fn serve(mut inbox: Inbox, stacks: Rc<[SharedStack]>, clock: Cl
     while let Some(question) = inbox.recv().await {
         match question {
             Question::Tap(tap) => add_tap(&tap, &stacks, clock),
+            Question::Follow(stack, view) => {
+                if let Some(stack) = stacks.get(stack) {
+                    stack.borrow_mut().follow(&view);
+                }
+            }
             Question::Flows(filter, answer) => {
                 if let Some(found) = find(&stacks, &filter, &answer).await {
                     // Whoever asked may have left.

@@ -25,7 +25,7 @@ fn bench_with(policy: Exception) -> (Bench, TestQueue) {
 
 fn all() -> Exception {
     let protocols = Foreign::ALL.map(|(_, kind)| kind).to_vec();
-    Exception { interface: "fg0".into(), protocols, tcp_ports: Vec::new(), udp_ports: Vec::new() }
+    Exception { interface: "fg0".into(), protocols, tcp_ports: Vec::new(), udp_ports: Vec::new(), follow: Vec::new() }
 }
 
 /// A frame from the peer of this EtherType.

@@ -10,10 +10,9 @@ use std::net::IpAddr;
 
 use smoltcp::time::{Duration, Instant};
 
-use super::Stack;
 use super::neighbours::Waiting;
 use super::nic::Nic;
-use super::{arp, nd};
+use super::{Stack, StackConfig, arp, nd};
 use crate::counters::DropReason;
 use crate::device::Mac;
 
@@ -27,8 +26,9 @@ pub(super) struct Announcements {
 }
 
 impl Announcements {
-    /// From now on, where it is this stack that tells.
-    pub(super) fn new(tells: bool, now: Instant) -> Self {
+    /// From now on, where it is this stack that tells: of several on a port the first.
+    pub(super) fn of(config: &StackConfig, now: Instant) -> Self {
+        let tells = config.seat.as_ref().is_none_or(|seat| seat.index == 0);
         Self { next: tells.then_some((now, 0)), defended_at: None }
     }
 
@@ -148,7 +148,7 @@ impl Stack {
         }
     }
 
-    fn learn_neighbour(&mut self, ip: IpAddr, mac: Mac) {
+    pub(super) fn learn_neighbour(&mut self, ip: IpAddr, mac: Mac) {
         let Waiting { flows, frames } = self.neighbours.learn(ip, mac, self.now);
         for id in flows {
             self.mark_waiting(id);

@@ -46,6 +46,7 @@ mod sockets;
 mod syn_cookie;
 mod timer_wheel;
 mod udp;
+mod view;
 
 #[cfg(test)]
 mod exception_tests;
@@ -97,6 +98,7 @@ use self::syn_cookie::SynCookies;
 use self::timer_wheel::TimerWheel;
 use self::udp::Udp;
 pub(crate) use self::udp::{Received, SocketId};
+pub(crate) use self::view::View;
 use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
 use crate::frame::{BURST, FrameVec};
@@ -227,7 +229,7 @@ impl Stack {
             ring_bytes: 0,
             ours: Ours::new(config.mac, &config.addresses, &config.routes),
             neighbours: Neighbours::new(),
-            announcements: Announcements::new(config.seat.as_ref().is_none_or(|seat| seat.index == 0), now),
+            announcements: Announcements::of(&config, now),
             listeners: Listeners::default(),
             udp: Udp::new(config.seed),
             twin: None,

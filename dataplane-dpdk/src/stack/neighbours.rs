@@ -30,6 +30,8 @@ pub(super) struct Neighbours {
     open: Vec<IpAddr>,
     /// Frames that wait, of all neighbours.
     held: usize,
+    /// Those that are given, and not asked for.
+    fixed: HashMap<IpAddr, Mac>,
 }
 
 /// What waited for an address.
@@ -53,11 +55,14 @@ struct Entry {
 
 impl Neighbours {
     pub(super) fn new() -> Self {
-        Self { entries: HashMap::new(), open: Vec::new(), held: 0 }
+        Self { entries: HashMap::new(), open: Vec::new(), held: 0, fixed: HashMap::new() }
     }
 
     /// Looks up `ip`, maybe for a flow, which is handed out by [`learn`](Self::learn) or [`questions`](Self::questions) when it has to wait.
     pub(super) fn look_up(&mut self, ip: IpAddr, flow: Option<u32>, now: Instant) -> Neighbour {
+        if let Some(mac) = self.fixed.get(&ip) {
+            return Neighbour::Known(*mac);
+        }
         if let Some(entry) = self.entries.get_mut(&ip) {
             if let Some(mac) = entry.mac {
                 // An old entry is used on while it is asked for again.
@@ -82,6 +87,11 @@ impl Neighbours {
         self.entries.insert(ip, Entry::new(now, flow));
         self.open.push(ip);
         Neighbour::Asked
+    }
+
+    /// These are where they are, whatever anybody says, and no others.
+    pub(super) fn fix(&mut self, all: &[(IpAddr, Mac)]) {
+        self.fixed = all.iter().copied().collect();
     }
 
     /// Whether somebody has asked for it, or heard of it.

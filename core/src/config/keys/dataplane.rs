@@ -244,6 +244,13 @@ pub(super) const DPDK_EXCEPTION: &[Key] = &[
         "Of TCP, segments to these ports only: `22,179,8000-8100`. Without, to all. Answers to connections that the host opens come to its `ip_local_port_range`.",
     ),
     key("udp_ports", Text, "", "The same of UDP."),
+    key(
+        "follow",
+        Texts,
+        "[]",
+        "What Linux says of the interface that holds for the gateway too, besides what the file says, and at once when it changes: `addresses` (keepalived), `routes` by \
+         a router (BGP, OSPF, `ip route`; those of the main table), `neighbours` that are set for good (`ip neigh`). Those that are found are both sides' in any case.",
+    ),
 ];
 
 pub(super) const DPDK_ROUTE: &[Key] = &[

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::tcp_proxy::port_ranges;
 use crate::config::dataplane::{
-    CongestionControl, Dataplane, Dpdk, Exception, Fallback, Foreign, Idle, IdleMode, Network, Offloads, Plane, Port,
-    Route, Vlan,
+    CongestionControl, Dataplane, Dpdk, Exception, Fallback, Followed, Foreign, Idle, IdleMode, Network, Offloads,
+    Plane, Port, Route, Vlan,
 };
 use crate::config::limits::{DatagramLimits, FlowLimits};
 use crate::config::reader::{Fields, Reader};
@@ -212,12 +212,21 @@ fn exception(r: &mut Reader, node: &Node) -> Option<Exception> {
         }
         found.map(|(_, kind)| kind)
     });
+    let follow = fields.list(r, "follow", |r, node| {
+        let text = r.text(node)?;
+        let found = Followed::ALL.into_iter().find(|(name, _)| *name == text);
+        if found.is_none() {
+            r.error(node.place, format!("`{text}` can't be followed"), "one of addresses, routes, neighbours");
+        }
+        found.map(|(_, kind)| kind)
+    });
     let all = || Foreign::ALL.map(|(_, kind)| kind).to_vec();
     Some(Exception {
         interface: name?,
         protocols: if fields.get("protocols").is_some() { protocols } else { all() },
         tcp_ports: fields.with(r, "tcp_ports", port_ranges).unwrap_or_default(),
         udp_ports: fields.with(r, "udp_ports", port_ranges).unwrap_or_default(),
+        follow,
     })
 }
 
