@@ -86,7 +86,7 @@ fn a_small_run_gives_results_and_a_report() {
         "--wire",
         "loopback",
         "--scenario",
-        "h1-keepalive,h2-clear,h2-tls,bolt",
+        "h1-keepalive,h2-clear,h2-tls,bolt*",
         "--backend",
         "ferrogate-kernel,nginx",
         "--rounds",
@@ -117,9 +117,11 @@ fn a_small_run_gives_results_and_a_report() {
             }
         }
     }
-    let calls: Vec<_> = results.cells.iter().filter(|c| c.scenario == "bolt").collect();
-    assert_eq!(calls.len(), 4, "{}", said(&run));
-    assert!(calls.iter().all(|c| c.load.requests > 0 && c.load.errors_total() == 0), "{calls:?}");
+    for scenario in ["bolt", "bolt-multiplexed"] {
+        let calls: Vec<_> = results.cells.iter().filter(|c| c.scenario == scenario).collect();
+        assert_eq!(calls.len(), 2, "one round, both levels: {}", said(&run));
+        assert!(calls.iter().all(|c| c.load.requests > 0 && c.load.errors_total() == 0), "{calls:?}");
+    }
 
     let page = folder.path().join("report.html");
     let report = bench(&["report", out, "--html", page.to_str().expect("a plain path")]);
