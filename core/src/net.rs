@@ -170,7 +170,7 @@ pub trait Conn: Unpin + 'static {
 
     /// Whether the plane would take the keys of this connection's TLS session now: it knows the suite, and has none of the connection's
     /// bytes, read or unsent.
-    fn can_seal(&self, suite: Suite) -> bool {
+    fn can_seal(&mut self, suite: Suite) -> bool {
         let _ = suite;
         false
     }

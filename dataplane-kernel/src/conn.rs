@@ -26,7 +26,7 @@ use tokio::task::coop::has_budget_remaining;
 use crate::buffers::{Buffers, Held, SCRATCH_BYTES};
 use crate::pipes::Pipe;
 use crate::records::{self, Sealed, Taken};
-use crate::socket::receive_record;
+use crate::socket::{put_tls, receive_record};
 
 /// A TCP or unix stream of one worker.
 pub struct KernelConn {
@@ -68,6 +68,8 @@ struct TcpIo {
     reader: Reader,
     /// The kernel seals and opens what goes over it.
     sealed: Option<Box<Sealed>>,
+    /// Whether the kernel takes keys for it, once it was asked.
+    prepared: Option<bool>,
 }
 
 /// What came of one call.
@@ -317,9 +319,10 @@ impl Conn for KernelConn {
         Some(Detached::new(LooseConn { io, peer: self.peer }))
     }
 
-    fn can_seal(&self, suite: Suite) -> bool {
+    fn can_seal(&mut self, suite: Suite) -> bool {
         let is_quiet = self.unread.is_empty() && self.unsent.is_empty() && self.piped.is_none() && !self.ended;
-        is_quiet && matches!(&self.io, Io::Tcp(TcpIo { sealed: None, .. })) && records::can_seal(suite)
+        let Io::Tcp(tcp) = &mut self.io else { return false };
+        is_quiet && tcp.sealed.is_none() && records::can_seal(suite) && tcp.is_prepared()
     }
 
     fn seal(&mut self, keys: SessionKeys) -> io::Result<()> {
@@ -413,6 +416,9 @@ impl Io {
     fn poll_record(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let Self::Tcp(s) = self else { return Poll::Ready(Err(aborted())) };
         loop {
+            if let Some(sealed) = &s.sealed {
+                sealed.may_receive()?;
+            }
             let mut kind = None;
             // A call ends at a record of another type, which the reactor does not tell again: that it moved little says nothing.
             let received = ready!(s.poll_receive(cx, |socket| {
@@ -434,7 +440,13 @@ impl Io {
 
 impl TcpIo {
     fn new(socket: TcpStream) -> Self {
-        Self { socket, reader: Reader::default(), sealed: None }
+        Self { socket, reader: Reader::default(), sealed: None, prepared: None }
+    }
+
+    /// Whether the kernel takes keys for it. It refuses a connection whose peer has ended its direction, and that has to show before the
+    /// session gives its keys away.
+    fn is_prepared(&mut self) -> bool {
+        *self.prepared.get_or_insert_with(|| put_tls(self.socket.as_fd()).is_ok())
     }
 
     /// Says `close_notify` where the kernel seals what goes over it, once.

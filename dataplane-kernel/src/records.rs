@@ -25,6 +25,8 @@ pub(crate) struct Sealed {
     owes_update: bool,
     /// We have said `close_notify`, or an alert.
     ended: bool,
+    /// Reading has failed, and fails again: the kernel says what broke a stream only once.
+    failed: Option<io::ErrorKind>,
 }
 
 /// What was received: the type of a record, none at the end of the stream, and what it carries.
@@ -58,16 +60,15 @@ pub(crate) fn can_seal(suite: Suite) -> bool {
 }
 
 impl Sealed {
-    /// Gives the kernel a connection's keys.
+    /// Gives the kernel a connection's keys, which it has said to take (`put_tls`).
     ///
     /// # Errors
     /// It does not take them. Half of them may be in force then.
     pub(crate) fn install(socket: &impl AsFd, keys: SessionKeys) -> io::Result<Self> {
-        put_tls(socket.as_fd())?;
         give(socket.as_fd(), Direction::Send, &keys.send)?;
         give(socket.as_fd(), Direction::Receive, &keys.receive)?;
         let left = left(&keys.send);
-        Ok(Self { keys, left, owes_update: false, ended: false })
+        Ok(Self { keys, left, owes_update: false, ended: false, failed: None })
     }
 
     /// Comes before each call that sends.
@@ -78,6 +79,8 @@ impl Sealed {
         if self.ended {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        // Under TLS 1.3 a key that is nearly used up is renewed.
+        self.owes_update |= self.left <= 1 && self.version() == Version::Tls13;
         if self.owes_update {
             // RFC 8446 section 4.6.3: sealed with the old keys, and the last record that is.
             send_record(socket.as_fd(), HANDSHAKE, &KEY_UPDATE)?;
@@ -102,6 +105,22 @@ impl Sealed {
     /// # Errors
     /// The peer has broken the protocol, has ended it by an alert or without one, or the kernel has failed. The peer is told where it is to be.
     pub(crate) fn take(&mut self, socket: &impl AsFd, received: io::Result<Received<'_>>) -> io::Result<Taken> {
+        let taken = self.look(socket, received);
+        if let Err(error) = &taken
+            && !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+        {
+            self.failed = Some(error.kind());
+        }
+        taken
+    }
+
+    /// # Errors
+    /// Reading has failed before.
+    pub(crate) fn may_receive(&self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn look(&mut self, socket: &impl AsFd, received: io::Result<Received<'_>>) -> io::Result<Taken> {
         let (kind, content) = match received {
             Ok(received) => received,
             Err(error) => return Err(self.refused(socket.as_fd(), error)),
@@ -371,7 +390,7 @@ mod tests {
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let keys = keys(version);
         let left = left(&keys.send);
-        (Sealed { keys, left, owes_update: false, ended: false }, near, listener.accept().unwrap().0)
+        (Sealed { keys, left, owes_update: false, ended: false, failed: None }, near, listener.accept().unwrap().0)
     }
 
     #[test]

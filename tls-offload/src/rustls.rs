@@ -41,6 +41,8 @@ pub struct RustlsSession {
     sni: Option<Box<str>>,
     /// Its keys may leave.
     may_export: bool,
+    /// A record without data was opened, and none sealed since: rustls may hold back its answer to a key update, which it shows to nobody.
+    may_owe: bool,
 }
 
 impl RustlsSession {
@@ -70,7 +72,16 @@ impl RustlsSession {
     }
 
     fn new(side: Side, sni: Option<Box<str>>) -> Self {
-        Self { core: Core::new(side), fibre: None, fibres: None, pauses: 0, closing: false, sni, may_export: false }
+        Self {
+            core: Core::new(side),
+            fibre: None,
+            fibres: None,
+            pauses: 0,
+            closing: false,
+            sni,
+            may_export: false,
+            may_owe: false,
+        }
     }
 
     pub(crate) fn handshake(
@@ -109,7 +120,10 @@ impl RustlsSession {
             if !plain.has_room_for_record(len) {
                 return Ok(Step::NeedsRoom);
             }
+            let room = plain.remaining_mut();
             self.feed(take(wire_in, len), plain)?;
+            // To a client such a record brings tickets, too, and no plane takes its keys.
+            self.may_owe |= plain.remaining_mut() == room && matches!(self.core.side, Side::Server(_));
             if self.core.state == State::PeerClosed {
                 *wire_in = &[];
                 return Ok(Step::Closed);
@@ -136,6 +150,7 @@ impl RustlsSession {
             self.core.pump(Input::Pieces, &mut no_plain(), Work::Seal(&mut record))?;
             match record.result {
                 Some(Ok(n)) => {
+                    self.may_owe = false;
                     written += n;
                     plain.advance(len);
                 }
@@ -199,7 +214,7 @@ impl RustlsSession {
             return Err(Unsupported::Forbidden);
         }
         let is_quiet = self.core.state == State::Open && !self.closing && self.core.pieces.is_empty();
-        if !is_quiet || self.has_output() {
+        if !is_quiet || self.may_owe || self.has_output() {
             return Err(Unsupported::NotNow);
         }
         let suite = self.core.common().and_then(CommonState::negotiated_cipher_suite);

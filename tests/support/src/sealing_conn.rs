@@ -149,7 +149,7 @@ impl Conn for SealingConn {
         self.below.local_addr()
     }
 
-    fn can_seal(&self, suite: Suite) -> bool {
+    fn can_seal(&mut self, suite: Suite) -> bool {
         self.layer.is_none() && self.below.held_bytes() == 0 && self.suites.contains(&suite)
     }
 

@@ -87,6 +87,9 @@ impl Accelerator {
         let failed = |error| ConfigError::NoAccelerator { name: name.clone(), cause: Cause::openssl(error) };
         let text =
             |text: &str| CString::new(text).map_err(|_| failed(OpenSslError::with_text("a text with a 0 in it")));
+        // Before the library is loaded: what fails afterwards would let go of the context first.
+        let binding = text(&format!("provider={}", options.id))?;
+        let properties = text(if options.properties.is_empty() { SOFTWARE } else { &options.properties })?;
         let context = LibCtx::new();
         let _default = context.load(c"default").map_err(failed)?;
         let module = match options.kind {
@@ -97,8 +100,8 @@ impl Accelerator {
             module,
             _default,
             context,
-            binding: text(&format!("provider={}", options.id))?,
-            properties: text(if options.properties.is_empty() { SOFTWARE } else { &options.properties })?,
+            binding,
+            properties,
             asynchronous: options.asynchronous,
             notify: options.notify,
             poll_interval: options.poll_interval,

@@ -188,6 +188,7 @@ pub(crate) fn keys_leave_only_between_two_records(b: Backends) {
         pair.to_server.extend(layer.record(DATA, b"by new keys"));
         assert_eq!(open_all(&mut pair.server, &mut pair.to_server), b"by new keys");
         // The answer is made when we send next.
+        assert_eq!(pair.server.exportable(), Err(Unsupported::NotNow), "the peer has not heard of our new keys");
         seal_all(&mut pair.server, b"an answer", &mut pair.to_client);
         assert_eq!(layer.open(&mut pair.to_client).unwrap().kind, HANDSHAKE);
         assert_eq!(pair.server.exportable(), Ok(suite));
