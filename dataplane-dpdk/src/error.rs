@@ -226,7 +226,7 @@ mod tests {
             StartError::NoInterface { device: device(), interface: "eth9".to_owned() },
             StartError::Rights { device: device(), missing: vec!["CAP_NET_RAW", "CAP_NET_ADMIN"] },
             StartError::Busy { device: device(), by: "another".to_owned() },
-            StartError::Workers { wanted: 999, max: 128 },
+            StartError::Workers { wanted: 999, max: 127 },
             StartError::NoMemory { device: device() },
             StartError::Setup { device: device(), step: "start", errno: libc::EINVAL },
             StartError::Eal { errno: libc::ENOMEM },

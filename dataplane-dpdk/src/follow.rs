@@ -74,7 +74,7 @@ impl Drop for Follower {
 }
 
 fn follow(news: &Socket, twins: &[Twin], desk: &Desk, stopped: &mpsc::Receiver<()>) {
-    let mut told: Vec<Option<View>> = vec![None; twins.len()];
+    let mut told = vec![Told::default(); twins.len()];
     let mut is_due = true;
     // Whoever tells us to stop drops the other end.
     while stopped.recv_timeout(if is_due { GATHER } else { Duration::ZERO }) == Err(mpsc::RecvTimeoutError::Timeout) {
@@ -90,16 +90,28 @@ fn follow(news: &Socket, twins: &[Twin], desk: &Desk, stopped: &mpsc::Receiver<(
     }
 }
 
-/// Tells the lcores what has changed. False: not all of them could take it.
-fn tell(twin: &Twin, told: &mut Option<View>, desk: &Desk) -> bool {
+/// What is known of a twin.
+#[derive(Clone, Default)]
+struct Told {
+    /// What all lcores have been told.
+    view: Option<View>,
+    /// It could not be read the last time.
+    has_failed: bool,
+}
+
+/// Tells the lcores what has changed. False: it is to be tried again.
+fn tell(twin: &Twin, told: &mut Told, desk: &Desk) -> bool {
     let view = match read(twin) {
         Ok(view) => view,
         Err(error) => {
-            tracing::warn!(interface = twin.interface, %error, "what Linux says of the interface can't be read");
-            return true;
+            if !std::mem::replace(&mut told.has_failed, true) {
+                tracing::warn!(interface = twin.interface, %error, "what Linux says of the interface can't be read");
+            }
+            return false;
         }
     };
-    if told.as_ref() == Some(&view) {
+    told.has_failed = false;
+    if told.view.as_ref() == Some(&view) {
         return true;
     }
     let View { addresses, routes, neighbours } = &view;
@@ -111,15 +123,16 @@ fn tell(twin: &Twin, told: &mut Option<View>, desk: &Desk) -> bool {
         "Linux is followed"
     );
     let taken = desk.follow(twin.stack, &Arc::new(view.clone()));
-    if taken {
-        *told = Some(view);
-    }
+    // Some of them may have it, where not all could take it: nothing is known of all then.
+    told.view = taken.then_some(view);
     taken
 }
 
 /// A socket that hears of changes.
 fn news() -> io::Result<Socket> {
-    let groups = libc::RTMGRP_NEIGH
+    // The link too: its routes go with it, and Linux does not say so of each.
+    let groups = libc::RTMGRP_LINK
+        | libc::RTMGRP_NEIGH
         | libc::RTMGRP_IPV4_IFADDR
         | libc::RTMGRP_IPV4_ROUTE
         | libc::RTMGRP_IPV6_IFADDR

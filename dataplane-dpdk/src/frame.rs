@@ -82,7 +82,16 @@ impl Frame {
             Buffer::Heap(h) => h.bytes[..h.len].into(),
         };
         let (checksum, vlan) = (self.checksum(), self.vlan());
-        Some(Self(Buffer::Heap(Heap { len: bytes.len(), bytes, checksum, vlan, ..Heap::default() })))
+        Some(Self(Buffer::Heap(Heap { len: bytes.len(), bytes, checksum, vlan, joined: true, ..Heap::default() })))
+    }
+
+    /// Whether it was put together from several mbufs: it is in no memory of the port's, and can't be sent as it is.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        match &self.0 {
+            Buffer::Mbuf(_) => false,
+            Buffer::Heap(h) => h.joined,
+        }
     }
 
     /// The VLAN tag that the port took off a received frame, or is to put on.
@@ -303,6 +312,7 @@ struct Heap {
     checksum: Checksum,
     offload: bool,
     overheard: bool,
+    joined: bool,
     vlan: Option<u16>,
 }
 

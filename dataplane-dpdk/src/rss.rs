@@ -143,8 +143,8 @@ pub const SYMMETRIC_KEY: [u8; 40] = {
 /// Entries of a table where no port has one.
 pub const SOFTWARE_ENTRIES: u16 = 128;
 
-/// Lcores that share a port, at most.
-pub const LCORES_MAX: usize = 128;
+/// Lcores that share a port, at most: those of DPDK as Debian builds it (RTE_MAX_LCORE), but for its own.
+pub const LCORES_MAX: usize = 127;
 
 #[cfg(test)]
 mod tests {

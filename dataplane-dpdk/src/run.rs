@@ -411,7 +411,7 @@ async fn linger(stacks: &[SharedStack], lingering: &AtomicUsize) {
         tokio::time::sleep(LINGER_STEP).await;
     }
     lingering.fetch_sub(1, Ordering::Relaxed);
-    while lingering.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline + LINGER_STEP {
+    while lingering.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline + STOP_LINGER {
         tokio::time::sleep(LINGER_STEP).await;
     }
 }

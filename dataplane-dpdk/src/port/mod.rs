@@ -192,8 +192,12 @@ impl PacketQueue for Queue {
             let sent = unsafe { sys::fg_tx_burst(self.port.id, self.id, raw.as_ptr().cast(), burst_of(n)) };
             let sent = usize::from(sent);
             from.take_front(sent).filter_map(Frame::into_mbuf).for_each(Mbuf::forget);
-            if sent < n || n == 0 {
+            if sent < n {
                 break;
+            }
+            // Of no memory of a port's: it never can leave, and would hold up what is behind it.
+            if n == 0 {
+                drop(from.take_front(1));
             }
         }
     }

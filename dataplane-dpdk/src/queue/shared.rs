@@ -124,6 +124,9 @@ impl<Q: PacketQueue> SharedQueue<Q> {
 
     /// Takes what others have received for this lcore.
     fn take_received(&mut self, into: &mut FrameVec) {
+        // Each is the first in its turn: one that is never empty starves none.
+        let several = usize::from(self.received.len() > 1);
+        self.received.rotate_left(several);
         for ring in &mut self.received {
             while into.room() > 0
                 && let Ok(frame) = ring.pop()
@@ -135,6 +138,8 @@ impl<Q: PacketQueue> SharedQueue<Q> {
 
     /// Sends what lcores without a queue pair want sent, as far as the port takes it.
     fn send_for_guests(&mut self) {
+        let several = usize::from(self.guests.len() > 1);
+        self.guests.rotate_left(several);
         for guest in &mut self.guests {
             while self.departing.room() > 0
                 && let Ok(frame) = guest.pop()
@@ -244,8 +249,8 @@ impl Sorter {
     /// Shows everybody else a frame of which each has something to learn.
     fn spread(&mut self, frame: &Frame) {
         for other in self.others.iter_mut().flatten() {
-            // It comes again, and more often than there is something to be learnt of it.
-            if other.frames.slots() > 0 {
+            // It comes again, and more often than there is something to be learnt of it: half of a ring is kept for connections.
+            if other.frames.slots() > HANDOVER_FRAMES_MAX / 2 {
                 other.is_waiting |= other.frames.push(Frame::overheard(frame)).is_ok();
             }
         }

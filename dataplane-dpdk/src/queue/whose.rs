@@ -59,6 +59,10 @@ fn of_v6(packet: &[u8]) -> Option<Whose> {
             135 | 136 => Some(Whose::All),
             1..=4 => {
                 let (head, payload) = payload.get(8..)?.split_first_chunk::<40>()?;
+                // Of whichever lcore's datagram the fragment was: the ports are in the first one only.
+                if head[6] == FRAGMENT {
+                    return Some(Whose::All);
+                }
                 let payload = Some(payload).filter(|_| matches!(head[6], TCP | UDP))?;
                 Some(Whose::About(flow(&head[8..], payload)?))
             }
@@ -135,6 +139,7 @@ mod tests {
             (IPV6, v6(TCP, &PORTS), Whose::Flow(all_6)),
             (IPV6, v6(FRAGMENT, &PORTS), Whose::About(Words::default().and_port(3))),
             (IPV6, v6(ICMPV6, &error_6), Whose::About(all_6)),
+            (IPV6, v6(ICMPV6, &[&[2, 0, 0, 0, 0, 0, 0, 0], &v6(FRAGMENT, &PORTS)[..]].concat()), Whose::All),
             (IPV6, v6(ICMPV6, &[135; 24]), Whose::All),
             (IPV6, v6(ICMPV6, &[128; 24]), Whose::Anybody),
             (ARP, vec![0; 28], Whose::All),

@@ -83,8 +83,10 @@ impl Stack {
 
     /// Shows Linux a frame that has told us something.
     pub(super) fn share(&mut self, frame: Frame) {
-        // What it does not want was of use here.
-        drop(self.hand_over(frame));
+        // What it does not want was of use here. Linux has it from where it came in.
+        if !frame.is_overheard() {
+            drop(self.hand_over(frame));
+        }
     }
 
     /// The same of a neighbour's news, and whether it was any to us. A question about an address of ours is answered here alone.

@@ -77,7 +77,7 @@ impl Stack {
         let window = u16::try_from(rx_ring_bytes).unwrap_or(u16::MAX);
         let mut frame = std::mem::replace(frame, Frame::heap(0));
         syn_cookie::answer(&mut frame, self.nic.mac, segment, cookie, ours, window);
-        self.nic.send(frame);
+        self.nic.answer(frame);
     }
 
     /// What a segment's sender offered in its SYN, if the segment is the answer to a cookie.

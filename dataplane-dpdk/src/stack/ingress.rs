@@ -39,7 +39,7 @@ impl Stack {
         frames
     }
 
-    fn receive(&mut self, mut frame: Frame) {
+    pub(super) fn receive(&mut self, mut frame: Frame) {
         match packet::parse(&frame, &self.ours) {
             Ok(Packet::Tcp(segment)) => self.receive_segment(frame, &segment),
             Ok(Packet::Datagram { ip, arrived }) => self.receive_datagram(frame, &ip, &arrived),
@@ -75,7 +75,7 @@ impl Stack {
             }
             Ok(Packet::Echo(ip)) => {
                 packet::answer_echo(&mut frame, ip, &self.ours);
-                self.nic.send(frame);
+                self.nic.answer(frame);
             }
             Err(DropReason::Segmented) => match frame.joined() {
                 Some(whole) => self.receive(whole),

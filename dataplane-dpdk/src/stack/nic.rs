@@ -138,6 +138,11 @@ impl Nic {
         Some(frame)
     }
 
+    /// Sends a received frame that has become its answer.
+    pub(super) fn answer(&mut self, frame: Frame) {
+        if frame.is_joined() { self.send_copy(frame.bytes()) } else { self.send(frame) }
+    }
+
     /// Sends a copy of a frame that is complete, or drops it.
     pub(super) fn send_copy(&mut self, bytes: &[u8]) {
         let Some(mut frame) = self.take_spare() else { return self.counters.drop_frame(DropReason::TxFull) };

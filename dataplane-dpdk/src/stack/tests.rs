@@ -10,7 +10,10 @@ use std::rc::Rc;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
+use ferrogate_core::config::dataplane::Route;
+
 use super::packet::{ETHER_ARP, ETHER_IPV4, ETHER_IPV6, ETHERNET_BYTES};
+use super::view::View;
 use super::*;
 use crate::counters::DropReason;
 use crate::frame::Frame;
@@ -51,7 +54,8 @@ impl PacketQueue for TestQueue {
     fn tx_burst(&mut self, from: &mut FrameVec) {
         if !self.blocked.get() {
             let n = from.len();
-            self.sent.borrow_mut().extend(from.take_front(n).map(|f| f.bytes().to_vec()));
+            let frames = from.take_front(n).inspect(|f| assert!(!f.is_joined(), "no port can send it"));
+            self.sent.borrow_mut().extend(frames.map(|f| f.bytes().to_vec()));
         }
     }
 
@@ -408,6 +412,47 @@ fn arp_is_answered_and_echo_too() {
     );
     assert!(bench.receive(request).is_empty(), "once in a while");
     assert_eq!((bench.drops(DropReason::Arp), bench.drops(DropReason::AddressConflict)), (1, 2));
+}
+
+#[test]
+fn a_joined_frame_is_answered_in_memory_of_the_port() {
+    let mut bench = Bench::new();
+    let mut icmp = vec![8, 0, 0, 0, 0, 1, 0, 1];
+    icmp.extend_from_slice(&[7; 600]);
+    smoltcp::wire::Icmpv4Packet::new_unchecked(&mut icmp[..]).fill_checksum();
+    let len = u16::try_from(20 + icmp.len()).unwrap().to_be_bytes();
+    let head = [&[0x45, 0][..], &len, &[0, 1, 0, 0, 64, 1, 0, 0], &PEER.octets(), &OURS.octets()].concat();
+    let mut packet = [&head[..], &icmp].concat();
+    Ipv4Packet::new_unchecked(&mut packet[..]).fill_checksum();
+    let echo = [&OUR_MAC.0[..], &PEER_MAC.0, &[8, 0], &packet].concat();
+    bench.stack.receive(Frame::from(echo.clone()).joined().expect("a short one"));
+    let answers = bench.turn();
+    assert_eq!(answers.len(), 1);
+    assert_eq!((answers[0].len(), answers[0][34]), (echo.len(), 0), "an answer of the same length");
+}
+
+#[test]
+fn connections_go_with_an_address_that_is_followed() {
+    let mut bench = Bench::new();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
+    bench.establish(1000);
+    bench.accept(listener);
+    let here = View { addresses: std::mem::take(&mut bench.stack.config.addresses), ..View::default() };
+    bench.stack.follow(&here);
+    assert!(bench.stack.flows.iter().any(|(_, flow)| flow.mapped), "it is still ours");
+    bench.stack.follow(&View::default());
+    assert!(!bench.stack.flows.iter().any(|(_, flow)| flow.mapped));
+    assert!(bench.turn().is_empty(), "an RST would be from an address of another host's");
+}
+
+#[test]
+fn a_followed_route_by_a_router_that_is_nowhere_is_left_out() {
+    let mut bench = Bench::new();
+    let (far, near) = ("203.0.113.0/24".parse().unwrap(), "198.51.100.0/24".parse().unwrap());
+    let routes = vec![Route { to: far, via: [192, 0, 2, 254].into() }, Route { to: near, via: PEER.into() }];
+    bench.stack.follow(&View { routes, ..View::default() });
+    let hop = |ip: [u8; 4]| bench.stack.ours.next_hop(ip.into());
+    assert_eq!((hop([203, 0, 113, 1]), hop([198, 51, 100, 1])), (None, Some(PEER.into())));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ferrogate_core::config::dataplane::{Network, Route};
 
 use super::Stack;
+use super::flow::Fault;
 use super::link::Announcements;
 use super::ours::Ours;
 use crate::device::Mac;
@@ -27,7 +28,11 @@ impl Stack {
     pub(crate) fn follow(&mut self, view: &View) {
         let mut addresses = self.config.addresses.clone();
         addresses.extend(view.addresses.iter().filter(|network| !self.config.addresses.contains(network)));
-        let routes: Vec<Route> = self.config.routes.iter().chain(&view.routes).copied().collect();
+        // A router that is on no network of ours would never be found. The file's are checked before.
+        let on_link = Ours::new(self.config.mac, &addresses, &[]);
+        let is_near = |via| on_link.is_on_link(via) || view.neighbours.iter().any(|(ip, _)| *ip == via);
+        let followed = view.routes.iter().filter(|route| is_near(route.via));
+        let routes: Vec<Route> = self.config.routes.iter().chain(followed).copied().collect();
         let ours = Ours::new(self.config.mac, &addresses, &routes);
         if ours.all().any(|ip| !self.ours.has(ip)) {
             self.announcements = Announcements::of(&self.config, self.now);
@@ -40,7 +45,13 @@ impl Stack {
         // Who had no way may have one.
         let all: Vec<_> = self.flows.iter().map(|(id, _)| id).collect();
         for id in all {
-            self.mark(u32::try_from(id).expect("as many flows as flows_max"));
+            let number = u32::try_from(id).expect("as many flows as flows_max");
+            if self.ours.has(self.flows[id].key.local) {
+                self.mark(number);
+            } else {
+                // Another host may have the address now: its peer hears of it from there.
+                self.fail(number, Fault::Unreachable);
+            }
         }
         if let Some(poller) = self.resting.take() {
             poller.wake();

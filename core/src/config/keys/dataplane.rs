@@ -17,7 +17,7 @@ pub(super) const DATAPLANE: &[Key] = &[
         "workers",
         Number,
         "auto",
-        "Worker threads, or `auto`: one a core; on DPDK `auto` is one, and 128 can share a port at most.",
+        "Worker threads, or `auto`: one a core; on DPDK `auto` is one, and 127 can share a port at most.",
     ),
     key(
         "fallback",
