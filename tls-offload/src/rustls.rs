@@ -41,7 +41,7 @@ pub struct RustlsSession {
     sni: Option<Box<str>>,
     /// Its keys may leave.
     may_export: bool,
-    /// A record without data was opened, and none sealed since: rustls may hold back its answer to a key update, which it shows to nobody.
+    /// A client sent a record without data, and none was sealed since: rustls may hold back its answer to a key update, and shows it to nobody.
     may_owe: bool,
 }
 
@@ -122,7 +122,6 @@ impl RustlsSession {
             }
             let room = plain.remaining_mut();
             self.feed(take(wire_in, len), plain)?;
-            // To a client such a record brings tickets, too, and no plane takes its keys.
             self.may_owe |= plain.remaining_mut() == room && matches!(self.core.side, Side::Server(_));
             if self.core.state == State::PeerClosed {
                 *wire_in = &[];
