@@ -142,8 +142,14 @@ fn the_host_pings_serves_and_connects_beside_the_gateway() {
         {
             let (listener, stream) = match server {
                 None => {
-                    let listener = TcpListener::bind(to).unwrap();
-                    (listener, link.neighbour.inside(move || TcpStream::connect_timeout(&to, PATIENCE).unwrap()))
+                    // An IPv6 address is the host's once its search for others that have it is over.
+                    let mut listener = None;
+                    wait_until("the host can listen at its address", || {
+                        listener = TcpListener::bind(to).ok();
+                        listener.is_some()
+                    });
+                    let stream = link.neighbour.inside(move || TcpStream::connect_timeout(&to, PATIENCE).unwrap());
+                    (listener.unwrap(), stream)
                 }
                 Some(()) => {
                     let listener = link.neighbour.inside(move || TcpListener::bind(to).unwrap());
