@@ -3,7 +3,7 @@
 //! **Invariant:** an answer is taken under the number of a call that is under way, once, and under no other.
 
 use super::args::LoadArgs;
-use super::multiplexed::{Done, Multiplexed};
+use super::multiplexed::{Done, Flow, Multiplexed};
 use crate::wire::body::Body;
 use crate::wire::bolt;
 use crate::wire::clock::Nanos;
@@ -13,11 +13,7 @@ use crate::wire::head::Malformed;
 pub(crate) struct Calls {
     /// A call, but for its number.
     call: Vec<u8>,
-    /// Bytes to send; those before `sent` have left.
-    out: Vec<u8>,
-    sent: usize,
-    /// The front of an answer that came in pieces.
-    stash: Vec<u8>,
+    flow: Flow,
     places: Vec<Place>,
     /// Places without a call, the one that was given back last at the end.
     free: Vec<u16>,
@@ -34,9 +30,8 @@ struct Place {
 impl Multiplexed for Calls {
     fn new(args: &LoadArgs) -> Self {
         let count = u16::try_from(args.streams).unwrap_or(u16::MAX);
-        let (stash, out) = (Vec::new(), Vec::new());
         let places = vec![Place::default(); usize::from(count)];
-        Self { call: bolt::call(args.body_bytes), out, sent: 0, stash, places, free: (0..count).collect() }
+        Self { call: bolt::call(args.body_bytes), flow: Flow::default(), places, free: (0..count).collect() }
     }
 
     fn room(&self) -> usize {
@@ -57,41 +52,20 @@ impl Multiplexed for Calls {
         place.turn = place.turn.wrapping_add(1);
         place.intended = Some(intended);
         let id = u32::from(place.turn) << 16 | u32::from(at);
-        let start = self.out.len();
-        self.out.extend_from_slice(&self.call);
-        self.out[start..][bolt::ID].copy_from_slice(&id.to_be_bytes());
+        let start = self.flow.out.len();
+        self.flow.out.extend_from_slice(&self.call);
+        self.flow.out[start..][bolt::ID].copy_from_slice(&id.to_be_bytes());
     }
 
-    fn unsent(&self) -> &[u8] {
-        &self.out[self.sent..]
+    fn flow(&self) -> &Flow {
+        &self.flow
     }
 
-    fn sent(&mut self, count: usize) {
-        self.sent += count;
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
-        }
+    fn flow_mut(&mut self) -> &mut Flow {
+        &mut self.flow
     }
 
-    fn feed(&mut self, bytes: &[u8], mut done: impl FnMut(Done)) -> Result<(), Malformed> {
-        if self.stash.is_empty() {
-            let used = self.answers(bytes, &mut done)?;
-            self.stash.extend_from_slice(&bytes[used..]);
-            return Ok(());
-        }
-        let mut stash = std::mem::take(&mut self.stash);
-        stash.extend_from_slice(bytes);
-        let used = self.answers(&stash, &mut done)?;
-        stash.drain(..used);
-        self.stash = stash;
-        Ok(())
-    }
-}
-
-impl Calls {
-    /// Takes whole answers: how many bytes they have.
-    fn answers(&mut self, bytes: &[u8], done: &mut impl FnMut(Done)) -> Result<usize, Malformed> {
+    fn take(&mut self, bytes: &[u8], done: &mut impl FnMut(Done)) -> Result<usize, Malformed> {
         let mut used = 0;
         while let Some((head, status)) = bolt::read_answer(&bytes[used..])? {
             let Some(Body::Length(rest)) = head.framing else { return Err(Malformed) };

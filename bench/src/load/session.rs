@@ -12,18 +12,14 @@ use ferrogate_core::codec::http2::{
 };
 
 use super::args::LoadArgs;
-use super::multiplexed::{Done, Multiplexed};
+use super::multiplexed::{Done, Flow, Multiplexed};
 use crate::wire::clock::Nanos;
 use crate::wire::head::Malformed;
 
 /// One connection's state.
 pub(crate) struct Session {
     blocks: Blocks,
-    /// Bytes to send; those before `sent` have left.
-    out: Vec<u8>,
-    sent: usize,
-    /// The front of a frame that came in pieces.
-    stash: Vec<u8>,
+    flow: Flow,
     under_way: Vec<Stream>,
     streams_max: usize,
     server: Settings,
@@ -57,16 +53,15 @@ impl Multiplexed for Session {
     /// A new connection: the preface lies ready to be sent.
     fn new(args: &LoadArgs) -> Self {
         let streams_max = args.streams as usize;
-        let mut out = Vec::with_capacity(OUT_BYTES);
-        out.extend_from_slice(PREFACE);
+        let mut flow = Flow::default();
+        flow.out.reserve(OUT_BYTES);
+        flow.out.extend_from_slice(PREFACE);
         let settings = Settings { push: false, window_bytes: WINDOW_BYTES, ..Settings::default() };
-        settings.put(&mut out);
-        put_window_update(0, WINDOW_BYTES - Settings::default().window_bytes, &mut out);
+        settings.put(&mut flow.out);
+        put_window_update(0, WINDOW_BYTES - Settings::default().window_bytes, &mut flow.out);
         Self {
             blocks: Blocks::new(args),
-            out,
-            sent: 0,
-            stash: Vec::new(),
+            flow,
             under_way: Vec::with_capacity(streams_max),
             streams_max,
             server: Settings::default(),
@@ -95,9 +90,9 @@ impl Multiplexed for Session {
             flags::END_STREAM | flags::END_HEADERS,
             self.next_stream,
             block.len(),
-            &mut self.out,
+            &mut self.flow.out,
         );
-        self.out.extend_from_slice(block);
+        self.flow.out.extend_from_slice(block);
         if let Some(indexed) = self.blocks.indexed.take() {
             self.blocks.next = indexed;
         }
@@ -106,36 +101,15 @@ impl Multiplexed for Session {
         self.is_ending |= self.next_stream > STREAM_ID_MAX;
     }
 
-    fn unsent(&self) -> &[u8] {
-        &self.out[self.sent..]
+    fn flow(&self) -> &Flow {
+        &self.flow
     }
 
-    fn sent(&mut self, count: usize) {
-        self.sent += count;
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
-        }
+    fn flow_mut(&mut self) -> &mut Flow {
+        &mut self.flow
     }
 
-    fn feed(&mut self, bytes: &[u8], mut done: impl FnMut(Done)) -> Result<(), Malformed> {
-        if self.stash.is_empty() {
-            let used = self.frames(bytes, &mut done)?;
-            self.stash.extend_from_slice(&bytes[used..]);
-            return Ok(());
-        }
-        let mut stash = std::mem::take(&mut self.stash);
-        stash.extend_from_slice(bytes);
-        let used = self.frames(&stash, &mut done)?;
-        stash.drain(..used);
-        self.stash = stash;
-        Ok(())
-    }
-}
-
-impl Session {
-    /// Takes whole frames: how many bytes they have.
-    fn frames(&mut self, bytes: &[u8], done: &mut impl FnMut(Done)) -> Result<usize, Malformed> {
+    fn take(&mut self, bytes: &[u8], done: &mut impl FnMut(Done)) -> Result<usize, Malformed> {
         let mut codec = FrameCodec { frame_bytes_max: Settings::default().frame_bytes_max as usize };
         let mut used = 0;
         while let Some((frame, length)) = codec.decode(&bytes[used..]).map_err(|_| Malformed)? {
@@ -144,7 +118,9 @@ impl Session {
         }
         Ok(used)
     }
+}
 
+impl Session {
     fn frame(&mut self, frame: Frame<'_>, done: &mut impl FnMut(Done)) -> Result<(), Malformed> {
         match frame {
             Frame::Headers { stream, fragment, end_stream, .. } => self.head(stream, fragment, end_stream, done),
@@ -160,7 +136,7 @@ impl Session {
             }
             Frame::Settings { entries } => self.settings(entries),
             Frame::Ping { ack: false, data } => {
-                put_ping(true, data, &mut self.out);
+                put_ping(true, data, &mut self.flow.out);
                 Ok(())
             }
             Frame::GoAway { last_stream, .. } => {
@@ -214,7 +190,7 @@ impl Session {
         if self.server.table_bytes_max < before.table_bytes_max {
             self.blocks.forget_the_table();
         }
-        put_settings_ack(&mut self.out);
+        put_settings_ack(&mut self.flow.out);
         Ok(())
     }
 
@@ -222,7 +198,7 @@ impl Session {
     fn return_window(&mut self, bytes: u32) {
         self.unreturned_bytes += bytes;
         if self.unreturned_bytes >= WINDOW_BYTES / 2 {
-            put_window_update(0, self.unreturned_bytes, &mut self.out);
+            put_window_update(0, self.unreturned_bytes, &mut self.flow.out);
             self.unreturned_bytes = 0;
         }
     }
