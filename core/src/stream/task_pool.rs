@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** a task that waits holds nothing of what it has run; a job that was given is run.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -28,8 +28,8 @@ pub struct TaskPool<J> {
 /// Where a task finds its next job.
 struct Desk<J> {
     job: Cell<Option<J>>,
-    task: RefCell<Option<Waker>>,
-    is_closed: Cell<bool>,
+    /// It is the same task each time.
+    task: OnceCell<Waker>,
 }
 
 impl<J> TaskPool<J> {
@@ -61,10 +61,8 @@ impl<J: Job> TaskPool<J> {
 
 impl<J> Drop for TaskPool<J> {
     fn drop(&mut self) {
-        for desk in self.idle.get_mut() {
-            desk.is_closed.set(true);
-            desk.wake();
-        }
+        // They find it gone, and end.
+        self.idle.get_mut().iter().for_each(|desk| desk.wake());
     }
 }
 
@@ -75,21 +73,20 @@ impl<J> Desk<J> {
     }
 
     fn wake(&self) {
-        if let Some(task) = &*self.task.borrow() {
+        if let Some(task) = self.task.get() {
             task.wake_by_ref();
         }
     }
 
     /// The next job; None: there will be none.
-    fn poll_next(&self, cx: &Context<'_>) -> Poll<Option<J>> {
+    fn poll_next(&self, pool: &Weak<TaskPool<J>>, cx: &Context<'_>) -> Poll<Option<J>> {
         if let Some(job) = self.job.take() {
             return Poll::Ready(Some(job));
         }
-        if self.is_closed.get() {
+        if pool.strong_count() == 0 {
             return Poll::Ready(None);
         }
-        // It is the same task each time.
-        self.task.borrow_mut().get_or_insert_with(|| cx.waker().clone());
+        self.task.get_or_init(|| cx.waker().clone());
         Poll::Pending
     }
 }
@@ -99,13 +96,11 @@ async fn work<J: Job>(pool: Weak<TaskPool<J>>, first: J) {
     let mut desk = None;
     while let Some(job) = next {
         job.run().await;
-        let Some(pool) = pool.upgrade().filter(|pool| pool.idle.borrow().len() < pool.idle_max) else { return };
-        let desk = desk.get_or_insert_with(|| {
-            Rc::new(Desk { job: Cell::new(None), task: RefCell::new(None), is_closed: Cell::new(false) })
-        });
-        pool.idle.borrow_mut().push(Rc::clone(desk));
-        drop(pool);
-        next = poll_fn(|cx| desk.poll_next(cx)).await;
+        let Some(open) = pool.upgrade().filter(|pool| pool.idle.borrow().len() < pool.idle_max) else { return };
+        let desk = desk.get_or_insert_with(|| Rc::new(Desk { job: Cell::new(None), task: OnceCell::new() }));
+        open.idle.borrow_mut().push(Rc::clone(desk));
+        drop(open);
+        next = poll_fn(|cx| desk.poll_next(&pool, cx)).await;
     }
 }
 
