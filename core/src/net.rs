@@ -169,7 +169,7 @@ pub trait Conn: Unpin + 'static {
     }
 
     /// Whether the plane would take the keys of this connection's TLS session now: it knows the suite, and has none of the connection's
-    /// bytes, read or unsent.
+    /// bytes, read or unsent. It gets ready for them: what it says no to now it would have refused with the keys in hand.
     fn can_seal(&mut self, suite: Suite) -> bool {
         let _ = suite;
         false
