@@ -118,8 +118,8 @@ static uint32_t able(const struct rte_eth_dev_info *info)
 		able |= FG_ABLE_TSO;
 	if (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_STRIP)
 		able |= FG_ABLE_VLAN_STRIP;
-	/* net_virtio says so too, but does it in a preparation that we don't call: the frame would leave without its tag. */
-	if ((info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_VLAN_INSERT) && strcmp(info->driver_name, "net_virtio") != 0)
+	/* net_virtio and net_virtio_user say so too, but do it in a preparation that we don't call: a frame would leave without its tag. */
+	if ((info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_VLAN_INSERT) && strncmp(info->driver_name, "net_virtio", 10) != 0)
 		able |= FG_ABLE_VLAN_INSERT;
 	return able;
 }
