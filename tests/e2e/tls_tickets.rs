@@ -34,8 +34,8 @@ fn with_keys(files: &[&Path]) -> String {
     format!("session_ticket_keys: [{}]", files.join(", "))
 }
 
-/// Whether a client whose session lies in `file` resumes it. It gets a new one, which is put in its place where it is told to.
-fn resumes(stage: &Stage, version: &str, file: &Path, keeps: bool) -> bool {
+/// OpenSSL's client, speaking this version.
+fn s_client(stage: &Stage, version: &str) -> Command {
     let mut command = stage.client_command("openssl");
     command.args([
         "s_client",
@@ -46,6 +46,12 @@ fn resumes(stage: &Stage, version: &str, file: &Path, keeps: bool) -> bool {
         "-ign_eof",
         version,
     ]);
+    command
+}
+
+/// Whether a client whose session lies in `file` resumes it. It gets a new one, which is put in its place where it is told to.
+fn resumes(stage: &Stage, version: &str, file: &Path, keeps: bool) -> bool {
+    let mut command = s_client(stage, version);
     if file.exists() {
         command.arg("-sess_in").arg(file);
     }
@@ -184,19 +190,7 @@ fn a_session_ends_with_the_certificate_of_its_client() {
             let soon = SystemTime::now() + Duration::from_secs(2);
             let client = authority.issue_until("client", &["client.example"], soon);
             let session = folder.path().join(format!("{backend}{version}.session"));
-            let command = || {
-                let mut command = stage.client_command("openssl");
-                command.args([
-                    "s_client",
-                    "-connect",
-                    &stage.address.to_string(),
-                    "-servername",
-                    "test.example",
-                    "-ign_eof",
-                ]);
-                command.arg(version);
-                command
-            };
+            let command = || s_client(&stage, version);
             let mut first = command();
             first.arg("-cert").arg(&client.0).arg("-key").arg(&client.1).arg("-sess_out").arg(&session);
             let out = ask(first).unwrap_or_else(|e| panic!("{e}"));
