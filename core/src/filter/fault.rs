@@ -52,7 +52,7 @@ impl FaultFilter {
 }
 
 impl Filter for FaultFilter {
-    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Verdict {
         if at != Phase::AfterRoute {
             return Verdict::Continue;
         }
@@ -95,19 +95,19 @@ impl Settings {
         }
     }
 
-    fn is_meant(&self, x: &Exchange, route: Option<&Route>) -> bool {
+    fn is_meant(&self, x: &Exchange, route: Option<Route<'_>>) -> bool {
         self.target.is_meant(x, route) && all_hold(&self.fields, x.request.head.fields())
     }
 }
 
 impl Target {
-    fn is_meant(&self, x: &Exchange, route: Option<&Route>) -> bool {
+    fn is_meant(&self, x: &Exchange, route: Option<Route<'_>>) -> bool {
         let (name, id) = match self {
             Self::Any => return true,
             Self::None => return false,
             Self::Only { name, id } => (name, *id),
         };
-        let Some(RouteAction::Forward(forward)) = route.map(|r| &r.action) else { return false };
+        let Some(RouteAction::Forward(forward)) = route.map(|r| &r.course().action) else { return false };
         // The proxy chooses by the same number when the filters have let the request pass.
         match forward.choose(|| x.drawn.unwrap_or_default()) {
             Chosen::Cluster(chosen, _) => chosen == id,

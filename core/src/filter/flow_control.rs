@@ -57,7 +57,7 @@ impl FlowControlFilter {
 }
 
 impl Filter for FlowControlFilter {
-    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Verdict {
         let settings = self.settings.of(route);
         if at != Phase::AfterRoute || settings.mode == FlowMode::Off {
             return Verdict::Continue;
@@ -98,7 +98,7 @@ impl Settings {
     }
 
     /// Asks every rule that is for the request. How long it has to wait; None: it is refused.
-    fn admit(&self, x: &mut Exchange, route: Option<&Route>) -> Option<Duration> {
+    fn admit(&self, x: &mut Exchange, route: Option<Route<'_>>) -> Option<Duration> {
         let named = x.request.head.fields().and_then(|head| self.with_resource(head, |r| self.by_resource.get(r)));
         let (mut wait, mut places) = (Duration::ZERO, Vec::new());
         let meant = || {
@@ -150,8 +150,8 @@ impl Rule {
         Self { route: rule.route.clone(), fields: rule.fields.clone(), limit, refused }
     }
 
-    fn is_for(&self, x: &Exchange, route: Option<&Route>) -> bool {
-        let by_route = self.route.as_deref().is_none_or(|name| route.is_some_and(|r| &*r.name == name));
+    fn is_for(&self, x: &Exchange, route: Option<Route<'_>>) -> bool {
+        let by_route = self.route.as_deref().is_none_or(|name| route.is_some_and(|r| r.name() == name));
         by_route && all_hold(&self.fields, x.request.head.fields())
     }
 }

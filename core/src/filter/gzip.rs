@@ -75,7 +75,7 @@ impl GzipFilter {
 }
 
 impl Filter for GzipFilter {
-    fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<&Route>) -> Verdict {
+    fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<Route<'_>>) -> Verdict {
         let config = self.settings.of(route);
         let Head::Http(head) = &mut response.head else { return Verdict::Continue };
         if config.codings.is_empty() || !may_be_compressed(head, response.body.length(), config) {

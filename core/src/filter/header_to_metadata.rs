@@ -21,7 +21,7 @@ impl HeaderToMetadataFilter {
 }
 
 impl Filter for HeaderToMetadataFilter {
-    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Verdict {
         let decides = if self.settings.is_by_route() { Phase::AfterRoute } else { Phase::BeforeRoute };
         if at == decides {
             self.settings.of(route).iter().for_each(|rule| apply(rule, x));

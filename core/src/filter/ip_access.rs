@@ -36,7 +36,7 @@ impl IpAccessFilter {
 }
 
 impl Filter for IpAccessFilter {
-    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Verdict {
         let decides = if self.settings.is_by_route() { Phase::AfterRoute } else { Phase::BeforeRoute };
         if at != decides || self.settings.of(route).allows(&x.downstream.peer, x.request.head.fields()) {
             return Verdict::Continue;

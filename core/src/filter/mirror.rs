@@ -22,7 +22,7 @@ impl MirrorFilter {
 }
 
 impl Filter for MirrorFilter {
-    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Verdict {
         if at == Phase::AfterRoute {
             x.copies = *self.settings.of(route);
         }

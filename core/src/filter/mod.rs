@@ -40,13 +40,13 @@ pub use set::{FilterSet, Ground, Tally};
 /// One stream filter, made when a configuration is loaded.
 pub trait Filter {
     /// Looks at the request. `route` is known from [`Phase::AfterRoute`] on.
-    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Verdict {
         let _ = (at, x, route);
         Verdict::Continue
     }
 
     /// Looks at the answer before it is sent; may put another body in the place of its body.
-    fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<&Route>) -> Verdict {
+    fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<Route<'_>>) -> Verdict {
         let _ = (x, response, route);
         Verdict::Continue
     }
@@ -158,7 +158,7 @@ impl Filters {
     }
 
     /// Asks each filter in turn; the first that does not let the request pass ends the round.
-    pub async fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Round {
+    pub async fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Round {
         for filter in &self.0 {
             match settle(filter.on_request(at, x, route)).await {
                 Round::Passed => {}
@@ -169,7 +169,7 @@ impl Filters {
     }
 
     /// Shows each filter the answer, last filter first; an answer that a filter gives instead takes its place.
-    pub async fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<&Route>) {
+    pub async fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<Route<'_>>) {
         for filter in self.0.iter().rev() {
             if let Round::Reply(reply) = settle(filter.on_response(x, response, route)).await {
                 *response = reply;
@@ -203,11 +203,11 @@ impl Filters {
 
 /// A filter that all workers share.
 impl<F: Filter + ?Sized> Filter for Arc<F> {
-    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Verdict {
         (**self).on_request(at, x, route)
     }
 
-    fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<&Route>) -> Verdict {
+    fn on_response(&self, x: &mut Exchange, response: &mut Response, route: Option<Route<'_>>) -> Verdict {
         (**self).on_response(x, response, route)
     }
 

@@ -30,7 +30,7 @@ impl PayloadLimitFilter {
 }
 
 impl Filter for PayloadLimitFilter {
-    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Verdict {
         let PayloadLimit { body_bytes_max: Some(bytes_max), status } = *self.settings.of(route) else {
             return Verdict::Continue;
         };

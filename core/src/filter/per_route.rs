@@ -52,8 +52,8 @@ impl<T> PerRoute<T> {
     }
 
     /// The settings for this route, or the listener's while none is known.
-    pub(super) fn of(&self, route: Option<&Route>) -> &T {
-        let place = route.and_then(|route| self.by_route.get(route.id.0 as usize));
+    pub(super) fn of(&self, route: Option<Route<'_>>) -> &T {
+        let place = route.and_then(|route| self.by_route.get(route.id().0 as usize));
         match place {
             Some(&n) if n > 0 => &self.own[n as usize - 1],
             _ => &self.listener,

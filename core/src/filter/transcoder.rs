@@ -23,7 +23,7 @@ impl TranscoderFilter {
 }
 
 impl Filter for TranscoderFilter {
-    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Verdict {
         let decides = if self.before_route { Phase::BeforeRoute } else { Phase::AfterRoute };
         if at == decides {
             // Another filter's choice stands where no rule takes the request.

@@ -36,7 +36,7 @@ pub(super) struct Converted<'r, T: Transport> {
     pair: Pair,
     generation: &'r Rc<Generation<T>>,
     forwarded: Option<&'r Forwarded>,
-    route: &'r Route,
+    route: Route<'r>,
     forward: &'r Forward,
 }
 
@@ -46,7 +46,7 @@ impl<'r, T: Transport> Converted<'r, T> {
     pub(super) fn of(
         x: &Exchange,
         protocol: Protocol,
-        (route, forward): (&'r Route, &'r Forward),
+        (route, forward): (Route<'r>, &'r Forward),
         generation: &'r Rc<Generation<T>>,
         forwarded: impl FnOnce() -> Option<&'r Forwarded>,
     ) -> Option<Self> {

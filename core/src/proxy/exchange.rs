@@ -75,7 +75,7 @@ impl<T: Transport> Proxy<T> {
                 Round::Passed | Round::Refuse(..) | Round::ReChooseHost => break,
             }
         }
-        let mut answer = match &route.action {
+        let mut answer = match &route.course().action {
             RouteAction::Forward(forward) => {
                 if let Some(forwarded) = generation.forwarded(self.listener) {
                     forwarded::stamp(x, forwarded);
@@ -113,7 +113,7 @@ impl<T: Transport> Proxy<T> {
         generation.filters(self.listener)
     }
 
-    fn route<'g>(&self, generation: &'g Generation<T>, x: &Exchange) -> Result<&'g Route, Error> {
+    fn route<'g>(&self, generation: &'g Generation<T>, x: &Exchange) -> Result<Route<'g>, Error> {
         let router = generation.router(self.listener);
         router.and_then(|router| router.route(x)).ok_or_else(Error::no_route)
     }
@@ -287,7 +287,7 @@ impl<T: Transport> Callout for Proxy<T> {
 }
 
 /// One round of the filters; what they refuse is answered here.
-pub(super) async fn ask(filters: &Filters, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Round {
+pub(super) async fn ask(filters: &Filters, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Round {
     match filters.on_request(at, x, route).await {
         Round::Refuse(status, body) => Round::Reply(grpc::for_client(x, refusal(status, &body))),
         round => round,

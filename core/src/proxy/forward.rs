@@ -56,7 +56,7 @@ impl<T: Transport> Proxy<T> {
     pub(super) async fn forward(
         &self,
         generation: &Rc<Generation<T>>,
-        (route, forward): (&Route, &Forward),
+        (route, forward): (Route<'_>, &Forward),
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
     ) -> Result<(), Error> {
@@ -204,7 +204,7 @@ impl<T: Transport> Proxy<T> {
     async fn finish(
         &self,
         filters: &Rc<Filters>,
-        (route, hash, deadline): (&Route, Option<HashKey>, Option<Instant>),
+        (route, hash, deadline): (Route<'_>, Option<HashKey>, Option<Instant>),
         sent: Sent<'_>,
         x: &mut Exchange,
         reply: &mut impl ReplyTo,
@@ -256,9 +256,9 @@ fn name_host<T: Transport>(host: &HostPool<T>, x: &mut Exchange) {
 }
 
 /// Keeps what a log wants of the way that a request takes.
-fn note<T: Transport>(route: &Route, cluster: &Cluster<T>, x: &mut Exchange) {
+fn note<T: Transport>(route: Route<'_>, cluster: &Cluster<T>, x: &mut Exchange) {
     let notes = x.notes_mut();
-    (*route.name).clone_into(&mut notes.route);
+    route.name().clone_into(&mut notes.route);
     cluster.name().clone_into(&mut notes.cluster);
 }
 

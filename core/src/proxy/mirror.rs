@@ -42,7 +42,7 @@ struct Place(Rc<UnderWay>);
 impl Copy {
     /// A copy of `x`, if its route wants one of it.
     pub(super) fn of<T: Transport>(
-        route: &Route,
+        route: Route<'_>,
         protocol: Protocol,
         converted: Option<&Converted<'_, T>>,
         generation: &Generation<T>,

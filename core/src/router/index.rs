@@ -3,22 +3,25 @@
 //! Routes that match by a whole path lie in a hash table, those that match by a prefix in a radix tree; the few that match by anything else are
 //! a list. Each place holds its routes in the order of the file, and of all places' first hits the one that stands first in the file wins.
 //!
-//! **Invariant:** the same answer as trying the routes one after the other.
+//! **Invariant:** the same answer as trying the routes one after the other; a route that asks for nothing but its path is found without a
+//! look at it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 use regex::bytes::Regex;
 
-use super::Route;
 use super::condition::Conditions;
+use super::route::{Course, Route};
 use super::variable::Facts;
-use crate::config::schema::PathMatch;
+use super::{Resolve, RouteId, UnknownCluster};
+use crate::config::schema::{self, PathMatch};
 
 /// The routes of one virtual host.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: Vec<Entry>,
+    courses: Vec<Course>,
     /// By the whole path in lower case.
     paths: HashMap<Box<[u8]>, Places, RandomState>,
     path_len_max: usize,
@@ -27,71 +30,105 @@ pub(super) struct Index {
     others: Places,
 }
 
-/// A route, and what must hold besides what led to it. In one place: with many routes each of them lies in memory that is cold.
+/// A route by itself: its names, and what must hold besides what led to it.
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
+    pub(super) id: RouteId,
+    course: u32,
+    pub(super) name: Box<str>,
     regex: Option<Box<Regex>>,
     conditions: Option<Box<Conditions>>,
-    route: Route,
 }
 
-/// Places in the file, in its order.
-type Places = Vec<u32>;
+/// Where a route lies.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Its place in the file.
+    entry: u32,
+    course: u32,
+    /// Whether it takes everything that led to it.
+    takes_all: bool,
+}
+
+/// Of several routes, in the order of the file.
+type Places = Vec<Place>;
 
 impl Index {
-    /// Adds a route behind those that are there.
-    pub(super) fn new(routes: impl IntoIterator<Item = (PathMatch, Option<Box<Conditions>>, Route)>) -> Self {
+    /// The table of a virtual host of a router with these edits. `ids` gives its routes their numbers.
+    ///
+    /// # Errors
+    /// When a route names a cluster that is not there.
+    pub(super) fn new(
+        host: &schema::VirtualHost,
+        edits: &schema::Edits,
+        resolve: &Resolve<'_>,
+        ids: &mut impl Iterator<Item = RouteId>,
+    ) -> Result<Self, UnknownCluster> {
         let mut made = Self::default();
         let mut prefixes: HashMap<Box<[u8]>, Places> = HashMap::new();
-        for (place, (path, conditions, route)) in (0..).zip(routes) {
-            let mut regex = None;
-            let places = match path {
-                PathMatch::Prefix(text) => prefixes.entry(text.into_bytes().into()).or_default(),
-                PathMatch::Path(text) => made.paths.entry(text.to_ascii_lowercase().into_bytes().into()).or_default(),
-                PathMatch::Regex(pattern) => {
-                    regex = Some(Box::new(pattern.regex().clone()));
-                    &mut made.others
+        let mut courses: VecDeque<(&schema::Route, u32)> = VecDeque::new();
+        for (route, id) in host.routes.iter().zip(ids) {
+            let shared = courses.iter().find(|(other, _)| Course::is_shared(other, route)).map(|&(_, course)| course);
+            let course = match shared {
+                Some(course) => course,
+                None => {
+                    made.courses.push(Course::new(route, host, edits, resolve)?);
+                    let course = place(made.courses.len() - 1);
+                    courses.truncate(COURSES_COMPARED_MAX - 1);
+                    courses.push_front((route, course));
+                    course
                 }
-                PathMatch::Any => &mut made.others,
             };
-            // Behind one that takes everything none is ever asked.
-            let closed = places.last().is_some_and(|&last| made.entries[last as usize].takes_all());
-            if !closed {
-                places.push(place);
-            }
-            made.entries.push(Entry { regex, conditions, route });
+            made.add(Entry::new(id, course, route), &route.matching.path, &mut prefixes);
         }
         made.path_len_max = made.paths.keys().map(|key| key.len()).max().unwrap_or(0);
         made.prefixes = Tree::new(prefixes.into_iter().collect());
-        made
+        Ok(made)
+    }
+
+    /// Adds a route behind those that are there.
+    fn add(&mut self, entry: Entry, path: &PathMatch, prefixes: &mut HashMap<Box<[u8]>, Places>) {
+        let places = match path {
+            PathMatch::Prefix(text) => prefixes.entry(text.as_bytes().into()).or_default(),
+            PathMatch::Path(text) => self.paths.entry(text.to_ascii_lowercase().into_bytes().into()).or_default(),
+            PathMatch::Regex(_) | PathMatch::Any => &mut self.others,
+        };
+        // Behind one that takes everything none is ever asked.
+        if !places.last().is_some_and(|last| last.takes_all) {
+            let takes_all = entry.takes_all();
+            places.push(Place { entry: place(self.entries.len()), course: entry.course, takes_all });
+        }
+        self.entries.push(entry);
     }
 
     /// The first route in the file that takes a request with this normal path.
-    pub(super) fn find(&self, path: &[u8], facts: &Facts<'_>) -> Option<&Route> {
-        let mut best = u32::MAX;
+    pub(super) fn find(&self, path: &[u8], facts: &Facts<'_>) -> Option<Route<'_>> {
+        let mut best = None;
         if !self.paths.is_empty() && path.len() <= self.path_len_max {
             self.improve(&mut best, self.by_path(path), path, facts);
         }
         self.prefixes.walk(path, |places| self.improve(&mut best, places, path, facts));
         self.improve(&mut best, &self.others, path, facts);
-        self.entries.get(best as usize).map(|entry| &entry.route)
+        best.map(|Place { entry, course, .. }| Route::new(&self.entries[entry as usize], &self.courses[course as usize]))
     }
 
     /// Every route, in the order of the file.
-    pub(super) fn routes(&self) -> impl Iterator<Item = &Route> {
-        self.entries.iter().map(|entry| &entry.route)
+    pub(super) fn routes(&self) -> impl Iterator<Item = Route<'_>> {
+        self.entries.iter().map(|entry| Route::new(entry, &self.courses[entry.course as usize]))
     }
 
     /// Takes the first of `places` that holds, if it stands before `best`.
     #[inline]
-    fn improve(&self, best: &mut u32, places: &[u32], path: &[u8], facts: &Facts<'_>) {
-        let before = places.iter().take_while(|&place| place < best);
-        if let Some(place) = before.copied().find(|&place| self.entries[place as usize].holds(path, facts)) {
-            *best = place;
+    fn improve(&self, best: &mut Option<Place>, places: &[Place], path: &[u8], facts: &Facts<'_>) {
+        let end = best.map_or(u32::MAX, |best| best.entry);
+        let mut before = places.iter().take_while(|place| place.entry < end);
+        let holds = |place: &&Place| place.takes_all || self.entries[place.entry as usize].holds(path, facts);
+        if let Some(place) = before.find(holds) {
+            *best = Some(*place);
         }
     }
 
-    fn by_path(&self, path: &[u8]) -> &[u32] {
+    fn by_path(&self, path: &[u8]) -> &[Place] {
         let mut room = [0; STACK_BYTES];
         let found = match room.get_mut(..path.len()) {
             Some(lower) => {
@@ -106,6 +143,12 @@ impl Index {
 }
 
 impl Entry {
+    fn new(id: RouteId, course: u32, config: &schema::Route) -> Self {
+        let path = &config.matching.path;
+        let regex = if let PathMatch::Regex(pattern) = path { Some(Box::new(pattern.regex().clone())) } else { None };
+        Self { id, course, name: config.name.as_str().into(), regex, conditions: Conditions::new(&config.matching) }
+    }
+
     fn takes_all(&self) -> bool {
         self.regex.is_none() && self.conditions.is_none()
     }
@@ -184,7 +227,7 @@ impl Tree {
 
     /// Shows `f` the places of each prefix that `path` has, the shortest first.
     #[inline]
-    fn walk(&self, mut path: &[u8], mut f: impl FnMut(&[u32])) {
+    fn walk(&self, mut path: &[u8], mut f: impl FnMut(&[Place])) {
         let Some(mut node) = self.nodes.first() else { return };
         loop {
             if !node.places.is_empty() {
@@ -204,8 +247,7 @@ impl Tree {
 
 impl Range {
     fn new(start: usize, end: usize) -> Self {
-        let fit = |n: usize| u32::try_from(n).expect("a configuration file is far smaller than 4 GiB");
-        Self { start: fit(start), end: fit(end) }
+        Self { start: place(start), end: place(end) }
     }
 
     fn is_empty(self) -> bool {
@@ -217,6 +259,14 @@ impl Range {
     }
 }
 
+/// A place in one of the lists.
+fn place(n: usize) -> u32 {
+    u32::try_from(n).expect("a configuration file is far smaller than 4 GiB")
+}
+
+/// The courses that one more route is compared with, the last ones that are new: a file lists like beside like.
+const COURSES_COMPARED_MAX: usize = 16;
+
 /// Paths up to this are compared without an allocation, in bytes.
 const STACK_BYTES: usize = 512;
 
@@ -227,11 +277,18 @@ mod tests {
     use super::*;
 
     fn walked(prefixes: &[&str], path: &str) -> Vec<String> {
-        let entry = |(place, text): (u32, &&str)| (text.as_bytes().into(), vec![place]);
+        let entry = |(place, text): (u32, &&str)| {
+            (text.as_bytes().into(), vec![Place { entry: place, course: 0, takes_all: true }])
+        };
         let tree = Tree::new((0..).zip(prefixes).map(entry).collect());
         let mut found = Vec::new();
-        tree.walk(path.as_bytes(), |places| found.push(prefixes[places[0] as usize].to_owned()));
+        tree.walk(path.as_bytes(), |places| found.push(prefixes[places[0].entry as usize].to_owned()));
         found
+    }
+
+    #[test]
+    fn what_a_request_looks_at_is_small() {
+        assert!(size_of::<Place>() <= 12 && size_of::<Entry>() <= 40);
     }
 
     #[test]

@@ -24,13 +24,12 @@ pub use hash::HashKey;
 pub(crate) use hash::source as source_hash;
 pub use ranges::Ranges;
 pub use rewrite::TargetTooLong;
-pub use route::{Chosen, Forward, Mirror, Route, RouteAction};
+pub use route::{Chosen, Course, Forward, Mirror, Route, RouteAction};
 pub use tcp::TcpRoutes;
 pub use variable::Facts;
 
 use crate::config::schema::{ClusterId, RouterConfig};
 use crate::message::{Exchange, Method};
-use condition::Conditions;
 use index::Index;
 pub(crate) use path::with_normal_path;
 use virtual_host::VirtualHosts;
@@ -75,11 +74,7 @@ impl Router {
         let mut ids = (0..).map(RouteId);
         let mut routes = Vec::with_capacity(config.virtual_hosts.len());
         for host in &config.virtual_hosts {
-            let made = host.routes.iter().zip(&mut ids).map(|(route, id)| {
-                let made = Route::new(id, route, host, &config.edits, &resolve)?;
-                Ok((route.matching.path.clone(), Conditions::new(&route.matching), made))
-            });
-            routes.push(Index::new(made.collect::<Result<Vec<_>, _>>()?));
+            routes.push(Index::new(host, &config.edits, &resolve, &mut ids)?);
         }
         Ok(Self { config: config.clone(), hosts: VirtualHosts::new(&config.virtual_hosts), routes })
     }
@@ -97,7 +92,7 @@ impl Router {
     }
 
     /// Every route by its [`RouteId`]: that of place n has the id n.
-    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+    pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         self.routes.iter().flat_map(Index::routes)
     }
 
@@ -106,7 +101,7 @@ impl Router {
     /// The path is compared percent-decoded and with its dot segments and double slashes resolved, as an origin will take it; what is
     /// forwarded is the path as it came. A CONNECT request has no path and is matched as `/`.
     #[must_use]
-    pub fn route(&self, x: &Exchange) -> Option<&Route> {
+    pub fn route(&self, x: &Exchange) -> Option<Route<'_>> {
         let head = x.request.head.fields()?;
         let routes = &self.routes[self.hosts.find(head.authority())?];
         let path = if head.method() == Method::Connect { b"/" } else { head.path() };
@@ -208,15 +203,15 @@ cluster_manager:
             ("http://shop.example/api", "other", Some("api")),
             ("/", "", Some("all")),
         ] {
-            let found = router.route(&head("GET", target, host)).map(|r| &*r.name);
-            assert_eq!(found, route, "{target} {host}");
+            let found = router.route(&head("GET", target, host)).map(|r| r.name().to_owned());
+            assert_eq!(found.as_deref(), route, "{target} {host}");
         }
     }
 
     #[test]
     fn a_connect_request_is_matched_as_the_root() {
         let router = router();
-        assert_eq!(router.route(&head("CONNECT", "other:443", "")).unwrap().name.as_ref(), "all");
+        assert_eq!(router.route(&head("CONNECT", "other:443", "")).unwrap().name(), "all");
         assert!(router.route(&head("CONNECT", "x.shop.example:443", "")).is_none());
     }
 
@@ -235,8 +230,38 @@ cluster_manager:
         let direct = router.route(&head("GET", "/healthz", "shop.example")).unwrap();
         let fine = Bytes::from_static(b"fine");
         assert!(matches!(&direct.action, RouteAction::Direct { status: 200, body } if *body == fine));
-        assert_eq!((direct.id, &*direct.virtual_host), (RouteId(0), "shop"));
-        assert_eq!(router.route(&head("GET", "/", "x")).unwrap().id, RouteId(5));
+        assert_eq!((direct.id(), &*direct.virtual_host), (RouteId(0), "shop"));
+        assert_eq!(router.route(&head("GET", "/", "x")).unwrap().id(), RouteId(5));
+    }
+
+    #[test]
+    fn routes_that_do_the_same_share_a_course() {
+        let router = router_of(
+            r#"
+servers:
+- routers:
+  - router_config_name: web
+    virtual_hosts:
+    - routers:
+      - {name: a, match: {prefix: /a}, route: {cluster_name: a}}
+      - {name: other, match: {prefix: /b}, route: {cluster_name: b}}
+      - {name: also a, match: {path: /c}, route: {cluster_name: a}}
+      - {name: one, match: {prefix: /one}, route: {cluster_name: a, prefix_rewrite: /x}}
+      - {name: three, match: {prefix: /three}, route: {cluster_name: a, prefix_rewrite: /x}}
+cluster_manager: {clusters: [{name: a, hosts: [{address: "127.0.0.1:1"}]}, {name: b, hosts: [{address: "127.0.0.1:2"}]}]}
+"#,
+        );
+        let (first, other, also) = (exchange("GET", "/a", &[]), exchange("GET", "/b", &[]), exchange("GET", "/c", &[]));
+        let [first, other, also] = [&first, &other, &also].map(|x| router.route(x).unwrap());
+        assert!(std::ptr::eq(first.course(), also.course()) && !std::ptr::eq(first.course(), other.course()));
+        assert_eq!((first.name(), also.name(), also.id()), ("a", "also a", RouteId(2)));
+        // What is cut off a path is what was matched.
+        for (target, rewritten) in [("/one/y", "/x/y"), ("/three/y", "/x/y")] {
+            let mut x = exchange("GET", target, &[]);
+            let route = router.route(&x).unwrap();
+            route.edit_request(&mut x, 100).unwrap();
+            assert_eq!(x.request.head.fields().unwrap().target(), rewritten.as_bytes());
+        }
     }
 
     #[test]
@@ -281,8 +306,8 @@ cluster_manager: {clusters: [{name: a, hosts: [{address: "127.0.0.1:1"}]}]}
             ("GET", "/some/part/of", &[], Some("part")),
             ("GET", "/some/%70art", &[], Some("part")),
         ] {
-            let found = router.route(&exchange(method, target, fields)).map(|r| &*r.name);
-            assert_eq!(found, route, "{method} {target} {fields:?}");
+            let found = router.route(&exchange(method, target, fields)).map(|r| r.name().to_owned());
+            assert_eq!(found.as_deref(), route, "{method} {target} {fields:?}");
         }
     }
 
@@ -326,7 +351,7 @@ cluster_manager: {clusters: [{name: a, hosts: [{address: "127.0.0.1:1"}]}]}
                 let x = exchange("GET", &path, fields);
                 let normal = with_normal_path(path.as_bytes(), |p| String::from_utf8(p.to_vec()).unwrap());
                 let scan = routes.iter().position(|route| takes(route, &normal, field)).map(|at| at.to_string());
-                prop_assert_eq!(router.route(&x).map(|r| r.name.to_string()), scan, "{} {}", path, field);
+                prop_assert_eq!(router.route(&x).map(|r| r.name().to_owned()), scan, "{} {}", path, field);
             }
         }
     }

@@ -1,13 +1,16 @@
 //! One route as a request meets it: names resolved, defaults filled in, and what nobody uses left out.
 //!
-//! **Invariant:** what a route does not use costs its requests a look at a None or at an empty list, and nothing else.
+//! **Invariant:** what a route does not use costs its requests a look at a None or at an empty list, and nothing else; routes that do the
+//! same share one [`Course`], so that thousands of them need little memory that is warm.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::edits::Edits;
 use super::hash::{self, HashKey};
+use super::index::Entry;
 use super::rewrite::{PathRewrite, TargetTooLong, rewrite_host};
 use super::variable::Facts;
 use super::{Resolve, RouteId, UnknownCluster, redirect};
@@ -17,13 +20,16 @@ use crate::config::schema::{
 };
 use crate::message::{Exchange, Head, HttpHead};
 
+/// A route that was found. What it is called lies apart from what happens to its requests: few ask for it, and it would be cold.
+#[derive(Clone, Copy, Debug)]
+pub struct Route<'r> {
+    entry: &'r Entry,
+    course: &'r Course,
+}
+
 /// What happens to the requests that a route takes.
 #[derive(Debug)]
-pub struct Route {
-    /// Its place in its router, counted through all virtual hosts.
-    pub id: RouteId,
-    /// `name`, maybe empty.
-    pub name: Box<str>,
+pub struct Course {
     /// The name of its virtual host.
     pub virtual_host: Box<str>,
     /// What happens.
@@ -34,7 +40,7 @@ pub struct Route {
     responses: Edits,
 }
 
-/// What a [`Route`] does.
+/// What a [`Course`] does.
 #[derive(Debug)]
 pub enum RouteAction {
     /// Sends the request to a cluster.
@@ -96,10 +102,9 @@ pub(super) enum ClusterChoice {
     Variable(Box<Variable>),
 }
 
-impl Route {
+impl Course {
     /// What `config` says, within `host` and `router`.
     pub(super) fn new(
-        id: RouteId,
         config: &schema::Route,
         host: &schema::VirtualHost,
         router: &schema::Edits,
@@ -120,8 +125,6 @@ impl Route {
         };
         let levels = [&config.edits, &host.edits, router];
         Ok(Self {
-            id,
-            name: config.name.as_str().into(),
             virtual_host: host.name.as_str().into(),
             action,
             mirror,
@@ -130,26 +133,16 @@ impl Route {
         })
     }
 
-    /// Makes the request what the origin is to see, but for its host: fields, then path. A frame of RPC has neither path nor host. Once for each
-    /// request.
-    ///
-    /// # Errors
-    /// When the rewritten target would be longer than `target_bytes_max`.
-    #[inline]
-    pub fn edit_request(&self, x: &mut Exchange, target_bytes_max: usize) -> Result<(), TargetTooLong> {
-        if !self.requests.is_empty() {
-            self.requests.apply_to_request(x, &self.name);
-        }
-        match &mut x.request.head {
-            Head::Http(head) => self.rewrite(head, target_bytes_max),
-            _ => Ok(()),
-        }
+    /// Whether two routes of one virtual host have one course. One that changes the path has its own: it knows what was matched.
+    pub(super) fn is_shared(a: &schema::Route, b: &schema::Route) -> bool {
+        let changes_path = matches!(&b.action, schema::RouteAction::Forward(forward) if forward.path_rewrite.is_some());
+        !changes_path && a.action == b.action && a.edits == b.edits && a.mirror == b.mirror
     }
 
     /// Rewrites the path and the host of a request that is about to be forwarded.
     ///
     /// # Errors
-    /// As [`edit_request`](Self::edit_request).
+    /// As [`Route::edit_request`].
     #[inline]
     pub fn rewrite(&self, head: &mut HttpHead, target_bytes_max: usize) -> Result<(), TargetTooLong> {
         if let RouteAction::Forward(forward) = &self.action {
@@ -162,12 +155,63 @@ impl Route {
         }
         Ok(())
     }
+}
+
+impl Deref for Route<'_> {
+    type Target = Course;
+
+    #[inline]
+    fn deref(&self) -> &Course {
+        self.course
+    }
+}
+
+impl<'r> Route<'r> {
+    #[inline]
+    pub(super) fn new(entry: &'r Entry, course: &'r Course) -> Self {
+        Self { entry, course }
+    }
+
+    /// Its place in its router, counted through all virtual hosts.
+    #[must_use]
+    pub fn id(self) -> RouteId {
+        self.entry.id
+    }
+
+    /// `name`, maybe empty.
+    #[must_use]
+    pub fn name(self) -> &'r str {
+        &self.entry.name
+    }
+
+    /// What happens to its requests.
+    #[inline]
+    #[must_use]
+    pub fn course(self) -> &'r Course {
+        self.course
+    }
+
+    /// Makes the request what the origin is to see, but for its host: fields, then path. A frame of RPC has neither path nor host. Once for each
+    /// request.
+    ///
+    /// # Errors
+    /// When the rewritten target would be longer than `target_bytes_max`.
+    #[inline]
+    pub fn edit_request(self, x: &mut Exchange, target_bytes_max: usize) -> Result<(), TargetTooLong> {
+        if !self.requests.is_empty() {
+            self.requests.apply_to_request(x, self.name());
+        }
+        match &mut x.request.head {
+            Head::Http(head) => self.rewrite(head, target_bytes_max),
+            _ => Ok(()),
+        }
+    }
 
     /// Makes an answer what the client is to see.
     #[inline]
-    pub fn edit_response(&self, x: &Exchange, head: &mut HttpHead) {
+    pub fn edit_response(self, x: &Exchange, head: &mut HttpHead) {
         if !self.responses.is_empty() {
-            self.responses.apply_to_response(x, &self.name, head);
+            self.responses.apply_to_response(x, self.name(), head);
         }
     }
 
@@ -306,8 +350,8 @@ mod tests {
     }
 
     #[test]
-    fn a_route_takes_three_cache_lines() {
-        assert!(size_of::<Route>() <= 192, "{} bytes", size_of::<Route>());
+    fn a_course_takes_three_cache_lines() {
+        assert!(size_of::<Course>() <= 192, "{} bytes", size_of::<Course>());
     }
 
     #[test]
