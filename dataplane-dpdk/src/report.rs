@@ -125,6 +125,11 @@ const PORT_NUMBERS: &[PortNumber] = &[
     ("ferrogate_dpdk_port_rx_errors", "Packets that the port received broken", |s| s.rx_errors),
     ("ferrogate_dpdk_port_tx_errors", "Packets that the port could not send", |s| s.tx_errors),
     ("ferrogate_dpdk_port_rx_no_mbuf", "Packets dropped because the mempool was empty", |s| s.rx_no_mbuf),
+    (
+        "ferrogate_dpdk_port_tx_joined_segments",
+        "Segments that left as a part of a long one, which the port cut apart (TSO)",
+        |s| s.tx_joined,
+    ),
 ];
 
 const LCORE_NUMBERS: &[LcoreNumber] = &[
