@@ -361,6 +361,14 @@ static struct rte_mbuf *mbuf_of(const struct fg_frame *frame)
 	return m;
 }
 
+/* A driver that puts tags on by itself may have done so before it found that it has no room: the addresses go back to where they were. */
+static void take_tag_out(const struct rte_mbuf *m, const struct fg_frame *frame)
+{
+	const uint8_t *start = rte_pktmbuf_mtod(m, const uint8_t *);
+	if ((frame->flags & FG_VLAN) && start + sizeof(struct rte_vlan_hdr) == frame->data)
+		memmove(frame->data, start, 2 * RTE_ETHER_ADDR_LEN);
+}
+
 /* Sends what the ring takes and says how many; the rest stays the caller's. */
 uint16_t fg_tx_burst(uint16_t port, uint16_t queue, const struct fg_frame *frames, uint16_t n)
 {
@@ -368,7 +376,10 @@ uint16_t fg_tx_burst(uint16_t port, uint16_t queue, const struct fg_frame *frame
 	n = RTE_MIN(n, FG_BURST);
 	for (uint16_t i = 0; i < n; i++)
 		m[i] = mbuf_of(&frames[i]);
-	return rte_eth_tx_burst(port, queue, m, n);
+	uint16_t sent = rte_eth_tx_burst(port, queue, m, n);
+	for (uint16_t i = sent; i < n; i++)
+		take_tag_out(m[i], &frames[i]);
+	return sent;
 }
 
 /* What a long segment was made of, if the port does not take it. */
@@ -437,5 +448,7 @@ uint16_t fg_tx_burst_long(uint16_t port, uint16_t queue, const struct fg_frame *
 			frames_sent += as[k].count;
 		else if (as[k].count > 1)
 			part(frames, &as[k]);
+		else
+			take_tag_out(m[k], &frames[as[k].first]);
 	return frames_sent;
 }
