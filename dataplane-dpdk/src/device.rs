@@ -132,7 +132,7 @@ pub struct Abilities {
     pub vlan_strip: bool,
     /// It puts them on.
     pub vlan_insert: bool,
-    /// It cuts long TCP segments. Never used.
+    /// It cuts long TCP segments over IPv4.
     pub tso: bool,
 }
 
@@ -161,7 +161,8 @@ impl Abilities {
             rss: self.rss && by.rss,
             vlan_strip: self.vlan_strip && by.vlan_strip,
             vlan_insert: self.vlan_insert && by.vlan_insert,
-            tso: false,
+            // It fills in the checksums of what it cuts.
+            tso: self.tso && by.tso && by.tx_checksum,
         }
     }
 }
@@ -204,6 +205,8 @@ pub struct PortStats {
     pub tx_errors: u64,
     /// Frames lost for want of a free mbuf.
     pub rx_no_mbuf: u64,
+    /// Segments that left as a part of a long one, which the port cut apart; of each long one, all but the first.
+    pub tx_joined: u64,
 }
 
 /// Why a port can't be opened.
@@ -271,9 +274,11 @@ mod tests {
             let does = can.wanted(&offloads).named();
             does.into_iter().filter_map(|(name, does)| does.then_some(name)).collect::<Vec<_>>()
         };
-        assert_eq!(does(Offloads::default()), ["rx_checksum", "rss", "vlan_strip"]);
-        assert_eq!(does(Offloads { rx_checksum: false, ..Offloads::default() }), ["rss", "vlan_strip"]);
-        assert_eq!(does(Offloads { vlan_strip: false, rss: false, ..Offloads::default() }), ["rx_checksum"]);
+        assert_eq!(does(Offloads::default()), ["rx_checksum", "rss", "vlan_strip", "tso"]);
+        assert_eq!(does(Offloads { rx_checksum: false, tso: false, ..Offloads::default() }), ["rss", "vlan_strip"]);
+        assert_eq!(does(Offloads { vlan_strip: false, rss: false, ..Offloads::default() }), ["rx_checksum", "tso"]);
+        let software = Offloads { tx_checksum: false, ..Offloads::default() };
+        assert_eq!(does(software), ["rx_checksum", "rss", "vlan_strip"], "what is cut has checksums of the port's");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 
 use crate::counters::{DropReason, LcoreCounters};
 use crate::device::{PortInfo, PortStats};
-use crate::run::Status;
+use crate::run::{PortState, Status};
 
 impl Status {
     /// What the admin API and `/metrics` show of the plane.
@@ -26,21 +26,7 @@ impl Status {
                 "queues": port.queues, "rss_entries": port.info.rss_entries,
                 "vlans": port.vlans.iter().map(vlan).collect::<Vec<_>>(), "offloads": offloads(&port.info), "link_up": port.link_up(),
             }));
-            let stats = port.stats().unwrap_or_default();
-            numbers.extend(PORT_NUMBERS.iter().map(|&(name, help, read)| Number {
-                name,
-                help,
-                grows: true,
-                labels: vec![("port", port.device.clone())],
-                value: read(&stats),
-            }));
-            numbers.push(Number {
-                name: "ferrogate_dpdk_port_link_up",
-                help: "Whether the port has a link",
-                grows: false,
-                labels: vec![("port", port.device.clone())],
-                value: port.link_up().into(),
-            });
+            numbers.extend(of_port(port));
         }
         numbers.push(Number {
             name: "ferrogate_dpdk_tsc_hertz",
@@ -101,6 +87,32 @@ impl Status {
     }
 }
 
+/// What a port has counted, and how it is.
+fn of_port(port: &PortState) -> Vec<Number> {
+    let number =
+        |name, help, grows, value| Number { name, help, grows, labels: vec![("port", port.device.clone())], value };
+    let stats = port.stats().unwrap_or_default();
+    let mut numbers: Vec<_> =
+        PORT_NUMBERS.iter().map(|&(name, help, read)| number(name, help, true, read(&stats))).collect();
+    let entries = port.info.rss_entries.map_or(0, u64::from);
+    numbers.extend([
+        number(
+            "ferrogate_dpdk_port_queues",
+            "Queue pairs of the port that are used; lcores beyond have none",
+            false,
+            port.queues as u64,
+        ),
+        number(
+            "ferrogate_dpdk_port_rss_entries",
+            "Entries of the table by which the port spreads flows; 0: it has none",
+            false,
+            entries,
+        ),
+        number("ferrogate_dpdk_port_link_up", "Whether the port has a link", false, port.link_up().into()),
+    ]);
+    numbers
+}
+
 fn vlan(vlan: &Vlan) -> serde_json::Value {
     json!({ "id": vlan.id, "addresses": vlan.addresses.iter().map(ToString::to_string).collect::<Vec<_>>() })
 }
@@ -125,6 +137,11 @@ const PORT_NUMBERS: &[PortNumber] = &[
     ("ferrogate_dpdk_port_rx_errors", "Packets that the port received broken", |s| s.rx_errors),
     ("ferrogate_dpdk_port_tx_errors", "Packets that the port could not send", |s| s.tx_errors),
     ("ferrogate_dpdk_port_rx_no_mbuf", "Packets dropped because the mempool was empty", |s| s.rx_no_mbuf),
+    (
+        "ferrogate_dpdk_port_tx_joined_segments",
+        "Segments that left as a part of a long one, which the port cut apart (TSO)",
+        |s| s.tx_joined,
+    ),
 ];
 
 const LCORE_NUMBERS: &[LcoreNumber] = &[

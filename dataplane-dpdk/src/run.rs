@@ -9,6 +9,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -363,39 +364,37 @@ impl Lcore {
     }
 }
 
-/// The stacks of a link, in the order of their names ([`stack_names`]).
+/// The stacks of a link, in the order of their names ([`stack_names`]); and, where the port has a twin, a task that carries what Linux sends.
 fn make_stacks(link: Link, counters: &Arc<LcoreCounters>, clock: Clock) -> io::Result<Vec<SharedStack>> {
     let Link { queue, twin, config, vlans, inserts_tags } = link;
-    if vlans.is_empty() {
-        return Ok(vec![make_stack(queue, config, twin, counters, clock)?]);
-    }
     let (ids, configs): (Vec<_>, Vec<_>) = vlans.into_iter().unzip();
-    let parts = split(queue, &ids, inserts_tags).into_iter().zip([config].into_iter().chain(configs));
-    // What Linux has of the port comes untagged, or with the tag of a VLAN that is not ours.
-    let twins = [twin].into_iter().chain(std::iter::repeat_with(|| None));
-    let stacks =
-        parts.zip(twins).map(|((part, config), twin)| make_stack(Box::new(part), config, twin, counters, clock));
-    stacks.collect()
+    let parts = parts_of(queue, &ids, inserts_tags).into_iter().zip([config].into_iter().chain(configs));
+    let mut stacks: Vec<_> =
+        parts.map(|(part, config)| Stack::new(part, config, Arc::clone(counters), clock.now())).collect();
+    let has_twin = twin.is_some();
+    if let Some((interface, policy)) = twin {
+        // Linux's frames of a VLAN have its tag at the twin, as they would at the port.
+        let parts = parts_of(Box::new(TapQueue::new(interface)?), &ids, false);
+        stacks.iter_mut().zip(parts).for_each(|(stack, part)| stack.add_twin(part, policy.clone()));
+    }
+    let stacks: Vec<_> = stacks.into_iter().map(|stack| SharedStack::new(stack.into())).collect();
+    if has_twin {
+        let carried = stacks.clone();
+        tokio::task::spawn_local(poll_fn(move |cx| {
+            let now = clock.now();
+            carried.iter().for_each(|stack| _ = stack.borrow_mut().poll_twin(now, cx));
+            Poll::<()>::Pending
+        }));
+    }
+    Ok(stacks)
 }
 
-/// A stack; with its twin a task that carries what Linux sends.
-fn make_stack(
-    queue: Box<dyn PacketQueue>,
-    config: StackConfig,
-    twin: Option<(TapInterface, Exception)>,
-    counters: &Arc<LcoreCounters>,
-    clock: Clock,
-) -> io::Result<SharedStack> {
-    let mut stack = Stack::new(queue, config, Arc::clone(counters), clock.now());
-    let Some((interface, policy)) = twin else { return Ok(SharedStack::new(stack.into())) };
-    stack.add_twin(Box::new(TapQueue::new(interface)?), policy);
-    let stack = SharedStack::new(stack.into());
-    let carried = Rc::clone(&stack);
-    tokio::task::spawn_local(async move {
-        let never = poll_fn(|cx| carried.borrow_mut().poll_twin(clock.now(), cx)).await;
-        match never {}
-    });
-    Ok(stack)
+/// A queue for what is untagged, and for each VLAN. `inserts`: tags are put on behind it.
+fn parts_of(queue: Box<dyn PacketQueue>, vlans: &[u16], inserts: bool) -> Vec<Box<dyn PacketQueue>> {
+    if vlans.is_empty() {
+        return vec![queue];
+    }
+    split(queue, vlans, inserts).into_iter().map(|part| Box::new(part) as Box<dyn PacketQueue>).collect()
 }
 
 /// Gives closed connections the time to send their rest; resets what is left then. Goes on as long as other lcores do, some of which may send by this

@@ -22,7 +22,7 @@ enum { /* fg_frame.flags; FLAG_* in lib.rs */
 	FG_SEGMENTED = 4, /* rx: the frame continues in further mbufs, `data` shows the first */
 	FG_TX_CSUM = 8,   /* tx: the port fills in both checksums (TCP over IPv4 without options) */
 	FG_VLAN = 16,     /* rx: the port has taken the tag off, which is in `vlan`; tx: it puts it on */
-	FG_MOVED = 32,    /* tx: `data` is no longer where it was */
+	FG_JOINED = 32,   /* tx: a TCP segment that goes on where the frame before ends; for fg_tx_burst_long */
 };
 
 struct fg_frame { /* Frame in lib.rs */
@@ -42,15 +42,18 @@ enum { /* what a port can do for us; ABLE_* in lib.rs */
 	FG_ABLE_TSO = 16,
 	FG_ABLE_VLAN_STRIP = 32,
 	FG_ABLE_VLAN_INSERT = 64,
+	FG_ABLE_TX_IP_CSUM = 128,
 };
 
 struct fg_port_info { /* PortInfo in lib.rs */
 	char driver[64];
 	uint8_t mac[6];
 	uint16_t mtu, queues_max;
+	uint16_t tso_frame_max; /* how long what it cuts off may be, Ethernet header included */
 	uint32_t able;
+	uint16_t tso_mbufs_max, unused; /* of how many mbufs a long segment may be */
 };
-_Static_assert(sizeof(struct fg_port_info) == 80, "PortInfo in lib.rs has the same layout");
+_Static_assert(sizeof(struct fg_port_info) == 84, "PortInfo in lib.rs has the same layout");
 #define FG_RSS_KEY_BYTES 64 /* the longest key of a driver is 52 */
 
 struct fg_port_stats { /* PortStats in lib.rs */
@@ -58,6 +61,7 @@ struct fg_port_stats { /* PortStats in lib.rs */
 };
 #define FG_RX_CSUM (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM)
 #define FG_TX_CSUM_CAPA (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM)
+#define FG_TX_TSO_CAPA (RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_MULTI_SEGS)
 static int last_error(void) { return rte_errno > 0 ? -rte_errno : -EIO; }
 
 /* EAL and its threads. */
@@ -110,11 +114,13 @@ static uint32_t able(const struct rte_eth_dev_info *info)
 		able |= FG_ABLE_RX_CSUM;
 	if ((info->tx_offload_capa & FG_TX_CSUM_CAPA) == FG_TX_CSUM_CAPA)
 		able |= FG_ABLE_TX_CSUM;
+	if (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM)
+		able |= FG_ABLE_TX_IP_CSUM;
 	if (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER)
 		able |= FG_ABLE_SCATTER;
 	if ((info->flow_type_rss_offloads & RTE_ETH_RSS_NONFRAG_IPV4_TCP) && info->reta_size != 0)
 		able |= FG_ABLE_RSS;
-	if (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_TCP_TSO)
+	if ((info->tx_offload_capa & FG_TX_TSO_CAPA) == FG_TX_TSO_CAPA)
 		able |= FG_ABLE_TSO;
 	if (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_STRIP)
 		able |= FG_ABLE_VLAN_STRIP;
@@ -137,6 +143,9 @@ int fg_port_info(uint16_t port, struct fg_port_info *out)
 	memcpy(out->mac, mac.addr_bytes, sizeof(out->mac));
 	out->queues_max = RTE_MIN(info.max_rx_queues, info.max_tx_queues);
 	out->able = able(&info);
+	out->tso_mbufs_max = info.tx_desc_lim.nb_seg_max;
+	/* net_tap counts the Ethernet header in, and takes no long segment otherwise. */
+	out->tso_frame_max = strcmp(info.driver_name, "net_tap") == 0 ? out->mtu : UINT16_MAX;
 	return 0;
 }
 
@@ -170,6 +179,8 @@ int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint
 		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_VLAN_INSERT;
 	if (use & FG_ABLE_TX_CSUM)
 		conf.txmode.offloads |= FG_TX_CSUM_CAPA;
+	if (use & FG_ABLE_TSO)
+		conf.txmode.offloads |= FG_TX_TSO_CAPA | (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM);
 	if (queues > 1 && (use & FG_ABLE_RSS)) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		rss_of(&info, key, &conf.rx_adv_conf.rss_conf);
@@ -312,18 +323,50 @@ uint32_t fg_gather(const void *mbuf, uint8_t *out, uint32_t room)
 	return len;
 }
 
-static void offload_checksums(struct rte_mbuf *m)
+/* The TCP segment in a frame, over IPv4 without options: lengths and flags for the port. */
+static struct rte_tcp_hdr *segment_of(struct rte_mbuf *m, struct rte_ipv4_hdr **ip)
 {
 	const struct rte_ether_hdr *ether = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	bool is_tagged = ether->ether_type == RTE_BE16(RTE_ETHER_TYPE_VLAN);
 	uint16_t l2_len = RTE_ETHER_HDR_LEN + (is_tagged ? sizeof(struct rte_vlan_hdr) : 0);
-	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, l2_len);
-	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(ip + 1);
-	m->l2_len = l2_len, m->l3_len = sizeof(*ip);
+	*ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, l2_len);
+	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)(*ip + 1);
+	m->l2_len = l2_len, m->l3_len = sizeof(**ip);
 	m->l4_len = (tcp->data_off >> 4) * 4;
-	m->ol_flags = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_CKSUM;
+	return tcp;
+}
+
+static void offload_checksums(struct rte_mbuf *m)
+{
+	struct rte_ipv4_hdr *ip;
+	struct rte_tcp_hdr *tcp = segment_of(m, &ip);
+	m->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_CKSUM;
 	ip->hdr_checksum = 0;
 	tcp->cksum = rte_ipv4_phdr_cksum(ip, m->ol_flags);
+}
+
+/* The mbuf as its frame is described, whatever has become of it on a way out that it did not get to the end of. */
+static struct rte_mbuf *mbuf_of(const struct fg_frame *frame)
+{
+	struct rte_mbuf *m = frame->mbuf;
+	m->data_off = frame->data - (uint8_t *)m->buf_addr;
+	m->data_len = m->pkt_len = frame->len;
+	m->ol_flags = 0; /* a received mbuf that is sent back carries the flags of its way in */
+	if (frame->flags & FG_TX_CSUM)
+		offload_checksums(m);
+	if (frame->flags & FG_VLAN) {
+		m->vlan_tci = frame->vlan;
+		m->ol_flags |= RTE_MBUF_F_TX_VLAN;
+	}
+	return m;
+}
+
+/* A driver that puts tags on by itself may have done so before it found that it has no room: the addresses go back to where they were. */
+static void take_tag_out(const struct rte_mbuf *m, const struct fg_frame *frame)
+{
+	const uint8_t *start = rte_pktmbuf_mtod(m, const uint8_t *);
+	if ((frame->flags & FG_VLAN) && start + sizeof(struct rte_vlan_hdr) == frame->data)
+		memmove(frame->data, start, 2 * RTE_ETHER_ADDR_LEN);
 }
 
 /* Sends what the ring takes and says how many; the rest stays the caller's. */
@@ -331,18 +374,81 @@ uint16_t fg_tx_burst(uint16_t port, uint16_t queue, const struct fg_frame *frame
 {
 	struct rte_mbuf *m[FG_BURST];
 	n = RTE_MIN(n, FG_BURST);
-	for (uint16_t i = 0; i < n; i++) {
-		m[i] = frames[i].mbuf;
-		m[i]->data_len = m[i]->pkt_len = frames[i].len;
-		m[i]->ol_flags = 0; /* a received mbuf that is sent back carries the flags of its way in */
-		if (frames[i].flags & FG_MOVED)
-			m[i]->data_off = frames[i].data - (uint8_t *)m[i]->buf_addr;
-		if (frames[i].flags & FG_TX_CSUM)
-			offload_checksums(m[i]);
-		if (frames[i].flags & FG_VLAN) {
-			m[i]->vlan_tci = frames[i].vlan;
-			m[i]->ol_flags |= RTE_MBUF_F_TX_VLAN;
-		}
+	for (uint16_t i = 0; i < n; i++)
+		m[i] = mbuf_of(&frames[i]);
+	uint16_t sent = rte_eth_tx_burst(port, queue, m, n);
+	for (uint16_t i = sent; i < n; i++)
+		take_tag_out(m[i], &frames[i]);
+	return sent;
+}
+
+/* What a long segment was made of, if the port does not take it. */
+struct joined {
+	uint16_t first, count; /* its place in the burst */
+	uint8_t headers[RTE_ETHER_HDR_LEN + sizeof(struct rte_ipv4_hdr) + 60]; /* and what is behind them; no segment that is joined is shorter */
+};
+
+/* Puts segments one behind the other, under the headers of the first; the port cuts them apart again. */
+static struct rte_mbuf *join(const struct fg_frame *frames, struct joined *as, bool port_fills_in_ip)
+{
+	struct rte_mbuf *m = mbuf_of(&frames[as->first]), *last = m;
+	struct rte_ipv4_hdr *ip;
+	struct rte_tcp_hdr *tcp = segment_of(m, &ip);
+	const uint16_t headers = m->l2_len + m->l3_len + m->l4_len;
+	memcpy(as->headers, rte_pktmbuf_mtod(m, const uint8_t *), sizeof(as->headers));
+	m->tso_segsz = m->data_len - headers;
+	for (uint16_t i = 1; i < as->count; i++) {
+		struct rte_mbuf *next = mbuf_of(&frames[as->first + i]);
+		next->data_off += headers, next->data_len -= headers;
+		m->pkt_len += next->data_len;
+		last->next = next, last = next;
 	}
-	return rte_eth_tx_burst(port, queue, m, n);
+	m->nb_segs = as->count;
+	/* Of what is cut off, the last has the flags that the others lack. */
+	tcp->tcp_flags |= frames[as->first + as->count - 1].data[headers - m->l4_len + offsetof(struct rte_tcp_hdr, tcp_flags)];
+	ip->total_length = rte_cpu_to_be_16(m->pkt_len - m->l2_len);
+	m->ol_flags = (m->ol_flags & RTE_MBUF_F_TX_VLAN) | RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM;
+	ip->hdr_checksum = 0;
+	if (port_fills_in_ip)
+		m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
+	else
+		ip->hdr_checksum = rte_ipv4_cksum(ip);
+	tcp->cksum = rte_ipv4_phdr_cksum(ip, m->ol_flags);
+	return m;
+}
+
+static void part(const struct fg_frame *frames, const struct joined *as)
+{
+	memcpy(frames[as->first].data, as->headers, sizeof(as->headers));
+	for (uint16_t i = 0; i < as->count; i++) {
+		struct rte_mbuf *m = frames[as->first + i].mbuf;
+		m->next = NULL, m->nb_segs = 1;
+	}
+}
+
+/* The same for a port that cuts long segments: frames with FG_JOINED leave as one with the frame before. Answers how many frames left; 0 may
+ * mean that the port takes no long segment. */
+uint16_t fg_tx_burst_long(uint16_t port, uint16_t queue, const struct fg_frame *frames, uint16_t n, int port_fills_in_ip)
+{
+	struct rte_mbuf *m[FG_BURST];
+	struct joined as[FG_BURST];
+	uint16_t packets = 0, sent = 0, frames_sent = 0;
+	n = RTE_MIN(n, FG_BURST);
+	for (uint16_t i = 0; i < n; i += as[packets++].count) {
+		struct joined *now = &as[packets];
+		for (now->first = i, now->count = 1; i + now->count < n && frames[i + now->count].flags & FG_JOINED;)
+			now->count++;
+		m[packets] = now->count > 1 ? join(frames, now, port_fills_in_ip) : mbuf_of(&frames[i]);
+	}
+	/* Only drivers that have to see to long segments beforehand have this. */
+	sent = rte_eth_tx_prepare(port, queue, m, packets);
+	sent = rte_eth_tx_burst(port, queue, m, sent);
+	for (uint16_t k = 0; k < packets; k++)
+		if (k < sent)
+			frames_sent += as[k].count;
+		else if (as[k].count > 1)
+			part(frames, &as[k]);
+		else
+			take_tag_out(m[k], &frames[as[k].first]);
+	return frames_sent;
 }

@@ -5,15 +5,20 @@ mod common;
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use common::*;
-use dataplane_dpdk::port::Eal;
-use dataplane_dpdk::{DpdkConn, DpdkTransport, NoKernel, Running, StartError, run};
-use ferrogate_core::config::dataplane::{Dpdk, Network, Port};
+use dataplane_dpdk::port::{Eal, Port as EthPort};
+use dataplane_dpdk::queue::PacketQueue;
+use dataplane_dpdk::{
+    BURST, Device, DpdkConn, DpdkTransport, FrameVec, NoKernel, PortOptions, Running, StartError, run,
+};
+use ferrogate_core::config::dataplane::{Dpdk, Network, Offloads, Port};
 use ferrogate_core::net::{Conn, ListenOptions, Listener, Transport};
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
+use test_support::process::run as run_command;
 use test_support::{Veth, skip, wait_until};
 use tokio::task::spawn_local;
 
@@ -331,4 +336,67 @@ fn a_half_closed_connection_still_carries_the_answer() {
     on_each_driver("a_half_closed_connection_still_carries_the_answer", worker, |veth, _| {
         assert_eq!(veth.inside(|| round_trip(dial(80).unwrap(), b"late".to_vec())), b"late");
     });
+}
+
+/// net_af_packet puts a tag on before it sees that its ring is full: a frame that waited has one tag all the same, and all of its bytes.
+#[test]
+fn a_frame_that_waits_for_the_link_gets_its_tag_once() {
+    let row = "a_frame_that_waits_for_the_link_gets_its_tag_once";
+    let veth = match Veth::new() {
+        Ok(veth) => veth,
+        Err(reason) => return skip!(row, "{reason}"),
+    };
+    let number = veth.port.bytes().filter(u8::is_ascii_digit).map(char::from).collect::<String>();
+    let device = Device::new(&format!("net_af_packet{number},iface={},framecnt=64", veth.port));
+    let options = PortOptions { device, queues: 1, mtu: 1500, offloads: Offloads::default() };
+    let (port, mut queues) = match EthPort::open(eal(), &options) {
+        Ok(open) => open,
+        Err(e) => return skip!(row, "{e:?}"),
+    };
+    assert!(port.info().does.vlan_insert);
+    let link = |state| run_command(Command::new("ip").args(["link", "set", &veth.port, state])).expect("a link");
+    let receiver = veth.inside(|| {
+        let every_kind = socket2::Protocol::from(0x0300);
+        Socket::new(socket2::Domain::PACKET, socket2::Type::RAW, Some(every_kind)).expect("a packet socket")
+    });
+    receiver.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    link("down");
+    // Until the ring is full, and some frames have been tried again and again.
+    let (mut waiting, mut marks) = (FrameVec::new(BURST), 0_u8);
+    for _ in 0..20 {
+        let mut spare = FrameVec::new(BURST - waiting.len());
+        queues[0].alloc_burst(&mut spare);
+        while let Some(mut frame) = spare.pop() {
+            let bytes = numbered(marks);
+            frame.set_len(bytes.len());
+            frame.bytes_mut().copy_from_slice(&bytes);
+            frame.set_vlan(Some(100));
+            waiting.push(frame);
+            marks += 1;
+        }
+        queues[0].tx_burst(&mut waiting);
+    }
+    assert!(!waiting.is_empty(), "{marks} frames are more than the ring has places");
+    link("up");
+    wait_until("all have left", || {
+        queues[0].tx_burst(&mut waiting);
+        waiting.is_empty()
+    });
+    // The kernel takes the outer tag off before a packet socket sees it.
+    let mut seen = 0;
+    let mut room = [0; 2048];
+    while seen < marks {
+        let len = (&receiver).read(&mut room).expect("all of them arrive");
+        let frame = &room[..len];
+        if frame[6..12] == numbered(0)[6..12] {
+            assert!(frame == numbered(seen), "frame {seen}: {frame:02x?}");
+            seen += 1;
+        }
+    }
+}
+
+/// A frame of a kind for tests (IEEE 802, local experiments), with `mark` in it and a length of its own.
+fn numbered(mark: u8) -> Vec<u8> {
+    let head = [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8, 0x88, 0xb5, mark];
+    [&head[..], &noise(100 + usize::from(mark), u64::from(mark))].concat()
 }

@@ -1,10 +1,11 @@
 //! Several workers on one DPDK port: connections of both families and datagrams over all of them, whatever the port knows of flows.
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 
 use test_support::client::Client;
 use test_support::ports::free_udp_address;
-use test_support::process::Process;
+use test_support::process::{Process, run};
 use test_support::{Config, Veth, Wire, pattern, wait_until};
 
 use crate::stage::{Plane, Stage, binary};
@@ -23,6 +24,12 @@ fn stage(plane: Plane) -> Option<(Stage, Process)> {
 
 fn counted(stage: &Stage, name: &str, lcore: usize) -> f64 {
     stage.gateway.metric(&format!("ferrogate_dpdk_lcore_{name}"), &format!("lcore=\"{lcore}\""))
+}
+
+/// What `ferrogate lcores` says.
+fn advice(stage: &Stage) -> String {
+    let admin = stage.gateway.admin.to_string();
+    run(Command::new(binary()).args(["lcores", "--interval", "0.1", "--admin", &admin])).expect("it answers")
 }
 
 fn serve_many(stage: &Stage) {
@@ -58,6 +65,7 @@ fn two_workers_serve_one_queue_of_a_port() {
     // The one that has the queue gives the other what is its own.
     assert!(counted(&stage, "foreign_packets_total", 0) > 100.0);
     assert_eq!(counted(&stage, "foreign_packets_total", 1), 0.0);
+    assert!(advice(&stage).contains("1 of 2 lcores have a queue pair of it"), "{}", advice(&stage));
     let shown = stage.gateway.admin("/api/v1/dataplane").text();
     assert!(shown.contains("\"queues\": 1") && shown.contains("\"rss_entries\": null"), "{shown}");
 }
@@ -69,6 +77,7 @@ fn two_workers_serve_two_queues_that_the_kernel_fills() {
     // Half of what the kernel's own hash brings is another's.
     let foreign = [0, 1].map(|lcore| counted(&stage, "foreign_packets_total", lcore));
     assert!(foreign.iter().all(|packets| *packets > 50.0), "{foreign:?}");
+    assert!(!advice(&stage).contains("have a queue pair"), "{}", advice(&stage));
 }
 
 /// A datagram that comes in fragments is put together where they come, and served where its client's session is.

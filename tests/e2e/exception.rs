@@ -14,6 +14,7 @@ use test_support::temp::TempDir;
 use test_support::{Config, Gateway, pattern, skip, wait_until};
 
 use crate::stage::binary;
+use crate::vlan::add_devices;
 
 /// The host of the gateway, and a neighbour on the port's link.
 struct Link {
@@ -21,6 +22,8 @@ struct Link {
     neighbour: Namespace,
     /// Whom the gateway passes requests on to, behind the port.
     origin: SocketAddr,
+    /// More of the port's configuration.
+    of_port: &'static str,
     folder: TempDir,
 }
 
@@ -43,7 +46,8 @@ impl Link {
                 .command("ethtool")
                 .args(["-K", device, "tx", "off", "rx", "off", "gso", "off", "tso", "off", "gro", "off"]))?;
         }
-        Ok(Self { host, neighbour, origin: (THERE, 9100).into(), folder: TempDir::new() })
+        let origin = (THERE, 9100).into();
+        Ok(Self { host, neighbour, origin, of_port: "", folder: TempDir::new() })
     }
 
     /// Runs `scene` in the host's namespace beside a gateway whose port has a twin with this policy. Where no port can be had, the row is skipped.
@@ -67,9 +71,10 @@ impl Link {
         address: {HERE}/{}
         addresses: [\"{HERE_6}/{}\", 198.18.0.77/24]
         exception: {{interface: fg0{policy}}}
-",
+{}",
                 Veth::PREFIX_LEN,
                 Veth::PREFIX_LEN_6,
+                self.of_port,
             );
             let gateway = match Gateway::launch(&mut self.host.command(binary()), &config.dataplane(&dataplane)) {
                 Ok(gateway) => gateway,
@@ -218,6 +223,45 @@ fn what_linux_says_of_the_twin_holds_for_the_gateway() {
         let before = without_way();
         host("route delete 203.0.113.0/24");
         wait_until("the way is gone", || status_at(link, &here) == 502 && without_way() > before);
+        assert_eq!(gateway.metric("ferrogate_dpdk_dropped_frames_total", "reason=\"address_conflict\""), 0.0);
+    });
+}
+
+/// In a VLAN the gateway serves what is its own, and Linux the rest, by a device of its own at the twin; and so it does in a VLAN that is Linux's alone.
+#[test]
+fn the_host_is_in_the_ports_vlans_beside_the_gateway() {
+    let Some(mut link) = link("e2e-exception-vlan") else { return };
+    link.of_port = "        vlans: [{id: 100, address: 198.18.100.1/24}]\n";
+    run(link.neighbour.command("ethtool").args(["-K", "far0", "txvlan", "off", "rxvlan", "off"])).expect("ethtool");
+    link.with_gateway("e2e-exception-vlan", "", |link, gateway| {
+        let vlans = |last| [(100, "fg100", last), (200, "fg200", last)];
+        let _taggers = [
+            add_devices(|program| link.host.command(program), "fg0", &vlans(1)),
+            add_devices(|program| link.neighbour.command(program), "far0", &vlans(2)),
+        ];
+        let _origin =
+            Process::start(link.neighbour.command(binary()).args(["origin", "--listen", &format!("{THERE}:9100")]));
+        wait_until("the gateway serves the VLAN", || status_at(link, "198.18.100.1") == 200);
+        assert_ne!(status_at(link, "198.18.200.1"), 200, "the other one is Linux's");
+        for vlan in [100, 200] {
+            let (here, there) = (Ipv4Addr::new(198, 18, vlan, 1), Ipv4Addr::new(198, 18, vlan, 2));
+            let ping = |ip: Ipv4Addr| {
+                ["-c", "3", "-i", "0.2", "-W", "5", "-s", "1400"].map(str::to_owned).into_iter().chain([ip.to_string()])
+            };
+            let said = run(Command::new("ping").args(ping(there))).unwrap();
+            assert!(said.contains(" 0% packet loss"), "VLAN {vlan}: {said}");
+            let said = run(link.neighbour.command("ping").args(ping(here))).unwrap();
+            assert!(said.contains(" 0% packet loss"), "VLAN {vlan}: {said}");
+            // A service of the host's, and one that it asks.
+            let to = SocketAddr::from((here, 2222));
+            let listener = TcpListener::bind(to).unwrap();
+            let stream = link.neighbour.inside(move || TcpStream::connect_timeout(&to, PATIENCE).unwrap());
+            echoes(&listener, stream);
+            let to = SocketAddr::from((there, 2222));
+            let listener = link.neighbour.inside(move || TcpListener::bind(to).unwrap());
+            echoes(&listener, TcpStream::connect_timeout(&to, PATIENCE).unwrap());
+        }
+        assert_eq!(status_at(link, "198.18.100.1"), 200, "the gateway goes on");
         assert_eq!(gateway.metric("ferrogate_dpdk_dropped_frames_total", "reason=\"address_conflict\""), 0.0);
     });
 }

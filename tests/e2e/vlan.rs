@@ -2,6 +2,7 @@
 //! that tags their frames.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::process::Command;
 
 use test_support::process::{Process, run};
 use test_support::{Config, wait_until};
@@ -31,23 +32,32 @@ fn scene(plane: Plane, of_port: &str) -> Option<Scene> {
 
 /// The clients' ends of VLANs 100 and 200.
 fn add_vlans(stage: &Stage) -> Option<Process> {
-    let (veth, peer) = (stage.veth(), &stage.veth().peer);
-    let ip = |arguments: &[&str]| run(veth.command("ip").args(arguments));
+    let veth = stage.veth();
     // Between veths a tag is beside the frame, where net_af_xdp does not see it.
-    run(veth.command("ethtool").args(["-K", peer, "txvlan", "off", "rxvlan", "off"])).expect("ethtool");
-    let vlans = [("100", "fg100"), ("200", "fg200")];
-    let add = |(id, name)| ip(&["link", "add", "link", peer, "name", name, "type", "vlan", "id", id]);
-    let tagger = vlans.into_iter().try_for_each(|vlan| add(vlan).map(drop)).err().map(|_| {
-        for (_, name) in vlans {
-            ip(&["tuntap", "add", "dev", name, "mode", "tap"]).expect("a TAP device");
+    run(veth.command("ethtool").args(["-K", &veth.peer, "txvlan", "off", "rxvlan", "off"])).expect("ethtool");
+    add_devices(|program| veth.command(program), &veth.peer, &[(100, "fg100", 2), (200, "fg200", 2)])
+}
+
+/// Devices of VLANs on a link of Linux: the number, the name, and the last part of the addresses of each. Where the kernel has none these are
+/// TAPs, and the program that tags their frames comes back.
+pub fn add_devices(command: impl Fn(&str) -> Command, link: &str, vlans: &[(u16, &str, u8)]) -> Option<Process> {
+    let ip = |arguments: &str| run(command("ip").args(arguments.split(' ')));
+    let add =
+        |(id, name, _): &(u16, &str, u8)| ip(&format!("link add link {link} name {name} type vlan id {id}")).map(drop);
+    let tagger = vlans.iter().try_for_each(add).err().map(|_| {
+        let mac = run(command("cat").arg(format!("/sys/class/net/{link}/address"))).expect("a link has an address");
+        for (_, name, _) in vlans {
+            ip(&format!("tuntap add dev {name} mode tap")).expect("a TAP device");
+            ip(&format!("link set {name} address {}", mac.trim())).expect("the link's address");
         }
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/vlan/tagger.py");
-        Process::start(veth.command("python3").args([script, peer, "100:fg100", "200:fg200"]))
+        let lanes = vlans.iter().map(|(id, name, _)| format!("{id}:{name}"));
+        Process::start(command("python3").args([script, link]).args(lanes))
     });
-    for (id, name) in vlans {
-        ip(&["address", "add", &format!("198.18.{id}.2/24"), "dev", name]).expect("an address");
-        ip(&["address", "add", &format!("fd00:198:18:{id}::2/64"), "dev", name, "nodad"]).expect("an address");
-        ip(&["link", "set", name, "up"]).expect("a device");
+    for (id, name, last) in vlans {
+        ip(&format!("address add 198.18.{id}.{last}/24 dev {name}")).expect("an address");
+        ip(&format!("address add fd00:198:18:{id}::{last}/64 dev {name} nodad")).expect("an address");
+        ip(&format!("link set {name} up")).expect("a device");
     }
     tagger
 }

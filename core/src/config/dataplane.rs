@@ -167,11 +167,14 @@ pub struct Offloads {
     pub vlan_strip: bool,
     /// `vlan_insert`: put them on.
     pub vlan_insert: bool,
+    /// `tso`: cut long TCP segments.
+    pub tso: bool,
 }
 
 impl Default for Offloads {
     fn default() -> Self {
-        Self { rx_checksum: true, tx_checksum: true, scatter: true, rss: true, vlan_strip: true, vlan_insert: true }
+        let (vlan_strip, vlan_insert, tso) = (true, true, true);
+        Self { rx_checksum: true, tx_checksum: true, scatter: true, rss: true, vlan_strip, vlan_insert, tso }
     }
 }
 

@@ -114,6 +114,9 @@ pub(crate) struct Lcore {
     tx_packets: u64,
     rx_bursts: u64,
     requests: u64,
+    /// What came that is of other lcores' flows, and all that it gave to others.
+    foreign: u64,
+    handed_over: u64,
     turns: u64,
     empty_turns: u64,
     /// Busy turns by their length: the bound in microseconds, and how many were shorter and not within a lower bound.
@@ -124,10 +127,14 @@ pub(crate) struct Lcore {
     dropped: BTreeMap<String, u64>,
 }
 
-/// What a port lost between two looks, and its name.
+/// A port: its name, how it serves lcores, and what it lost between two looks.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Losses {
+pub(crate) struct Port {
     pub(crate) port: String,
+    /// Queue pairs that are used; 0: not known.
+    queues: u64,
+    /// Entries of the table by which it spreads flows; 0: it has none.
+    rss_entries: u64,
     lost: BTreeMap<String, u64>,
 }
 
@@ -135,7 +142,7 @@ pub(crate) struct Losses {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Interval {
     pub(crate) lcores: Vec<Lcore>,
-    pub(crate) ports: Vec<Losses>,
+    pub(crate) ports: Vec<Port>,
 }
 
 impl Interval {
@@ -152,7 +159,7 @@ impl Interval {
             if let Some(lcore) = label("lcore") {
                 interval.lcore(lcore).take(number, grown, label("reason"), label("below_microseconds"));
             } else if let Some(port) = label("port") {
-                interval.port(port, &number.name, grown);
+                interval.port(port).take(number, grown);
             }
         }
         let hertz =
@@ -179,13 +186,39 @@ impl Interval {
                 let _ = writeln!(out, "dropped, {who}: {}", told.join(", "));
             }
         }
+        self.ports.iter().filter_map(|port| self.advice(port)).for_each(|line| out += &line);
         out
+    }
+
+    /// What is to be said of a port that does not bring flows to the lcores that they belong to, and what would mend it.
+    fn advice(&self, port: &Port) -> Option<String> {
+        let (lcores, queues) = (self.lcores.len(), usize::try_from(port.queues).ok().filter(|&queues| queues > 0)?);
+        let (foreign, rx) = self.lcores.iter().fold((0, 0), |(f, rx), l| (f + l.foreign, rx + l.rx_packets));
+        if queues < lcores {
+            return Some(format!(
+                "port {}: {queues} of {lcores} lcores have a queue pair of it, and take and send for the others\n    \
+                 more queue pairs (net_af_packet: qpairs={lcores}, net_af_xdp: queue_count={lcores} in ports[].device), or dataplane.workers: {queues}\n",
+                port.port
+            ));
+        }
+        // A few there always are: fragments' datagrams, and flows of before the table was set.
+        (lcores > 1 && port.rss_entries == 0 && foreign * FOREIGN_PART > rx).then(|| {
+            format!(
+                "port {}: it spreads flows in a way of its own, and lcores hand over {foreign} of {rx} packets\n    \
+                 a port with RSS (ports[].offloads.rss) brings them home; else as few workers as will do (dataplane.workers)\n",
+                port.port
+            )
+        })
     }
 
     /// The same for programs.
     pub(crate) fn to_json(&self) -> Value {
         let lcores: Vec<_> = self.lcores.iter().map(Lcore::to_json).collect();
-        let ports: Vec<_> = self.ports.iter().map(|p| json!({ "port": p.port, "lost": p.lost })).collect();
+        let ports: Vec<_> = self
+            .ports
+            .iter()
+            .map(|p| json!({ "port": p.port, "queues": p.queues, "rss_entries": p.rss_entries, "lost": p.lost }))
+            .collect();
         json!({ "lcores": lcores, "ports": ports })
     }
 
@@ -197,13 +230,23 @@ impl Interval {
         &mut self.lcores[at]
     }
 
-    fn port(&mut self, port: &str, name: &str, grown: u64) {
-        let Some((_, short)) = LOSSES.iter().find(|(known, _)| *known == name) else { return };
+    fn port(&mut self, port: &str) -> &mut Port {
         let at = self.ports.iter().position(|p| p.port == port).unwrap_or_else(|| {
-            self.ports.push(Losses { port: port.to_owned(), ..Losses::default() });
+            self.ports.push(Port { port: port.to_owned(), ..Port::default() });
             self.ports.len() - 1
         });
-        self.ports[at].lost.insert((*short).to_owned(), grown);
+        &mut self.ports[at]
+    }
+}
+
+impl Port {
+    fn take(&mut self, number: &Named, grown: u64) {
+        match number.name.strip_prefix("ferrogate_dpdk_port_").unwrap_or_default() {
+            "queues" => self.queues = number.value,
+            "rss_entries" => self.rss_entries = number.value,
+            name if LOSSES.contains(&name) => _ = self.lost.insert(name.to_owned(), grown),
+            _ => {}
+        }
     }
 }
 
@@ -219,6 +262,8 @@ impl Lcore {
             "lcore_tx_packets" => self.tx_packets = grown,
             "lcore_rx_bursts" => self.rx_bursts = grown,
             "lcore_requests" => self.requests = grown,
+            "lcore_foreign_packets" => self.foreign = grown,
+            "lcore_handed_over_frames" => self.handed_over = grown,
             "lcore_turns" => self.turns = grown,
             "lcore_empty_turns" => self.empty_turns = grown,
             "lcore_busy_turns" => {
@@ -277,6 +322,7 @@ impl Lcore {
             number(self.turn_p99(), 0),
             number(self.per_second(self.rx_packets), 0),
             number(self.per_second(self.tx_packets), 0),
+            number(self.per_second(self.foreign), 0),
             number(self.per_second(self.requests), 0),
             self.flows.to_string(),
             self.dropped.values().sum::<u64>().to_string(),
@@ -301,6 +347,8 @@ impl Lcore {
             "rx_packets": self.rx_packets,
             "tx_packets": self.tx_packets,
             "requests": self.requests,
+            "foreign_packets": self.foreign,
+            "handed_over_frames": self.handed_over,
             "flows": self.flows,
             "dropped": self.dropped,
         })
@@ -316,18 +364,29 @@ fn float(n: u64) -> f64 {
     n as f64
 }
 
-const HEAD: [&str; 14] = [
-    "LCORE", "CPU", "BUSY%", "CYC/PKT", "CYC/REQ", "BURST", "EMPTY%", "TURN-us", "P99-us", "RX/s", "TX/s", "REQ/s",
-    "FLOWS", "DROPPED",
+const HEAD: [&str; 15] = [
+    "LCORE",
+    "CPU",
+    "BUSY%",
+    "CYC/PKT",
+    "CYC/REQ",
+    "BURST",
+    "EMPTY%",
+    "TURN-us",
+    "P99-us",
+    "RX/s",
+    "TX/s",
+    "FOREIGN/s",
+    "REQ/s",
+    "FLOWS",
+    "DROPPED",
 ];
 
-/// The numbers of a port that tell of losses, and what they are called here.
-const LOSSES: [(&str, &str); 4] = [
-    ("ferrogate_dpdk_port_rx_missed", "rx_missed"),
-    ("ferrogate_dpdk_port_rx_no_mbuf", "rx_no_mbuf"),
-    ("ferrogate_dpdk_port_rx_errors", "rx_errors"),
-    ("ferrogate_dpdk_port_tx_errors", "tx_errors"),
-];
+/// One packet of so many may come to the wrong lcore without a word about it.
+const FOREIGN_PART: u64 = 20;
+
+/// The numbers of a port that tell of losses.
+const LOSSES: [&str; 4] = ["rx_missed", "rx_no_mbuf", "rx_errors", "tx_errors"];
 
 #[cfg(test)]
 mod tests {
@@ -375,12 +434,56 @@ mod tests {
             (&json!(2.5), &json!(2.0))
         );
         assert_eq!((&lcore["flows"], &lcore["dropped"]["checksum"]), (&json!(7), &json!(4)));
-        assert_eq!(json["ports"][0], json!({ "port": "net_ring0", "lost": { "rx_missed": 2 } }));
+        let port = json!({ "port": "net_ring0", "queues": 0, "rss_entries": 0, "lost": { "rx_missed": 2 } });
+        assert_eq!(json["ports"][0], port);
         let table = interval.table();
         assert_eq!(table.lines().count(), 4, "{table}");
         assert!(table.contains("dropped, lcore 0: checksum 4\ndropped, port net_ring0: rx_missed 2\n"), "{table}");
         let row: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row[..9], ["0", "-", "25.0", "500", "2000", "10.0", "90.0", "2.5", "2"]);
+    }
+
+    /// Two lcores at a port with so many queues and entries, of which the first received 1,000 packets and handed over so many others.
+    fn shared(queues: u64, rss_entries: u64, foreign: u64) -> Interval {
+        let number = |name: &str, label: (&str, &str), value| {
+            let labels = vec![(label.0.to_owned(), label.1.to_owned())];
+            Named { name: format!("ferrogate_dpdk_{name}"), labels, value }
+        };
+        let (port, first, second) = (("port", "net_x0"), ("lcore", "0"), ("lcore", "1"));
+        let after = [
+            number("port_queues", port, queues),
+            number("port_rss_entries", port, rss_entries),
+            number("lcore_busy_nanoseconds", first, 1_000_000_000),
+            number("lcore_rx_packets", first, 1000),
+            number("lcore_foreign_packets", first, foreign),
+            number("lcore_handed_over_frames", first, foreign + 1),
+            number("lcore_rx_packets", second, foreign),
+        ];
+        Interval::between(&[], &after)
+    }
+
+    #[test]
+    fn lcores_that_others_serve_are_told_of_with_what_mends_it() {
+        let one = shared(1, 0, 500);
+        let table = one.table();
+        assert!(table.contains("port net_x0: 1 of 2 lcores have a queue pair"), "{table}");
+        assert!(table.contains("qpairs=2") && table.contains("dataplane.workers: 1"), "{table}");
+        let row: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!((HEAD[11], row[11]), ("FOREIGN/s", "500"));
+        let json = one.to_json();
+        assert_eq!(
+            (&json["lcores"][0]["foreign_packets"], &json["lcores"][0]["handed_over_frames"]),
+            (&json!(500), &json!(501))
+        );
+        assert_eq!(json["ports"][0]["queues"], 1);
+        let table = shared(2, 0, 500).table();
+        assert!(
+            table.contains("spreads flows in a way of its own, and lcores hand over 500 of 1500 packets"),
+            "{table}"
+        );
+        for well in [shared(2, 0, 10), shared(2, 128, 500), shared(0, 0, 500)] {
+            assert_eq!(well.table().lines().count(), 3, "{}", well.table());
+        }
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Mbuf {
 
     /// Leaves the checksums of a TCP segment to the port.
     pub fn offload_checksums(&mut self, offload: bool) {
-        self.raw.flags = self.raw.flags & sys::FLAG_MOVED | if offload { sys::FLAG_TX_CSUM } else { 0 };
+        self.raw.flags = if offload { sys::FLAG_TX_CSUM } else { 0 };
     }
 
     /// The tag that the port took off, or is to put on.
@@ -117,7 +117,7 @@ impl Mbuf {
         raw.len = raw.len.checked_sub(bytes).expect("no more than the frame has");
         // SAFETY: `len` was at least `bytes`, and so many bytes at `data` are the mbuf's.
         raw.data = unsafe { raw.data.add(usize::from(bytes)) };
-        (raw.room, raw.head, raw.flags) = (raw.room - bytes, raw.head + bytes, raw.flags | sys::FLAG_MOVED);
+        (raw.room, raw.head) = (raw.room - bytes, raw.head + bytes);
     }
 
     /// Begins the frame so many bytes earlier; false: there is no room in front of it.
@@ -127,7 +127,6 @@ impl Mbuf {
         // SAFETY: `head` bytes in front of `data` are the mbuf's, and these are no more.
         raw.data = unsafe { raw.data.sub(usize::from(bytes)) };
         (raw.head, raw.len, raw.room) = (head, raw.len + bytes, raw.room + bytes);
-        raw.flags |= sys::FLAG_MOVED;
         true
     }
 }

@@ -3,6 +3,7 @@
 //! **Invariant:** no raw pointer leaves this folder, and a port is closed when its last handle is dropped, never under a poller.
 
 mod eal;
+mod long;
 mod mbuf;
 mod memif;
 mod rights;
@@ -14,13 +15,15 @@ use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::slice;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 
 use dpdk_sys as sys;
 
 pub use self::eal::{Eal, LcoreThread};
+use self::long::Long;
 pub use self::mbuf::Mbuf;
 use self::memif::{Inside, Relay};
 pub use self::rights::become_user;
@@ -56,7 +59,7 @@ impl Port {
             .map_err(|e| PortError::NoDevice { errno: e.raw_os_error().unwrap_or(libc::EIO) })?;
         let (relay, text) = relay.unzip();
         let core = PortCore::probe(eal, options, text.as_deref(), relay)?;
-        let info = core.info()?;
+        let (info, long) = core.info()?;
         let (queues, does) = (options.queues.min(info.queues_max), info.can.wanted(&options.offloads));
         if queues == 0 {
             return Err(PortError::Queues);
@@ -77,7 +80,7 @@ impl Port {
         // A power of two: the hash is cut to the place in the table.
         let rss_entries = u16::try_from(entries).ok().filter(|entries| entries.is_power_of_two());
         let does = Abilities { rss: rss_entries.is_some(), ..does };
-        let info = PortInfo { rss_entries, does, ..core.info()? };
+        let info = PortInfo { rss_entries, does, ..core.info()?.0 };
         if let Some(program) = interface.and_then(xdp::Attached::to) {
             // Set once: the port was opened just now.
             let _ = core.xdp.set(program);
@@ -92,7 +95,8 @@ impl Port {
         }
         let core = Arc::new(core);
         let wakeups = Wakeups::of_queues(queues, &before);
-        let queue = |(id, wakeups)| Queue { wakeups, port: Arc::clone(&core), id, _not_sync: PhantomData };
+        let long = does.tso.then_some(long);
+        let queue = |(id, wakeups)| Queue { wakeups, port: Arc::clone(&core), id, long, _not_sync: PhantomData };
         let queues = (0..queues).zip(wakeups).map(queue).collect();
         Ok((Self { core, info }, queues))
     }
@@ -137,6 +141,7 @@ impl PortStatus {
             rx_errors: s.rx_errors,
             tx_errors: s.tx_errors,
             rx_no_mbuf: s.rx_no_mbuf,
+            tx_joined: port.joined.load(Ordering::Relaxed),
         })
     }
 
@@ -156,6 +161,8 @@ pub struct Queue {
     wakeups: Wakeups,
     port: Arc<PortCore>,
     id: u16,
+    /// What it takes of long segments, if it is to get any.
+    long: Option<Long>,
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -166,6 +173,29 @@ impl Queue {
             None => Some(None),
             Some(relay) => relay.gate.enter(self.id).map(Some),
         }
+    }
+
+    /// Gives the port the frames that `raw` describes, which are the first of `from`. Answers how many it has taken.
+    fn send(&self, raw: &mut [sys::Frame], from: &FrameVec) -> usize {
+        let n = burst_of(raw.len());
+        let frames = from.as_slice();
+        if let Some(long) = self.long
+            && long.join(raw, |at| frames[at].bytes()) > 0
+        {
+            let fills_in_ip = long.port_fills_in_ip.into();
+            // SAFETY: the first n <= BURST records describe mbufs that `from` owns until the port takes them; those that are joined to the one
+            // before have the same headers, and a payload.
+            let sent = unsafe { sys::fg_tx_burst_long(self.port.id, self.id, raw.as_ptr().cast(), n, fills_in_ip) };
+            let sent = usize::from(sent);
+            if sent > 0 {
+                let joined = raw[..sent].iter().filter(|raw| raw.flags & sys::FLAG_JOINED != 0).count();
+                self.port.joined.fetch_add(joined as u64, Ordering::Relaxed);
+                return sent;
+            }
+            // There is no room, or the driver takes no long segment like this: short ones it takes if it can.
+        }
+        // SAFETY: as above.
+        usize::from(unsafe { sys::fg_tx_burst(self.port.id, self.id, raw.as_ptr().cast(), n) })
     }
 }
 
@@ -188,9 +218,9 @@ impl PacketQueue for Queue {
         while !from.is_empty() {
             let mbufs = from.as_slice().iter().map_while(|f| f.mbuf().map(Mbuf::raw));
             let n = raw.iter_mut().zip(mbufs).map(|(to, m)| to.write(m)).count();
-            // SAFETY: the first n <= BURST records are written and describe mbufs that `from` owns until the port takes them.
-            let sent = unsafe { sys::fg_tx_burst(self.port.id, self.id, raw.as_ptr().cast(), burst_of(n)) };
-            let sent = usize::from(sent);
+            // SAFETY: the first n records are written.
+            let written = unsafe { slice::from_raw_parts_mut(raw.as_mut_ptr().cast::<sys::Frame>(), n) };
+            let sent = self.send(written, from);
             from.take_front(sent).filter_map(Frame::into_mbuf).for_each(Mbuf::forget);
             if sent < n {
                 break;
@@ -245,6 +275,8 @@ struct PortCore {
     pool: OnceLock<Option<Pool>>,
     /// The program that the driver has put on its interface.
     xdp: OnceLock<xdp::Attached>,
+    /// Segments that left as a part of a long one.
+    joined: AtomicU64,
     /// Between a memif port and its peer. Ends when the port is closed, and before EAL does.
     relay: Option<Relay>,
     eal: Arc<Eal>,
@@ -272,7 +304,8 @@ impl PortCore {
             return Err(PortError::NoDevice { errno: libc::EEXIST });
         }
         taken.push(id);
-        Ok(Self { id, pool: OnceLock::new(), xdp: OnceLock::new(), eal: Arc::clone(eal), relay })
+        let (pool, xdp, joined) = (OnceLock::new(), OnceLock::new(), AtomicU64::new(0));
+        Ok(Self { id, pool, xdp, joined, eal: Arc::clone(eal), relay })
     }
 
     /// Fills a burst with empty frames, or leaves it where there are not so many. From any thread.
@@ -290,7 +323,8 @@ impl PortCore {
         }
     }
 
-    fn info(&self) -> Result<PortInfo, PortError> {
+    /// What it is, and what it takes of long segments.
+    fn info(&self) -> Result<(PortInfo, Long), PortError> {
         let mut raw = MaybeUninit::<sys::PortInfo>::uninit();
         // SAFETY: the port is open; the shim writes the whole record, also when it fails.
         let (ret, raw) = unsafe { (sys::fg_port_info(self.id, raw.as_mut_ptr()), raw.assume_init()) };
@@ -299,7 +333,7 @@ impl PortCore {
         }
         // SAFETY: the shim ends the name with a zero byte within the array.
         let driver = unsafe { CStr::from_ptr(raw.driver.as_ptr()) };
-        Ok(PortInfo {
+        let info = PortInfo {
             driver: driver.to_string_lossy().into_owned(),
             mac: Mac(raw.mac),
             mtu: raw.mtu,
@@ -307,7 +341,8 @@ impl PortCore {
             rss_entries: None,
             can: able(raw.able),
             does: Abilities::default(),
-        })
+        };
+        Ok((info, Long::of(&raw)))
     }
 }
 
@@ -398,6 +433,7 @@ fn flags_of(does: Abilities) -> u32 {
         | flag(does.rss, sys::ABLE_RSS)
         | flag(does.vlan_strip, sys::ABLE_VLAN_STRIP)
         | flag(does.vlan_insert, sys::ABLE_VLAN_INSERT)
+        | flag(does.tso, sys::ABLE_TSO)
 }
 
 /// Room for a frame. Cards count their buffers in KiB and would put the rest of a longer frame into another one.

@@ -126,6 +126,10 @@ impl Stack {
         twin.queue.tx_burst(&mut twin.out);
         let left = twin.out.len();
         twin.out.take_front(left).for_each(drop);
+        if left > 0 {
+            // Whoever has begun with those is to know that they are gone.
+            twin.queue.tx_burst(&mut twin.out);
+        }
         self.nic.counters.exceptions_sent.add((frames - left) as u64);
         self.nic.counters.drop_frames(DropReason::ExceptionFull, left as u64);
     }

@@ -48,8 +48,11 @@ impl Stack {
                 self.receive_too_big(told);
                 self.share(frame);
             }
-            Ok(Packet::Narrow(peer, mtu)) => {
-                self.narrow_path(peer, mtu);
+            Ok(Packet::Narrow(told)) => {
+                // An lcore that only overhears it has sent others.
+                if !self.narrow_path(&told) && !frame.is_overheard() {
+                    self.nic.counters.drop_frame(DropReason::Protocol);
+                }
                 self.share(frame);
             }
             Ok(Packet::Refused(key)) => {

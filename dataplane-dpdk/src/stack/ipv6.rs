@@ -146,7 +146,16 @@ fn parse_too_big(message: &[u8], ours: &Ours) -> Result<Packet, DropReason> {
             let (key, seq) = quoted(local, peer, payload).ok_or(DropReason::Malformed)?;
             Ok(Packet::TooBig(TooBig { key, seq, mtu }))
         }
-        UDP | FRAGMENT => Ok(Packet::Narrow(peer, mtu)),
+        UDP | FRAGMENT => {
+            let datagram = match (header[6], payload) {
+                // Of its fragments the first has its header.
+                (FRAGMENT, [UDP, _, 0, low, _, _, _, _, rest @ ..]) if low & !1 == 0 => rest,
+                (FRAGMENT, _) => return Err(DropReason::Protocol),
+                (_, rest) => rest,
+            };
+            let header = *datagram.first_chunk().ok_or(DropReason::Malformed)?;
+            Ok(Packet::Narrow(udp::Narrow { local, peer, header, mtu }))
+        }
         _ => Err(DropReason::Protocol),
     }
 }

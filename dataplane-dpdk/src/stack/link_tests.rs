@@ -159,10 +159,33 @@ fn a_narrow_path_gets_shorter_packets_and_never_less_than_all_links_take() {
     bench.stack.send_datagrams(id, &[datagram]).unwrap();
     let whole = bench.turn();
     assert_eq!(whole.len(), 1);
+    // Who makes up a datagram of ours, and does not know what was in it, or whose there was none, is not believed.
+    let forgeries: [fn(&mut Vec<u8>); 4] = [
+        |f| f[ETHERNET_BYTES + 46] ^= 1, // Its checksum.
+        |f| f[ETHERNET_BYTES + 45] ^= 1, // Its length.
+        |f| f[ETHERNET_BYTES + 43] ^= 1, // The peer's port.
+        |f| f[ETHERNET_BYTES + 39] ^= 1, // The peer's address.
+    ];
+    for forge in forgeries {
+        let mut forged = whole[0].clone();
+        forge(&mut forged);
+        let before = bench.drops(DropReason::Protocol);
+        bench.receive(too_big(&forged, 1300));
+        assert_eq!(bench.drops(DropReason::Protocol), before + 1);
+    }
+    bench.stack.send_datagrams(id, &[datagram]).unwrap();
+    let whole = bench.turn();
+    assert_eq!(whole.len(), 1);
     bench.receive(too_big(&whole[0], 1300));
     bench.stack.send_datagrams(id, &[datagram]).unwrap();
     let cut = bench.turn();
     assert!(cut.len() == 2 && cut.iter().all(|frame| frame.len() <= 14 + 1300));
+    // The next router on the way takes even less: of the fragments the first tells whose they are.
+    bench.receive(too_big(&cut[1], 1280));
+    bench.receive(too_big(&cut[0], 1280));
+    bench.stack.send_datagrams(id, &[datagram]).unwrap();
+    let cut = bench.turn();
+    assert!(cut.len() == 2 && cut.iter().all(|frame| frame.len() <= 14 + 1280));
 }
 
 #[test]

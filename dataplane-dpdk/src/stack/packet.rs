@@ -13,7 +13,7 @@ use super::ours::Ours;
 use super::path_mtu::TooBig;
 use super::recovery::is_after;
 use super::syn_cookie::Offer;
-use super::udp::{Arrived, Place};
+use super::udp::{self, Arrived, Place};
 use super::{arp, ipv4, ipv6, nd};
 use crate::counters::DropReason;
 use crate::device::Mac;
@@ -41,7 +41,7 @@ pub(super) enum Packet {
     /// A segment of ours was too long for its path.
     TooBig(TooBig),
     /// A datagram of ours was: to whom, and what his path takes.
-    Narrow(IpAddr, u16),
+    Narrow(udp::Narrow),
     /// Nobody receives the datagrams of this socket of ours.
     Refused(FlowKey),
 }

@@ -19,8 +19,8 @@ pub const FLAG_SEGMENTED: u16 = 4;
 pub const FLAG_TX_CSUM: u16 = 8;
 /// rx: the port has taken the tag off, which is in `vlan`. tx: the port puts it on.
 pub const FLAG_VLAN: u16 = 16;
-/// tx: `data` is no longer where it was.
-pub const FLAG_MOVED: u16 = 32;
+/// tx: this TCP segment goes on where the frame before ends; for `fg_tx_burst_long`.
+pub const FLAG_JOINED: u16 = 32;
 
 /// The port looks at IPv4 and TCP checksums.
 pub const ABLE_RX_CSUM: u32 = 1;
@@ -36,6 +36,8 @@ pub const ABLE_TSO: u32 = 16;
 pub const ABLE_VLAN_STRIP: u32 = 32;
 /// The port puts VLAN tags on.
 pub const ABLE_VLAN_INSERT: u32 = 64;
+/// The port fills in the checksums of IPv4 headers, whatever it does for TCP.
+pub const ABLE_TX_IP_CSUM: u32 = 128;
 
 /// One frame of a burst, as the shim describes it.
 #[repr(C)]
@@ -75,11 +77,17 @@ pub struct PortInfo {
     pub mtu: u16,
     /// Queue pairs it can have.
     pub queues_max: u16,
+    /// How long what it cuts off a long segment may be, in bytes, Ethernet header included.
+    pub tso_frame_max: u16,
     /// `ABLE_*`.
     pub able: u32,
+    /// Of how many mbufs a long segment may be.
+    pub tso_mbufs_max: u16,
+    /// 0.
+    pub unused: u16,
 }
 
-const _: () = assert!(size_of::<PortInfo>() == 80);
+const _: () = assert!(size_of::<PortInfo>() == 84);
 
 /// The counters of a port.
 #[repr(C)]
@@ -126,4 +134,5 @@ unsafe extern "C" {
     pub fn fg_rx_burst(port: u16, queue: u16, out: *mut Frame, n: u16) -> u16;
     pub fn fg_gather(mbuf: *const c_void, out: *mut u8, room: u32) -> u32;
     pub fn fg_tx_burst(port: u16, queue: u16, frames: *const Frame, n: u16) -> u16;
+    pub fn fg_tx_burst_long(port: u16, queue: u16, frames: *const Frame, n: u16, port_fills_in_ip: c_int) -> u16;
 }

@@ -212,6 +212,12 @@ pub(super) const DPDK_OFFLOADS: &[Key] = &[
     key("rss", Bool, "true", "The port spreads flows over its queues, one of each worker."),
     key("vlan_strip", Bool, "true", "The port takes the tags of `vlans` off."),
     key("vlan_insert", Bool, "true", "The port puts the tags of `vlans` on."),
+    key(
+        "tso",
+        Bool,
+        "true",
+        "The port cuts long TCP segments over IPv4 into what fits the connection, and fills in their checksums (not without `tx_checksum`).",
+    ),
 ];
 
 pub(super) const DPDK_VLAN: &[Key] = &[

@@ -191,6 +191,7 @@ fn offloads(r: &mut Reader, node: &Node) -> Option<Offloads> {
         rss: read("rss", d.rss),
         vlan_strip: read("vlan_strip", d.vlan_strip),
         vlan_insert: read("vlan_insert", d.vlan_insert),
+        tso: read("tso", d.tso),
     })
 }
 

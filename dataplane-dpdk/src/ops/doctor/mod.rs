@@ -10,6 +10,7 @@ mod host;
 mod interface;
 mod memory;
 mod pci;
+mod queues;
 mod rights;
 
 use std::fmt;
@@ -107,6 +108,7 @@ fn examine_at(root: &Path, dataplane: &Dataplane) -> Vec<Finding> {
         } else {
             interface::look(&host, port, device, &mut found);
         }
+        queues::look(&host, dataplane, (port, device), &mut found);
     }
     if config.ports.is_empty() {
         pci::list(&host, &mut found);

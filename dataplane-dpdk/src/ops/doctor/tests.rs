@@ -195,6 +195,36 @@ fn virtual_links_have_their_traps_named() {
 }
 
 #[test]
+fn workers_without_a_queue_pair_are_told_of() {
+    let files = Files::ready();
+    files.interface("eth1", (4, 4), 1500, "up");
+    let two = |dataplane: &mut Dataplane| dataplane.workers = Some(2);
+    for (port, remedy) in [
+        ("net_af_packet0,iface=eth1", "device: \"net_af_packet0,iface=eth1,qpairs=2\", or dataplane.workers: 1"),
+        (
+            "net_af_packet0,qpairs=1,iface=eth1",
+            "device: \"net_af_packet0,iface=eth1,qpairs=2\", or dataplane.workers: 1",
+        ),
+        ("net_af_xdp0,iface=eth1", "device: \"net_af_xdp0,iface=eth1,queue_count=2\", or dataplane.workers: 1"),
+    ] {
+        assert_eq!(files.only(port, two), (Verdict::Warning, remedy.to_owned()));
+        assert_eq!(files.found(port, |_| {}), [], "one worker has the one queue");
+    }
+    files.put("sys/class/net/eth1/queues/rx-0/rps_cpus", "0");
+    let (_, remedy) = files.only("net_af_xdp0,iface=eth1", two);
+    assert!(remedy.starts_with("ethtool -L eth1 combined 2; then device: "), "{remedy}");
+    // One each, and flows come to either.
+    let found = files.found("net_af_packet0,iface=eth1,qpairs=2", two).remove(0);
+    assert!(found.verdict == Verdict::Note && found.says.contains("1 of 2 packets"), "{found}");
+    assert_eq!(files.found("0000:3b:00.0", two), [], "a card spreads by our hash");
+    let without_rss = |dataplane: &mut Dataplane| {
+        two(dataplane);
+        dataplane.dpdk.ports[0].offloads.rss = false;
+    };
+    assert_eq!(files.only("0000:3b:00.0", without_rss), (Verdict::Warning, "ports[].offloads: {rss: true}".to_owned()));
+}
+
+#[test]
 fn a_file_without_ports_is_shown_the_cards() {
     let files = Files::ready();
     files.put(&format!("{CARD}/net/enp59s0/mtu"), "1500");

@@ -27,6 +27,7 @@ pub(super) use self::packet::{Arrived, read, read_back};
 use self::reassembly::{Added, Reassembly};
 pub(super) use self::reassembly::{Place, Whole};
 use self::send::Departures;
+pub(super) use self::send::Narrow;
 use super::Stack;
 use super::flow_table::FlowKey;
 use super::ports::{Bind, Ports};

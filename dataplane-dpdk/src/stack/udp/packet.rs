@@ -167,7 +167,8 @@ impl<B: AsRef<[u8]>> Outgoing<B> {
         if self.len() - offset <= room { self.len() } else { offset + (room & !7) }
     }
 
-    fn header(&self) -> [u8; UDP_BYTES] {
+    /// The header of the datagram.
+    pub(super) fn header(&self) -> [u8; UDP_BYTES] {
         let mut header = [0; UDP_BYTES];
         let fields = [self.from.port(), self.to.port(), self.len(), self.checksum];
         header.chunks_exact_mut(2).zip(fields).for_each(|(to, field)| to.copy_from_slice(&field.to_be_bytes()));
@@ -237,7 +238,7 @@ fn octets(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-const UDP_BYTES: usize = 8;
+pub(super) const UDP_BYTES: usize = 8;
 const HOPS: u8 = 64;
 /// The header of fragments of IPv6, and its length in bytes.
 const FRAGMENT: u8 = 44;

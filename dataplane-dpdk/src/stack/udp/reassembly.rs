@@ -4,7 +4,7 @@
 //! What is incomplete is bounded in bytes and in time, and when there is too much of it the oldest gives way: a whole datagram's fragments come
 //! close together, so that who wants to keep others out has to send faster than they do.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
 use smoltcp::time::{Duration, Instant};
@@ -46,13 +46,14 @@ pub(super) struct Reassembly {
 struct Parts {
     number: u64,
     since: Instant,
-    bytes: Vec<u8>,
-    /// A bit for each eight bytes that have come.
-    come: Vec<u64>,
-    blocks: usize,
+    /// By their places; no two overlap.
+    fragments: BTreeMap<usize, Box<[u8]>>,
+    /// Bytes that have come.
+    bytes: usize,
+    /// Where the furthest of them ends.
+    furthest: usize,
     /// Its whole length, once the last fragment has come.
     len: Option<usize>,
-    fragments: u64,
 }
 
 /// What became of a fragment.
@@ -102,16 +103,16 @@ impl Reassembly {
         self.bytes = self.bytes + parts.memory() - before;
         match added {
             Ok(false) => {}
-            Ok(true) => return self.remove(place.whole).map_or(Added::Kept, |parts| Added::Whole(parts.bytes)),
+            Ok(true) => return self.remove(place.whole).map_or(Added::Kept, |parts| Added::Whole(parts.joined())),
             Err(Disagreement::Copy) => return Added::Lost(DropReason::FragmentOverlap, 0),
             Err(Disagreement::Overlap) => {
-                let fragments = self.remove(place.whole).map_or(0, |parts| parts.fragments);
+                let fragments = self.remove(place.whole).map_or(0, |parts| parts.count());
                 return Added::Lost(DropReason::FragmentOverlap, fragments);
             }
         }
         while self.bytes > bytes_max {
             let Some(oldest) = self.pop_oldest(|_| true) else { break };
-            lost(oldest.fragments);
+            lost(oldest.count());
         }
         Added::Kept
     }
@@ -120,7 +121,7 @@ impl Reassembly {
     pub(super) fn expire(&mut self, timeout: Duration, now: Instant) -> u64 {
         let mut fragments = 0;
         while let Some(parts) = self.pop_oldest(|since| since + timeout <= now) {
-            fragments += parts.fragments;
+            fragments += parts.count();
         }
         fragments
     }
@@ -170,47 +171,46 @@ enum Disagreement {
 
 impl Parts {
     fn new(number: u64, since: Instant) -> Self {
-        Self { number, since, bytes: Vec::new(), come: Vec::new(), blocks: 0, len: None, fragments: 0 }
+        Self { number, since, fragments: BTreeMap::new(), bytes: 0, furthest: 0, len: None }
     }
 
-    /// What it takes.
+    /// What it takes: nothing for what has not come, so that a few bytes of a long datagram cost no more than others.
     fn memory(&self) -> usize {
-        PARTS_BYTES + self.bytes.capacity() + self.come.capacity() * size_of::<u64>()
+        PARTS_BYTES + self.bytes + self.fragments.len() * FRAGMENT_BYTES
+    }
+
+    fn count(&self) -> u64 {
+        self.fragments.len() as u64
     }
 
     /// Adds a fragment; true when it was the last that was missing.
     fn add(&mut self, place: Place, fragment: &[u8]) -> Result<bool, Disagreement> {
-        let end = place.offset + fragment.len();
-        let blocks = place.offset / BLOCK..end.div_ceil(BLOCK);
-        let come = blocks.clone().filter(|&block| self.has(block)).count();
-        if come > 0 {
-            let is_copy = come == blocks.len()
-                && self.bytes.get(place.offset..end) == Some(fragment)
-                && (place.more || self.len == Some(end));
+        let Place { offset, more, .. } = place;
+        let end = offset + fragment.len();
+        // Of those that begin in front of its end the last reaches furthest.
+        if let Some((&start, other)) = self.fragments.range(..end).next_back()
+            && start + other.len() > offset
+        {
+            let is_copy = start == offset && **other == *fragment && (more || self.len == Some(end));
             return Err(if is_copy { Disagreement::Copy } else { Disagreement::Overlap });
         }
-        let furthest = self.bytes.len().max(end);
-        let is_last_twice = !place.more && self.len.is_some();
-        let len = if place.more { self.len } else { Some(end) };
-        if is_last_twice || len.is_some_and(|len| furthest > len || (place.more && end >= len)) {
+        let furthest = self.furthest.max(end);
+        let is_last_twice = !more && self.len.is_some();
+        let len = if more { self.len } else { Some(end) };
+        if is_last_twice || len.is_some_and(|len| furthest > len || (more && end >= len)) {
             return Err(Disagreement::Overlap);
         }
-        self.len = len;
-        if furthest > self.bytes.len() {
-            self.bytes.resize(furthest, 0);
-            self.come.resize(furthest.div_ceil(BLOCK).div_ceil(64), 0);
-        }
-        self.bytes[place.offset..end].copy_from_slice(fragment);
-        for block in blocks {
-            self.come[block / 64] |= 1 << (block % 64);
-            self.blocks += 1;
-        }
-        self.fragments += 1;
-        Ok(self.len.is_some_and(|len| self.blocks == len.div_ceil(BLOCK)))
+        (self.len, self.furthest) = (len, furthest);
+        self.bytes += fragment.len();
+        self.fragments.insert(offset, fragment.into());
+        Ok(len == Some(self.bytes))
     }
 
-    fn has(&self, block: usize) -> bool {
-        self.come.get(block / 64).is_some_and(|word| word >> (block % 64) & 1 == 1)
+    /// All of them, one behind the other.
+    fn joined(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.bytes);
+        self.fragments.values().for_each(|fragment| bytes.extend_from_slice(fragment));
+        bytes
     }
 }
 
@@ -222,6 +222,8 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 const ORDER_SLACK: usize = 64;
 /// What the tables take for each datagram that is incomplete, about.
 const PARTS_BYTES: usize = 256;
+/// The same for each of its fragments.
+const FRAGMENT_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -305,15 +307,28 @@ mod tests {
     fn memory_is_bounded_and_the_oldest_gives_way() {
         let (mut reassembly, mut lost) = (Reassembly::default(), 0);
         for id in 0..100 {
-            let place = Place { whole: whole(id), offset: 60_000, more: true };
+            let place = Place { whole: whole(id), offset: 8, more: true };
             let now = Instant::from_millis(i64::from(id));
-            assert_eq!(reassembly.add(place, &[0; 8], 1 << 20, now, |n| lost += n), Added::Kept);
+            assert_eq!(reassembly.add(place, &[0; 60_000], 1 << 20, now, |n| lost += n), Added::Kept);
             assert!(reassembly.bytes() <= 1 << 20);
         }
         let kept = reassembly.parts.len();
         assert!((10..=17).contains(&kept), "{kept}");
         assert_eq!(lost, 100 - kept as u64);
         assert_eq!(reassembly.oldest(), Some(Instant::from_millis(100 - kept as i64)));
+    }
+
+    /// Who sends eight bytes of the end of a datagram has us keep eight bytes, not the datagram.
+    #[test]
+    fn a_fragment_takes_what_it_brings() {
+        let mut reassembly = Reassembly::default();
+        for n in 0..100 {
+            assert_eq!(add(&mut reassembly, at(65_000 - 16 * n, true), &[1; 8]), Added::Kept);
+        }
+        assert!(reassembly.bytes() < 10_000, "{}", reassembly.bytes());
+        let lost = Added::Lost(DropReason::FragmentOverlap, 100);
+        assert_eq!(add(&mut reassembly, at(64_000, true), &[2; 16]), lost, "it overlaps one of many");
+        assert_eq!(reassembly.bytes(), 0);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{Icmpv4Packet, IpProtocol, Ipv4Packet};
 
 use super::SocketId;
-use super::packet::{Outgoing, payload_bytes_max};
+use super::packet::{Outgoing, UDP_BYTES, payload_bytes_max};
 use crate::counters::DropReason;
 use crate::device::Mac;
 use crate::frame::Frame;
@@ -39,6 +39,19 @@ pub(super) struct Departures {
     seed: u64,
     /// What the paths to hosts of IPv6 take that take less than the port does, and since when that is known.
     paths: HashMap<IpAddr, (u16, Instant)>,
+    /// Hashes of the last datagrams over IPv6 that may have been too long for their path, each at the place that it says. Empty before the first.
+    long: Vec<u64>,
+}
+
+/// A router could not pass on a datagram of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::stack) struct Narrow {
+    pub(in crate::stack) local: IpAddr,
+    pub(in crate::stack) peer: IpAddr,
+    /// The datagram's own, as the router quotes it.
+    pub(in crate::stack) header: [u8; UDP_BYTES],
+    /// The longest packet that it takes, in bytes.
+    pub(in crate::stack) mtu: u16,
 }
 
 #[derive(Debug)]
@@ -50,7 +63,8 @@ struct Rest {
 
 impl Departures {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rest: None, waiting: Vec::new(), ids: [0; IDS], seed, paths: HashMap::new() }
+        let (waiting, long) = (Vec::new(), Vec::new());
+        Self { rest: None, waiting, ids: [0; IDS], seed, paths: HashMap::new(), long }
     }
 
     /// Whether there is a rest, or somebody waits for room.
@@ -71,6 +85,25 @@ impl Departures {
         let id = &mut self.ids[usize::from(place) % IDS];
         *id = id.wrapping_add(1);
         id.wrapping_add(u32::from_le_bytes(start))
+    }
+
+    /// A datagram leaves that some path may not take.
+    fn note_long(&mut self, local: IpAddr, peer: IpAddr, header: &[u8; UDP_BYTES]) {
+        let hash = self.hash_of(local, peer, header);
+        self.long.resize(LONG_KEPT, 0);
+        self.long[place_of(hash)] = hash;
+    }
+
+    /// Whether such a datagram has left lately: who is not on its way does not know its checksum (after RFC 5927, 7).
+    fn has_sent(&self, told: &Narrow) -> bool {
+        let hash = self.hash_of(told.local, told.peer, &told.header);
+        self.long.get(place_of(hash)) == Some(&hash)
+    }
+
+    fn hash_of(&self, local: IpAddr, peer: IpAddr, header: &[u8; UDP_BYTES]) -> u64 {
+        let mut hash = DefaultHasher::new();
+        (self.seed, local, peer, header).hash(&mut hash);
+        hash.finish()
     }
 
     /// Bytes of a packet to `to`, at most, where the port takes `mtu`.
@@ -176,6 +209,9 @@ impl Stack {
         if datagram.is_cut() {
             self.nic.counters.datagrams_fragmented.add(1);
         }
+        if ip.is_ipv6() && datagram.packet_len(0) > usize::from(IPV6_MTU_MIN) {
+            departures.note_long(from.ip(), ip, &datagram.header());
+        }
         match neighbour {
             Neighbour::Known(mac) => match send_parts(&mut self.nic, &datagram, 0, mac) {
                 Some(0) => return Err(io::ErrorKind::WouldBlock.into()),
@@ -190,25 +226,25 @@ impl Stack {
         Ok(())
     }
 
-    /// A router can't pass on what is longer than `mtu` to `to` (RFC 8201). Over IPv4 it would cut it.
-    pub(in crate::stack) fn narrow_path(&mut self, to: IpAddr, mtu: u16) {
-        let (now, port) = (self.now, self.config.mtu);
-        let paths = &mut self.udp.departures.paths;
+    /// A router can't pass on a datagram of ours (RFC 8201). Over IPv4 it would cut it. False: it is nothing to us.
+    pub(in crate::stack) fn narrow_path(&mut self, told: &Narrow) -> bool {
+        let (now, to, mtu) = (self.now, told.peer, told.mtu.max(IPV6_MTU_MIN));
+        let departures = &mut self.udp.departures;
+        if mtu >= self.config.mtu || !departures.has_sent(told) {
+            return false;
+        }
+        let paths = &mut departures.paths;
         if paths.len() >= PATHS_MAX {
             paths.retain(|_, (_, since)| now < *since + PATH_KNOWN_FOR);
         }
-        let mtu = mtu.max(IPV6_MTU_MIN);
-        if mtu < port && to.is_ipv6() {
-            // Whoever fills the table must not keep others out of it.
-            if paths.len() >= PATHS_MAX
-                && let Some(oldest) = paths.iter().min_by_key(|(_, (_, since))| *since).map(|(ip, _)| *ip)
-            {
-                paths.remove(&oldest);
-            }
-            paths.insert(to, (mtu, now));
-        } else {
-            self.nic.counters.drop_frame(DropReason::Protocol);
+        // Whoever fills the table must not keep others out of it.
+        if paths.len() >= PATHS_MAX
+            && let Some(oldest) = paths.iter().min_by_key(|(_, (_, since))| *since).map(|(ip, _)| *ip)
+        {
+            paths.remove(&oldest);
         }
+        paths.insert(to, (mtu, now));
+        true
     }
 
     /// Keeps a datagram until its neighbour is known. It is lost where too many wait, or none of the port's frames is left.
@@ -322,6 +358,11 @@ fn send_parts<B: AsRef<[u8]>>(nic: &mut Nic, datagram: &Outgoing<B>, offset: u16
     None
 }
 
+/// Where a hash is kept.
+fn place_of(hash: u64) -> usize {
+    usize::from(hash.to_le_bytes()[0]) | usize::from(hash.to_le_bytes()[1] & 3) << 8
+}
+
 fn ether_type(ip: IpAddr) -> &'static [u8] {
     if ip.is_ipv4() { ETHER_IPV4 } else { ETHER_IPV6 }
 }
@@ -330,6 +371,8 @@ fn ether_type(ip: IpAddr) -> &'static [u8] {
 const IDS: usize = 64;
 /// Hosts whose path is known to take less than the port does, at most.
 const PATHS_MAX: usize = 1024;
+/// Datagrams whose routers are believed, when they are longer than every link takes; a power of two.
+const LONG_KEPT: usize = 1024;
 /// For how long that is believed: then a longer packet is tried (RFC 8201, 4).
 const PATH_KNOWN_FOR: Duration = Duration::from_secs(600);
 /// What is quoted of a packet over IPv6, in bytes, at most.
