@@ -372,6 +372,7 @@ type Each<T> = unsafe extern "C" fn(*mut T, *mut c_void);
 
 // libcrypto: what it is, and what a provider has.
 unsafe extern "C" {
+    pub(super) fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int;
     pub(super) fn OpenSSL_version(which: c_int) -> *const c_char;
     pub(super) fn ASYNC_is_capable() -> c_int;
     pub(super) fn OBJ_nid2sn(number: c_int) -> *const c_char;
@@ -448,6 +449,7 @@ pub(super) const SSL_MODE_ENABLE_PARTIAL_WRITE: c_long = 0x1;
 pub(super) const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER: c_long = 0x2;
 pub(super) const SSL_MODE_RELEASE_BUFFERS: c_long = 0x10;
 pub(super) const SSL_MODE_ASYNC: c_long = 0x100;
+pub(super) const OPENSSL_INIT_NO_ATEXIT: u64 = 0x80000;
 pub(super) const OPENSSL_VERSION: c_int = 0;
 pub(super) const OPENSSL_ENGINES_DIR: c_int = 5;
 pub(super) const OPENSSL_MODULES_DIR: c_int = 8;
