@@ -743,6 +743,21 @@ error: dataplane.dpdk.keepalive_interval: a duration of more than nothing is exp
         ),
         (
             "cluster",
+            "    tls_context: {status: true, type: sni_verify}",
+            "error: cluster_manager.clusters[0].tls_context: `type: sni_verify` without a URI: the origin would be verified by its name (write `extend_verify: {match_subject_alt_names: URI}`, or remove `type`)",
+        ),
+        (
+            "cluster",
+            "    tls_context: {status: true, extend_verify: {match_subject_alt_names: \"spiffe://a/b\"}}",
+            "error: cluster_manager.clusters[0].tls_context: `extend_verify` without `type`: the origin would not be verified by the URI (write `type: sni_verify`)",
+        ),
+        (
+            "cluster",
+            "    tls_context: {status: true, type: other}",
+            "error: cluster_manager.clusters[0].tls_context.type: `other` is not known here (one of sni_verify)",
+        ),
+        (
+            "cluster",
             "    tls_context: {status: true, insecure_skip: true}",
             "warning: cluster_manager.clusters[0].tls_context: `insecure_skip`: anyone on the way can pose as the origin (write `ca_cert` instead)",
         ),

@@ -70,3 +70,38 @@ fn origins_that_are_revoked_are_left_alone() {
         }
     }
 }
+
+/// An origin of a mesh is known by its URI (MOSN: `sni_verify`); no other is sent the request, whatever its name is.
+#[test]
+fn origins_are_known_by_their_uri() {
+    let authority = Authority::new("of the mesh");
+    let (cart, till) = ("spiffe://mesh.example/ns/shop/sa/cart", "spiffe://mesh.example/ns/shop/sa/till");
+    let server = authority.issue("cart", &["cart.example", cart]);
+    let nginx = match Nginx::start_with(Some((&server.0, &server.1)), "ssl_protocols TLSv1.2 TLSv1.3;") {
+        Ok(nginx) => nginx,
+        Err(reason) => return skip!("e2e-nginx", "{reason}"),
+    };
+    let stranger = Authority::new("of the mesh");
+    for &backend in tls_backends() {
+        for version in ["tlsv1_2", "tlsv1_3"] {
+            for (trusted, name, uri, status) in [
+                (&authority, "cart.example", cart, 200),
+                (&authority, "other.example", cart, 200),
+                (&authority, "cart.example", till, 502),
+                (&stranger, "cart.example", cart, 502),
+            ] {
+                let tls = format!(
+                    "tls_context: {{status: true, ca_cert: \"{}\", server_name: {name}, min_version: {version}, max_version: {version}, \
+                     type: sni_verify, extend_verify: {{match_subject_alt_names: \"{uri}\"}}}}",
+                    trusted.certificate.display(),
+                );
+                let config = Config::proxy_to(&[nginx.address.to_string()]).cluster(&tls);
+                let config = config.extra(&format!("tls_backend: {{backend: {backend}}}\n"));
+                let stage = Plane::Kernel.start(config).expect("always there");
+                for time in ["first", "once more"] {
+                    assert_eq!(stage.client().get("/").status, status, "{backend} {version} {name} {uri}: {time}");
+                }
+            }
+        }
+    }
+}

@@ -63,6 +63,9 @@ pub struct ClientOptions {
     pub identity: Option<ClientIdentity>,
     /// The name to ask for and to verify, in place of the one given to [`ClientTls::session`].
     pub server_name: Option<String>,
+    /// A URI that the server's certificate must have among its alternative names (RFC 5280 section 4.2.1.6), in place of the server's name, which is
+    /// asked for all the same. As in MOSN the case of letters does not matter.
+    pub uri: Option<Box<str>>,
     /// Who computes.
     pub backend: Backend,
     /// Application protocols; empty: not negotiated.
@@ -175,7 +178,7 @@ impl fmt::Debug for ClientTls {
 
 fn rustls_config(options: ClientOptions) -> Result<ClientConfig, ConfigError> {
     let provider = Arc::new(options.algorithms.provider()?);
-    let verifier = verify::server_verifier(&options.roots, options.revoked.as_ref(), &provider)?;
+    let verifier = verify::server_verifier(&options, &provider)?;
     let certificate = own_certificate(options.identity.as_ref(), &provider)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(options.versions.supported())

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use ::rustls::CertificateError;
+
 use crate::openssl::OpenSslError;
 use crate::options::Version;
 
@@ -105,7 +107,13 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Said::Rustls(e) => e.fmt(f),
+            Said::Rustls(e) => match &**e {
+                // rustls would show the parts that a reason of ours is made of.
+                ::rustls::Error::InvalidCertificate(CertificateError::Other(why)) => {
+                    write!(f, "invalid peer certificate: {}", why.0)
+                }
+                e => e.fmt(f),
+            },
             Said::OpenSsl(e) => e.fmt(f),
         }
     }

@@ -4,6 +4,8 @@
 
 #[path = "accelerator/card.rs"]
 mod card;
+#[path = "accelerator/ends.rs"]
+mod ends;
 #[path = "accelerator/engine.rs"]
 mod engine;
 #[path = "accelerator/loss.rs"]

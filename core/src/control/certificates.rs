@@ -152,6 +152,7 @@ fn make_client(context: &TlsConfig) -> Result<ClientTls, Fault> {
         revoked: context.crl.as_ref().map(pem),
         identity: client_identity(context),
         server_name: Some(context.server_name.clone()).filter(|name| !name.is_empty()),
+        uri: context.uri.as_deref().map(Into::into),
         backend: backend(context),
         alpn: alpn(context)?,
         versions: versions(context)?,

@@ -18,8 +18,8 @@ use super::keylog;
 use super::own::{Certificate, Config, Resumable};
 use super::session::OpenSslSession;
 use super::ssl::TicketPlace;
-use super::trust::{trust, trusted};
-use crate::client::ClientOptions;
+use super::trust::{WantedUri, trust, trusted, verify_uri};
+use crate::client::{ClientOptions, Roots};
 use crate::error::{Cause, ConfigError};
 use crate::keylog::KeyLogFile;
 use crate::names::dns_names;
@@ -30,6 +30,8 @@ use crate::options::Alpn;
 pub(crate) struct Client {
     config: Config,
     tickets: Arc<Tickets>,
+    /// The URI that a certificate must have, in place of the name. On the heap: the configuration has its address.
+    uri: Option<Box<WantedUri>>,
     _keylog: Option<Arc<KeyLogFile>>,
 }
 
@@ -48,6 +50,10 @@ impl Client {
             // SAFETY: the configuration is ours.
             None => unsafe { ffi::SSL_CTX_set_verify(config.as_ptr(), ffi::SSL_VERIFY_NONE, None) },
         }
+        let uri = options.uri.filter(|_| !matches!(options.roots, Roots::Insecure)).map(|uri| Box::new(WantedUri(uri)));
+        if let Some(uri) = &uri {
+            verify_uri(&config, uri);
+        }
         if let Some(identity) = &options.identity {
             config.must(Installed::load(&identity.into())?.install_for_all(config.as_ptr())).map_err(backend)?;
         }
@@ -55,7 +61,7 @@ impl Client {
         // SAFETY: the configuration is ours; the callback has the type that the header asks for.
         unsafe { ffi::SSL_CTX_sess_set_new_cb(config.as_ptr(), on_ticket) };
         let _keylog = keylog::tell_to(&config, options.keylog.as_deref())?;
-        Ok(Arc::new(Self { config, tickets: Arc::default(), _keylog }))
+        Ok(Arc::new(Self { config, tickets: Arc::default(), uri, _keylog }))
     }
 
     /// A session; with `alpn` it offers these protocols in place of the configuration's.
@@ -69,7 +75,7 @@ impl Client {
         let resumed = self.tickets.take(&text);
         let place = TicketPlace { tickets: Arc::clone(&self.tickets), name: text };
         OpenSslSession::client(Arc::clone(self), place, sni, |ssl| {
-            ask_for(ssl, name)?;
+            ask_for(ssl, name, self.uri.is_none())?;
             if let Some(alpn) = alpn {
                 offer(ssl, alpn)?;
             }
@@ -160,11 +166,11 @@ pub(super) unsafe fn peer_names(ssl: *mut ffi::SSL) -> Vec<Box<str>> {
     dns_names(&unsafe { Certificate::der_of(leaf) }).unwrap_or_default()
 }
 
-/// Has an SSL ask for a name and verify it: alternative names only, wildcards for a whole label only.
-fn ask_for(ssl: *mut ffi::SSL, name: &ServerName<'_>) -> Result<(), OpenSslError> {
+/// Has an SSL ask for a name. `verified`: the certificate must be for it, by its alternative names only, with wildcards for a whole label only.
+fn ask_for(ssl: *mut ffi::SSL, name: &ServerName<'_>, verified: bool) -> Result<(), OpenSslError> {
     // SAFETY: the SSL is alive, and its parameters with it.
     let param = unsafe { ffi::SSL_get0_param(ssl) };
-    let verified = match name {
+    let done = match name {
         ServerName::DnsName(name) => {
             let host = name.as_ref().trim_end_matches('.');
             let asked = std::ffi::CString::new(host).map_err(|_| OpenSslError::with_text("a name with a 0 in it"))?;
@@ -175,9 +181,10 @@ fn ask_for(ssl: *mut ffi::SSL, name: &ServerName<'_>) -> Result<(), OpenSslError
                 let kind = ffi::TLSEXT_NAMETYPE_HOST_NAME.into();
                 ffi::X509_VERIFY_PARAM_set_hostflags(param, flags);
                 ffi::SSL_ctrl(ssl, ffi::SSL_CTRL_SET_TLSEXT_HOSTNAME, kind, text) == 1
-                    && ffi::X509_VERIFY_PARAM_set1_host(param, asked.as_ptr(), host.len()) == 1
+                    && (!verified || ffi::X509_VERIFY_PARAM_set1_host(param, asked.as_ptr(), host.len()) == 1)
             }
         }
+        ServerName::IpAddress(_) if !verified => true,
         ServerName::IpAddress(ip) => {
             let octets = match IpAddr::from(*ip) {
                 IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -188,7 +195,7 @@ fn ask_for(ssl: *mut ffi::SSL, name: &ServerName<'_>) -> Result<(), OpenSslError
         }
         _ => return Err(OpenSslError::with_text("a name of an unknown kind")),
     };
-    if verified { Ok(()) } else { Err(OpenSslError::take()) }
+    if done { Ok(()) } else { Err(OpenSslError::take()) }
 }
 
 /// Has an SSL offer these protocols.

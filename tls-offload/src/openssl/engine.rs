@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 
 use super::error::{OpenSslError, clear};
 use super::ffi;
-use super::own::PrivateKey;
+use super::own::{PrivateKey, keep_to_the_end};
 use crate::accelerator::AcceleratorOptions;
 use crate::probe::{Ability, What};
 
@@ -205,6 +205,7 @@ struct Calls {
 
 impl Calls {
     fn find() -> Option<Self> {
+        keep_to_the_end();
         // SAFETY: each has the type that engine.h gives it, where there is one at all.
         unsafe {
             Some(Self {

@@ -147,6 +147,7 @@ unsafe extern "C" {
     pub(super) fn SSL_get_current_cipher(ssl: *const SSL) -> *const SSL_CIPHER;
     pub(super) fn SSL_CIPHER_standard_name(cipher: *const SSL_CIPHER) -> *const c_char;
     pub(super) fn SSL_session_reused(ssl: *const SSL) -> c_int;
+    pub(super) fn SSL_get_ex_data_X509_STORE_CTX_idx() -> c_int;
     pub(super) fn SSL_get_verify_result(ssl: *const SSL) -> c_long;
     /// No reference is given.
     pub(super) fn SSL_get0_peer_certificate(ssl: *const SSL) -> *mut X509;
@@ -230,6 +231,10 @@ unsafe extern "C" {
     pub(super) fn d2i_X509_CRL(to: *mut *mut X509_CRL, der: *mut *const c_uchar, len: c_long) -> *mut X509_CRL;
     pub(super) fn X509_CRL_free(list: *mut X509_CRL);
     pub(super) fn X509_STORE_add_crl(store: *mut X509_STORE, list: *mut X509_CRL) -> c_int;
+    pub(super) fn X509_STORE_CTX_get_error_depth(store: *const X509_STORE_CTX) -> c_int;
+    pub(super) fn X509_STORE_CTX_get_current_cert(store: *const X509_STORE_CTX) -> *mut X509;
+    pub(super) fn X509_STORE_CTX_get_ex_data(store: *const X509_STORE_CTX, index: c_int) -> *mut c_void;
+    pub(super) fn X509_STORE_CTX_set_error(store: *mut X509_STORE_CTX, error: c_int);
     pub(super) fn X509_STORE_new() -> *mut X509_STORE;
     pub(super) fn X509_STORE_free(store: *mut X509_STORE);
     pub(super) fn X509_STORE_up_ref(store: *mut X509_STORE) -> c_int;
@@ -367,6 +372,7 @@ type Each<T> = unsafe extern "C" fn(*mut T, *mut c_void);
 
 // libcrypto: what it is, and what a provider has.
 unsafe extern "C" {
+    pub(super) fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int;
     pub(super) fn OpenSSL_version(which: c_int) -> *const c_char;
     pub(super) fn ASYNC_is_capable() -> c_int;
     pub(super) fn OBJ_nid2sn(number: c_int) -> *const c_char;
@@ -443,6 +449,7 @@ pub(super) const SSL_MODE_ENABLE_PARTIAL_WRITE: c_long = 0x1;
 pub(super) const SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER: c_long = 0x2;
 pub(super) const SSL_MODE_RELEASE_BUFFERS: c_long = 0x10;
 pub(super) const SSL_MODE_ASYNC: c_long = 0x100;
+pub(super) const OPENSSL_INIT_NO_ATEXIT: u64 = 0x80000;
 pub(super) const OPENSSL_VERSION: c_int = 0;
 pub(super) const OPENSSL_ENGINES_DIR: c_int = 5;
 pub(super) const OPENSSL_MODULES_DIR: c_int = 8;
@@ -490,6 +497,7 @@ pub(super) const BIO_FLAGS_SHOULD_RETRY: c_int = 8;
 pub(super) const X509_V_FLAG_PARTIAL_CHAIN: c_ulong = 0x80000;
 pub(super) const X509_V_FLAG_CRL_CHECK: c_ulong = 0x4;
 pub(super) const X509_V_FLAG_CRL_CHECK_ALL: c_ulong = 0x8;
+pub(super) const X509_V_ERR_APPLICATION_VERIFICATION: c_int = 50;
 pub(super) const X509_V_ERR_HOSTNAME_MISMATCH: c_long = 62;
 pub(super) const X509_V_ERR_IP_ADDRESS_MISMATCH: c_long = 64;
 pub(super) const X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS: c_uint = 4;

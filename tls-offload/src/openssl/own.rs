@@ -4,6 +4,7 @@
 
 use std::ffi::{CStr, CString, c_int, c_long, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::Once;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -213,6 +214,7 @@ impl DigestContext {
 
 impl LibCtx {
     pub(super) fn new() -> Self {
+        keep_to_the_end();
         // SAFETY: what is made is ours.
         unsafe { Self::from_raw(ffi::OSSL_LIB_CTX_new()) }.expect("fails only for want of memory")
     }
@@ -256,6 +258,7 @@ impl Config {
         algorithms: &Algorithms,
         of: Option<&Accelerator>,
     ) -> Result<Self, OpenSslError> {
+        keep_to_the_end();
         clear();
         let context = of.map_or(ptr::null_mut(), |a| a.context().as_ptr());
         let query = of.map_or(ptr::null(), |a| a.properties().as_ptr());
@@ -319,6 +322,16 @@ impl Config {
     pub(super) fn must(&self, succeeded: bool) -> Result<(), OpenSslError> {
         if succeeded { Ok(()) } else { Err(OpenSslError::take()) }
     }
+}
+
+/// Has libcrypto leave all that it has in memory when the process ends, which gives it back anyway: an accelerator's own thread may compute to the
+/// last moment. Before anything else is asked of libcrypto, or it has made up its mind.
+pub(super) fn keep_to_the_end() {
+    static ONCE: Once = Once::new();
+    // SAFETY: takes no settings; it may be called at any time, by one thread here.
+    ONCE.call_once(|| unsafe {
+        ffi::OPENSSL_init_crypto(ffi::OPENSSL_INIT_NO_ATEXIT, ptr::null());
+    });
 }
 
 /// With `:` between them.

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** what is lent to a call is taken back when it ends; an SSL whose job has paused is buried, never freed.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_long};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -169,6 +169,9 @@ impl Ssl {
             // SAFETY: the SSL is alive.
             let names = unsafe { super::client::peer_names(self.as_ptr()) };
             text.push_str(&format!(" (it is for {})", names.join(", ")));
+        }
+        if code == c_long::from(ffi::X509_V_ERR_APPLICATION_VERIFICATION) {
+            text = "certificate verify failed: it is not for the URI that is asked for".into();
         }
         TlsError::Certificate(Cause::openssl(OpenSslError::with_text(text)))
     }

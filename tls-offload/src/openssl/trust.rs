@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** a store is complete when it is given to a configuration, and is not changed after.
 
+use std::ffi::{c_int, c_void};
+use std::ptr;
 use std::sync::{Arc, OnceLock};
 
 use rustls_pki_types::CertificateDer;
@@ -12,7 +14,7 @@ use super::own::{Certificate, Config, RevocationList, Store};
 use crate::client::{Roots, system_certificates};
 use crate::error::ConfigError;
 use crate::pem::Pem;
-use crate::verify::revocation_lists;
+use crate::verify::{has_uri, revocation_lists};
 
 /// The store of a client; None: it trusts anyone.
 pub(super) fn trusted(roots: &Roots, revoked: Option<&Pem>) -> Result<Option<Arc<Store>>, ConfigError> {
@@ -48,6 +50,51 @@ pub(super) fn trust(config: &Config, store: &Store) {
         ffi::SSL_CTX_set_cert_store(config.as_ptr(), store.as_ptr());
         ffi::SSL_CTX_set_verify(config.as_ptr(), ffi::SSL_VERIFY_PEER, None);
     }
+}
+
+/// A URI that a certificate must have. Where a configuration has its address, it is on the heap.
+#[derive(Debug)]
+pub(super) struct WantedUri(pub(super) Box<str>);
+
+/// Has a configuration take servers by a URI in their certificates. Whoever holds the configuration holds the URI as well.
+pub(super) fn verify_uri(config: &Config, uri: &WantedUri) {
+    let at: *mut c_void = ptr::from_ref(uri).cast_mut().cast();
+    // SAFETY: the configuration is ours; the callback has the type that the header asks for, and finds the URI by the pointer.
+    unsafe {
+        ffi::SSL_CTX_set_ex_data(config.as_ptr(), uri_index(), at);
+        ffi::SSL_CTX_set_verify(config.as_ptr(), ffi::SSL_VERIFY_PEER, Some(on_verified));
+    }
+}
+
+/// Looks at the URIs of the server's own certificate, which comes last, when all before it was good.
+///
+/// # Safety
+/// Called by libssl for a session of a configuration that [`verify_uri`] was called for.
+unsafe extern "C" fn on_verified(is_good: c_int, store: *mut ffi::X509_STORE_CTX) -> c_int {
+    // SAFETY: libssl says that the context is alive, and the certificate with it; the session holds its configuration, and that the URI.
+    unsafe {
+        if is_good != 1 || ffi::X509_STORE_CTX_get_error_depth(store) != 0 {
+            return is_good;
+        }
+        let ssl = ffi::X509_STORE_CTX_get_ex_data(store, ffi::SSL_get_ex_data_X509_STORE_CTX_idx());
+        let config = ffi::SSL_get_SSL_CTX(ssl.cast::<ffi::SSL>());
+        let uri = ffi::SSL_CTX_get_ex_data(config, uri_index()).cast::<WantedUri>().as_ref();
+        let own = Certificate::der_of(ffi::X509_STORE_CTX_get_current_cert(store));
+        if uri.is_some_and(|uri| has_uri(&own, &uri.0)) {
+            return 1;
+        }
+        ffi::X509_STORE_CTX_set_error(store, ffi::X509_V_ERR_APPLICATION_VERIFICATION);
+        0
+    }
+}
+
+/// Where a configuration has its URI.
+fn uri_index() -> c_int {
+    static INDEX: OnceLock<c_int> = OnceLock::new();
+    // SAFETY: takes a number of its own, with nothing to be called for it.
+    *INDEX.get_or_init(|| unsafe {
+        ffi::CRYPTO_get_ex_new_index(ffi::CRYPTO_EX_INDEX_SSL_CTX, 0, ptr::null_mut(), None, None, None)
+    })
 }
 
 /// The system's roots, read once per process.

@@ -70,6 +70,7 @@ macro_rules! contract {
                 who_is_revoked_is_refused,
                 servers_that_are_revoked_are_refused,
                 what_has_expired_is_told,
+                servers_may_be_known_by_a_uri,
             );
         }
     };

@@ -161,3 +161,37 @@ pub(crate) fn what_has_expired_is_told(b: Backends) {
     assert!(matches!(&lists[..], [Caveat::RevocationListExpired { .. }]));
     assert!(lists[0].to_string().contains("the inline PEM text has expired, at 2"), "{}", lists[0]);
 }
+
+/// A URI in place of the name (MOSN: `sni_verify`): the chain must be good as ever, and the name does not matter.
+pub(crate) fn servers_may_be_known_by_a_uri(b: Backends) {
+    let (authority, other) = (Authority::new(), Authority::named("another"));
+    let uri = "spiffe://mesh.example/ns/shop/sa/cart";
+    let has = authority.issue_with(&["a.example"], &["https://x.example/", uri]);
+    let lacks = authority.issue_with(&["a.example"], &["spiffe://mesh.example/ns/shop/sa/till"]);
+    let untrusted = other.issue_with(&["a.example"], &[uri]);
+    let without = |name, uri: &str| (name, Some(uri.into()));
+    for version in [Version::Tls12, Version::Tls13] {
+        for (identity, (name, uri), refusal) in [
+            (&has, without("a.example", uri), None),
+            (&has, without("b.example", uri), None),
+            (&has, without("10.0.0.1", &uri.to_uppercase()), None),
+            (&lacks, without("a.example", uri), Some("not for the URI")),
+            (&lacks, without("b.example", uri), Some("not for the URI")),
+            (&untrusted, without("a.example", uri), Some("ssuer")),
+            (&untrusted, without("b.example", uri), Some("ssuer")),
+            (&has, ("b.example", None), Some("")),
+        ] {
+            let versions = Versions::only(version);
+            let client = ClientTls::new(ClientOptions { uri, versions, ..trusting(b, &authority) }).unwrap();
+            let server = ServerTls::new(server_options(b, vec![identity.clone()])).unwrap();
+            let mut pair = Pair::new(&server, &client, name);
+            match (pair.shake(usize::MAX / 2), refusal) {
+                (Ok(()), None) => {}
+                (Err((Some(TlsError::Certificate(cause)), _)), Some(words)) => {
+                    assert!(cause.to_string().contains(words), "{version} {name}: {cause}");
+                }
+                (result, _) => panic!("{version} {name} {refusal:?}: {result:?}"),
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
 };
 use tls_offload::{
     ClientIdentity, ClientOptions, ClientTls, Identity, Pem, RECORD_BYTES_MAX, Roots, ServerOptions, ServerTls,
@@ -156,6 +156,19 @@ impl Authority {
             key: key.serialize_pem().as_str().into(),
             staple: None,
         }
+    }
+
+    /// A server's certificate for these names and URIs.
+    pub(super) fn issue_with(&self, names: &[&str], uris: &[&str]) -> Identity {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        let uris = uris.iter().map(|&uri| SanType::URI(uri.try_into().unwrap()));
+        params.subject_alt_names.extend(uris);
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let (certificates, key) = (certificate.pem().as_str().into(), key.serialize_pem().as_str().into());
+        Identity { certificates, key, staple: None }
     }
 
     /// A client's certificate with this serial number, for these names.

@@ -126,12 +126,10 @@ pub(crate) const PLANNED: &[Planned] = &[
     row("tls_server", "callbacks", Error, "the peer would not be verified by these callbacks"),
     row("tls_server", "sds_source", Error, "the certificates of the secret service would be missing"),
 
-    row("tls_client", "type", Error, "the origin would not be verified as this type does"),
     row("tls_client", "verify_client", Warning, "this is the client's side"),
     row("tls_client", "require_client_cert", Warning, "this is the client's side"),
     row("tls_client", "ticket", Warning, "sessions are resumed where the origin allows it"),
     row("tls_client", "fall_back", Warning, "a failed handshake fails the request; nothing falls back to plain text"),
-    row("tls_client", "extend_verify", Error, "the origin would not be verified by these rules"),
     row("tls_client", "callbacks", Error, "the origin would not be verified by these callbacks"),
     row("tls_client", "sds_source", Error, "the certificates of the secret service would be missing"),
 

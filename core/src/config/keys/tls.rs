@@ -3,7 +3,7 @@
 //! **Invariant:** data only, as in [`working`](super::working).
 
 use super::Key;
-use super::Kind::{Any, Bool, Choice, Duration, Maps, Number, Pem, Text, Texts};
+use super::Kind::{Any, Bool, Choice, Duration, Map, Maps, Number, Pem, Text, Texts};
 use super::working::key;
 
 pub(super) const TLS_SERVER: &[Key] = &[
@@ -88,6 +88,13 @@ pub(super) const TLS_CLIENT: &[Key] = &[
     key("crl", Pem, "", "Ferrogate's own: what they have revoked: as in a listener's `tls_context`."),
     key("insecure_skip", Bool, "false", "Do not verify the origin's certificate."),
     key(
+        "type",
+        Choice(&["", "sni_verify"]),
+        "",
+        "`sni_verify`: the origin is known by a URI in its certificate, which `extend_verify` names.",
+    ),
+    key("extend_verify", Map("extend_verify"), "", "What `type` wants to know."),
+    key(
         "cert_chain",
         Pem,
         "",
@@ -106,6 +113,14 @@ pub(super) const TLS_CLIENT: &[Key] = &[
     CIPHER_SUITES,
     ECDH_CURVES,
 ];
+
+pub(super) const EXTEND_VERIFY: &[Key] = &[key(
+    "match_subject_alt_names",
+    Text,
+    "",
+    "The URI that must be among the alternative names of the origin's certificate, in place of its name; the case of letters does not matter. The \
+     chain is verified as ever. Required with `type: sni_verify`. (MOSN verifies the name where it is empty.)",
+)];
 
 const VERSIONS: &[&str] = &["tls_auto", "tlsv1_0", "tlsv1_1", "tlsv1_2", "tlsv1_3"];
 

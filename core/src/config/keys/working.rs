@@ -13,7 +13,7 @@ use super::routing::{
     METADATA_MATCH, MIRROR, PATTERN, REDIRECT, REGEX_REWRITE, RETRY_BACK_OFF, RETRY_BUDGET, RETRY_POLICY, ROUTE,
     ROUTE_ACTION, ROUTER, VARIABLE_MATCH, VIRTUAL_HOST, WEIGHTED, WEIGHTED_CLUSTER,
 };
-use super::tls::{ACCELERATOR, TLS_BACKEND, TLS_CLIENT, TLS_SERVER};
+use super::tls::{ACCELERATOR, EXTEND_VERIFY, TLS_BACKEND, TLS_CLIENT, TLS_SERVER};
 use super::{Key, Kind, Section, filters, network};
 use Kind::{Any, Bool, Choice, Duration, Map, Maps, Number, Size, Text};
 
@@ -191,6 +191,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "metadata", path: "cluster_manager.clusters[].hosts[].metadata", keys: METADATA },
     Section { name: "tls_server", path: "tls_context and tls_context_set[] of a filter chain", keys: TLS_SERVER },
     Section { name: "tls_client", path: "tls_context of a cluster or of cluster_manager", keys: TLS_CLIENT },
+    Section { name: "extend_verify", path: "extend_verify of a tls_context of a cluster", keys: EXTEND_VERIFY },
     Section { name: "admin", path: "admin", keys: ADMIN },
     Section { name: "admin_address", path: "admin.address", keys: ADMIN_ADDRESS },
     Section { name: "socket_address", path: "admin.address.socket_address", keys: SOCKET_ADDRESS },

@@ -102,6 +102,7 @@ pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
     if insecure_skip && fields.get("crl").is_some() {
         r.warn(node.place, "`crl` has no effect: the origin is not verified", "remove `insecure_skip`");
     }
+    let uri = uri(r, &fields, insecure_skip);
     let mut common = common(r, &fields, &["h2", "http/1.1"]);
     // Offered where a route asks for HTTP/2, alone: on any other connection it would be what is not spoken there.
     common.alpn.retain(|name| name != "h2");
@@ -112,8 +113,32 @@ pub(super) fn client(r: &mut Reader, node: &Node) -> Option<TlsConfig> {
         crl: pem(r, &fields, "crl"),
         server_name: fields.text(r, "server_name").unwrap_or_default(),
         insecure_skip,
+        uri,
         ..common
     })
+}
+
+/// `type` and `extend_verify`: the URI that the origin is known by.
+fn uri(r: &mut Reader, fields: &Fields<'_>, insecure_skip: bool) -> Option<String> {
+    let by_uri = fields.choice(r, "type", &[("", false), ("sni_verify", true)]).unwrap_or(false);
+    let uri =
+        fields.with(r, "extend_verify", |r, node| r.map(node, "extend_verify")?.text(r, "match_subject_alt_names"));
+    let (place, uri) = (fields.node.place, uri.filter(|uri| !uri.is_empty()));
+    match (by_uri, &uri) {
+        (true, None) => {
+            let message = "`type: sni_verify` without a URI: the origin would be verified by its name";
+            r.error(place, message, "write `extend_verify: {match_subject_alt_names: URI}`, or remove `type`");
+        }
+        (true, Some(_)) if insecure_skip => {
+            r.warn(place, "`extend_verify` has no effect: the origin is not verified", "remove `insecure_skip`");
+        }
+        (false, Some(_)) => {
+            let message = "`extend_verify` without `type`: the origin would not be verified by the URI";
+            r.error(place, message, "write `type: sni_verify`");
+        }
+        _ => {}
+    }
+    uri
 }
 
 /// `tls_backend`: who computes, and what may help.

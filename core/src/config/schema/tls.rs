@@ -28,6 +28,8 @@ pub struct TlsConfig {
     pub server_name: String,
     /// `insecure_skip`, on a cluster: do not verify the origin's certificate.
     pub insecure_skip: bool,
+    /// `extend_verify.match_subject_alt_names` of `type: sni_verify`, on a cluster: a URI that the origin's certificate must have, in place of the name.
+    pub uri: Option<String>,
     /// `alpn`: protocols in order of preference. Empty: none is negotiated.
     pub alpn: Vec<String>,
     /// `min_version`.
