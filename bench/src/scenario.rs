@@ -203,6 +203,14 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "https-keepalive", shows: "short requests over TLS 1.3 on 64 connections that stay open", ..TLS },
     Scenario {
+        name: "https-body-1m",
+        shows: "answers of 1 MiB over TLS 1.3 on 16 connections: what a sealed byte costs",
+        connections: 16,
+        traffic: Traffic::Body(1 << 20),
+        rounds_part: 0.45,
+        ..TLS
+    },
+    Scenario {
         name: "tls-full-rsa2048",
         shows: "a full TLS 1.3 handshake for each request, certificate with an RSA key of 2048 bits",
         front: Front::Rsa(Resume::Never),
