@@ -10,6 +10,7 @@ use std::fmt;
 
 use super::known::{FieldId, Method};
 use super::parts::{OwnedParts, Parts};
+use super::rpc::RpcSaid;
 
 /// A request's or a response's head, or trailers (a head without a start line).
 #[derive(Default)]
@@ -150,6 +151,18 @@ impl HttpHead {
     /// Gives a head another start line, whose spans are those of this head.
     pub(crate) fn set_line(&mut self, line: StartLine) {
         self.0.line = line;
+    }
+
+    /// What the frame says of itself that this is the head of.
+    #[inline]
+    pub(super) fn said(&self) -> &RpcSaid {
+        &self.0.said
+    }
+
+    /// The same, to be set.
+    #[inline]
+    pub(super) fn said_mut(&mut self) -> &mut RpcSaid {
+        &mut self.0.said
     }
 
     /// Makes a request of one version one of another: what its connection has changed to.
@@ -461,6 +474,7 @@ impl Clone for HttpHead {
         copy.0.raw.extend_from_slice(&self.0.raw);
         copy.0.fields.extend_from_slice(&self.0.fields);
         (copy.0.line, copy.0.received, copy.0.ids) = (self.0.line, self.0.received, self.0.ids);
+        copy.0.said = self.0.said;
         copy
     }
 }

@@ -10,6 +10,7 @@ mod head;
 mod known;
 mod parts;
 mod rpc;
+pub(crate) mod spare;
 
 pub use body::{Body, BodyError, BodyLength, BodySource, Chunk, Relay};
 pub use bonds::Bonds;
@@ -17,7 +18,7 @@ pub use conn_id::next_conn_id;
 pub use exchange::{Copies, DATAGRAMS, Downstream, Exchange, NotedField, Notes, RELAYED, ResponseFlags, Wanted};
 pub use head::{Field, HttpHead, Span, StartLine, Version, is_token, is_token_byte, is_value};
 pub use known::{FieldId, Method};
-pub use rpc::{RpcHead, RpcKind};
+pub use rpc::{RpcHead, RpcKind, RpcSaid};
 
 /// A request.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ pub struct Response {
 pub enum Head {
     /// HTTP, of any version.
     Http(HttpHead),
-    /// A frame of an RPC protocol. Behind a pointer: heads of HTTP, which are one themselves, move through many hands.
-    Rpc(Box<RpcHead>),
+    /// A frame of an RPC protocol.
+    Rpc(RpcHead),
 }
 
 impl Head {

@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::head::{Field, StartLine};
 use super::known::FieldIds;
+use super::rpc::RpcSaid;
 
 /// Raw bytes and where things lie in them.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(super) struct Parts {
     pub(super) received: usize,
     /// The ids of the fields that are or were there: what most heads lack is not looked for in each of their fields.
     pub(super) ids: FieldIds,
+    /// What a frame of an RPC protocol says of itself; of HTTP's heads nobody asks for it.
+    pub(super) said: RpcSaid,
 }
 
 /// Parts on the heap: a head moves through many hands, and a pointer moves faster. None only while it is dropped.

@@ -6,6 +6,8 @@
 //!
 //! **Invariant:** what was received is never overwritten: a change lies behind it and shows.
 
+use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use super::{Field, HttpHead, StartLine, Version};
@@ -28,9 +30,13 @@ pub enum RpcKind {
     GoAway,
 }
 
-/// The head of an RPC frame.
-#[derive(Clone, Debug)]
-pub struct RpcHead {
+/// The head of an RPC frame: what it says of itself ([`RpcSaid`]), and its headers.
+#[derive(Clone)]
+pub struct RpcHead(HttpHead);
+
+/// What an RPC frame says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct RpcSaid {
     /// Its protocol.
     pub protocol: RpcProtocol,
     /// What it is.
@@ -41,7 +47,6 @@ pub struct RpcHead {
     pub timeout: Option<Duration>,
     /// It has headers that could not be read: they pass, and are hidden.
     pub is_hiding: bool,
-    fields: HttpHead,
     received_fields: usize,
     raw_len: usize,
 }
@@ -61,42 +66,73 @@ impl RpcHead {
         };
         fields.seal(text, line);
         let received_fields = fields.field_count();
-        Self { protocol, kind, id, timeout: None, is_hiding: false, fields, received_fields, raw_len }
+        *fields.said_mut() = RpcSaid { protocol, kind, id, timeout: None, is_hiding: false, received_fields, raw_len };
+        Self(fields)
     }
 
     /// The headers, and for a response its status as HTTP would say it.
     #[must_use]
     pub fn fields(&self) -> &HttpHead {
-        &self.fields
+        &self.0
     }
 
     /// The same, to be changed.
     pub fn fields_mut(&mut self) -> &mut HttpHead {
-        &mut self.fields
+        &mut self.0
     }
 
     /// The frame as received, up to what its content is taken for.
     #[must_use]
     pub fn raw(&self) -> &[u8] {
-        &self.fields.raw()[..self.raw_len]
+        &self.0.raw()[..self.raw_len]
     }
 
     /// All that was received of it, and what was copied behind that.
     pub(crate) fn received(&self) -> &[u8] {
-        &self.fields.raw()[..self.fields.received_len()]
+        &self.0.raw()[..self.0.received_len()]
     }
 
     /// Makes it an answer whose status is what HTTP would say, in a protocol whose answers look like requests.
     pub(crate) fn answer(&mut self, status: u16) {
         self.kind = RpcKind::Response;
-        self.fields.set_line(response_line(status));
+        self.0.set_line(response_line(status));
     }
 
     /// Whether the headers are still those that were received.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
-        let received = |field: &Field| self.fields.is_received(field.name) && self.fields.is_received(field.value);
-        self.fields.field_count() == self.received_fields && self.fields.spans().iter().all(received)
+        let received = |field: &Field| self.0.is_received(field.name) && self.0.is_received(field.value);
+        self.0.field_count() == self.received_fields && self.0.spans().iter().all(received)
+    }
+}
+
+impl Deref for RpcHead {
+    type Target = RpcSaid;
+
+    #[inline]
+    fn deref(&self) -> &RpcSaid {
+        self.0.said()
+    }
+}
+
+impl DerefMut for RpcHead {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut RpcSaid {
+        self.0.said_mut()
+    }
+}
+
+impl fmt::Debug for RpcHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcHead").field("said", &**self).field("fields", &self.0).finish()
+    }
+}
+
+impl Default for RpcSaid {
+    /// Of what was never received.
+    fn default() -> Self {
+        let (protocol, kind, received_fields, raw_len) = (RpcProtocol::Bolt, RpcKind::OneWay, 0, 0);
+        Self { protocol, kind, id: 0, timeout: None, is_hiding: false, received_fields, raw_len }
     }
 }
 

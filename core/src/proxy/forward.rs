@@ -81,7 +81,8 @@ impl<T: Transport> Proxy<T> {
         let copy = mirror::Copy::of(route, protocol, converted.as_ref(), generation, x);
         // An origin of HTTP/2 may give back what it has not looked at, when some of its body has left.
         let keep = copy.is_some() || tries.may_repeat() || protocol == Protocol::Http2;
-        let replay = Replay::of(x, keep, limits.retry_buffer_bytes_max);
+        let stays = matches!(protocol, Protocol::Rpc(_)) && converted.is_none() && copy.is_none();
+        let replay = Replay::of(x, (keep, stays), limits.retry_buffer_bytes_max);
         let mut copy = copy.and_then(|copy| copy.send(generation, &replay, false));
         let _retrying = forward.retry.as_ref().map(|_| cluster.retrying());
         let (mut tried, mut held, mut fresh) = (Vec::new(), Held::default(), false);
@@ -330,7 +331,7 @@ async fn await_answer<C: Conn>(
     reply: &mut impl ReplyTo,
 ) -> Result<Final, SendError> {
     let mut timer = Timer::new();
-    if let Some(at) = deadline {
+    if let Some(at) = deadline.filter(|at| !flight.end_by(*at)) {
         timer.set(at.saturating_duration_since(Instant::now()));
     }
     loop {

@@ -17,6 +17,8 @@ pub(super) enum Replay {
     Empty,
     /// It is in hand.
     Full(Bytes),
+    /// It is in hand, and whoever sends it leaves it where it is.
+    Stays,
     /// It is kept while it streams.
     Tape(Rc<RefCell<Tape>>),
     /// It streams and is not kept: once begun it can't be sent again.
@@ -43,8 +45,12 @@ struct Playback {
 }
 
 impl Replay {
-    /// Takes note of the body of `x`. With `keep`, one that streams is kept up to `bytes_max`.
-    pub(super) fn of(x: &mut Exchange, keep: bool, bytes_max: usize) -> Self {
+    /// Takes note of the body of `x`. With `keep`, one that streams is kept up to `bytes_max`; with `stays`, one that is in hand is left there
+    /// by whoever sends it, as what goes into a frame is copied, and nobody else wants it.
+    pub(super) fn of(x: &mut Exchange, (keep, stays): (bool, bool), bytes_max: usize) -> Self {
+        if stays && matches!(x.request.body, Body::Full(_)) {
+            return Self::Stays;
+        }
         match std::mem::take(&mut x.request.body) {
             Body::Empty => Self::Empty,
             Body::Full(bytes) => {
@@ -69,7 +75,7 @@ impl Replay {
     /// Whether the body can be sent again, although it may have begun to leave.
     pub(super) fn is_whole(&self) -> bool {
         match self {
-            Self::Empty | Self::Full(_) => true,
+            Self::Empty | Self::Full(_) | Self::Stays => true,
             Self::Tape(tape) => tape.borrow().room.is_some(),
             Self::Streams => false,
         }
@@ -78,7 +84,7 @@ impl Replay {
     /// Whether some of it is still to come, and all of it is kept so far.
     pub(super) fn is_coming(&self) -> bool {
         match self {
-            Self::Empty | Self::Full(_) | Self::Streams => false,
+            Self::Empty | Self::Full(_) | Self::Stays | Self::Streams => false,
             Self::Tape(tape) => {
                 let tape = tape.borrow();
                 !tape.ended && tape.room.is_some()
@@ -89,7 +95,7 @@ impl Replay {
     /// Puts the body back to its start, if it has begun to leave.
     pub(super) fn restore(&self, x: &mut Exchange) {
         match self {
-            Self::Empty | Self::Streams => {}
+            Self::Empty | Self::Stays | Self::Streams => {}
             Self::Full(bytes) => x.request.body = Body::Full(bytes.clone()),
             Self::Tape(tape) => x.request.body = play(tape),
         }
@@ -104,7 +110,7 @@ impl Replay {
                 let tape = tape.borrow();
                 (tape.ended && tape.room.is_some()).then(|| Body::Full(tape.kept.concat().into()))
             }
-            Self::Streams => None,
+            Self::Stays | Self::Streams => None,
         }
     }
 }
@@ -231,7 +237,7 @@ mod tests {
     #[test]
     fn a_body_that_had_begun_is_sent_from_its_start() {
         let mut x = exchange(&["ab", "", "cd", "", "ef"], true);
-        let replay = Replay::of(&mut x, true, 6);
+        let replay = Replay::of(&mut x, (true, false), 6);
         assert_eq!(pull(&mut x), ("ab".into(), false));
         assert!(replay.is_whole() && replay.copy().is_none());
         replay.restore(&mut x);
@@ -246,12 +252,12 @@ mod tests {
     #[test]
     fn a_body_that_is_too_long_goes_through_once() {
         let mut x = exchange(&["ab", "", "cd", "ef"], true);
-        let replay = Replay::of(&mut x, true, 3);
+        let replay = Replay::of(&mut x, (true, false), 3);
         assert_eq!((pull(&mut x), replay.is_whole()), (("ab".into(), false), true));
         assert_eq!((pull(&mut x), replay.is_whole()), (("cdef+1".into(), true), false));
         assert!(replay.copy().is_none());
         let mut x = exchange(&["ab"], false);
-        assert!(!Replay::of(&mut x, false, 100).is_whole());
+        assert!(!Replay::of(&mut x, (false, false), 100).is_whole());
         assert_eq!(pull(&mut x), ("ab".into(), true));
     }
 }

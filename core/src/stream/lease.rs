@@ -4,6 +4,8 @@
 
 use std::rc::Rc;
 
+use tokio::time::Instant;
+
 use super::client::{self, Answer, SendError, SendOptions};
 use super::{http2, xprotocol};
 use crate::message::Request;
@@ -64,6 +66,18 @@ impl<C: Conn> Lease<C> {
 }
 
 impl<C: Conn> Flight<C> {
+    /// Has it wait for its answer until this time at most, where its own timer can do that; says whether.
+    pub fn end_by(&mut self, at: Instant) -> bool {
+        match self {
+            // What its timer is set to changes while its request is on the way.
+            Self::Http1(_) | Self::Http2(_) => false,
+            Self::Rpc(flight) => {
+                flight.end_by(at);
+                true
+            }
+        }
+    }
+
     /// The next thing the upstream sends. After a response or an upgrade the flight is over.
     ///
     /// # Errors

@@ -42,6 +42,16 @@ impl Timer {
         self.deadline = Some(Deadline::After(after.min(TIMEOUT_MAX)));
     }
 
+    /// The deadline is no later than this, whatever was set.
+    pub(super) fn end_by(&mut self, at: Instant) {
+        let own = match self.deadline {
+            None => at,
+            Some(Deadline::At(own)) => own,
+            Some(Deadline::After(after)) => Instant::now() + after,
+        };
+        self.begin(own.min(at));
+    }
+
     /// There is no deadline.
     pub fn clear(&mut self) {
         self.deadline = None;
@@ -171,6 +181,29 @@ mod tests {
         timer.set(Duration::from_secs(1));
         poll_fn(|cx| timer.poll_expired(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 21);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_ends_the_first_counts() {
+        let start = Instant::now();
+        let mut timer = Timer::new();
+        let fired = async |timer: &mut Timer| {
+            poll_fn(|cx| timer.poll_expired(cx)).await;
+            start.elapsed().as_secs()
+        };
+        timer.end_by(start + Duration::from_secs(2));
+        assert_eq!(fired(&mut timer).await, 2, "nothing was set");
+        timer.set(Duration::from_secs(9));
+        timer.end_by(start + Duration::from_secs(5));
+        assert_eq!(fired(&mut timer).await, 5);
+        timer.set(Duration::from_secs(1));
+        timer.end_by(start + Duration::from_secs(60));
+        assert_eq!(fired(&mut timer).await, 6);
+        timer.set(Duration::from_secs(60));
+        let waits = poll_fn(|cx| Poll::Ready(timer.poll_expired(cx).is_pending())).await;
+        assert!(waits, "it was just set");
+        timer.end_by(start + Duration::from_secs(7));
+        assert_eq!(fired(&mut timer).await, 7, "the runtime's timer was set for later");
     }
 
     #[tokio::test(start_paused = true)]

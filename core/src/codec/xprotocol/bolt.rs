@@ -12,12 +12,11 @@
 
 mod made;
 
-use bytes::Bytes;
 use flate2::Crc;
 
 use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, Unwritable};
 use crate::config::schema::RpcProtocol;
-use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span};
+use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span, spare};
 
 pub use made::{BoltParts, Pairs, bolt_request, bolt_response, bolt_status};
 
@@ -144,7 +143,7 @@ impl RpcCodec for Bolt {
             let millis = u64::try_from(i32_at(src, varies)).ok().filter(|millis| *millis > 0);
             head.timeout = millis.map(std::time::Duration::from_millis);
         }
-        let content = Bytes::copy_from_slice(&src[content_at..crc_at]);
+        let content = spare::copy(&src[content_at..crc_at]);
         Ok(Step::Frame(RpcFrame { head, content }, whole))
     }
 

@@ -15,12 +15,10 @@ mod made;
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::hessian2::{self, Broken, Reader};
 use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, Unwritable};
 use crate::config::schema::RpcProtocol;
-use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span};
+use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span, spare};
 
 pub use made::{Call, DUBBO_OK, dubbo_parts, dubbo_request, dubbo_response, dubbo_status};
 
@@ -76,7 +74,7 @@ impl RpcCodec for Dubbo {
         let mut head = RpcHead::new((RpcProtocol::Dubbo, kind, id_of(fixed)), shown.fields, place, status);
         head.is_hiding = is_read && layout.as_ref().is_none_or(|layout| layout.is_hiding);
         head.timeout = layout.and_then(|layout| layout.timeout);
-        Ok(Step::Frame(RpcFrame { head, content: Bytes::copy_from_slice(body) }, whole))
+        Ok(Step::Frame(RpcFrame { head, content: spare::copy(body) }, whole))
     }
 
     fn encode(&self, head: &RpcHead, id: u64, content: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritable> {

@@ -13,11 +13,9 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, Unwritable};
 use crate::config::schema::RpcProtocol;
-use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span};
+use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span, spare};
 
 /// Dubbo's Thrift.
 pub(super) struct DubboThrift;
@@ -98,7 +96,7 @@ impl RpcCodec for DubboThrift {
         let id = u64::from_be_bytes(array(src, layout.id_at)?);
         let place = (&text[..], layout.content_at);
         let head = RpcHead::new((RpcProtocol::DubboThrift, kind, id), fields, place, status);
-        Ok(Step::Frame(RpcFrame { head, content: Bytes::copy_from_slice(content) }, whole))
+        Ok(Step::Frame(RpcFrame { head, content: spare::copy(content) }, whole))
     }
 
     fn encode(&self, head: &RpcHead, id: u64, content: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritable> {

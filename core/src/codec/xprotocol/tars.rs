@@ -15,14 +15,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::tars_values::{
     BYTES, DEPTH_MAX, INT1, MAP, Reader, STRING1, STRING4, ZERO, put_bytes_head, put_len, put_number, put_text,
 };
 use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, Unwritable};
 use crate::config::schema::RpcProtocol;
-use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span};
+use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span, spare};
 
 /// Tars.
 pub(super) struct Tars;
@@ -73,7 +71,7 @@ impl RpcCodec for Tars {
         let mut head = RpcHead::new((RpcProtocol::Tars, kind, id), fields, (&text, content.start), status);
         let millis = u64::try_from(packet.timeout).ok().filter(|millis| *millis > 0);
         head.timeout = millis.map(Duration::from_millis);
-        Ok(Step::Frame(RpcFrame { head, content: Bytes::copy_from_slice(&src[content]) }, whole))
+        Ok(Step::Frame(RpcFrame { head, content: spare::copy(&src[content]) }, whole))
     }
 
     fn of_origin(&self, head: &mut RpcHead) {

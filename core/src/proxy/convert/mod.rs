@@ -228,7 +228,7 @@ fn kind(one_way: bool) -> RpcKind {
 }
 
 fn rpc(head: RpcHead) -> Head {
-    Head::Rpc(Box::new(head))
+    Head::Rpc(head)
 }
 
 #[cfg(test)]

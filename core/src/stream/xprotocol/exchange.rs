@@ -105,7 +105,7 @@ async fn exchange<S: Service>(open: Open<S>, frame: RpcFrame) {
     let mut reply = RpcReply::new(Rc::clone(conn), &head);
     let received = content.len();
     let body = if content.is_empty() { Body::Empty } else { Body::Full(content) };
-    let mut x = Exchange::new(Request { head: Head::Rpc(Box::new(head)), body }, Rc::clone(downstream));
+    let mut x = Exchange::new(Request { head: Head::Rpc(head), body }, Rc::clone(downstream));
     x.bytes_received = received as u64;
     let (shed, _charge) = match state.load() {
         Some(load) => {

@@ -5,6 +5,8 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
+use tokio::time::Instant;
+
 use super::client::{RpcLease, Slot, State};
 use super::reply::whole;
 use crate::codec::http1::EncodeError;
@@ -18,14 +20,25 @@ pub struct Flight {
 }
 
 impl RpcLease {
-    /// Takes the body of `request` and puts its frame on the way.
+    /// Puts the frame of `request` on the way. A body that is in hand is copied, and stays there for another try; one that streams is taken.
     ///
     /// # Errors
     /// When the connection goes, takes nothing in time, or the request can't be expressed.
     pub async fn send(mut self, request: &mut Request, options: SendOptions) -> Result<Flight, SendError> {
-        let Head::Rpc(head) = &request.head else { return Err(SendError::Unwritable(EncodeError::Foreign)) };
-        let content = std::mem::take(&mut request.body);
-        let content = whole(content, self.conn.limits.rpc_frame_bytes_max).await.map_err(SendError::RequestBody)?;
+        let Request { head: Head::Rpc(head), body } = request else {
+            return Err(SendError::Unwritable(EncodeError::Foreign));
+        };
+        let gathered;
+        let content: &[u8] = match body {
+            Body::Empty => &[],
+            Body::Full(bytes) => bytes,
+            Body::Streaming(_) => {
+                // On the heap: hardly any comes so, and all would carry the room for it.
+                let whole = Box::pin(whole(std::mem::take(body), self.conn.limits.rpc_frame_bytes_max));
+                gathered = whole.await.map_err(SendError::RequestBody)?;
+                &gathered
+            }
+        };
         let Self { conn, timer, .. } = &mut self;
         timer.set(options.timeout.unwrap_or(conn.limits.body_idle_timeout));
         let room = poll_fn(|cx| {
@@ -38,7 +51,7 @@ impl RpcLease {
             }
         });
         room.await?;
-        self.put(head, &content)?;
+        self.put(head, content)?;
         match options.timeout {
             Some(timeout) => self.timer.set(timeout),
             None => self.timer.clear(),
@@ -50,7 +63,7 @@ impl RpcLease {
         let number = self.conn.ids.borrow_mut().draw();
         {
             let mut out = self.conn.out.borrow_mut();
-            self.conn.codec.encode(head, number, content, &mut out.bytes).map_err(SendError::Unframed)?;
+            self.conn.codec.encode(head, number, content, out.end()).map_err(SendError::Unframed)?;
             out.wake();
         }
         if head.kind == RpcKind::Request {
@@ -61,6 +74,11 @@ impl RpcLease {
 }
 
 impl Flight {
+    /// Waits for its answer until this time at most.
+    pub(crate) fn end_by(&mut self, at: Instant) {
+        self.lease.timer.end_by(at);
+    }
+
     /// The answer; nothing for a request that has none.
     ///
     /// # Errors
@@ -76,7 +94,7 @@ impl Flight {
             Some(slot @ Slot::Answered(_)) => {
                 if let Slot::Answered(RpcFrame { head, content }) = std::mem::replace(slot, Slot::Taken) {
                     let body = if content.is_empty() { Body::Empty } else { Body::Full(content) };
-                    return Poll::Ready(Ok(Answer::Response(Response { head: Head::Rpc(Box::new(head)), body })));
+                    return Poll::Ready(Ok(Answer::Response(Response { head: Head::Rpc(head), body })));
                 }
             }
             Some(Slot::Waiting(_)) if conn.state.get() == State::Lost => {

@@ -41,7 +41,7 @@ impl RpcReply {
             // MOSN tells a cluster without a host from one that is full.
             let status = if x.flags.has(ResponseFlags::NO_HEALTHY_UPSTREAM) { 502 } else { status };
             let mut out = self.conn.out.borrow_mut();
-            self.conn.codec.reply(to, status, &mut out.bytes);
+            self.conn.codec.reply(to, status, out.end());
             out.wake();
         }
     }
@@ -79,7 +79,7 @@ impl ReplyTo for RpcReply {
             }
             Head::Rpc(head) => {
                 let mut out = self.conn.out.borrow_mut();
-                let written = self.conn.codec.encode(head, self.id, &content, &mut out.bytes);
+                let written = self.conn.codec.encode(head, self.id, &content, out.end());
                 out.wake();
                 written
             }

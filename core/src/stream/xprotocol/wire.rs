@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::codec::xprotocol::gather::Gather;
 use crate::codec::xprotocol::{Fault, RpcCodec, RpcFrame, RpcLimits};
+use crate::message::spare;
 use crate::net::Conn;
 use crate::stream::outflow::Outflow;
 
@@ -77,10 +78,18 @@ impl Outbox {
         self.waiting.drain(..).for_each(Waker::wake);
     }
 
+    /// Where the next frame is put, behind what waits.
+    pub(super) fn end(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = spare::take();
+        }
+        &mut self.bytes
+    }
+
     /// Gives back what it does not need.
     pub(super) fn release(&mut self) {
         if self.bytes.is_empty() && self.bytes.capacity() > 0 {
-            self.bytes = Vec::new();
+            spare::give(std::mem::take(&mut self.bytes));
         }
     }
 }
