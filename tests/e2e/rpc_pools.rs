@@ -13,6 +13,7 @@ on_both_planes! {
     room_is_for_who_waits_for_its_protocol,
     one_request_at_a_time_on_each,
     one_connection_for_each_client,
+    one_request_at_a_time_from_a_client,
 }
 
 /// A gateway to a host that takes requests of Bolt and of Dubbo, one at a time on each of so many connections.
@@ -177,4 +178,54 @@ fn one_connection_for_each_client(plane: Plane) {
     assert!(answers.contains(&(1, 6)) && answers.contains(&(3, 6)), "{answers:?}");
     assert!((connections(&stage) - 2.0).abs() < 0.1);
     begin(b"three");
+}
+
+/// Its requests run in its connection's task, which nobody is to notice.
+fn one_request_at_a_time_from_a_client(plane: Plane) {
+    let (address, accept) = listener();
+    let Some(stage) = plane.start(gateway_with(address, "multiplexed")) else { return };
+    let mut client = Peer(stage.wire());
+    client.send(&Bolt::request(1, "s", b"first"));
+    let mut origin = Peer(accept());
+    let first = asked(&mut origin);
+    origin.send(&first.answer());
+    assert_eq!(client.frame().expect("an answer").id, 1);
+    let mut ids = 2..;
+    let mut one_by_one = |client: &mut Peer, origin: &mut Peer| {
+        for id in ids.by_ref().take(8) {
+            client.send(&Bolt::request(id, "s", &id.to_be_bytes()));
+            let asked = asked(origin);
+            assert_eq!(asked.content, id.to_be_bytes());
+            origin.send(&asked.answer());
+            let answer = client.frame().expect("an answer");
+            assert_eq!((answer.id, answer.content), (id, id.to_be_bytes().to_vec()));
+        }
+    };
+    one_by_one(&mut client, &mut origin);
+    // One that comes beside another is answered before it where its host is done with it before.
+    client.send(&Bolt::request(100, "s", b"slow"));
+    let slow = asked(&mut origin);
+    client.send(&Bolt::request(101, "s", b"fast"));
+    let fast = asked(&mut origin);
+    for (asked, id) in [(fast, 101), (slow, 100)] {
+        origin.send(&asked.answer());
+        assert_eq!(client.frame().expect("an answer").id, id);
+    }
+    one_by_one(&mut client, &mut origin);
+    // One that its host does not answer in time.
+    client.send(&Bolt { varies: 100, ..Bolt::request(102, "s", b"late") });
+    asked(&mut origin);
+    let answer = client.frame().expect("an answer");
+    assert_eq!((answer.id, answer.varies), (102, 7));
+    one_by_one(&mut client, &mut origin);
+    // One whose client leaves ends with it.
+    client.send(&Bolt::request(103, "s", b"left"));
+    asked(&mut origin);
+    let reset = || stage.gateway.metric("downstream_request_reset_total", "");
+    let before = reset();
+    client.0.reset();
+    wait_until("its end is counted", || reset() > before + 0.9);
+    assert!(stage.gateway.metric("downstream_request_active", "") < 0.1);
+    let mut client = Peer(stage.wire());
+    one_by_one(&mut client, &mut origin);
 }

@@ -90,16 +90,18 @@ impl<S> Drop for Open<S> {
 pub struct Call<S> {
     pub(super) open: Open<S>,
     pub(super) frame: RpcFrame,
+    /// Whether it runs in its connection's own task, which is watched as a whole.
+    pub(super) is_own: bool,
 }
 
 impl<S: Service> Job for Call<S> {
     fn run(self) -> impl Future<Output = ()> {
-        exchange(self.open, self.frame)
+        exchange(self.open, self.frame, self.is_own)
     }
 }
 
 /// Answers a request.
-async fn exchange<S: Service>(open: Open<S>, frame: RpcFrame) {
+async fn exchange<S: Service>(open: Open<S>, frame: RpcFrame, is_own: bool) {
     let Shared { service, downstream, state, conn, .. } = &*open.shared;
     let RpcFrame { head, content } = frame;
     let mut reply = RpcReply::new(Rc::clone(conn), &head);
@@ -119,18 +121,21 @@ async fn exchange<S: Service>(open: Open<S>, frame: RpcFrame) {
             answer(service, &mut x, &mut reply, shed).await;
             reply.finish(&x);
         };
-        until_lost(&open, call).await
+        until_lost(&open, is_own, call).await
     };
     service.ended(&mut x, whole);
 }
 
 /// Runs an exchange until it is over or its connection is lost; says whether it is over.
-async fn until_lost<S>(open: &Open<S>, call: impl Future<Output = ()>) -> bool {
+async fn until_lost<S>(open: &Open<S>, is_own: bool, call: impl Future<Output = ()>) -> bool {
     let Shared { downstream, state, conn, .. } = &*open.shared;
     let mut call = pin!(call);
     poll_fn(|cx| {
         if conn.is_lost.get() {
             return Poll::Ready(false);
+        }
+        if is_own {
+            return call.as_mut().poll(cx).map(|()| true);
         }
         let polled = watched(state, downstream, || call.as_mut().poll(cx));
         if polled.is_pending() {

@@ -1,4 +1,5 @@
-//! The task of an RPC client's connection: reads frames, starts a task for each request, and writes the answers as they come.
+//! The task of an RPC client's connection: reads frames, starts a task for each request, or runs it itself where the client has one at a
+//! time, and writes the answers as they come.
 //!
 //! **Invariant:** a client that breaks the protocol loses its connection and nobody else's; one that takes no answers is given no more
 //! requests.
@@ -22,7 +23,7 @@ use crate::net::Conn;
 use crate::stream::linger::Linger;
 use crate::stream::load::Charge;
 use crate::stream::server::watched;
-use crate::stream::task_pool::TaskPool;
+use crate::stream::task_pool::{Hired, TaskPool};
 use crate::stream::timer::Timer;
 use crate::stream::{ConnState, Ended, Service, Wish};
 
@@ -42,6 +43,10 @@ struct Server<C, S> {
     manners: Manners,
     /// Frames that were read and wait for a place among the open requests.
     arrived: VecDeque<RpcFrame>,
+    /// A request that runs here, where the client has one at a time.
+    own: Option<Hired<Call<S>>>,
+    /// How many requests in a row have come when no other was under way.
+    alone: u8,
     /// The client sends no more.
     is_ended: bool,
     leaving: Leaving,
@@ -104,6 +109,8 @@ pub fn serve_for<C: Conn, S: Service>(
         frame_limits,
         manners,
         arrived: VecDeque::new(),
+        own: None,
+        alone: 0,
         is_ended: false,
         leaving: Leaving::No,
         leave_timer: Timer::new(),
@@ -119,6 +126,12 @@ async fn run<C: Conn, S: Service>(mut server: Server<C, S>, _guard: impl Sized) 
     let shared = Rc::clone(&server.shared);
     let served = poll_fn(|cx| watched(&shared.state, &shared.downstream, || server.poll(cx))).await;
     shared.conn.lose();
+    // It hears of that as the others do.
+    poll_fn(|cx| {
+        server.poll_own(cx);
+        Poll::Ready(())
+    })
+    .await;
     let end = served?;
     server.count(end);
     if end == End::Stalled {
@@ -138,8 +151,10 @@ async fn run<C: Conn, S: Service>(mut server: Server<C, S>, _guard: impl Sized) 
 
 impl<C: Conn, S: Service> Server<C, S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
+        self.shared.conn.out.borrow_mut().rouse();
+        self.poll_own(cx);
         loop {
-            self.start_exchanges();
+            self.start_exchanges(cx);
             if let Poll::Ready(lost) = self.poll_read(cx)? {
                 return Poll::Ready(Ok(End::Fault(lost)));
             }
@@ -187,13 +202,13 @@ impl<C: Conn, S: Service> Server<C, S> {
                 Seen::End => self.is_ended = true,
                 Seen::Fault(fault) => return Poll::Ready(Ok(fault)),
             }
-            self.start_exchanges();
+            self.start_exchanges(cx);
         }
         Poll::Pending
     }
 
     /// Takes what has arrived, as far as there is room for it.
-    fn start_exchanges(&mut self) {
+    fn start_exchanges(&mut self, cx: &mut Context<'_>) {
         let side = Rc::clone(&self.shared.conn);
         while side.has_place()
             && let Some(frame) = self.arrived.pop_front()
@@ -206,7 +221,16 @@ impl<C: Conn, S: Service> Server<C, S> {
                     if frame.head.is_hiding {
                         self.downstream_counters(|counters| counters.rpc_unread.inc());
                     }
-                    self.shared.tasks.start(Call { open: Open::new(&self.shared, held), frame });
+                    let is_alone = side.open.borrow().is_empty() && self.arrived.is_empty();
+                    self.alone = if is_alone { self.alone.saturating_add(1) } else { 0 };
+                    let is_own = self.own.is_none() && self.alone > ALONE_MIN;
+                    let call = Call { open: Open::new(&self.shared, held), frame, is_own };
+                    if is_own {
+                        self.own = Some(self.shared.tasks.hire(call));
+                        self.poll_own(cx);
+                    } else {
+                        self.shared.tasks.start(call);
+                    }
                 }
                 RpcKind::Heartbeat => {
                     self.downstream_counters(|counters| counters.rpc_heartbeat.inc());
@@ -218,6 +242,13 @@ impl<C: Conn, S: Service> Server<C, S> {
         }
         if !self.arrived.is_empty() {
             self.downstream_counters(|counters| counters.rpc_read_paused.inc());
+        }
+    }
+
+    /// Goes on with the request that runs here.
+    fn poll_own(&mut self, cx: &mut Context<'_>) {
+        if self.own.as_mut().is_some_and(|own| own.poll(cx).is_ready()) {
+            self.own = None;
         }
     }
 
@@ -311,3 +342,7 @@ impl<C: Conn, S: Service> Server<C, S> {
 
 /// So much of a frame comes in `head_timeout` at least, in bytes.
 const FRAME_STEP_BYTES: usize = 64 * 1024;
+
+/// After so many requests that were alone the next one is taken to be so, too. Where others come beside it its answer would be written before theirs
+/// instead of with them.
+const ALONE_MIN: u8 = 4;

@@ -36,11 +36,13 @@ pub(super) struct Outbox {
     bytes_max: usize,
     waiting: Vec<Waker>,
     task: Option<Waker>,
+    /// It will look at what was put: it is awake, or has been woken.
+    is_awake: bool,
 }
 
 impl Outbox {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes: Vec::new(), bytes_max, waiting: Vec::new(), task: None }
+        Self { bytes: Vec::new(), bytes_max, waiting: Vec::new(), task: None, is_awake: true }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -60,13 +62,21 @@ impl Outbox {
 
     /// Has the task of the connection look at what was put.
     pub(super) fn wake(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.wake();
+        if !std::mem::replace(&mut self.is_awake, true)
+            && let Some(task) = &self.task
+        {
+            task.wake_by_ref();
         }
+    }
+
+    /// The task of the connection runs: it will look at what is put before it [asks](Self::watch) again, and needs no waking.
+    pub(super) fn rouse(&mut self) {
+        self.is_awake = true;
     }
 
     /// Has [`wake`](Self::wake) wake the task that asks.
     pub(super) fn watch(&mut self, cx: &Context<'_>) {
+        self.is_awake = false;
         match &mut self.task {
             Some(task) => task.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
