@@ -135,6 +135,12 @@ pub struct Limits {
     pub graceful_timeout: Duration,
 }
 
+/// Values inside values of an RPC frame that are passed over, at most. Deeper ones hide the attachments of Dubbo, and make no packet of Tars.
+pub const RPC_PASSED_DEPTH_MAX: usize = 64;
+
+/// Classes that a body of Hessian defines, at most. More hide the attachments of Dubbo.
+pub const RPC_CLASSES_MAX: usize = 1024;
+
 /// What the flows of one port's stack may take, one worker: `dataplane.dpdk` beside `flows_max` and `syn_backlog_max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowLimits {

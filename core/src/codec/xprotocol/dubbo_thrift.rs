@@ -13,9 +13,9 @@
 
 use std::ops::Range;
 
-use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, Unwritable};
+use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, Unwritable, named};
 use crate::config::schema::RpcProtocol;
-use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span, spare};
+use crate::message::{HttpHead, RpcHead, RpcKind, spare};
 
 /// Dubbo's Thrift.
 pub(super) struct DubboThrift;
@@ -77,16 +77,11 @@ impl RpcCodec for DubboThrift {
         }
         let layout = Layout::of(src)?;
         let (kind, content) = (layout.kind()?, &src[layout.content_at..]);
-        let text = [&src[..layout.content_at], NAMES.as_bytes()].concat();
-        let names_at = layout.content_at..layout.content_at + SERVICE_LEN;
         let mut fields = HttpHead::empty();
-        for (name, value) in [(names_at.clone(), &layout.service), (names_at.end..text.len(), &layout.name)] {
-            if fields.field_count() >= limits.fields_max {
-                return Err(Fault::TooManyFields);
-            }
-            let id = FieldId::of(&text[name.clone()]);
-            let (name, value) = (Span::within(name.start, name.end), Span::within(value.start, value.end));
-            fields.push(Field { name, value, id });
+        let text = named::text([&src[..layout.content_at], &[]]);
+        named::push_names(&mut fields, &text, &layout.service, &layout.name);
+        if fields.field_count() > limits.fields_max {
+            return Err(Fault::TooManyFields);
         }
         let status = match layout.message_type {
             REPLY => 200,
@@ -96,6 +91,7 @@ impl RpcCodec for DubboThrift {
         let id = u64::from_be_bytes(array(src, layout.id_at)?);
         let place = (&text[..], layout.content_at);
         let head = RpcHead::new((RpcProtocol::DubboThrift, kind, id), fields, place, status);
+        spare::give(text);
         Ok(Step::Frame(RpcFrame { head, content: spare::copy(content) }, whole))
     }
 
@@ -171,7 +167,7 @@ impl RpcCodec for DubboThrift {
 
     fn begins(&self, src: &[u8]) -> Option<bool> {
         match src {
-            [first, ..] if *first > LENGTH_FIRST_MAX => Some(false),
+            [first, ..] if *first > named::LENGTH_FIRST_MAX => Some(false),
             [_, _, _, _, first, second, ..] => Some([*first, *second] == MAGIC),
             [_, _, _, _, first] if *first != MAGIC[0] => Some(false),
             _ => None,
@@ -274,9 +270,6 @@ const ID_BYTES: usize = 8;
 const STRING_BYTES: usize = 4;
 const SEQUENCE_BYTES: usize = 4;
 
-/// The first byte of the first frame, at most, where the bytes are to tell the protocol: one of 16 MiB would look like many others.
-const LENGTH_FIRST_MAX: u8 = 0;
-
 /// How a message begins that says its version.
 const STRICT: [u8; 2] = [0x80, 0x01];
 const CALL: u8 = 1;
@@ -295,10 +288,6 @@ const EXCEPTION_KIND: u16 = 2;
 const UNKNOWN_METHOD: i32 = 1;
 const INTERNAL_ERROR: i32 = 6;
 const PROTOCOL_ERROR: i32 = 7;
-
-/// The names of the fields, behind the bytes of a frame.
-const NAMES: &str = "servicemethod";
-const SERVICE_LEN: usize = "service".len();
 
 #[cfg(test)]
 #[path = "dubbo_thrift_tests.rs"]

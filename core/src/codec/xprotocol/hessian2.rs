@@ -1,9 +1,11 @@
 //! Hessian 2.0, as far as a gateway needs it: strings and whole numbers are read, everything else is passed over, or becomes JSON ([`json`]).
 //!
-//! **Invariant:** a value is passed over in one walk over its bytes, with a stack that is bounded by `DEPTH_MAX` and a heap
-//! that is bounded by `CLASSES_MAX`; no length is believed before its bytes are there.
+//! **Invariant:** a value is passed over in one walk over its bytes, with a stack that is bounded by `RPC_PASSED_DEPTH_MAX` and a heap
+//! that is bounded by `RPC_CLASSES_MAX`; no length is believed before its bytes are there.
 
 pub mod json;
+
+use crate::config::limits::{RPC_CLASSES_MAX, RPC_PASSED_DEPTH_MAX};
 
 /// The bytes are no value of Hessian, nest too deep, or define too many classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +93,7 @@ impl<'b> Reader<'b> {
 
     /// Passes over a value.
     pub(crate) fn skip(&mut self) -> Result<(), Broken> {
-        self.skip_within(DEPTH_MAX)
+        self.skip_within(RPC_PASSED_DEPTH_MAX)
     }
 
     fn skip_within(&mut self, depth: usize) -> Result<(), Broken> {
@@ -126,7 +128,7 @@ impl<'b> Reader<'b> {
                 self.skip_string()?;
                 let fields = self.count()?;
                 (0..fields).try_for_each(|_| self.skip_string())?;
-                if self.classes.len() >= CLASSES_MAX {
+                if self.classes.len() >= RPC_CLASSES_MAX {
                     return Err(Broken);
                 }
                 self.classes.push(fields);
@@ -280,12 +282,6 @@ fn char_len(first: u8) -> Option<(usize, usize)> {
 /// The end of a list or map whose length is not said.
 pub(crate) const END: u8 = b'Z';
 
-/// Values inside values, at most.
-const DEPTH_MAX: usize = 64;
-
-/// Classes defined before a value, at most.
-const CLASSES_MAX: usize = 1024;
-
 /// Characters of one piece of a string, at most but for the second half of a pair.
 const PIECE_CHARS_MAX: usize = 0x8000;
 
@@ -368,8 +364,8 @@ mod tests {
             assert_eq!(Reader::new(value).skip(), Err(Broken), "{value:?}");
         }
         assert_eq!(Reader::new(&[0x79; 10_000]).skip(), Err(Broken));
-        assert_eq!(Reader::new(&[&[0x79; DEPTH_MAX - 1][..], b"N"].concat()).skip(), Ok(()));
-        for (classes, skipped) in [(CLASSES_MAX, Ok(())), (CLASSES_MAX + 1, Err(Broken))] {
+        assert_eq!(Reader::new(&[&[0x79; RPC_PASSED_DEPTH_MAX - 1][..], b"N"].concat()).skip(), Ok(()));
+        for (classes, skipped) in [(RPC_CLASSES_MAX, Ok(())), (RPC_CLASSES_MAX + 1, Err(Broken))] {
             let list = [&b"W"[..], &b"C\0\x90N".repeat(classes), b"Z"].concat();
             assert_eq!(Reader::new(&list).skip(), skipped, "{classes} classes");
         }

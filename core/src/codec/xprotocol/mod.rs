@@ -10,6 +10,7 @@ mod dubbo;
 mod dubbo_thrift;
 pub mod gather;
 pub mod hessian2;
+mod named;
 #[cfg(test)]
 mod parcel;
 #[doc(hidden)]

@@ -16,11 +16,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::tars_values::{
-    BYTES, DEPTH_MAX, INT1, MAP, Reader, STRING1, STRING4, ZERO, put_bytes_head, put_len, put_number, put_text,
+    BYTES, INT1, MAP, Reader, STRING1, STRING4, ZERO, put_bytes_head, put_len, put_number, put_text,
 };
-use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, Unwritable};
+use super::{Fault, RpcCodec, RpcFrame, RpcLimits, Step, Unwritable, named};
+use crate::config::limits::RPC_PASSED_DEPTH_MAX;
 use crate::config::schema::RpcProtocol;
-use crate::message::{Field, FieldId, HttpHead, RpcHead, RpcKind, Span, spare};
+use crate::message::{FieldId, HttpHead, RpcHead, RpcKind, spare};
 
 /// Tars.
 pub(super) struct Tars;
@@ -63,7 +64,7 @@ impl RpcCodec for Tars {
         let Some(src) = src.get(..whole) else { return Ok(Step::Needs(whole)) };
         let packet = Packet::of(src, None)?;
         let content = packet.content.clone().ok_or(Fault::Malformed)?;
-        let text = [&src[..content.start], &src[content.end..], NAMES.as_bytes()].concat();
+        let text = named::text([&src[..content.start], &src[content.end..]]);
         let kind = packet.kind(src);
         let (fields, id) = (packet.fields(&text, limits.fields_max, content.start)?, packet.id()?.0);
         let status = if kind == RpcKind::Response { http_status(packet.result) } else { 0 };
@@ -71,6 +72,7 @@ impl RpcCodec for Tars {
         let mut head = RpcHead::new((RpcProtocol::Tars, kind, id), fields, (&text, content.start), status);
         let millis = u64::try_from(packet.timeout).ok().filter(|millis| *millis > 0);
         head.timeout = millis.map(Duration::from_millis);
+        spare::give(text);
         Ok(Step::Frame(RpcFrame { head, content: spare::copy(&src[content]) }, whole))
     }
 
@@ -191,7 +193,7 @@ impl RpcCodec for Tars {
 
     fn begins(&self, src: &[u8]) -> Option<bool> {
         match src {
-            [first, ..] if *first > LENGTH_FIRST_MAX => Some(false),
+            [first, ..] if *first > named::LENGTH_FIRST_MAX => Some(false),
             [_, _, _, _, VERSION_HEAD, version, ..] => Some(matches!(version, 1..=3)),
             [_, _, _, _, other, ..] if *other != VERSION_HEAD => Some(false),
             _ => None,
@@ -201,8 +203,7 @@ impl RpcCodec for Tars {
 
 /// The frame of a head without its content, and what it says.
 fn received(head: &RpcHead) -> (&[u8], Packet) {
-    let text = head.received();
-    let text = &text[..text.len() - NAMES.len()];
+    let text = named::own(head.received());
     (text, Packet::of(text, Some(head.raw().len())).expect("a head holds what was decoded"))
 }
 
@@ -274,14 +275,14 @@ impl Packet {
             (8, Some(true)) => self.timeout = reader.number(kind)?,
             (8, Some(false)) => self.text = reader.text(kind)?,
             (10, Some(true)) | (7, Some(false)) => {
-                reader.skip(kind, DEPTH_MAX)?;
+                reader.skip(kind, RPC_PASSED_DEPTH_MAX)?;
                 self.status = at..reader.at();
             }
             (TAG_CONTEXT, Some(_)) => {
-                reader.skip(kind, DEPTH_MAX)?;
+                reader.skip(kind, RPC_PASSED_DEPTH_MAX)?;
                 self.context = Some(at..reader.at());
             }
-            _ => reader.skip(kind, DEPTH_MAX)?,
+            _ => reader.skip(kind, RPC_PASSED_DEPTH_MAX)?,
         }
         Ok(())
     }
@@ -313,36 +314,24 @@ impl Packet {
         }
     }
 
-    /// Its fields, as places in `text`: the frame without its content, which was at `cut`, and [`NAMES`] behind it.
+    /// Its fields, as places in `text`: the frame without its content, which was at `cut`, and the names behind it.
     fn fields(&self, text: &[u8], fields_max: usize, cut: usize) -> Result<HttpHead, Fault> {
         let mut fields = HttpHead::empty();
-        let names_at = text.len() - NAMES.len();
         if self.is_request == Some(true) {
-            let names = [
-                (names_at..names_at + SERVICE_LEN, &self.servant),
-                (names_at + SERVICE_LEN..text.len(), &self.function),
-            ];
-            for (name, value) in names {
-                push(&mut fields, text, name, value.clone());
-            }
+            named::push_names(&mut fields, text, &self.servant, &self.function);
         }
         let gone = self.content.as_ref().map_or(0, Range::len);
         let context = self.context.clone().unwrap_or(cut..cut);
         let shift = |at: usize| if at >= cut + gone { at - gone } else { at };
-        for pair in pairs(&text[..names_at], shift(context.start)..shift(context.end)) {
+        for pair in pairs(named::own(text), shift(context.start)..shift(context.end)) {
             let (name, value) = pair?;
             if fields.field_count() >= fields_max {
                 return Err(Fault::TooManyFields);
             }
-            push(&mut fields, text, name, value);
+            named::push(&mut fields, text, name, value);
         }
         Ok(fields)
     }
-}
-
-fn push(fields: &mut HttpHead, text: &[u8], name: Range<usize>, value: Range<usize>) {
-    let id = FieldId::of(&text[name.clone()]);
-    fields.push(Field { name: Span::within(name.start, name.end), value: Span::within(value.start, value.end), id });
 }
 
 /// The pairs of a map of strings.
@@ -482,11 +471,7 @@ const LENGTH_BYTES: usize = 4;
 /// What tells a frame of Tars: its length, and the head of its first field.
 const OPENING_BYTES: usize = LENGTH_BYTES + 1;
 
-/// The first byte of the first frame, at most, where the bytes are to tell the protocol: one of 16 MiB would look like many others.
-const LENGTH_FIRST_MAX: u8 = 0;
-
-/// The first field: the version, in a byte.
-/// Where the version is.
+/// Where the version is, the first field, in a byte.
 const VERSION_AT: usize = LENGTH_BYTES + 1;
 const VERSION_HEAD: u8 = 1 << 4 | INT1;
 const VERSION_TARS: i64 = 1;
@@ -499,10 +484,6 @@ const TAG_CONTEXT: u8 = 9;
 
 const PING: &[u8] = b"tars_ping";
 const RECONNECT: &[u8] = b"_reconnect_";
-
-/// The names of a request's first two fields, behind the bytes of its frame.
-const NAMES: &str = "servicemethod";
-const SERVICE_LEN: usize = "service".len();
 
 /// Results.
 const RESULT_DECODE: i64 = -1;

@@ -1,6 +1,6 @@
 //! The values of Tars: each behind a byte of its tag and its type. They are read as far as a packet needs, and passed over otherwise.
 //!
-//! **Invariant:** a value is passed over in one walk over its bytes, with a stack that is bounded by [`DEPTH_MAX`]; no length is believed
+//! **Invariant:** a value is passed over in one walk over its bytes, with a stack that is bounded by `RPC_PASSED_DEPTH_MAX`; no length is believed
 //! before its bytes are there.
 
 use std::ops::Range;
@@ -171,9 +171,6 @@ pub(super) fn put_bytes_head(tag: u8, len: usize, out: &mut Vec<u8>) {
     put_len(len, out);
 }
 
-/// Values inside values, at most.
-pub(super) const DEPTH_MAX: usize = 64;
-
 /// Types.
 pub(super) const INT1: u8 = 0;
 const INT2: u8 = 1;
@@ -193,6 +190,7 @@ pub(super) const BYTES: u8 = 13;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::limits::RPC_PASSED_DEPTH_MAX;
 
     #[test]
     fn every_kind_of_value_is_passed_over_exactly() {
@@ -215,10 +213,10 @@ mod tests {
         ] {
             let bytes = [value, b"after"].concat();
             let mut reader = Reader::new(&bytes, 0);
-            assert_eq!((reader.skip_next(DEPTH_MAX), reader.at()), (Ok(()), value.len()), "{value:?}");
+            assert_eq!((reader.skip_next(RPC_PASSED_DEPTH_MAX), reader.at()), (Ok(()), value.len()), "{value:?}");
             for cut in 0..value.len() {
                 assert_eq!(
-                    Reader::new(&value[..cut], 0).skip_next(DEPTH_MAX),
+                    Reader::new(&value[..cut], 0).skip_next(RPC_PASSED_DEPTH_MAX),
                     Err(Fault::Overrun),
                     "{value:?} in {cut}"
                 );
@@ -242,10 +240,15 @@ mod tests {
             (&[0x0A; 100_000], Fault::TooDeep),
             (&b"\x09\0\x01".repeat(100_000), Fault::TooDeep),
         ] {
-            assert_eq!(Reader::new(value, 0).skip_next(DEPTH_MAX), Err(fault), "{:?}", &value[..value.len().min(12)]);
+            assert_eq!(
+                Reader::new(value, 0).skip_next(RPC_PASSED_DEPTH_MAX),
+                Err(fault),
+                "{:?}",
+                &value[..value.len().min(12)]
+            );
         }
-        let deepest = [&[0x0A; DEPTH_MAX][..], &[0x0B; DEPTH_MAX]].concat();
-        assert_eq!(Reader::new(&deepest, 0).skip_next(DEPTH_MAX), Ok(()));
+        let deepest = [&[0x0A; RPC_PASSED_DEPTH_MAX][..], &[0x0B; RPC_PASSED_DEPTH_MAX]].concat();
+        assert_eq!(Reader::new(&deepest, 0).skip_next(RPC_PASSED_DEPTH_MAX), Ok(()));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{ValueError, ValueLimits};
-use crate::codec::xprotocol::hessian2::{Broken, CLASSES_MAX, END, Reader, char_len};
+use crate::codec::xprotocol::hessian2::{Broken, END, Reader, char_len};
+use crate::config::limits::RPC_CLASSES_MAX;
 
 /// Writes values of one body of Hessian as JSON, one after the other: what one defines others refer to.
 pub struct ToJson<'b> {
@@ -281,7 +282,7 @@ impl<'b> ToJson<'b> {
             fields.push(field);
         }
         if self.followed == 0 {
-            if self.classes.len() >= CLASSES_MAX {
+            if self.classes.len() >= RPC_CLASSES_MAX {
                 return Err(ValueError::Values);
             }
             self.classes.push(Class { name, fields });
