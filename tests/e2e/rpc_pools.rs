@@ -13,6 +13,7 @@ on_both_planes! {
     room_is_for_who_waits_for_its_protocol,
     one_request_at_a_time_on_each,
     one_connection_for_each_client,
+    no_client_is_bound_to_more_hosts_than_it_may_be,
     one_request_at_a_time_from_a_client,
 }
 
@@ -178,6 +179,44 @@ fn one_connection_for_each_client(plane: Plane) {
     assert!(answers.contains(&(1, 6)) && answers.contains(&(3, 6)), "{answers:?}");
     assert!((connections(&stage) - 2.0).abs() < 0.1);
     begin(b"three");
+}
+
+/// A client that is bound to as many hosts as it may be stays with those.
+fn no_client_is_bound_to_more_hosts_than_it_may_be(plane: Plane) {
+    let hosts = [listener(), listener()];
+    let addresses = [0, 1].map(|host: usize| hosts[host].0);
+    let of_every_service = "{match: {headers: [{name: service, value: \".*\"}]}, route: {cluster_name: origins}}";
+    let config = Config::proxy_to(&addresses.map(|address| address.to_string())).protocols("bolt");
+    let config = config.route(of_every_service).limit("rpc_bonds_max", "1").cluster("rpc_pool: bound");
+    let Some(stage) = plane.start(config) else { return };
+    let serve = |accept: Box<dyn Fn() -> Wire + Send>| {
+        std::thread::spawn(move || {
+            let mut origin = Peer(accept());
+            let mut answered = 0;
+            while let Some(asked) = origin.frame() {
+                origin.send(&asked.answer());
+                answered += 1;
+            }
+            answered
+        })
+    };
+    let serving = hosts.map(|(_, accept)| serve(Box::new(accept)));
+    let mut client = Peer(stage.wire());
+    for id in 1..=6 {
+        client.send(&Bolt::request(id, "s", b"x"));
+        let answer = client.frame().expect("an answer");
+        assert_eq!((answer.id, answer.varies, answer.content), (id, 0, b"x".to_vec()));
+    }
+    assert!((connections(&stage) - 1.0).abs() < 0.1);
+    assert!(stage.gateway.metric("upstream_request_pending_overflow_total", "") > 0.9, "where the limit bit");
+    drop(client);
+    // The host that was never asked waits for somebody, too.
+    for address in addresses {
+        drop(std::net::TcpStream::connect(address));
+    }
+    let mut answered = serving.map(|serving| serving.join().expect("it serves"));
+    answered.sort_unstable();
+    assert_eq!(answered, [0, 6]);
 }
 
 /// Its requests run in its connection's task, which nobody is to notice.

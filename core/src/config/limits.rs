@@ -84,6 +84,8 @@ pub struct Limits {
     /// Bytes that wait to be written to one RPC connection, at most, before further frames wait for room; while a client takes so few,
     /// nothing more is read from it.
     pub rpc_out_bytes_max: usize,
+    /// Connections to hosts that are bound to one client's connection (`rpc_pool: bound`), at most (503 beyond).
+    pub rpc_bonds_max: usize,
     /// Values inside values of a body that is converted between Hessian and JSON, at most (400 beyond; 502 for an origin's).
     pub rpc_value_depth_max: usize,
     /// Values of such a body in all, at most (413 beyond; 502 for an origin's).
@@ -260,6 +262,7 @@ impl Default for Limits {
             rpc_frame_bytes_max: 16 << 20,
             rpc_streams_max: 10_000,
             rpc_out_bytes_max: 1 << 20,
+            rpc_bonds_max: 256,
             rpc_value_depth_max: 64,
             rpc_values_max: 100_000,
             converted_bytes_max: 256 << 20,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Bonds, Head, Method, Request, Version};
+use super::{Bond, Bonds, Head, Method, Request, Version};
 use crate::config::Address;
 use crate::config::schema::{MetadataMatch, UpstreamProtocol};
 
@@ -216,11 +216,10 @@ impl Downstream {
         self.bonds.get()
     }
 
-    /// Keeps something for as long as the connection and its exchanges last.
-    pub fn bind(&self, kept: Box<dyn Any>) -> &Rc<Bonds> {
+    /// Keeps something for as long as the connection and its exchanges last. None: it keeps so many already.
+    pub fn bind(&self, bond: Box<dyn Bond>, bonds_max: usize) -> Option<&Rc<Bonds>> {
         let bonds = self.bonds.get_or_init(Rc::default);
-        bonds.keep(kept);
-        bonds
+        bonds.keep(bond, bonds_max).then_some(bonds)
     }
 
     /// The client, as text; empty for one that has no name.

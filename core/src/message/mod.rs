@@ -13,7 +13,7 @@ mod rpc;
 pub(crate) mod spare;
 
 pub use body::{Body, BodyError, BodyLength, BodySource, Chunk, Relay};
-pub use bonds::Bonds;
+pub use bonds::{Bond, Bonds};
 pub use conn_id::next_conn_id;
 pub use exchange::{Copies, DATAGRAMS, Downstream, Exchange, NotedField, Notes, RELAYED, ResponseFlags, Wanted};
 pub use head::{Field, HttpHead, Span, StartLine, Version, is_token, is_token_byte, is_value};

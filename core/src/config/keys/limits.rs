@@ -170,6 +170,12 @@ pub(super) const LIMITS: &[Key] = &[
          nothing more is read from it.",
     ),
     key(
+        "rpc_bonds_max",
+        Number,
+        "256",
+        "Connections to hosts that are bound to one client's connection where a cluster's `rpc_pool` is `bound`, at most (503 beyond).",
+    ),
+    key(
         "rpc_value_depth_max",
         Number,
         "64",

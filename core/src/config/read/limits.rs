@@ -101,6 +101,7 @@ fn rpc(r: &mut Reader, f: &Fields<'_>, d: Limits) -> Limits {
         rpc_frame_bytes_max: f.size(r, "rpc_frame_bytes_max", 256..=1 << 30).unwrap_or(d.rpc_frame_bytes_max),
         rpc_streams_max: f.number(r, "rpc_streams_max", 1..=1_000_000).unwrap_or(d.rpc_streams_max),
         rpc_out_bytes_max: f.size(r, "rpc_out_bytes_max", 512..=1 << 30).unwrap_or(d.rpc_out_bytes_max),
+        rpc_bonds_max: f.number(r, "rpc_bonds_max", 1..=1_000_000).unwrap_or(d.rpc_bonds_max),
         rpc_value_depth_max: f.number(r, "rpc_value_depth_max", 2..=1000).unwrap_or(d.rpc_value_depth_max),
         rpc_values_max: f.number(r, "rpc_values_max", 1..=100_000_000).unwrap_or(d.rpc_values_max),
         converted_bytes_max: f.size(r, "converted_bytes_max", 256..=1 << 40).unwrap_or(d.converted_bytes_max),

@@ -37,7 +37,7 @@ impl<T: Transport> HostPool<T> {
             Protocol::Http1 => Lease::Exclusive(self.checkout(fresh).await?),
             // One that is closed is known to be.
             Protocol::Http2 => Lease::Stream(self.stream::<OriginConn>(()).await?),
-            Protocol::Rpc(protocol) => Lease::Rpc(self.stream::<RpcConn>(self.rpc_kind(protocol, client)).await?),
+            Protocol::Rpc(protocol) => Lease::Rpc(self.stream::<RpcConn>(self.rpc_kind(protocol, client)?).await?),
         })
     }
 
@@ -81,7 +81,7 @@ impl<T: Transport> HostPool<T> {
             Protocol::Http1 if fresh => None,
             Protocol::Http1 => self.take_idle().map(|conn| Lease::Exclusive(self.leased(conn))),
             Protocol::Http2 => self.take_stream::<OriginConn>(()).map(Lease::Stream),
-            Protocol::Rpc(protocol) => self.take_stream::<RpcConn>(self.rpc_kind(protocol, client)).map(Lease::Rpc),
+            Protocol::Rpc(protocol) => self.take_stream::<RpcConn>(self.rpc_kind(protocol, client)?).map(Lease::Rpc),
         };
         if lease.is_some() {
             // Counted out when the lease ends.

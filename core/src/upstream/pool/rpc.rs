@@ -9,14 +9,14 @@ use std::rc::{Rc, Weak};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
 
-use super::HostPool;
 use super::streams::{Carrier, Sharing, Streams};
+use super::{HostPool, overflow};
 use crate::config::schema::{RpcPool, RpcProtocol};
-use crate::message::{Bonds, Downstream};
+use crate::message::{Bond, Bonds, Downstream};
 use crate::net::Transport;
 use crate::stream::xprotocol::{Driver, End, OriginConn, RpcHome, RpcLease, connect};
 use crate::tls::MaybeTls;
-use crate::upstream::reach::{ConnectError, Opening, Reach};
+use crate::upstream::reach::{ConnectError, Opening, Overflow, Reach};
 
 /// The connections of a pool for each protocol. Those of Bolt's versions are apart, too: a host may answer all its life in the version that a
 /// connection began with.
@@ -44,6 +44,12 @@ struct Bound {
 struct Tie<T: Transport> {
     pool: Weak<HostPool<T>>,
     kind: Kind,
+}
+
+impl<T: Transport> Bond for Tie<T> {
+    fn is_over(&self) -> bool {
+        self.pool.strong_count() == 0
+    }
 }
 
 impl<T: Transport> Drop for Tie<T> {
@@ -174,17 +180,24 @@ impl Carrier for OriginConn {
 
 impl<T: Transport> HostPool<T> {
     /// Which connections a request of a client may be sent on: those of its own where the cluster has it so, and it is a client's.
-    pub(super) fn rpc_kind(&self, protocol: RpcProtocol, client: Option<&Downstream>) -> Kind {
-        let is_bound = self.reach.borrow().config().rpc_pool == RpcPool::Bound;
+    ///
+    /// # Errors
+    /// When the client is bound to as many as it may be.
+    pub(super) fn rpc_kind(&self, protocol: RpcProtocol, client: Option<&Downstream>) -> Result<Kind, ConnectError> {
+        let reach = self.reach.borrow();
+        let is_bound = reach.config().rpc_pool == RpcPool::Bound;
         let client = client.filter(|_| is_bound);
         let kind = Kind { protocol, client: client.map(|client| client.id) };
         if let Some(client) = client
             && !self.rpc.bound.borrow().contains_key(&kind)
         {
-            let bonds = Rc::downgrade(client.bind(Box::new(Tie { pool: Weak::clone(&self.me), kind })));
+            // What is dropped where there is no room finds nothing to let go.
+            let tie = Box::new(Tie { pool: Weak::clone(&self.me), kind });
+            let bonds = client.bind(tie, reach.limits.rpc_bonds_max).map(Rc::downgrade);
+            let bonds = bonds.ok_or_else(|| overflow(&reach, Overflow::Conns))?;
             self.rpc.bound.borrow_mut().insert(kind, Bound { streams: Rc::default(), bonds });
         }
-        kind
+        Ok(kind)
     }
 
     /// A connection has ended.
