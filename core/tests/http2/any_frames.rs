@@ -114,7 +114,7 @@ async fn fly(conn: Rc<OriginConn>, kind: u8) {
 struct Nowhere;
 
 impl StreamHome for Nowhere {
-    fn stream_ended(&self, _: &OriginConn) {}
+    fn stream_ended(&self, _: &Rc<OriginConn>) {}
 }
 
 /// Small ones, so that a short script reaches them.

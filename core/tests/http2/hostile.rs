@@ -19,7 +19,7 @@ use crate::peer::{Heard, Peer, data, frame, last, literal, run, settings, window
 struct Pool;
 
 impl StreamHome for Pool {
-    fn stream_ended(&self, _: &OriginConn) {}
+    fn stream_ended(&self, _: &Rc<OriginConn>) {}
 }
 
 async fn get(conn: &Rc<OriginConn>) -> Flight {

@@ -16,7 +16,7 @@ use crate::peer::{Heard, Peer, data, frame, last, literal, reset, run, settings,
 struct Pool;
 
 impl StreamHome for Pool {
-    fn stream_ended(&self, _: &OriginConn) {}
+    fn stream_ended(&self, _: &Rc<OriginConn>) {}
 }
 
 fn request(method: &str, body: &'static [u8]) -> Request {

@@ -252,7 +252,7 @@ fn an_origin_that_has_said_all_and_wants_no_more() {
 struct Pool;
 
 impl StreamHome for Pool {
-    fn stream_ended(&self, _: &OriginConn) {}
+    fn stream_ended(&self, _: &Rc<OriginConn>) {}
 }
 
 const KEY: &[u8] = b"dGhlIHNhbXBsZSBub25jZQ==";

@@ -37,7 +37,7 @@ pub struct OriginConn {
 /// Where a stream goes when its exchange is over: the pool that it was leased from.
 pub trait StreamHome {
     /// An exchange is over; its stream is free for another.
-    fn stream_ended(&self, conn: &OriginConn);
+    fn stream_ended(&self, conn: &Rc<OriginConn>);
 }
 
 /// The use of one stream of a connection, until it is dropped; dropping resets what is not complete.

@@ -79,7 +79,7 @@ pub struct Tally {
 /// Where the place of a request goes when it is over: the pool that it was leased from.
 pub trait RpcHome {
     /// A request is over; its place is free for another.
-    fn request_ended(&self, conn: &OriginConn);
+    fn request_ended(&self, conn: &Rc<OriginConn>);
 }
 
 /// A place on a connection for one request, until it is dropped; an answer that comes later is nobody's.

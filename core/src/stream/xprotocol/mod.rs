@@ -1,7 +1,8 @@
 //! RPC protocols on a connection: many requests at a time, joined to their answers by number.
 //!
-//! A downstream connection is one task, and each of its requests another ([`serve_for`]). An upstream connection is one task too
-//! ([`connect`]): requests of any number of clients go on it under numbers of its own, and each answer goes back under its client's.
+//! A downstream connection is one task, and so is each of its requests, but where there is one at a time ([`serve_for`]). An upstream
+//! connection is one task too ([`connect`]): requests of any number of clients go on it under numbers of its own, and each answer goes back
+//! under its client's.
 //!
 //! **Invariant:** an answer goes to the request that it answers, or nowhere.
 

@@ -160,7 +160,7 @@ fn take_varint(rest: &mut &[u8]) -> Option<u64> {
 struct Nobody;
 
 impl StreamHome for Nobody {
-    fn stream_ended(&self, _: &OriginConn) {}
+    fn stream_ended(&self, _: &Rc<OriginConn>) {}
 }
 
 /// Field 1, a varint.

@@ -52,6 +52,10 @@ impl Carrier for OriginConn {
         Ok((conn, task))
     }
 
+    fn id(&self) -> u64 {
+        self.id()
+    }
+
     fn exchanges(&self) -> u64 {
         self.exchanges()
     }
@@ -102,7 +106,7 @@ impl<T: Transport> HostPool<T> {
 }
 
 impl<T: Transport> StreamHome for HostPool<T> {
-    fn stream_ended(&self, conn: &OriginConn) {
+    fn stream_ended(&self, conn: &Rc<OriginConn>) {
         self.leave();
         self.count_resets(conn);
         self.freed(conn);

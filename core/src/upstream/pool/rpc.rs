@@ -153,6 +153,10 @@ impl Carrier for OriginConn {
         Ok((conn, task))
     }
 
+    fn id(&self) -> u64 {
+        self.id()
+    }
+
     fn exchanges(&self) -> u64 {
         self.exchanges()
     }
@@ -230,7 +234,7 @@ impl<T: Transport> HostPool<T> {
 }
 
 impl<T: Transport> RpcHome for HostPool<T> {
-    fn request_ended(&self, conn: &OriginConn) {
+    fn request_ended(&self, conn: &Rc<OriginConn>) {
         self.leave();
         self.freed(conn);
     }

@@ -4,8 +4,10 @@
 //! needs room meanwhile waits for it.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::future::Future;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -47,6 +49,9 @@ pub(super) trait Carrier: Sized + 'static {
         kind: Self::Kind,
     ) -> impl Future<Output = Result<(Rc<Self>, JoinHandle<()>), ConnectError>>;
 
+    /// Its number: the older one has the smaller.
+    fn id(&self) -> u64;
+
     /// Exchanges that it has carried.
     fn exchanges(&self) -> u64;
 
@@ -80,6 +85,10 @@ pub(super) enum Sharing {
 /// The connections, and those who wait for room.
 pub(super) struct Streams<K> {
     live: RefCell<Vec<Live<K>>>,
+    /// Where each carries one exchange at a time: those that carry none, so that nobody looks for one among all.
+    free: RefCell<BinaryHeap<Free<K>>>,
+    /// Whether that is so.
+    is_alone: Cell<bool>,
     /// How many are being opened.
     opening: Cell<usize>,
     /// Room may have come free, a connection was opened, or could not be.
@@ -89,6 +98,32 @@ pub(super) struct Streams<K> {
     /// Those of them that wait for a place, too: among all that do on all workers.
     queued: Cell<usize>,
 }
+
+/// A connection that may have room; the oldest is the greatest.
+struct Free<K> {
+    id: u64,
+    conn: Weak<K>,
+}
+
+impl<K> Ord for Free<K> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.id.cmp(&self.id)
+    }
+}
+
+impl<K> PartialOrd for Free<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K> PartialEq for Free<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl<K> Eq for Free<K> {}
 
 /// A connection and its task, which ends with it.
 struct Live<K> {
@@ -130,7 +165,8 @@ impl<K> Drop for Under<'_, K> {
 impl<K> Default for Streams<K> {
     fn default() -> Self {
         let (opening, changed, waiting, queued) = (Cell::new(0), Notify::new(), Cell::new(0), Cell::new(0));
-        Self { live: RefCell::default(), opening, changed, waiting, queued }
+        let (live, free, is_alone) = (RefCell::default(), RefCell::new(BinaryHeap::new()), Cell::new(false));
+        Self { live, free, is_alone, opening, changed, waiting, queued }
     }
 }
 
@@ -190,15 +226,19 @@ impl<T: Transport> HostPool<T> {
     pub(super) fn take_stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Option<K::Lease> {
         let requests_max = self.reach.borrow().config().requests_per_conn_max.map_or(u64::MAX, u64::from);
         let (streams, sharing) = (K::of(self, kind)?, K::sharing(self, kind));
-        let live = streams.live.borrow();
-        for conn in live.iter().map(|live| &live.conn) {
+        let room = |conn: &Rc<K>| {
             if conn.exchanges() >= requests_max {
                 conn.retire();
-            } else if let Some(lease) = conn.room(self, sharing) {
-                return Some(lease);
+                return None;
             }
+            conn.room(self, sharing)
+        };
+        if streams.keep_free(sharing == Sharing::Alone) {
+            return std::iter::from_fn(|| streams.free.borrow_mut().pop())
+                .filter_map(|free| free.conn.upgrade())
+                .find_map(|conn| room(&conn));
         }
-        None
+        streams.live.borrow().iter().find_map(|live| room(&live.conn))
     }
 
     async fn wait_for_stream<K: Carrier>(self: &Rc<Self>, kind: K::Kind) -> Result<K::Lease, ConnectError> {
@@ -279,6 +319,7 @@ impl<T: Transport> HostPool<T> {
         // Given back when the connection ends.
         std::mem::forget(place);
         self.counts.opened();
+        streams.has_room(&conn);
         streams.live.borrow_mut().push(Live { conn, task, seen: None });
         self.start_lender();
         Ok(())
@@ -292,8 +333,9 @@ impl<T: Transport> HostPool<T> {
     }
 
     /// An exchange is over: its room is for who waits here, or else the connection's place for who waits elsewhere.
-    pub(super) fn freed<K: Carrier>(&self, conn: &K) {
+    pub(super) fn freed<K: Carrier>(&self, conn: &Rc<K>) {
         let Some(streams) = K::of(self, conn.kind()) else { return };
+        streams.has_room(conn);
         // Who dials hears of nothing else meanwhile.
         if streams.waiting.get() > streams.opening.get() {
             return streams.changed.notify_one();
@@ -306,6 +348,22 @@ impl<T: Transport> HostPool<T> {
 }
 
 impl<K: Carrier> Streams<K> {
+    /// Whether those that have room are kept apart, from now on as it is said.
+    fn keep_free(&self, is_alone: bool) -> bool {
+        if self.is_alone.replace(is_alone) != is_alone {
+            self.free.borrow_mut().clear();
+            self.live.borrow().iter().filter(|live| live.conn.is_idle()).for_each(|live| self.has_room(&live.conn));
+        }
+        is_alone
+    }
+
+    /// A connection that is new, or has carried an exchange, may carry one.
+    fn has_room(&self, conn: &Rc<K>) {
+        if self.is_alone.get() && conn.is_open() {
+            self.free.borrow_mut().push(Free { id: conn.id(), conn: Rc::downgrade(conn) });
+        }
+    }
+
     /// Whether another connection may be opened.
     fn may_open(&self, sharing: Sharing) -> bool {
         let is_opening = self.opening.get() > 0;
