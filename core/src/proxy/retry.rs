@@ -179,7 +179,9 @@ mod tests {
     }
 
     fn tries<'r>(router: &'r Router, x: &Exchange) -> Tries<'r> {
-        let RouteAction::Forward(forward) = &router.routes().next().unwrap().course().action else { panic!("no forward") };
+        let RouteAction::Forward(forward) = &router.routes().next().unwrap().course().action else {
+            panic!("no forward")
+        };
         Tries::new(forward, &x.request.head)
     }
 

@@ -109,7 +109,9 @@ impl Index {
         }
         self.prefixes.walk(path, |places| self.improve(&mut best, places, path, facts));
         self.improve(&mut best, &self.others, path, facts);
-        best.map(|Place { entry, course, .. }| Route::new(&self.entries[entry as usize], &self.courses[course as usize]))
+        best.map(|Place { entry, course, .. }| {
+            Route::new(&self.entries[entry as usize], &self.courses[course as usize])
+        })
     }
 
     /// Every route, in the order of the file.
