@@ -30,7 +30,7 @@ main() {
     flock -n 9 || die "another appliance test is running on this machine ($lock)."
     ensure_build_tools
     ensure qemu-system-x86_64:qemu-system-x86 busybox_static:busybox-static cpio:cpio modprobe:kmod curl:curl nginx:nginx \
-        openssl:openssl ip:iproute2 tshark:tshark ping:iputils-ping setpriv:util-linux
+        openssl:openssl ip:iproute2 tshark:tshark ping:iputils-ping setpriv:util-linux python3:python3
     build
     state=$(mktemp -d)
     trap take_away EXIT
@@ -333,9 +333,11 @@ live() {
     check "drivers: $1 and $2, both links up" plane_has "$@"
     check_traffic
     check_counters
+    check_long_segments
     check_tools
     check_link
     check_restarts
+    check_vlan
     check_long_packets
     check "the log tells of no error" log_is_clean
 }
@@ -389,8 +391,9 @@ same() {
     fetch -o "$state/got" "$@" "$site/$file" && cmp "$state/got" "$state/web/$file"
 }
 
+# put NAME [ADDRESS]: by the gateway, to nginx.
 put() {
-    fetch -T "$state/web/1m" "http://$gateway4/put/$1" && cmp "$state/web/1m" "$state/web/put/$1"
+    fetch -T "$state/web/1m" "http://${2:-$gateway4}/put/$1" && cmp "$state/web/1m" "$state/web/put/$1"
 }
 
 # many COUNT: that many requests on 16 connections, each answer compared.
@@ -426,6 +429,8 @@ check_counters() {
     for card in "${cards[@]}"; do
         for name in rx_packets tx_packets rx_bytes tx_bytes; do
             value=$(counter "ferrogate_dpdk_port_${name}_total" "$card")
+            # A long segment is one packet for the card.
+            [ "$name" != tx_packets ] || value=$((${value:-0} + $(counter ferrogate_dpdk_port_tx_joined_segments_total "$card")))
             # Three bodies of 1 MiB have passed both ways of both cards.
             check "$card $name: ${value:-none}" [ "${value:-0}" -gt 1000 ]
         done
@@ -434,6 +439,13 @@ check_counters() {
             check "$card $name: ${value:-none}" [ "${value:-1}" -eq 0 ]
         done
     done
+}
+
+# The client's bodies of 1 MiB have left by the first card: in long segments, if it cuts them (all but the first of each are counted).
+check_long_segments() {
+    local joined
+    joined=$(counter ferrogate_dpdk_port_tx_joined_segments_total "${cards[0]}")
+    check "${cards[0]} cuts long segments: ${joined:-none}" [ "${joined:-0}" -gt 500 ]
 }
 
 # The CPU that the worker is to have: one that the kernel keeps free, where there is one.
@@ -462,6 +474,8 @@ check_link() {
 }
 
 check_restarts() {
+    # Of the guest before.
+    rm -f "$state/slow"
     fetch -o "$state/slow" "http://$gateway4/slow/1m" &
     local slow=$!
     check "a slow answer is under way" within 20 [ -s "$state/slow" ]
@@ -481,6 +495,53 @@ check_restarts() {
     # shellcheck disable=SC2016
     guest 5 'kill -TERM $gateway' || true
     check "TERM: it ends well, idle" ends_with "exit status 0"
+}
+
+# A VLAN beside what comes untagged, and two workers, whatever queues and tags the cards know of.
+check_vlan() {
+    guest 10 "vlan 100 2" || true
+    add_vlan 100 192.0.100.2/24
+    check "started with a VLAN and two workers" guest 70 start || return 0
+    check "ping in the VLAN, with the longest packets" inside ping -q -c 3 -i 0.2 -W 5 -M "do" -s 1472 192.0.100.1
+    check "1 MiB in the VLAN, byte for byte" same 1m http://192.0.100.1
+    check "1 MiB to the origin from the VLAN" put third 192.0.100.1
+    check "200 requests of 16 connections, untagged" many 200
+    guest 30 'admin /metrics' >"$state/metrics" || true
+    check "both workers have served" both_have_served
+    check "no long segments where they are switched off" [ "$(counter ferrogate_dpdk_port_tx_joined_segments_total "${cards[0]}")" = 0 ]
+    show "lcores" "ferrogate lcores -c $config"
+    # shellcheck disable=SC2016
+    guest 5 'kill -TERM $gateway' || true
+    check "TERM: it ends well" ends_with "exit status 0"
+    guest 10 no_vlan || true
+    take_vlan
+}
+
+both_have_served() {
+    local lcore
+    for lcore in 0 1; do
+        awk -v name="ferrogate_dpdk_lcore_flows_accepted_total{lcore=\"$lcore\"}" '$1 == name && $2 > 2 { found = 1 } END { exit !found }' \
+            "$state/metrics" || { grep flows_accepted "$state/metrics"; return 1; }
+    done
+}
+
+# add_vlan ID ADDRESS: the client's end of a VLAN. Where the kernel has no such devices, a TAP and a program that tags.
+tagger=
+add_vlan() {
+    local name=${client}v
+    if ! inside ip link add link "$client" name "$name" type vlan id "$1" 2>/dev/null; then
+        inside ip tuntap add "$name" mode tap
+        setpriv --pdeathsig KILL -- ip netns exec "$namespace" python3 tests/e2e/vlan/tagger.py "$client" "$1:$name" 9>&- &
+        tagger=$!
+    fi
+    inside ip address add "$2" dev "$name"
+    inside ip link set "$name" up
+}
+
+take_vlan() {
+    [ -z "$tagger" ] || kill "$tagger" 2>/dev/null || true
+    tagger=
+    inside ip link delete "${client}v"
 }
 
 # Longer packets than Ethernet's usual ones, each of whose frames has to fit one buffer of the card.
@@ -540,7 +601,7 @@ within() {
 take_away() {
     local process
     trap '' INT TERM HUP
-    for process in $qemu $nginx; do
+    for process in $qemu $nginx $tagger; do
         kill -KILL "$process" 2>/dev/null || true
         wait "$process" 2>/dev/null || true
     done

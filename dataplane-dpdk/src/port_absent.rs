@@ -100,6 +100,11 @@ impl Port {
         match eal.0 {}
     }
 
+    /// Has it let the frames of a VLAN in.
+    pub fn admit_vlan(&self, _id: u16) -> io::Result<()> {
+        match self.0 {}
+    }
+
     /// Empty frames of the port.
     pub fn supply(&self) -> Supply {
         match self.0 {}

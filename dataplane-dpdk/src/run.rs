@@ -451,7 +451,14 @@ fn open_port(eal: &Arc<Eal>, port: &PortConfig, workers: usize) -> Result<(Port,
         ..port.offloads
     };
     let options = PortOptions { device: Device::new(&port.device), queues, mtu: port.mtu, offloads };
-    Port::open(eal, &options).map_err(|e| StartError::of_port(&port.device, e))
+    let open = Port::open(eal, &options).map_err(|e| StartError::of_port(&port.device, e))?;
+    // With 0, which says priority alone.
+    for id in port.vlans.iter().map(|vlan| vlan.id).chain(has_vlans.then_some(0)) {
+        if let Err(error) = open.0.admit_vlan(id) {
+            tracing::warn!(device = %port.device, vlan = id, %error, "the port may keep frames of this VLAN out");
+        }
+    }
+    Ok(open)
 }
 
 /// A queue of the port for each lcore, and the lcore's place at it where there are several.

@@ -158,6 +158,12 @@ static void rss_of(const struct rte_eth_dev_info *info, uint8_t key[FG_RSS_KEY_B
 	*out = (struct rte_eth_rss_conf){key, len, info->flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP)};
 }
 
+/* net_virtio agrees with the other side that it drops all tags that were not named, whether it is asked to or not. */
+static bool keeps_vlans_out(const struct rte_eth_dev_info *info)
+{
+	return (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_FILTER) && strcmp(info->driver_name, "net_virtio") == 0;
+}
+
 /* Queue pairs with `use` of what the port is able to do. */
 int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint16_t mtu, void *pool, uint32_t use)
 {
@@ -177,6 +183,8 @@ int fg_port_configure(uint16_t port, uint16_t queues, uint16_t descriptors, uint
 		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
 	if (use & FG_ABLE_VLAN_INSERT)
 		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_VLAN_INSERT;
+	if (keeps_vlans_out(&info))
+		conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_VLAN_FILTER;
 	if (use & FG_ABLE_TX_CSUM)
 		conf.txmode.offloads |= FG_TX_CSUM_CAPA;
 	if (use & FG_ABLE_TSO)
@@ -242,6 +250,14 @@ int fg_port_spread(uint16_t port, uint16_t queues)
 	}
 	ret = rte_eth_dev_rss_reta_update(port, table, info.reta_size);
 	return ret != 0 ? ret : info.reta_size;
+}
+
+/* Has a started port let a VLAN in, where it keeps out those that it was not told of. */
+int fg_port_admit_vlan(uint16_t port, uint16_t id)
+{
+	struct rte_eth_dev_info info;
+	int ret = rte_eth_dev_info_get(port, &info);
+	return ret != 0 || !keeps_vlans_out(&info) ? ret : rte_eth_dev_vlan_filter(port, id, 1);
 }
 
 /* For a port that nobody polls meanwhile. */

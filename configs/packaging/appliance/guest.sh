@@ -62,6 +62,18 @@ mtus() {
     sed -i -e "s|^\( *\)address: 192.0.2.1/24|&\n\1mtu: $1|" -e "s|^\( *\)address: 198.51.100.1/24|&\n\1mtu: $2|" "$config"
 }
 
+# vlan ID WORKERS: the first port is in a VLAN besides, and there are so many workers. Long segments are left to nobody: who takes a tag off outside
+# sees frames as they are on a wire.
+vlan() {
+    cp "$config" /run/config
+    sed -i -e "s|^\( *\)address: 192.0.2.1/24|&\n\1vlans: [{id: $1, address: 192.0.$1.1/24}]\n\1offloads: {tso: false}|" \
+        -e "s|^\( *\)workers: .*|\1workers: $2|" "$config"
+}
+
+no_vlan() {
+    cp /run/config "$config"
+}
+
 # start: the gateway, as its unit would; returns when it says that it is ready, or has ended.
 gateway=
 start() {

@@ -12,6 +12,7 @@ mod xdp;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
+use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -105,6 +106,18 @@ impl Port {
     #[must_use]
     pub fn info(&self) -> &PortInfo {
         &self.info
+    }
+
+    /// Has it let the frames of a VLAN in, where it keeps those out that it was not told of (net_virtio).
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn admit_vlan(&self, id: u16) -> io::Result<()> {
+        // SAFETY: the port is started, and open as long as we are.
+        match unsafe { sys::fg_port_admit_vlan(self.core.id, id) } {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(-error)),
+        }
     }
 
     /// Empty frames of the port, for an lcore that has no queue pair of it.

@@ -125,6 +125,7 @@ unsafe extern "C" {
     -> c_int;
     pub fn fg_port_start(port: u16) -> c_int;
     pub fn fg_port_spread(port: u16, queues: u16) -> c_int;
+    pub fn fg_port_admit_vlan(port: u16, id: u16) -> c_int;
     pub fn fg_port_restart(port: u16) -> c_int;
     pub fn fg_port_close(port: u16) -> c_int;
     pub fn fg_port_scatters(port: u16) -> c_int;
