@@ -34,8 +34,8 @@ struct Recorder {
 }
 
 impl Filter for Recorder {
-    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<&Route>) -> Verdict {
-        let known = route.map_or("-", |r| &*r.virtual_host);
+    fn on_request(&self, at: Phase, x: &mut Exchange, route: Option<Route<'_>>) -> Verdict {
+        let known = route.map_or("-", |r| &*r.course().virtual_host);
         self.seen.borrow_mut().push(format!("{at:?} {known} attempt {}", x.attempts));
         let Head::Http(head) = &mut x.request.head else { return Verdict::Continue };
         match (at, head.get("x-do")) {
@@ -65,7 +65,7 @@ impl Filter for Recorder {
         }
     }
 
-    fn on_response(&self, _: &mut Exchange, response: &mut Response, _: Option<&Route>) -> Verdict {
+    fn on_response(&self, _: &mut Exchange, response: &mut Response, _: Option<Route<'_>>) -> Verdict {
         let Head::Http(head) = &mut response.head else { return Verdict::Continue };
         self.seen.borrow_mut().push(format!("response {}", head.status()));
         head.set("x-seen", b"yes");
