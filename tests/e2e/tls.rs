@@ -15,6 +15,7 @@ use crate::stage::{Plane, Stage, binary, on_both_planes, tls_backends};
 
 on_both_planes! {
     https_is_served_in_both_versions,
+    a_close_over_tls_takes_nothing_of_the_answer,
 }
 
 fn https_is_served_in_both_versions(plane: Plane) {
@@ -33,6 +34,21 @@ fn https_is_served_in_both_versions(plane: Plane) {
     let upload = format!("@{}", file.display());
     let sunk = curl(&stage, &pair, "/sink", &["--data-binary", &upload, "-H", "Expect:"]);
     assert_eq!(sunk.as_deref(), Ok("bytes=3000000 intact=true"));
+}
+
+/// The connection ends at once behind an answer to `Connection: close`; a client that is slow to read has all of it, and our `close_notify`.
+fn a_close_over_tls_takes_nothing_of_the_answer(plane: Plane) {
+    let (origin, pair) = (Origin::start("one"), Pair::for_names(&["test.example"]));
+    let Some(stage) = plane.start(Config::proxy_to(&[origin.address()]).tls(&[pair.paths()])) else { return };
+    for version in ["1.2", "1.3"] {
+        for (bytes, rate) in [("0", "1G"), ("100", "1G"), ("4194304", "3M")] {
+            let path = format!("/big?bytes={bytes}");
+            let close = ["-H", "Connection: close", "--limit-rate", rate, "--tls-max", version];
+            let out =
+                curl(&stage, &pair, &path, &[&close[..], &["-o", "/dev/null", "-w", "%{size_download}"]].concat());
+            assert_eq!(out.as_deref(), Ok(bytes), "{version}");
+        }
+    }
 }
 
 #[test]

@@ -408,8 +408,9 @@ async fn exchange<C: Conn, S: Service>(
     }
     match reply.into_outcome() {
         Outcome::KeepAlive => drain(io).await,
-        // Nothing is under way that a reset could answer before the client has read what we sent.
-        Outcome::Close if is_last && !downstream.is_tls && io.borrow().is_read_up() => After::Ended,
+        // Nothing is under way that a reset could answer before the client has read what we sent: with TLS its own close_notify comes when
+        // it has read ours.
+        Outcome::Close if is_last && io.borrow().is_read_up() => After::Ended,
         Outcome::Close => After::Close,
         Outcome::Broken | Outcome::Unanswered => After::Cut,
         Outcome::Tunnel(peer) => After::Tunnel(peer),
