@@ -105,6 +105,12 @@ async fn look(conn: &mut Tls, known: usize, used: usize) -> Vec<u8> {
     poll_fn(|cx| conn.poll_read_with(cx, known, |b| (used.min(b.len()), b.to_vec()))).await.unwrap()
 }
 
+/// Looks for something to read where there is nothing.
+async fn nothing_comes(conn: &mut Tls) {
+    let found = poll_fn(|cx| Poll::Ready(conn.poll_read_with(cx, 0, |b| (0, b.len())).is_ready())).await;
+    assert!(!found);
+}
+
 /// Runs on a paused clock with a time limit that only a deadlock reaches.
 fn run<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -144,6 +150,8 @@ fn idle_connections_hold_nothing() {
         run(async {
             let (mut near, mut far) = connected(version, 4096).await;
             for _ in 0..2 {
+                // Nothing has come: then the server's tickets leave by themselves.
+                nothing_comes(&mut far).await;
                 assert_eq!((held(&near), held(&far)), (0, 0));
                 let data = pattern(100_000, 3);
                 let (written, read) = tokio::join!(write_all(&mut near, &data), read_exact(&mut far, data.len()));
@@ -156,6 +164,37 @@ fn idle_connections_hold_nothing() {
             assert_eq!((held(&near), held(&far)), (0, 0));
         });
     }
+}
+
+#[test]
+fn tickets_leave_with_the_first_answer() {
+    run(async {
+        let (mut near, mut session, mut far) = half_bare(1 << 20).await;
+        write_all(&mut near, &seal(&mut session, b"request")).await.unwrap();
+        assert_eq!(read_exact(&mut far, 7).await.unwrap(), b"request");
+        // Its client is watched while the answer is made.
+        nothing_comes(&mut far).await;
+        assert!(near.poll_read_with(&mut Context::from_waker(Waker::noop()), 0, |b| (0, b.len())).is_pending());
+        write_all(&mut far, b"answer").await.unwrap();
+        let mut plain = Vec::new();
+        let wire = read_some(&mut near).await.unwrap();
+        session.open(&mut &wire[..], &mut plain).unwrap();
+        assert_eq!(plain, b"answer");
+        assert!(wire.len() > 200, "{} bytes: the tickets before it", wire.len());
+        assert_eq!(held(&far), 0);
+    });
+}
+
+#[test]
+fn no_more_than_one_look_keeps_tickets_back() {
+    run(async {
+        let (mut near, mut session, mut far) = half_bare(1 << 20).await;
+        for part in [b"first", b"other"] {
+            write_all(&mut near, &seal(&mut session, part)).await.unwrap();
+            assert_eq!(read_exact(&mut far, 5).await.unwrap(), part);
+        }
+        assert!(read_some(&mut near).await.unwrap().len() > 200, "a long upload does not let them pile up");
+    });
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub struct TlsConn<C: Conn> {
     wire_known: usize,
     /// Something of the session's own may wait in the connection below for a flush.
     unflushed: bool,
+    tickets: Tickets,
     reading: Reading,
     writing: Writing,
 }
@@ -44,6 +45,7 @@ impl<C: Conn> TlsConn<C> {
             unsent: Unsent::default(),
             wire_known: 0,
             unflushed: true,
+            tickets: if hand_down { Tickets::Gone } else { Tickets::Fresh },
             reading: Reading::Open,
             writing: Writing::Open,
         }
@@ -128,7 +130,9 @@ impl<C: Conn> TlsConn<C> {
     /// Waits for plaintext and opens as much as fits into `plain`, which is at least [`PLAIN_ROOM_BYTES_MIN`]. 0 is the end.
     fn poll_open(&mut self, cx: &mut Context<'_>, plain: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            self.push_output(cx);
+            if self.tickets == Tickets::Gone {
+                self.push_output(cx);
+            }
             self.hand_down();
             match &mut self.reading {
                 Reading::Open => {}
@@ -137,8 +141,14 @@ impl<C: Conn> TlsConn<C> {
             }
             let Records::Ours(session) = &mut self.records else { return poll_copy(&mut self.conn, cx, plain) };
             let known = self.wire_known;
-            let look = ready!(self.conn.poll_read_with(cx, known, |wire| look(session, wire, known, plain)))?;
+            let looked = self.conn.poll_read_with(cx, known, |wire| look(session, wire, known, plain));
+            if looked.is_pending() && self.tickets == Tickets::Fresh {
+                self.tickets = Tickets::Gone;
+                self.push_output(cx);
+            }
+            let look = ready!(looked)?;
             self.wire_known = look.left;
+            self.tickets = self.tickets.after(&look);
             match look.step {
                 Some(Ok(Step::Closed)) => self.reading = Reading::Ended,
                 // There may be whole records left: the next look must not wait.
@@ -148,7 +158,9 @@ impl<C: Conn> TlsConn<C> {
                 None => self.reading = Reading::failed(io::Error::new(io::ErrorKind::UnexpectedEof, Truncated)),
             }
             if look.opened > 0 {
-                self.push_output(cx);
+                if self.tickets == Tickets::Gone {
+                    self.push_output(cx);
+                }
                 self.hand_down();
                 return Poll::Ready(Ok(look.opened));
             }
@@ -295,6 +307,7 @@ impl<C: Conn> Conn for TlsConn<C> {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_aborted()?;
+        self.tickets = Tickets::Gone;
         ready!(self.poll_seal_all(cx))?;
         ready!(self.conn.poll_flush(cx))?;
         self.unflushed = false;
@@ -411,6 +424,29 @@ struct Look {
     step: Option<Result<Step, TlsError>>,
     opened: usize,
     left: usize,
+}
+
+/// Where the tickets are that a server's session has made at the end of its handshake.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tickets {
+    /// In the session: the client's first request may have come with the end of its handshake.
+    Fresh,
+    /// They wait for what is written next. Once only: what a session says later never waits, or a peer could let it pile up.
+    Kept,
+    /// On their way, with all that the session says by itself.
+    Gone,
+}
+
+impl Tickets {
+    /// What becomes of them when this was found on the wire.
+    fn after(self, look: &Look) -> Self {
+        let goes_on = matches!(look.step, Some(Ok(Step::NeedsWire | Step::NeedsRoom | Step::Done)));
+        match self {
+            Self::Fresh if goes_on && look.opened == 0 => Self::Fresh,
+            Self::Fresh if goes_on => Self::Kept,
+            _ => Self::Gone,
+        }
+    }
 }
 
 /// Where our reading stands.

@@ -40,10 +40,14 @@ fn poll_handshake<C: Conn>(
     loop {
         // Without input: a client's first message, and what became possible since an accelerator finished.
         let step = session.handshake(cx, &mut &[][..], &mut no_room());
+        if matches!(step, Poll::Ready(Ok(Step::Done))) && !session.peer_awaits_output() {
+            // Tickets are not waited for: a peer that sends before it reads would wait for us, and we for it. The connection has them leave,
+            // with the first answer where that is under way.
+            return Poll::Ready(Ok(()));
+        }
         let drained = drain_output(conn, session, cx)?;
         if ready!(step).map_err(HandshakeError::Tls)? == Step::Done {
-            // Tickets are not waited for: a peer that sends before it reads would wait for us, and we for it. The connection flushes them.
-            return if session.peer_awaits_output() { drained.map(Ok) } else { Poll::Ready(Ok(())) };
+            return drained.map(Ok);
         }
         match ready!(poll_look(conn, session, *known, cx))? {
             Look::Ended => return Poll::Ready(Err(HandshakeError::Closed)),
