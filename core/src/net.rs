@@ -144,6 +144,12 @@ pub trait Conn: Unpin + 'static {
     /// the send ring (DPDK).
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Flushes what is the last that is written. What stands between, TLS, has its own end behind it in the same piece; the end of our direction
+    /// is still to come, by [`poll_shutdown`](Self::poll_shutdown) or by the connection being dropped.
+    fn poll_flush_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+
     /// Flushes and ends our direction (FIN). Reading goes on.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 

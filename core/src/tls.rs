@@ -136,6 +136,13 @@ impl<C: Conn> Conn for MaybeTls<C> {
         }
     }
 
+    fn poll_flush_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(c) => c.poll_flush_last(cx),
+            Self::Tls(t) => t.poll_flush_last(cx),
+        }
+    }
+
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(c) => c.poll_shutdown(cx),

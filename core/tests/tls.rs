@@ -186,6 +186,21 @@ fn tickets_leave_with_the_first_answer() {
 }
 
 #[test]
+fn the_end_leaves_with_the_last_that_is_written() {
+    run(async {
+        let (mut near, mut session, mut far) = half_bare(1 << 20).await;
+        write_unflushed(&mut far, b"answer").await;
+        poll_fn(|cx| far.poll_flush_last(cx)).await.unwrap();
+        let (wire, mut plain) = (read_some(&mut near).await.unwrap(), Vec::new());
+        let mut rest = &wire[..];
+        while !rest.is_empty() && session.open(&mut rest, &mut plain).unwrap() != Step::Closed {}
+        assert_eq!((plain.as_slice(), rest), (&b"answer"[..], &b""[..]), "its close_notify is in the same piece");
+        drop(far);
+        assert_eq!(read_some(&mut near).await.unwrap(), b"", "and is said once");
+    });
+}
+
+#[test]
 fn no_more_than_one_look_keeps_tickets_back() {
     run(async {
         let (mut near, mut session, mut far) = half_bare(1 << 20).await;

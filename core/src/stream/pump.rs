@@ -21,6 +21,8 @@ pub(crate) struct Pump {
     chunked: bool,
     state: State,
     sent: u64,
+    /// Its end is that of all that is written to its receiver.
+    is_last: bool,
 }
 
 /// Why a body did not arrive.
@@ -100,7 +102,13 @@ impl Pump {
             Body::Full(bytes) => (Body::Empty, State::Push(bytes)),
             streaming @ Body::Streaming(_) => (streaming, State::Pull),
         };
-        Self { body, chunked, state, sent: 0 }
+        Self { body, chunked, state, sent: 0, is_last: false }
+    }
+
+    /// Says that nothing is written behind it.
+    pub(crate) fn last(mut self) -> Self {
+        self.is_last = true;
+        self
     }
 
     /// Body bytes that have been written so far.
@@ -122,6 +130,7 @@ impl Pump {
                 State::Pull => self.poll_pull(cx, to),
                 State::Push(_) => self.poll_push(cx, to),
                 State::Last(_) => self.poll_last(cx, to),
+                State::Flush if self.is_last => return to.poll_flush_last(cx).map_err(PumpError::Sink),
                 State::Flush => return to.poll_flush(cx).map_err(PumpError::Sink),
             };
             match step {

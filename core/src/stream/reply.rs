@@ -198,7 +198,8 @@ impl<C: Conn> ReplyTo for Http1Reply<'_, C> {
             drop(body);
             self.flush().await?;
         } else {
-            let mut pump = Pump::new(body, length == BodyLength::Chunked);
+            let pump = Pump::new(body, length == BodyLength::Chunked);
+            let mut pump = if keep_alive { pump } else { pump.last() };
             self.write_body(x, &mut pump).await?;
         }
         self.outcome = if keep_alive { Outcome::KeepAlive } else { Outcome::Close };

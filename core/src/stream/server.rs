@@ -124,7 +124,7 @@ async fn serve_all<C: Conn, S: Service>(
             After::Stay if state.wish() == Wish::Stay => {}
             After::Stay if state.wish() == Wish::Handover => return Ok(hand_over(io)),
             After::Stay if requests > 0 => return Ok(linger(&io).await),
-            After::Stay | After::Ended => return Ok(finish(&io, downstream.is_tls).await),
+            After::Stay | After::Ended => return Ok(finish(&io).await),
             After::Close => return Ok(linger(&io).await),
             After::Tunnel(peer) => {
                 Box::pin(run_tunnel(io, peer)).await;
@@ -505,11 +505,11 @@ async fn refuse<C: Conn, S: Service>(
 }
 
 /// Ends a connection that has nothing in flight. It is dropped then, which ends our direction too; TLS has something to say before.
-async fn finish<C: Conn>(io: &SharedIo<C>, is_tls: bool) -> Ended<C> {
+async fn finish<C: Conn>(io: &SharedIo<C>) -> Ended<C> {
     start_linger(io);
     poll_fn(|cx| {
         let mut io = io.borrow_mut();
-        let sent = if is_tls { io.conn.poll_shutdown(cx) } else { io.conn.poll_flush(cx) };
+        let sent = io.conn.poll_flush_last(cx);
         if sent.is_ready() { Poll::Ready(()) } else { io.timer.poll_expired(cx) }
     })
     .await;

@@ -242,6 +242,19 @@ impl<C: Conn> TlsConn<C> {
         Poll::Ready(Ok(()))
     }
 
+    /// Seals what waits, and `close_notify` behind it, once.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tickets = Tickets::Gone;
+        ready!(self.poll_seal_all(cx))?;
+        if self.writing == Writing::Open {
+            self.writing = Writing::Ended;
+            if let Some(session) = self.records.session() {
+                session.close_notify();
+            }
+        }
+        self.poll_seal_all(cx)
+    }
+
     fn check_aborted(&self) -> io::Result<()> {
         if self.writing == Writing::Aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
@@ -314,16 +327,18 @@ impl<C: Conn> Conn for TlsConn<C> {
         Poll::Ready(Ok(()))
     }
 
+    /// A plane that has the keys says its `close_notify` with its end.
+    fn poll_flush_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_aborted()?;
+        if !self.records.are_planes() {
+            ready!(self.poll_end(cx))?;
+        }
+        self.poll_flush(cx)
+    }
+
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_aborted()?;
-        ready!(self.poll_seal_all(cx))?;
-        if self.writing == Writing::Open {
-            self.writing = Writing::Ended;
-            if let Some(session) = self.records.session() {
-                session.close_notify();
-            }
-            ready!(self.poll_seal_all(cx))?;
-        }
+        ready!(self.poll_end(cx))?;
         self.conn.poll_shutdown(cx)
     }
 
