@@ -145,7 +145,7 @@ pub trait Conn: Unpin + 'static {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Flushes what is the last that is written. What stands between, TLS, has its own end behind it in the same piece; the end of our direction
-    /// is still to come, by [`poll_shutdown`](Self::poll_shutdown) or by the connection being dropped.
+    /// is still to come, by [`poll_shutdown`](Self::poll_shutdown) or by the connection being dropped, but where a plane seals and says both.
     fn poll_flush_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
     }

@@ -37,6 +37,7 @@ pub struct TlsConn<C: Conn> {
 impl<C: Conn> TlsConn<C> {
     /// `hand_down`: the plane gets the session's keys, where it can do with them.
     pub(super) fn new(conn: C, session: Session, hand_down: bool) -> Self {
+        let may_wait = !hand_down && session.has_output();
         Self {
             conn,
             records: Records::Ours(session),
@@ -45,7 +46,7 @@ impl<C: Conn> TlsConn<C> {
             unsent: Unsent::default(),
             wire_known: 0,
             unflushed: true,
-            tickets: if hand_down { Tickets::Gone } else { Tickets::Fresh },
+            tickets: if may_wait { Tickets::Fresh } else { Tickets::Gone },
             reading: Reading::Open,
             writing: Writing::Open,
         }
@@ -130,9 +131,7 @@ impl<C: Conn> TlsConn<C> {
     /// Waits for plaintext and opens as much as fits into `plain`, which is at least [`PLAIN_ROOM_BYTES_MIN`]. 0 is the end.
     fn poll_open(&mut self, cx: &mut Context<'_>, plain: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            if self.tickets == Tickets::Gone {
-                self.push_output(cx);
-            }
+            self.push_output(cx);
             self.hand_down();
             match &mut self.reading {
                 Reading::Open => {}
@@ -158,9 +157,7 @@ impl<C: Conn> TlsConn<C> {
                 None => self.reading = Reading::failed(io::Error::new(io::ErrorKind::UnexpectedEof, Truncated)),
             }
             if look.opened > 0 {
-                if self.tickets == Tickets::Gone {
-                    self.push_output(cx);
-                }
+                self.push_output(cx);
                 self.hand_down();
                 return Poll::Ready(Ok(look.opened));
             }
@@ -171,7 +168,7 @@ impl<C: Conn> TlsConn<C> {
     /// plane that takes no more does not keep us from reading.
     fn push_output(&mut self, cx: &mut Context<'_>) {
         let Records::Ours(session) = &mut self.records else { return };
-        if self.unflushed || session.has_output() {
+        if self.tickets == Tickets::Gone && (self.unflushed || session.has_output()) {
             self.unflushed = drain_output(&mut self.conn, session, cx).is_pending();
         }
     }
@@ -327,12 +324,13 @@ impl<C: Conn> Conn for TlsConn<C> {
         Poll::Ready(Ok(()))
     }
 
-    /// A plane that has the keys says its `close_notify` with its end.
     fn poll_flush_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check_aborted()?;
-        if !self.records.are_planes() {
-            ready!(self.poll_end(cx))?;
+        if self.records.are_planes() {
+            // It says `close_notify` with its end, which has to be waited for.
+            return self.poll_shutdown(cx);
         }
+        self.check_aborted()?;
+        ready!(self.poll_end(cx))?;
         self.poll_flush(cx)
     }
 
