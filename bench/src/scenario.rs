@@ -207,7 +207,7 @@ const SCENARIOS: &[Scenario] = &[
         shows: "answers of 1 MiB over TLS 1.3 on 16 connections: what a sealed byte costs",
         connections: 16,
         traffic: Traffic::Body(1 << 20),
-        rounds_part: 0.45,
+        rounds_part: 0.3,
         ..TLS
     },
     Scenario {

@@ -302,6 +302,6 @@ mod tests {
             plan.backends.extend([peer.clone(), peer]);
         }
         assert!(quick.total_time() < Duration::from_secs(110), "{:?}", quick.total_time());
-        assert!(full.total_time() < Duration::from_secs(35 * 60), "{:?}", full.total_time());
+        assert!(full.total_time() < Duration::from_secs(34 * 60), "{:?}", full.total_time());
     }
 }
