@@ -118,9 +118,10 @@ fn a_port_does_what_it_can() {
     with_tap("", "", |scene| {
         scene.has_whole("/bytes/300000");
         scene.shows(&["rx_checksum", "tx_checksum", "tso"], true);
-        // This driver counts the Ethernet header in, and would not take a long segment of what fills its packets; of what is shorter, as on a busy
-        // machine, it does.
-        assert_eq!(scene.tx_errors(), 0.0, "{} joined", scene.joined());
+        // This driver counts the Ethernet header in, and would not take a long segment of what fills its packets, which two hundred do here; of what is
+        // shorter, once in a while on a busy machine, it does.
+        assert!(scene.joined() < 20.0, "{}", scene.joined());
+        assert_eq!(scene.tx_errors(), 0.0);
     });
 }
 
