@@ -41,6 +41,9 @@ pub fn run(
 ) -> Result<Cell, BenchError> {
     let connections = if window.level == Level::Double { scenario.overload_connections } else { scenario.connections };
     let command = load_command(place, scenario, proxy, window, connections);
+    if scenario.traffic == Traffic::Real {
+        place.folder.warm(LOG_BYTES)?;
+    }
     let mut load = Speaker::start("load", &command, &place.folder.path("load.log"))?;
     // Connections are opened and handshakes made before the window begins.
     let patience = Duration::from_secs_f64(window.warmup + window.seconds) + SETUP_PATIENCE;
@@ -173,6 +176,9 @@ impl Sample {
         }
     }
 }
+
+/// More than any log of a window.
+const LOG_BYTES: usize = 128 << 20;
 
 /// The one suite that the client offers, so that all have to take it.
 const SUITE: &str = "TLS13_AES_128_GCM_SHA256";
