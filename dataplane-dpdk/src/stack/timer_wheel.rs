@@ -1,10 +1,10 @@
 //! A lazy timer wheel with slots of 1 ms.
 //!
-//! Each flow has one entry, linked into the slot of its tick. A deadline that moves out leaves the entry where it is: it fires early, the
-//! flow is looked at, and put back. Only a deadline that moves in moves the entry. So a busy flow costs hardly a wheel operation per
-//! packet.
+//! Each flow has one entry, linked into the slot of its tick. A deadline that moves out leaves the entry in its slot and is noted there: when
+//! the slot's time comes, the entry moves on to where it belongs, and nobody has looked at the flow for it. Only a deadline that moves in
+//! moves the entry at once. So a busy flow costs hardly a wheel operation per packet.
 //!
-//! **Invariant:** an entry never fires before its tick, there is never more than one for a flow, and advancing is bounded by the number of
+//! **Invariant:** an entry never fires before its deadline, there is never more than one for a flow, and advancing is bounded by the number of
 //! slots and entries, however far the clock jumped.
 
 use smoltcp::time::Instant;
@@ -25,7 +25,10 @@ pub(super) struct TimerWheel {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
+    /// Whose slot it is in.
     tick: Tick,
+    /// When it fires: then, or later.
+    due: Tick,
     next: u32,
     prev: u32,
 }
@@ -36,29 +39,39 @@ impl TimerWheel {
         Self { slots: vec![NONE; SLOTS].into(), entries: Vec::new(), now: floor(now), waiting: 0 }
     }
 
-    /// Sees to it that `flow` fires at `deadline` or earlier.
+    /// Sees to it that `flow` fires at `deadline`, and not at the one before.
     pub(super) fn arm(&mut self, flow: u32, deadline: Instant) {
-        // Never now: the slot of this tick was emptied. Never further than the wheel is round: what fires early is armed again.
-        let tick = ceil(deadline).clamp(self.now + 1, self.now + SLOTS as Tick - 1);
+        // Never now: the slot of this tick was emptied. Never further than the wheel is round: from there it goes on.
+        let due = ceil(deadline).max(self.now + 1);
+        let tick = due.min(self.now + LONGEST);
         if flow as usize >= self.entries.len() {
-            self.entries.resize(flow as usize + 1, Entry { tick: 0, next: NONE, prev: NONE });
+            self.entries.resize(flow as usize + 1, Entry { tick: 0, due: 0, next: NONE, prev: NONE });
         }
-        match self.entries[flow as usize].tick {
+        let entry = &mut self.entries[flow as usize];
+        match entry.tick {
             0 => {}
-            waiting if waiting <= tick => return,
+            waiting if waiting <= tick => {
+                entry.due = due;
+                return;
+            }
             _ => self.cancel(flow),
         }
+        self.link(flow, tick, due);
+        self.waiting += 1;
+    }
+
+    fn link(&mut self, flow: u32, tick: Tick, due: Tick) {
         let first = std::mem::replace(&mut self.slots[slot(tick)], flow);
         if let Some(first) = self.entries.get_mut(first as usize) {
             first.prev = flow;
         }
-        self.entries[flow as usize] = Entry { tick, next: first, prev: NONE };
-        self.waiting += 1;
+        self.entries[flow as usize] = Entry { tick, due, next: first, prev: NONE };
     }
 
     /// The flow waits for nothing any more.
     pub(super) fn cancel(&mut self, flow: u32) {
-        let Some(Entry { tick, next, prev }) = self.entries.get(flow as usize).copied().filter(|e| e.tick != 0) else {
+        let Some(Entry { tick, next, prev, .. }) = self.entries.get(flow as usize).copied().filter(|e| e.tick != 0)
+        else {
             return;
         };
         match self.entries.get_mut(prev as usize) {
@@ -79,17 +92,22 @@ impl TimerWheel {
             for tick in self.now + 1..=now.min(self.now + SLOTS as Tick) {
                 let mut flow = std::mem::replace(&mut self.slots[slot(tick)], NONE);
                 while let Some(entry) = self.entries.get_mut(flow as usize) {
-                    entry.tick = 0;
-                    self.waiting -= 1;
-                    fired(flow);
-                    flow = entry.next;
+                    let (due, next) = (entry.due, entry.next);
+                    if due > now {
+                        self.link(flow, due.min(now + LONGEST), due);
+                    } else {
+                        entry.tick = 0;
+                        self.waiting -= 1;
+                        fired(flow);
+                    }
+                    flow = next;
                 }
             }
         }
         self.now = self.now.max(now);
     }
 
-    /// When the next flow fires. Walks the slots: for a poller that is about to rest, not for each turn.
+    /// When the next flow may fire. Walks the slots: for a poller that is about to rest, not for each turn.
     pub(super) fn next(&self) -> Option<Instant> {
         if self.waiting == 0 {
             return None;
@@ -115,6 +133,8 @@ fn slot(tick: Tick) -> usize {
 const NONE: u32 = u32::MAX;
 /// Slots, and so the milliseconds that the wheel is round. A power of two.
 const SLOTS: usize = 8192;
+/// As far ahead as an entry is put.
+const LONGEST: Tick = SLOTS as Tick - 1;
 
 #[cfg(test)]
 mod tests {
@@ -149,6 +169,22 @@ mod tests {
         wheel.arm(1, ms(20));
         assert_eq!((wheel.next(), wheel.waiting), (Some(ms(20)), 1));
         assert_eq!(fired(&mut wheel, 100), [1]);
+    }
+
+    #[test]
+    fn an_entry_whose_deadline_moved_out_goes_on_to_it() {
+        let mut wheel = TimerWheel::new(ms(0));
+        wheel.arm(1, ms(50));
+        wheel.arm(2, ms(50));
+        wheel.arm(1, ms(80));
+        assert_eq!(fired(&mut wheel, 79), [2]);
+        assert_eq!((wheel.next(), wheel.waiting), (Some(ms(80)), 1));
+        wheel.arm(1, ms(SLOTS as i64 + 60));
+        assert!(fired(&mut wheel, SLOTS as i64 + 59).is_empty(), "though its slot came twice");
+        assert_eq!(fired(&mut wheel, SLOTS as i64 + 60), [1]);
+        wheel.arm(1, ms(20_000));
+        assert!((9_000..20_000).step_by(1_000).all(|at| fired(&mut wheel, at).is_empty()));
+        assert_eq!((fired(&mut wheel, 20_000), wheel.waiting), (vec![1], 0));
     }
 
     #[test]
@@ -190,8 +226,7 @@ mod tests {
                 }
                 _ => {
                     wheel.arm(flow, ms(now + delay));
-                    let tick = (now + delay).max(now + 1);
-                    *due = if *due == 0 { tick } else { tick.min(*due) };
+                    *due = (now + delay).max(now + 1);
                 }
             }
         }
@@ -201,7 +236,7 @@ mod tests {
     fn far_deadlines_and_clock_jumps_are_bounded_by_the_slots() {
         let mut wheel = TimerWheel::new(ms(0));
         wheel.arm(1, ms(60_000));
-        assert_eq!(wheel.next(), Some(ms(SLOTS as i64 - 1)), "fires early, and is armed again");
+        assert_eq!(wheel.next(), Some(ms(SLOTS as i64 - 1)), "goes on from there");
         assert_eq!(fired(&mut wheel, 10_000_000), [1]);
         wheel.arm(1, ms(5));
         assert_eq!(wheel.next(), Some(ms(10_000_001)), "a deadline in the past fires at the next tick");
