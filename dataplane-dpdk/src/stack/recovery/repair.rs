@@ -14,9 +14,9 @@ impl Sender {
         if !self.has_sack && self.next_is_lost(is_new, filled) {
             self.losses.get_or_insert_with(|| Losses::new(acked)).board.mark_first_lost(acked, sent, segment);
         }
+        let Some(losses) = &mut self.losses else { return };
         let patience = self.round_trip.disorder(self.disorder.max(1));
         let late = self.round_trip.shortest() + patience;
-        let Some(losses) = &mut self.losses else { return };
         if self.disorder == 0 {
             losses.board.mark_overtaken(segment);
         }

@@ -19,13 +19,13 @@ impl Sender {
     /// Does what is due.
     pub(in crate::stack) fn on_time(&mut self, now: Instant) {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let late = self.round_trip.shortest() + self.round_trip.disorder(self.disorder.max(1));
         if let Some(losses) = &mut self.losses
             && is_due(losses.sure.map(|(at, _)| at).into_iter().chain(losses.look_at).min())
         {
             if let Some((_, to)) = losses.sure.take_if(|(at, _)| *at <= now) {
                 losses.board.mark_lost(to);
             }
+            let late = self.round_trip.shortest() + self.round_trip.disorder(self.disorder.max(1));
             losses.look_at = losses.board.mark_lost_again(now, late);
             let was_on_the_way = self.on_the_way();
             self.move_on(false);
