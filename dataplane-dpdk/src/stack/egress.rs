@@ -229,9 +229,10 @@ impl Stack {
         if unsent || !flow.mapped {
             return;
         }
-        let (key, heard) = (flow.key, flow.heard);
-        self.unmap(id);
-        self.table.wait(key, heard, self.now);
+        // It takes the flow's place in the table.
+        flow.mapped = false;
+        self.wheel.cancel(id);
+        self.table.wait(flow.key, flow.heard, self.now);
         self.count_time_waits();
         self.end(id);
     }

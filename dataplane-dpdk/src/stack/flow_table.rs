@@ -2,14 +2,17 @@
 //!
 //! A connection in TIME-WAIT (RFC 9293, 3.6.1) keeps no socket and no rings, only the two numbers that answer a repeated FIN.
 //!
-//! **Invariant:** the hash is keyed at random per process, so that a peer can't choose colliding tuples; entries in TIME-WAIT are
+//! **Invariant:** the hash is keyed at random per table, so that a peer can't choose colliding tuples; entries in TIME-WAIT are
 //! bounded, the oldest giving way.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use smoltcp::time::{Duration, Instant};
+
+use super::keyed_hash::Keyed;
 
 /// The 4-tuple as we see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +73,8 @@ pub(super) struct TimeWait {
 #[derive(Debug)]
 pub(super) struct FlowTable {
     /// By family, so that the one does not pay for the other's longer addresses.
-    v4: HashMap<Key<Ipv4Addr>, Holder>,
-    v6: HashMap<Key<Ipv6Addr>, Holder>,
+    v4: HashMap<Key<Ipv4Addr>, Holder, Keyed>,
+    v6: HashMap<Key<Ipv6Addr>, Holder, Keyed>,
     /// In order of their end, which is the order they came: TIME-WAIT is equally long for all.
     ending: VecDeque<(Instant, FlowKey, TimeWait)>,
     time_waits: usize,
@@ -80,7 +83,8 @@ pub(super) struct FlowTable {
 impl FlowTable {
     /// An empty table with room for `flows` entries.
     pub(super) fn new(flows: usize) -> Self {
-        Self { v4: HashMap::with_capacity(flows), v6: HashMap::new(), ending: VecDeque::new(), time_waits: 0 }
+        let v4 = HashMap::with_capacity_and_hasher(flows, Keyed::default());
+        Self { v4, v6: HashMap::default(), ending: VecDeque::new(), time_waits: 0 }
     }
 
     /// Who holds `key`.
@@ -139,10 +143,22 @@ impl FlowTable {
     fn end_oldest(&mut self) {
         let Some((_, key, what)) = self.ending.pop_front() else { return };
         // The tuple may have been taken by a new connection in the meantime.
-        if self.get(&key) == Some(Holder::TimeWait(what)) {
-            self.remove(&key);
-            self.time_waits -= 1;
+        let is_gone = match Key::of(&key) {
+            Ok(key) => remove_if(&mut self.v4, key, Holder::TimeWait(what)),
+            Err(key) => remove_if(&mut self.v6, key, Holder::TimeWait(what)),
+        };
+        self.time_waits -= usize::from(is_gone);
+    }
+}
+
+/// Takes `key` out of the table if it is held by `holder`. Says whether it was.
+fn remove_if<K: Hash + Eq, S: BuildHasher>(table: &mut HashMap<K, Holder, S>, key: K, holder: Holder) -> bool {
+    match table.entry(key) {
+        Entry::Occupied(entry) if *entry.get() == holder => {
+            entry.remove();
+            true
         }
+        _ => false,
     }
 }
 

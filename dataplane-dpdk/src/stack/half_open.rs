@@ -5,12 +5,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::keyed_hash::Keyed;
+
 /// The half-open flows of one stack.
 #[derive(Debug, Default)]
 pub(super) struct HalfOpen {
     all: usize,
-    /// Keyed at random per process: peers choose what is in it.
-    by_source: HashMap<IpAddr, u32>,
+    /// Keyed at random: peers choose what is in it.
+    by_source: HashMap<u128, u32, Keyed>,
 }
 
 impl HalfOpen {
@@ -44,10 +46,11 @@ impl HalfOpen {
 }
 
 /// Who counts as one: whoever has an IPv6 address has 2^64 of them.
-fn site(source: IpAddr) -> IpAddr {
+fn site(source: IpAddr) -> u128 {
     match source {
-        IpAddr::V4(_) => source,
-        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+        // Its lower half is never 0.
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,
     }
 }
 

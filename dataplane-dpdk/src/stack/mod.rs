@@ -27,6 +27,7 @@ mod ipv6;
 mod isn;
 mod keepalive;
 mod link;
+mod keyed_hash;
 mod listen;
 mod look;
 mod nd;
