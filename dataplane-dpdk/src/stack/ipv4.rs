@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Packet};
 
+use super::checksum;
 use super::ours::Ours;
 use super::packet::{ETHERNET_BYTES, Header, Packet, must_verify, parse_tcp, quoted};
 use super::path_mtu::TooBig;
@@ -23,7 +24,8 @@ pub(super) fn parse(frame: &Frame, ours: &Ours) -> Result<Packet, DropReason> {
         return Err(DropReason::Malformed);
     }
     let verify = must_verify(frame)?;
-    if verify && !packet.verify_checksum() {
+    let header = &bytes[ETHERNET_BYTES..ETHERNET_BYTES + usize::from(packet.header_len())];
+    if verify && !checksum::is_right_of_ipv4(header) {
         return Err(DropReason::Checksum);
     }
     let (peer, local) = (packet.src_addr(), packet.dst_addr());

@@ -12,6 +12,7 @@
 
 mod arena;
 mod arp;
+mod checksum;
 mod congestion;
 mod departures;
 mod egress;

@@ -17,6 +17,7 @@ use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRep
 use super::arp;
 use super::flow_table::FlowKey;
 use super::nd::Said;
+use super::{arp, checksum};
 use super::packet::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, ETHERNET_BYTES};
 use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
@@ -208,7 +209,7 @@ impl Nic {
             payload: &[],
         };
         let ip = IpRepr::new(local, peer, IpProtocol::Tcp, tcp.buffer_len(), 64);
-        let caps = capabilities(self.mtu, self.tx_checksum).checksum;
+        let caps = capabilities(self.mtu).checksum;
         let mut link = self.link(to, None);
         let Some(token) = phy::Device::transmit(&mut link, Instant::ZERO) else {
             return self.counters.drop_frame(DropReason::TxFull);
@@ -309,7 +310,7 @@ impl phy::Device for Link<'_> {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        capabilities(self.mtu, self.nic.tx_checksum)
+        capabilities(self.mtu)
     }
 }
 
@@ -351,12 +352,13 @@ impl phy::TxToken for TxToken<'_> {
         let result = f(&mut bytes[ETHERNET_BYTES..]);
         let is_v4 = bytes[ETHERNET_BYTES] >> 4 == 4;
         write_ethernet(bytes, self.peer, nic.mac, if is_v4 { ETHER_IPV4 } else { ETHER_IPV6 });
-        if nic.tx_checksum && !is_v4 {
-            // Ports are asked to do it for IPv4 only.
-            packet::fill_tcp_checksum(&mut bytes[ETHERNET_BYTES..]);
+        // Ports are asked to do it for IPv4 only.
+        let offload = nic.tx_checksum && is_v4;
+        if !offload {
+            checksum::fill(&mut bytes[ETHERNET_BYTES..]);
         }
         *self.emitted = Some(read_back(&bytes[ETHERNET_BYTES..]));
-        frame.offload_checksums(nic.tx_checksum && is_v4);
+        frame.offload_checksums(offload);
         nic.out.push(frame);
         result
     }
@@ -378,14 +380,14 @@ fn show(taps: &mut Vec<Tap>, frames: &[Frame], now: Instant, sent: bool) {
     taps.iter().for_each(|tap| tap.see(frames, now, sent));
 }
 
-/// What smoltcp is told of the port. Received checksums were verified in front of the flow table.
-pub(super) fn capabilities(mtu: usize, tx_checksum: bool) -> DeviceCapabilities {
+/// What smoltcp is told of the port. Received checksums were verified in front of the flow table, and those of what it sends are filled in
+/// behind it, here or by the port.
+pub(super) fn capabilities(mtu: usize) -> DeviceCapabilities {
     let mut capabilities = DeviceCapabilities::default();
     capabilities.medium = Medium::Ip;
     capabilities.max_transmission_unit = mtu;
-    let checksum = if tx_checksum { Checksum::None } else { Checksum::Tx };
-    capabilities.checksum.ipv4 = checksum;
-    capabilities.checksum.tcp = checksum;
+    capabilities.checksum.ipv4 = Checksum::None;
+    capabilities.checksum.tcp = Checksum::None;
     capabilities
 }
 

@@ -14,7 +14,7 @@ use super::path_mtu::TooBig;
 use super::recovery::is_after;
 use super::syn_cookie::Offer;
 use super::udp::{self, Arrived, Place};
-use super::{arp, ipv4, ipv6, nd};
+use super::{arp, checksum, ipv4, ipv6, nd};
 use crate::counters::DropReason;
 use crate::device::Mac;
 use crate::frame::{Checksum, Frame};
@@ -158,7 +158,9 @@ pub(super) fn parse_tcp(frame: &[u8], payload: &[u8], header: Header) -> Result<
     if tcp.header_len() < 20 || tcp.src_port() == 0 || tcp.dst_port() == 0 {
         return Err(DropReason::Malformed);
     }
-    if verify && !tcp.verify_checksum(&peer.into(), &local.into()) {
+    // The addresses are what an IP header ends with, but for options.
+    let addresses = if peer.is_ipv4() { ip.start + 12..ip.start + 20 } else { ip.start + 8..ip.start + 40 };
+    if verify && !checksum::is_right_of_tcp(&frame[addresses], payload) {
         return Err(DropReason::Checksum);
     }
     let [_, _, _, _, _, _, from @ ..] = frame.first_chunk::<12>().expect("longer than an Ethernet header");
@@ -183,13 +185,6 @@ pub(super) fn parse_tcp(frame: &[u8], payload: &[u8], header: Header) -> Result<
 pub(super) fn tcp_of(packet: &[u8]) -> &[u8] {
     let header = if packet[0] >> 4 == 4 { usize::from(packet[0] & 15) * 4 } else { 40 };
     &packet[header..]
-}
-
-/// Makes the sum of the TCP segment in an IPv6 packet right.
-pub(super) fn fill_tcp_checksum(packet: &mut [u8]) {
-    let address = |at: usize| IpAddress::from(IpAddr::from(*packet[at..].first_chunk::<16>().expect("a header")));
-    let (from, to) = (address(8), address(24));
-    TcpPacket::new_unchecked(&mut packet[40..]).fill_checksum(&from, &to);
 }
 
 /// Whom an ICMP message is about that quotes a packet of ours with these addresses, and this behind its IP header: its key and, of TCP, its

@@ -137,7 +137,7 @@ fn a_device_without_room_loses_nothing() {
             None
         }
         fn capabilities(&self) -> smoltcp::phy::DeviceCapabilities {
-            super::nic::capabilities(1500, false)
+            super::nic::capabilities(1500)
         }
     }
     let mut bench = Bench::new(1);
