@@ -285,6 +285,10 @@ impl Stack {
         if !self.dirty.is_empty() || self.nic.is_backed_up() {
             return Some(self.now);
         }
+        // A port that takes nothing, because its link is down, says nothing when it does again.
+        if self.nic.is_refused() {
+            return Some(self.now + PORT_RETRY);
+        }
         let datagrams = self.udp.due(&self.config.limits.datagrams);
         [self.wheel.next(), self.idle.next(), self.neighbours.next(), self.announcements.next(), datagrams]
             .into_iter()
@@ -442,4 +446,6 @@ const POOL_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A flow that nobody holds is given so long to send its rest, from the last sign of its peer.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
 /// And so long in all, though its peer shows signs of life.
+/// A port that takes no frames is offered them again after so long.
+const PORT_RETRY: Duration = Duration::from_millis(1);
 const ORPHAN_TOTAL: Duration = Duration::from_secs(300);

@@ -14,11 +14,10 @@ use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
-use super::arp;
 use super::flow_table::FlowKey;
 use super::nd::Said;
-use super::{arp, checksum};
 use super::packet::{self, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, ETHERNET_BYTES};
+use super::{arp, checksum};
 use crate::counters::{DropReason, LcoreCounters};
 use crate::device::Mac;
 use crate::frame::{BURST, Frame, FrameVec};
@@ -42,7 +41,7 @@ pub(super) struct Nic {
     pub(super) now: Instant,
     /// Who looks at them.
     taps: Vec<Tap>,
-    /// Frames at the front of `out` that they have seen already.
+    /// Frames at the front of `out` that they have seen already: the port has not taken them.
     seen: usize,
 }
 
@@ -102,6 +101,11 @@ impl Nic {
     /// Whether frames wait for the port.
     pub(super) fn is_backed_up(&self) -> bool {
         !self.out.is_empty()
+    }
+
+    /// Whether the port has not taken all that it was offered last.
+    pub(super) fn is_refused(&self) -> bool {
+        self.seen > 0
     }
 
     /// Ready when a receive burst may bring something.

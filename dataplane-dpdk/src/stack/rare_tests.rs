@@ -209,3 +209,19 @@ fn windows_are_scaled_by_the_size_of_the_ring() {
         assert_eq!(ack.window, scaled(expected.unwrap_or(0)), "{rx_ring_bytes}");
     }
 }
+
+#[test]
+fn a_port_that_takes_nothing_is_offered_its_frames_again_without_a_spin() {
+    let (mut bench, _, ours, flow) = connected(None);
+    bench.queue.block(true);
+    assert!(bench.write(flow, 10).is_empty());
+    for _ in 0..3 {
+        bench.now += Duration::from_millis(1);
+        assert!(!bench.stack.egress(bench.now), "nothing moved");
+        assert_eq!(bench.stack.due(), Some(bench.now + Duration::from_millis(1)));
+    }
+    bench.queue.block(false);
+    assert!(bench.stack.egress(bench.now));
+    let sent = bench.queue.sent.take();
+    assert_eq!((sent.len(), read(&sent[0]).seq), (1, ours));
+}
