@@ -41,6 +41,21 @@ impl Stack {
     }
 
     fn fire_timers(&mut self) {
+        // What these look at moves on once in a millisecond, and there are many turns in one.
+        let millis = self.now.total_millis();
+        if std::mem::replace(&mut self.millis, millis) != millis {
+            self.fire_wheels();
+        }
+        self.count_time_waits();
+        if self.neighbours.is_asking() {
+            self.ask_neighbours();
+        }
+        if self.announcements.next().is_some() {
+            self.announce();
+        }
+    }
+
+    fn fire_wheels(&mut self) {
         let Self { wheel, flows, dirty, .. } = self;
         wheel.advance(self.now, |id| {
             let flow = &mut flows[id as usize];
@@ -51,13 +66,6 @@ impl Stack {
         });
         self.give_back_rings();
         self.table.expire(self.now);
-        self.count_time_waits();
-        if self.neighbours.is_asking() {
-            self.ask_neighbours();
-        }
-        if self.announcements.next().is_some() {
-            self.announce();
-        }
     }
 
     /// The counter is shared by the stacks of an lcore: it gets the difference.
@@ -112,13 +120,7 @@ impl Stack {
     fn send_due(&mut self, id: u32, mac: Mac) -> Option<bool> {
         let flow = &mut self.flows[id as usize];
         let shown = flow.clock.shown(self.now);
-        for sent in 0.. {
-            if self.ifaces.of(flow.path).poll_at(shown, flow.sockets()).is_none_or(|at| at > shown) {
-                break;
-            }
-            if sent == SEGMENTS_PER_TURN_MAX {
-                return Some(true);
-            }
+        for sent in 1.. {
             let mut link = self.nic.link(mac, None);
             let result = self.ifaces.of(flow.path).poll_egress(shown, &mut link, flow.sockets());
             let (exhausted, emitted) = (link.exhausted, link.emitted);
@@ -128,8 +130,13 @@ impl Stack {
             if emitted.is_some_and(|emitted| !flow.admit(emitted, self.now)) {
                 self.nic.take_back();
             }
-            if result == PollResult::None {
+            if result == PollResult::None
+                || self.ifaces.of(flow.path).poll_at(shown, flow.sockets()).is_none_or(|at| at > shown)
+            {
                 break;
+            }
+            if sent == SEGMENTS_PER_TURN_MAX {
+                return Some(true);
             }
         }
         Some(false)
@@ -162,6 +169,23 @@ impl Stack {
 
     /// After a flow was touched: moves it on in its life, and sees to its next timer.
     pub(super) fn settle(&mut self, id: u32) {
+        self.move_on(id);
+        self.arm(id);
+    }
+
+    /// The same, where it may have something to send at once.
+    pub(super) fn settle_or_send(&mut self, id: u32) {
+        self.move_on(id);
+        let wants_again = self.flows.get(id as usize).is_some_and(|flow| flow.mapped && flow.sender.wants_again());
+        match self.deadline(id) {
+            Some(at) if at > self.now && !wants_again => self.wheel.arm(id, at),
+            None if !wants_again => {}
+            _ => self.mark(id),
+        }
+    }
+
+    /// From one part of its life to the next. It may be gone then.
+    fn move_on(&mut self, id: u32) {
         let flow = &mut self.flows[id as usize];
         let stage = flow.stage;
         if stage == Stage::Orphan && flow.mapped && flow.given_up_at <= self.now {
@@ -184,7 +208,6 @@ impl Stack {
                 }
             }
         }
-        self.arm(id);
     }
 
     /// The handshake is done: the listener may accept.
@@ -253,18 +276,19 @@ impl Stack {
 
     /// Puts the flow's next deadline into the wheel.
     fn arm(&mut self, id: u32) {
-        let Some(flow) = self.flows.get_mut(id as usize).filter(|f| f.mapped) else { return };
-        let clock = flow.clock;
-        let timer = self.ifaces.of(flow.path).poll_at(clock.shown(self.now), flow.sockets()).map(|at| clock.ours(at));
-        let asks_at = flow.asks_at(&self.config.limits);
-        let mut deadline = timer.into_iter().chain(flow.sender.deadline()).chain(asks_at).min();
-        if flow.stage == Stage::Orphan {
-            deadline = deadline.into_iter().chain([flow.given_up_at]).min();
-        }
-        // Due now: it is dirty, and the next turn sees to it.
-        if let Some(deadline) = deadline.filter(|&d| d > self.now || !flow.dirty) {
+        if let Some(deadline) = self.deadline(id) {
             self.wheel.arm(id, deadline);
         }
+    }
+
+    /// When there is something to be done about a flow if nothing happens. None: never, or it is dirty, and the next turn sees to it.
+    fn deadline(&mut self, id: u32) -> Option<Instant> {
+        let flow = self.flows.get_mut(id as usize).filter(|f| f.mapped && !f.dirty)?;
+        let clock = flow.clock;
+        let timer = self.ifaces.of(flow.path).poll_at(clock.shown(self.now), flow.sockets()).map(|at| clock.ours(at));
+        let given_up_at = (flow.stage == Stage::Orphan).then_some(flow.given_up_at);
+        let all = [timer, flow.sender.deadline(), flow.asks_at(&self.config.limits), given_up_at];
+        all.into_iter().flatten().min()
     }
 }
 

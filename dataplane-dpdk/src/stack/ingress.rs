@@ -152,8 +152,7 @@ impl Stack {
             flow.fault.get_or_insert(Fault::Reset);
             self.nic.counters.flows_reset.add(1);
         }
-        self.mark(id);
-        self.settle(id);
+        self.settle_or_send(id);
     }
 
     /// A SYN in the middle of a connection: a peer that forgot it, or a forger (RFC 5961, 4). smoltcp would drop it without a word, and

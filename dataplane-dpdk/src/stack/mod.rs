@@ -27,8 +27,8 @@ mod ipv4;
 mod ipv6;
 mod isn;
 mod keepalive;
-mod link;
 mod keyed_hash;
+mod link;
 mod listen;
 mod look;
 mod nd;
@@ -202,6 +202,8 @@ pub struct Stack {
     rx: FrameVec,
     /// The time of the last turn.
     now: Instant,
+    /// The millisecond that the wheels were turned to.
+    millis: i64,
     /// A poller that rests until something is written.
     resting: Option<Waker>,
     /// Connections in TIME-WAIT as they were last counted.
@@ -243,6 +245,7 @@ impl Stack {
             echoes: Rate::default(),
             rx: FrameVec::new(BURST),
             now,
+            millis: now.total_millis(),
             resting: None,
             time_waits: 0,
             config,
@@ -282,12 +285,12 @@ impl Stack {
 
     /// Whether it has something to do without a frame coming in: at once, or at the time answered.
     pub(crate) fn due(&self) -> Option<Instant> {
-        if !self.dirty.is_empty() || self.nic.is_backed_up() {
-            return Some(self.now);
-        }
         // A port that takes nothing, because its link is down, says nothing when it does again.
         if self.nic.is_refused() {
             return Some(self.now + PORT_RETRY);
+        }
+        if !self.dirty.is_empty() || self.nic.is_backed_up() {
+            return Some(self.now);
         }
         let datagrams = self.udp.due(&self.config.limits.datagrams);
         [self.wheel.next(), self.idle.next(), self.neighbours.next(), self.announcements.next(), datagrams]
@@ -443,9 +446,9 @@ const IPV4_TCP_BYTES: u16 = 40;
 const FLOWS_AT_START: usize = 1024;
 /// Rings of ended flows that are kept for the next ones, at most.
 const POOL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A port that takes no frames is offered them again after so long.
+const PORT_RETRY: Duration = Duration::from_millis(1);
 /// A flow that nobody holds is given so long to send its rest, from the last sign of its peer.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
 /// And so long in all, though its peer shows signs of life.
-/// A port that takes no frames is offered them again after so long.
-const PORT_RETRY: Duration = Duration::from_millis(1);
 const ORPHAN_TOTAL: Duration = Duration::from_secs(300);

@@ -96,6 +96,19 @@ impl Stack {
         self.mark(id.0);
     }
 
+    /// Bytes were taken out of a flow's receive ring: the next turn tells the peer of the room, if it is worth a word.
+    pub(crate) fn drained(&mut self, id: FlowId) {
+        self.note_use(id.0);
+        let flow = &mut self.flows[id.0 as usize];
+        if flow.dirty || !flow.mapped {
+            return;
+        }
+        let shown = flow.clock.shown(self.now);
+        if self.ifaces.of(flow.path).poll_at(shown, flow.sockets()).is_some_and(|at| at <= shown) {
+            self.mark(id.0);
+        }
+    }
+
     /// What there is to read. The error of a connection that broke comes behind the bytes that arrived before.
     pub(crate) fn incoming(&mut self, id: FlowId) -> io::Result<Incoming> {
         let flow = &mut self.flows[id.0 as usize];
@@ -168,7 +181,7 @@ impl Stack {
         let (source, sink) = flows.expect("both flows are held, and two connections are two flows");
         let copied = copy(source.socket(), sink.socket(), limit);
         self.counters().relayed_bytes.add(copied as u64);
-        self.touch(from);
+        self.drained(from);
         self.touch(to);
         copied
     }

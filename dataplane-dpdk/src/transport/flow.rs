@@ -129,7 +129,7 @@ impl FlowConn {
             let (mut source, mut sink) = (self.stack.borrow_mut(), to.stack.borrow_mut());
             let moved = copy(source.socket(self.id), sink.socket(to.id), limit);
             source.counters().relayed_bytes.add(moved as u64);
-            source.touch(self.id);
+            source.drained(self.id);
             sink.touch(to.id);
             moved
         };
@@ -196,7 +196,7 @@ impl FlowConn {
         }
         let mut stack = self.stack.borrow_mut();
         let n = stack.socket(self.id).recv_slice(room).unwrap_or(0);
-        stack.touch(self.id);
+        stack.drained(self.id);
         n
     }
 
@@ -257,7 +257,7 @@ fn show<R>(
         });
         if used > 0 {
             // There may be a window to be opened.
-            stack.touch(id);
+            stack.drained(id);
         }
         return result.expect("there is something in the ring");
     }
@@ -309,7 +309,7 @@ impl Held {
             });
         }
         stack.counters().joined_bytes.add((self.bytes.len() - before) as u64);
-        stack.touch(id);
+        stack.drained(id);
     }
 
     /// Lends `room` bytes to `f` and keeps what it wrote.
