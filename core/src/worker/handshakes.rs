@@ -92,6 +92,11 @@ impl Handshakes {
     pub(super) async fn drive(self: Rc<Self>) {
         loop {
             self.begun.notified().await;
+            if self.waiting.borrow().is_empty() {
+                // Whoever was ready with the first of them has been run by now. Nobody waits, so that nobody wants the sockets looked at.
+                self.taken.set(0);
+                continue;
+            }
             loop {
                 // Everybody else first.
                 yield_now().await;
@@ -243,5 +248,36 @@ mod tests {
         assert_eq!((late.step(&cx), seats[4].step(&cx)), (Step::Now, Step::Now));
         assert!(!all.end_turn());
         assert_eq!(steps(&seats[..2]), [true, true]);
+    }
+
+    #[tokio::test]
+    async fn a_turn_ends_behind_whoever_was_ready() {
+        let (all, counters) = (Rc::<Handshakes>::default(), DownstreamCounters::default());
+        let cx = Context::from_waker(Waker::noop());
+        let turns = async {
+            yield_now().await;
+            for _ in 0..5 {
+                let seats = [(); 2].map(|()| all.begin(100, 2, &counters));
+                assert_eq!(seats.each_ref().map(|seat| seat.step(&cx)), [Step::Now; 2]);
+                assert_eq!(all.taken.get(), 2, "the turn goes on");
+                yield_now().await;
+                assert_eq!(all.taken.get(), 0, "nobody waited");
+            }
+            let seats = [(); 7].map(|()| all.begin(100, 2, &counters));
+            let mut begun = 0;
+            for _ in 0..20 {
+                let now = seats[begun..].iter().take_while(|seat| seat.step(&cx) == Step::Now).count();
+                assert!(now <= 2, "{now} in one turn");
+                begun += now;
+                yield_now().await;
+            }
+            assert_eq!(begun, 7);
+            assert_eq!(all.taken.get(), 0, "and it ends when all have had theirs");
+        };
+        tokio::select! {
+            biased;
+            () = Rc::clone(&all).drive() => unreachable!("it goes on for ever"),
+            () = turns => {}
+        }
     }
 }
