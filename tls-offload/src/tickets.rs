@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_types, reason = "a lock that is read once per handshake and written once in hours")]
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
@@ -235,6 +236,7 @@ impl ProducesTickets for Ticketer {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        LEFT.set(LEFT.get().checked_sub(1)?);
         self.keys.sealing(|key| self.seal(key, plain).ok()).flatten()
     }
 
@@ -242,6 +244,16 @@ impl ProducesTickets for Ticketer {
         let name = ticket.get(..NAME_BYTES)?;
         self.keys.opening(name, |key, _| self.open(key, ticket)).flatten()
     }
+}
+
+/// How many tickets the session gets that rustls works on next, on this thread. rustls asks for as many for each session: who has used one would
+/// get two, and has no use for more than one in its place. OpenSSL does the same.
+pub(crate) fn allow(tickets: usize) {
+    LEFT.set(tickets);
+}
+
+thread_local! {
+    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// The keys of a file, the one that seals first: 48 or 80 bytes as nginx has them, or lines of them in base64 as HAProxy has them, where

@@ -11,10 +11,11 @@ use std::cell::RefCell;
 use ::rustls::client::UnbufferedClientConnection;
 use ::rustls::server::UnbufferedServerConnection;
 use ::rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
-use ::rustls::{CommonState, Error};
+use ::rustls::{CommonState, Error, HandshakeKind};
 use bytes::BufMut;
 
 use crate::error::TlsError;
+use crate::tickets::allow;
 
 /// rustls's connection, with what goes into it and what comes out.
 pub(super) struct Core {
@@ -59,6 +60,10 @@ impl Core {
 
     /// Gives rustls one record, joined to the pieces that wait for it.
     pub(super) fn feed(&mut self, record: &[u8], plain: &mut impl BufMut) -> Result<(), TlsError> {
+        if self.is_handshaking() {
+            let is_resumed = self.common().and_then(CommonState::handshake_kind) == Some(HandshakeKind::Resumed);
+            allow(if is_resumed { 1 } else { usize::MAX });
+        }
         if self.pieces.is_empty() {
             let mut scratch = SCRATCH.take();
             scratch.clear();

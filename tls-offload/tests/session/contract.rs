@@ -40,6 +40,7 @@ macro_rules! contract {
                 strangers_are_refused,
                 no_common_version_is_no_agreement,
                 sessions_are_resumed_by_ticket,
+                a_resumed_session_gets_one_ticket,
                 closing_is_told_and_half_closed_sessions_still_carry,
                 garbage_is_an_error_at_once,
                 a_changed_record_kills_the_session,

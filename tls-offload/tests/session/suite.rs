@@ -295,6 +295,27 @@ pub(crate) fn sessions_are_resumed_by_ticket(b: Backends) {
     }
 }
 
+/// Who has used a ticket gets another in its place, not two.
+pub(crate) fn a_resumed_session_gets_one_ticket(b: Backends) {
+    let authority = Authority::new();
+    let server = ServerTls::new(server_options(b, vec![authority.issue(&["a.example"])])).unwrap();
+    let client = ClientTls::new(ClientOptions { versions: Versions::only(Version::Tls13), ..trusting(b, &authority) });
+    let client = client.unwrap();
+    let tickets_bytes: Vec<_> = (0..6)
+        .map(|round| {
+            let mut pair = Pair::new(&server, &client, "a.example");
+            pair.shake(usize::MAX / 2).unwrap();
+            assert_eq!(pair.server.info().resumed, round > 0);
+            pair.server.drain(&mut pair.to_client);
+            let bytes = pair.to_client.len();
+            pair.exchange();
+            bytes
+        })
+        .collect();
+    let (two, ones) = tickets_bytes.split_first().unwrap();
+    assert!(ones.iter().all(|&one| one > 0 && one < two * 3 / 4), "{tickets_bytes:?}");
+}
+
 pub(crate) fn closing_is_told_and_half_closed_sessions_still_carry(b: Backends) {
     for version in [Version::Tls12, Version::Tls13] {
         let mut pair = connected(b, version);
