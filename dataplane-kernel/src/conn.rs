@@ -11,22 +11,22 @@
 use std::cell::OnceCell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ferrogate_core::net::{Address, Conn, Detached, ROOM_BYTES_MAX};
-use rustix::net::{RecvFlags, SendFlags, sockopt};
+use rustix::net::{SendFlags, sockopt};
 use tls_offload::{SessionKeys, Suite};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::task::coop::has_budget_remaining;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
 
 use crate::buffers::{Buffers, Held, SCRATCH_BYTES};
 use crate::pipes::Pipe;
 use crate::records::{self, Sealed, Taken};
 use crate::socket::{put_tls, receive_record};
+use crate::stream::{Stream, recv, send};
 
 /// A TCP or unix stream of one worker.
 pub struct KernelConn {
@@ -64,29 +64,15 @@ enum Io {
 }
 
 struct TcpIo {
-    socket: TcpStream,
-    reader: Reader,
+    stream: Stream,
     /// The kernel seals and opens what goes over it.
     sealed: Option<Box<Sealed>>,
     /// Whether the kernel takes keys for it, once it was asked.
     prepared: Option<bool>,
 }
 
-/// What came of one call.
-enum Tried {
-    Done(io::Result<usize>),
-    /// It was made, and interrupted, or the socket was not ready after all.
-    InVain,
-    /// It was not made: the socket is not ready.
-    NotReady,
-}
-
-/// Whose waker the reactor holds for the next bytes that come, if it is known to hold one.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Reader(Option<(usize, usize)>);
-
 impl KernelConn {
-    pub(crate) fn tcp(stream: TcpStream, peer: Address, local: Option<Rc<Address>>, buffers: Rc<Buffers>) -> Self {
+    pub(crate) fn tcp(stream: Stream, peer: Address, local: Option<Rc<Address>>, buffers: Rc<Buffers>) -> Self {
         Self::new(Io::Tcp(TcpIo::new(stream)), peer, local, buffers)
     }
 
@@ -97,7 +83,7 @@ impl KernelConn {
     /// Makes a stream that another worker has let go one of this worker's.
     pub(crate) fn attach(loose: LooseConn, buffers: Rc<Buffers>) -> io::Result<Self> {
         let io = match loose.io {
-            LooseIo::Tcp(stream) => Io::Tcp(TcpIo::new(TcpStream::from_std(stream)?)),
+            LooseIo::Tcp(stream) => Io::Tcp(TcpIo::new(Stream::new(stream)?)),
             LooseIo::Unix(stream) => Io::Unix(UnixStream::from_std(stream)?),
         };
         Ok(Self::new(io, loose.peer, None, buffers))
@@ -277,7 +263,7 @@ impl Conn for KernelConn {
         match &mut self.io {
             Io::Tcp(s) => {
                 ready!(s.poll_say_end(cx))?;
-                Pin::new(&mut s.socket).poll_shutdown(cx)
+                Poll::Ready(s.stream.shut_down())
             }
             Io::Unix(s) => Pin::new(s).poll_shutdown(cx),
             Io::Aborted => Poll::Ready(Err(aborted())),
@@ -290,13 +276,14 @@ impl Conn for KernelConn {
 
     fn local_addr(&self) -> &Address {
         self.local.get_or_init(|| match &self.io {
-            Io::Tcp(s) => Rc::new(s.socket.local_addr().map_or_else(|_| unbound(), Address::Inet)),
+            Io::Tcp(s) => Rc::new(s.stream.local_addr().map_or_else(|_| unbound(), Address::Inet)),
             Io::Unix(_) | Io::Aborted => Rc::new(unbound()),
         })
     }
 
     fn original_dst(&self) -> Option<Address> {
-        let Io::Tcp(TcpIo { socket, .. }) = &self.io else { return None };
+        let Io::Tcp(TcpIo { stream, .. }) = &self.io else { return None };
+        let socket = stream.as_fd().ok()?;
         // Asked by what the socket is: one of IPv6 knows nothing by the option of IPv4.
         let original = match self.local_addr().inet()? {
             SocketAddr::V4(_) => sockopt::ip_original_dst(socket).map(SocketAddr::V4),
@@ -312,7 +299,7 @@ impl Conn for KernelConn {
         }
         let io = match self.io {
             Io::Tcp(TcpIo { sealed: Some(_), .. }) => return None,
-            Io::Tcp(tcp) => LooseIo::Tcp(tcp.socket.into_std().ok()?),
+            Io::Tcp(tcp) => LooseIo::Tcp(tcp.stream.into_std()?),
             Io::Unix(stream) => LooseIo::Unix(stream.into_std().ok()?),
             Io::Aborted => return None,
         };
@@ -327,16 +314,16 @@ impl Conn for KernelConn {
 
     fn seal(&mut self, keys: SessionKeys) -> io::Result<()> {
         let Io::Tcp(tcp) = &mut self.io else { return Err(io::ErrorKind::Unsupported.into()) };
-        tcp.sealed = Some(Box::new(Sealed::install(&tcp.socket, keys)?));
+        tcp.sealed = Some(Box::new(Sealed::install(&tcp.stream.as_fd()?, keys)?));
         // What had come before is looked at anew.
-        tcp.reader = Reader::default();
+        tcp.stream.look_anew();
         Ok(())
     }
 
     fn abort(&mut self) {
         if let Io::Tcp(s) = &self.io {
             // A failure means that the connection is gone already.
-            let _ = s.socket.set_zero_linger();
+            let _ = s.stream.reset_on_drop();
         }
         self.io = Io::Aborted;
         self.unread.release(&self.buffers);
@@ -350,10 +337,7 @@ impl Io {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(TcpIo { sealed: Some(_), .. }) => self.poll_record(cx, into),
-            Self::Tcp(s) => {
-                let wish = into.len();
-                s.poll_receive(cx, |socket| once(socket, Interest::READABLE, wish, || recv(socket, &mut *into)))
-            }
+            Self::Tcp(s) => s.stream.poll_receive(cx, into.len(), |socket| recv(socket, &mut *into)),
             Self::Unix(s) => {
                 let mut into = ReadBuf::new(into);
                 ready!(Pin::new(s).poll_read(cx, &mut into))?;
@@ -365,20 +349,13 @@ impl Io {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            // A socket is hardly ever full: asking whether it is, which also counts against the task's turn, comes second.
-            Self::Tcp(TcpIo { socket, sealed, .. }) => loop {
-                let tried = once(socket, Interest::WRITABLE, bytes.len(), || {
+            Self::Tcp(TcpIo { stream, sealed, .. }) => {
+                let written = ready!(stream.poll_send(cx, bytes.len(), |socket| {
                     may_send(sealed.as_deref_mut(), socket)?;
-                    send(socket, bytes)
-                });
-                if let Tried::Done(written) = tried {
-                    if let (Some(sealed), Ok(n)) = (sealed, &written) {
-                        sealed.sent(*n);
-                    }
-                    return Poll::Ready(written);
-                }
-                ready!(socket.poll_write_ready(cx))?;
-            },
+                    send(socket, bytes, SendFlags::empty())
+                }));
+                Poll::Ready(told_of(sealed, written))
+            }
             Self::Unix(s) => Pin::new(s).poll_write(cx, bytes),
             Self::Aborted => Poll::Ready(Err(aborted())),
         }
@@ -388,28 +365,17 @@ impl Io {
     fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe, limit: usize) -> Poll<io::Result<usize>> {
         let Self::Tcp(s) = self else { return Poll::Ready(Err(aborted())) };
         // A pipe that took less may be full: that says nothing of the socket.
-        s.poll_receive(cx, |socket| once(socket, Interest::READABLE, 0, || pipe.fill(socket.as_fd(), limit)))
+        s.stream.poll_receive(cx, 0, |socket| pipe.fill(socket, limit))
     }
 
     /// Sends what lies in a pipe.
     fn poll_drain(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
-        let Self::Tcp(TcpIo { socket, sealed, .. }) = self else { return Poll::Ready(Err(aborted())) };
-        loop {
-            ready!(socket.poll_write_ready(cx))?;
-            let drained = socket.try_io(Interest::WRITABLE, || {
-                may_send(sealed.as_deref_mut(), socket)?;
-                pipe.drain(socket.as_fd())
-            });
-            match drained {
-                Err(e) if is_to_repeat(&e) => {}
-                drained => {
-                    if let (Some(sealed), Ok(n)) = (sealed, &drained) {
-                        sealed.sent(*n);
-                    }
-                    return Poll::Ready(drained);
-                }
-            }
-        }
+        let Self::Tcp(TcpIo { stream, sealed, .. }) = self else { return Poll::Ready(Err(aborted())) };
+        let drained = ready!(stream.poll_send(cx, 0, |socket| {
+            may_send(sealed.as_deref_mut(), socket)?;
+            pipe.drain(socket)
+        }));
+        Poll::Ready(told_of(sealed, drained))
     }
 
     /// Reads what records carry that the kernel opens.
@@ -421,15 +387,13 @@ impl Io {
             }
             let mut kind = None;
             // A call ends at a record of another type, which the reactor does not tell again: that it moved little says nothing.
-            let received = ready!(s.poll_receive(cx, |socket| {
-                once(socket, Interest::READABLE, 0, || {
-                    let (n, its_kind) = receive_record(socket.as_fd(), &mut *into)?;
-                    kind = its_kind;
-                    Ok(n)
-                })
+            let received = ready!(s.stream.poll_receive(cx, 0, |socket| {
+                let (n, its_kind) = receive_record(socket, &mut *into)?;
+                kind = its_kind;
+                Ok(n)
             }));
             let Some(sealed) = &mut s.sealed else { return Poll::Ready(received) };
-            match sealed.take(&s.socket, received.map(|n| (kind, &into[..n])))? {
+            match sealed.take(&s.stream.as_fd()?, received.map(|n| (kind, &into[..n])))? {
                 Taken::Data(n) => return Poll::Ready(Ok(n)),
                 Taken::End => return Poll::Ready(Ok(0)),
                 Taken::Nothing => {}
@@ -439,70 +403,20 @@ impl Io {
 }
 
 impl TcpIo {
-    fn new(socket: TcpStream) -> Self {
-        Self { socket, reader: Reader::default(), sealed: None, prepared: None }
+    fn new(stream: Stream) -> Self {
+        Self { stream, sealed: None, prepared: None }
     }
 
     /// Whether the kernel takes keys for it. It refuses a connection whose peer has ended its direction, and that has to show before the
     /// session gives its keys away.
     fn is_prepared(&mut self) -> bool {
-        *self.prepared.get_or_insert_with(|| put_tls(self.socket.as_fd()).is_ok())
+        *self.prepared.get_or_insert_with(|| self.stream.as_fd().and_then(put_tls).is_ok())
     }
 
     /// Says `close_notify` where the kernel seals what goes over it, once.
     fn poll_say_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(sealed) = &mut self.sealed else { return Poll::Ready(Ok(())) };
-        loop {
-            match self.socket.try_io(Interest::WRITABLE, || sealed.say_end(&self.socket)) {
-                Err(e) if is_to_repeat(&e) => ready!(self.socket.poll_write_ready(cx))?,
-                said => return Poll::Ready(said),
-            }
-        }
-    }
-
-    /// Reads with `once`, now or when the reactor says that something has come.
-    ///
-    /// A task that looks at two sockets is woken for one of them: the reactor is not told again, under its lock, that the other is waited for.
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut once: impl FnMut(&TcpStream) -> Tried,
-    ) -> Poll<io::Result<usize>> {
-        if self.reader == Reader::of(cx) {
-            match once(&self.socket) {
-                Tried::Done(read) => {
-                    self.reader = Reader::default();
-                    return Poll::Ready(read);
-                }
-                Tried::InVain => {}
-                Tried::NotReady => return Poll::Pending,
-            }
-        }
-        self.reader = Reader::default();
-        loop {
-            match self.socket.poll_read_ready(cx) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => {
-                    // Without budget it was the scheduler that was told, not the reactor.
-                    if has_budget_remaining() {
-                        self.reader = Reader::of(cx);
-                    }
-                    return Poll::Pending;
-                }
-            }
-            if let Tried::Done(read) = once(&self.socket) {
-                return Poll::Ready(read);
-            }
-        }
-    }
-}
-
-impl Reader {
-    /// The task that is polled. It can't be taken for another: the reactor's own waker keeps its memory, and lets go only when the socket
-    /// becomes ready, which the next try sees.
-    fn of(cx: &Context<'_>) -> Self {
-        let waker = cx.waker();
-        Self(Some((waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr())))
+        self.stream.poll_send(cx, 0, |socket| sealed.say_end(&socket).map(|()| 0)).map_ok(|_| ())
     }
 }
 
@@ -522,48 +436,17 @@ fn aborted() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
 }
 
-/// Makes a call for `wish` bytes at a socket that is ready.
-///
-/// A call that moved fewer has emptied or filled the socket: the next one waits, without asking the kernel in vain (as tokio's own does).
-fn once(socket: &TcpStream, interest: Interest, wish: usize, call: impl FnOnce() -> io::Result<usize>) -> Tried {
-    let (mut called, mut moved) = (false, None);
-    let result = socket.try_io(interest, || {
-        called = true;
-        match call() {
-            Ok(n) if 0 < n && n < wish => {
-                moved = Some(n);
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            result => result,
-        }
-    });
-    match result {
-        _ if !called => Tried::NotReady,
-        result => match moved {
-            Some(n) => Tried::Done(Ok(n)),
-            None if result.as_ref().is_err_and(is_to_repeat) => Tried::InVain,
-            None => Tried::Done(result),
-        },
-    }
-}
-
-/// Straight to the kernel: with threads about, the C library's calls are points of cancellation, which costs a relayed request 3 % of its time.
-fn recv(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
-    Ok(rustix::net::recv(socket, into, RecvFlags::empty())?.1)
-}
-
-fn send(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
-}
-
 /// What comes before a call that sends, where the kernel seals what goes over the socket.
-fn may_send(sealed: Option<&mut Sealed>, socket: &TcpStream) -> io::Result<()> {
-    sealed.map_or(Ok(()), |sealed| sealed.may_send(socket))
+fn may_send(sealed: Option<&mut Sealed>, socket: BorrowedFd<'_>) -> io::Result<()> {
+    sealed.map_or(Ok(()), |sealed| sealed.may_send(&socket))
 }
 
-/// Whether a call has to wait for the socket, or was interrupted.
-fn is_to_repeat(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+/// Has the kernel's TLS count what was sent.
+fn told_of(sealed: &mut Option<Box<Sealed>>, written: io::Result<usize>) -> io::Result<usize> {
+    if let (Some(sealed), Ok(n)) = (sealed, &written) {
+        sealed.sent(*n);
+    }
+    written
 }
 
 /// The address of a unix stream that never bound, and of a socket that is gone.

@@ -18,6 +18,7 @@ mod run;
 mod signal;
 mod socket;
 mod sockets;
+mod stream;
 mod transport;
 
 pub use conn::KernelConn;

@@ -11,9 +11,8 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use ferrogate_core::net::{Address, Detached, ListenOptions, Listener, Transport};
-use socket2::{Domain, Protocol, Socket, Type};
 use tls_offload::Suite;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::buffers::Buffers;
 use crate::conn::{KernelConn, LooseConn};
@@ -21,6 +20,7 @@ use crate::datagrams::KernelDatagrams;
 use crate::records;
 use crate::socket;
 use crate::sockets::{Share, Sockets, Used};
+use crate::stream::{Acceptor, Stream};
 
 /// The kernel's sockets, as one worker uses them.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ pub struct KernelListener {
 enum Io {
     /// More than one where an old process with more workers has handed its sockets over.
     Tcp {
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Acceptor>,
         _used: Used,
     },
     Unix(UnixListener, Sockets),
@@ -62,9 +62,7 @@ impl KernelTransport {
     }
 
     async fn connect_tcp(&self, address: SocketAddr) -> io::Result<KernelConn> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        socket::set_stream_options(&socket)?;
-        let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
+        let stream = Stream::connect(address).await?;
         Ok(KernelConn::tcp(stream, address.into(), None, Rc::clone(&self.buffers)))
     }
 }
@@ -93,7 +91,7 @@ impl Transport for KernelTransport {
         match address {
             Address::Inet(inet) => {
                 let (listeners, used) = self.sockets.listen_tcp(*inet, options, self.share)?;
-                let listeners: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
+                let listeners: Vec<_> = listeners.into_iter().map(Acceptor::new).collect::<io::Result<_>>()?;
                 let local = listeners.first().ok_or(io::ErrorKind::NotFound)?.local_addr()?;
                 let (io, local) = (Io::Tcp { listeners, _used: used }, Rc::new(local.into()));
                 Ok(KernelListener { io, local, transparent: options.transparent, buffers })
@@ -166,18 +164,13 @@ impl Drop for KernelListener {
 }
 
 /// The next connection of any of some sockets. There is more than one only until the next restart.
-async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
-    match listeners {
-        [one] => one.accept().await,
-        many => {
-            poll_fn(|cx| {
-                let accepted = many.iter().find_map(|listener| match listener.poll_accept(cx) {
-                    Poll::Ready(accepted) => Some(accepted),
-                    Poll::Pending => None,
-                });
-                accepted.map_or(Poll::Pending, Poll::Ready)
-            })
-            .await
-        }
-    }
+async fn accept_any(listeners: &[Acceptor]) -> io::Result<(Stream, SocketAddr)> {
+    poll_fn(|cx| {
+        let accepted = listeners.iter().find_map(|listener| match listener.poll_accept(cx) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        });
+        accepted.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
