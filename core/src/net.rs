@@ -144,8 +144,9 @@ pub trait Conn: Unpin + 'static {
     /// the send ring (DPDK).
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Flushes what is the last that is written. What stands between, TLS, has its own end behind it in the same piece; the end of our direction
-    /// is still to come, by [`poll_shutdown`](Self::poll_shutdown) or by the connection being dropped, but where a plane seals and says both.
+    /// Flushes what is the last that is written. What stands between, TLS, has its own end behind it in the same piece, and a plane may have the
+    /// end of our direction leave with it; where it does not, that is still to come, by [`poll_shutdown`](Self::poll_shutdown) or by the connection
+    /// being dropped.
     fn poll_flush_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
     }

@@ -133,7 +133,7 @@ impl KernelConn {
     /// Writes the unsent rest and what is piped until it is gone or the socket is full.
     fn send_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
-            let n = ready!(self.io.poll_write(cx, self.unsent.bytes()))?;
+            let n = ready!(self.io.poll_write(cx, self.unsent.bytes(), SendFlags::empty()))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -146,6 +146,23 @@ impl KernelConn {
             if let Some(pipe) = self.piped.take_if(|pipe| pipe.is_empty()) {
                 self.buffers.pipes.give(pipe);
             }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the unsent rest and ends our direction, so that the end is in the last segment: one of its own would be as much work for both sides
+    /// as the bytes are.
+    fn send_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let n = ready!(self.io.poll_write(cx, self.unsent.bytes(), SendFlags::MORE))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.consume(n, &self.buffers);
+        }
+        if let Io::Tcp(s) = &self.io {
+            // It fails where the peer has reset the connection meanwhile, which is an end, too.
+            let _ = s.stream.shut_down();
         }
         Poll::Ready(Ok(()))
     }
@@ -181,7 +198,7 @@ impl KernelConn {
     /// Writes `bytes` to the socket and keeps what it does not take.
     fn send_or_keep(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.io.poll_write(cx, bytes) {
+            match self.io.poll_write(cx, bytes, SendFlags::empty()) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => bytes = &bytes[n..],
                 Poll::Ready(Err(e)) => return Err(e),
@@ -255,6 +272,16 @@ impl Conn for KernelConn {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.send_rest(cx)
+    }
+
+    fn poll_flush_last(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.piped.is_none()
+            && !self.unsent.is_empty()
+            && let Io::Tcp(TcpIo { sealed: None, .. }) = &self.io
+        {
+            return self.send_end(cx);
+        }
         self.send_rest(cx)
     }
 
@@ -347,12 +374,12 @@ impl Io {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8], flags: SendFlags) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(TcpIo { stream, sealed, .. }) => {
                 let written = ready!(stream.poll_send(cx, bytes.len(), |socket| {
                     may_send(sealed.as_deref_mut(), socket)?;
-                    send(socket, bytes, SendFlags::empty())
+                    send(socket, bytes, flags)
                 }));
                 Poll::Ready(told_of(sealed, written))
             }
@@ -468,3 +495,37 @@ const BULK_STEPS_MAX: u8 = 6;
 
 /// What one read adds to bytes that were seen and found too few, in bytes.
 const JOIN_READ_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::time::Duration;
+
+    use ferrogate_core::net::{ListenOptions, Listener, Transport};
+
+    use super::*;
+    use crate::KernelTransport;
+
+    #[tokio::test]
+    async fn the_end_leaves_with_the_last_bytes() {
+        let address = Address::Inet(([127, 0, 0, 1], 0).into());
+        let mut listener = KernelTransport::new().listen(&address, &ListenOptions::default()).await.unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().inet().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut conn = listener.accept().await.unwrap();
+        let write = |room: &mut [u8]| {
+            room[..4].copy_from_slice(b"last");
+            (4, ())
+        };
+        poll_fn(|cx| conn.poll_write_with(cx, 4, write)).await.unwrap();
+        poll_fn(|cx| conn.poll_flush_last(cx)).await.unwrap();
+        let mut all = String::new();
+        client.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "last");
+        // What may come still is read, and whoever ends it once more does no harm.
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(poll_fn(|cx| conn.poll_read_with(cx, 0, |bytes| (0, bytes.len()))).await.unwrap(), 0);
+        poll_fn(|cx| conn.poll_flush_last(cx)).await.unwrap();
+    }
+}

@@ -331,7 +331,9 @@ impl<C: Conn> Conn for TlsConn<C> {
         }
         self.check_aborted()?;
         ready!(self.poll_end(cx))?;
-        self.poll_flush(cx)
+        ready!(self.conn.poll_flush_last(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
