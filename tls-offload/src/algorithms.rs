@@ -7,6 +7,7 @@ use ::rustls::{CipherSuite, NamedGroup, SupportedCipherSuite};
 
 use crate::client_auth::Caveat;
 use crate::error::ConfigError;
+use crate::hkdf::deriving;
 
 /// The suites and groups of a configuration. The default is what the backend thinks best.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +108,7 @@ impl Algorithms {
             let of = |suite: &Suite| known.iter().find(|k| k.suite() == suite.id).copied();
             provider.cipher_suites = wanted.filter_map(of).collect::<Vec<SupportedCipherSuite>>();
         }
+        provider.cipher_suites.iter_mut().for_each(|suite| *suite = deriving(*suite));
         if !self.groups.is_empty() {
             let of = |group: &&Group| aws_lc_rs::ALL_KX_GROUPS.iter().find(|k| k.name() == group.id).copied();
             provider.kx_groups = self.groups.iter().filter_map(of).collect::<Vec<&dyn SupportedKxGroup>>();

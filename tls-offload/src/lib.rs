@@ -20,6 +20,7 @@ mod client_auth;
 mod der;
 mod error;
 mod export;
+mod hkdf;
 mod keylog;
 mod names;
 #[cfg_attr(not(feature = "openssl"), path = "openssl_absent.rs")]
