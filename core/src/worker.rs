@@ -218,9 +218,8 @@ impl<T: Transport> Worker<T> {
         let start = if self.swept.get() < conns.capacity() { self.swept.get() } else { 0 };
         for key in start..start + SWEEP_CONNS_MAX {
             let Some(watched) = conns.get(key) else { continue };
-            if let Some(before) = now.checked_sub(watched.limits.idle_timeout) {
-                self.counters.downstream.idle_closed.add(u64::from(watched.state.close_if_idle(before)));
-            }
+            let closed = watched.state.close_if_idle(now, watched.limits.idle_timeout);
+            self.counters.downstream.idle_closed.add(u64::from(closed));
         }
         self.swept.set(start + SWEEP_CONNS_MAX);
         self.counters.downstream.handed_down.add(take_handed_down());

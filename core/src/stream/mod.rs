@@ -30,6 +30,7 @@ use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -167,12 +168,22 @@ pub enum Ended<C> {
 #[derive(Default)]
 pub struct ConnState {
     wish: Cell<Wish>,
-    idle: Cell<Option<Instant>>,
+    idle: Cell<Idle>,
     /// Whether a request has begun on it.
     used: Cell<bool>,
     swept: bool,
     load: Option<Rc<Load>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// Whether a connection waits for a request. How long is counted from when the one who closes it sees it first, so that no request has to look at
+/// the clock for it.
+#[derive(Clone, Copy, Default)]
+enum Idle {
+    #[default]
+    No,
+    Unseen,
+    Since(Instant),
 }
 
 /// What a worker wants of a connection at its next message boundary.
@@ -202,9 +213,17 @@ impl ConnState {
         Self { load: Some(load), ..Self::swept() }
     }
 
-    /// Closes the connection if it has waited for a request since `before` or longer; says whether.
-    pub fn close_if_idle(&self, before: Instant) -> bool {
-        let closes = self.wish() != Wish::Close && self.idle.get().is_some_and(|since| since <= before);
+    /// Closes the connection if it has waited for a request for so long since it was first seen to; says whether. To be called now and then.
+    pub fn close_if_idle(&self, now: Instant, timeout: Duration) -> bool {
+        let since = match self.idle.get() {
+            Idle::No => return false,
+            Idle::Since(since) => since,
+            Idle::Unseen => {
+                self.idle.set(Idle::Since(now));
+                now
+            }
+        };
+        let closes = self.wish() != Wish::Close && now.saturating_duration_since(since) >= timeout;
         if closes {
             self.ask(Wish::Close);
         }
@@ -233,7 +252,7 @@ impl ConnState {
     /// Whether the connection waits for a request and holds no part of one.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.idle.get().is_some()
+        !matches!(self.idle.get(), Idle::No)
     }
 
     fn is_swept(&self) -> bool {
@@ -241,8 +260,8 @@ impl ConnState {
     }
 
     fn rest(&self, cx: &Context<'_>) {
-        if self.idle.get().is_none() {
-            self.idle.set(Some(Instant::now()));
+        if !self.is_idle() {
+            self.idle.set(Idle::Unseen);
         }
         self.watch(cx);
     }
@@ -262,7 +281,32 @@ impl ConnState {
     }
 
     fn work(&self) {
-        self.idle.set(None);
+        self.idle.set(Idle::No);
         self.used.set(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_connection_is_idle_counts_from_when_that_is_seen() {
+        let (state, start, timeout) = (ConnState::swept(), Instant::now(), Duration::from_secs(10));
+        let cx = Context::from_waker(Waker::noop());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(!state.close_if_idle(after(100), timeout), "it does not wait for a request yet");
+        state.rest(&cx);
+        assert!(state.is_idle());
+        assert!(!state.close_if_idle(after(100), timeout) && !state.close_if_idle(after(109), timeout));
+        state.work();
+        state.rest(&cx);
+        assert!(!state.close_if_idle(after(111), timeout), "a request came in between");
+        assert!(!state.close_if_idle(after(120), timeout) && state.close_if_idle(after(121), timeout));
+        assert_eq!(state.wish(), Wish::Close);
+        assert!(!state.close_if_idle(after(200), timeout), "once");
+        let state = ConnState::swept();
+        state.rest(&cx);
+        assert!(state.close_if_idle(start, Duration::ZERO), "who may not wait at all");
     }
 }
