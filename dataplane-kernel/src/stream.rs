@@ -125,14 +125,16 @@ impl Stream {
                 read => return Poll::Ready(read),
             }
         }
-        if self.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+        // Nobody is to be woken who only takes a look.
+        let is_look = cx.waker().will_wake(Waker::noop());
+        if is_look || self.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
             match self.once(Interest::READABLE, wish, &mut call) {
                 Tried::Done(read) => {
                     self.reader = None;
                     return Poll::Ready(read);
                 }
-                Tried::InVain => {}
-                Tried::NotReady => return Poll::Pending,
+                Tried::InVain if !is_look => {}
+                Tried::InVain | Tried::NotReady => return Poll::Pending,
             }
         }
         self.reader = None;

@@ -286,7 +286,14 @@ async fn accept<T: Transport>(entrance: Rc<Entrance<T>>, mut listener: T::Listen
             }
         }
         let accepted = match last {
+            None if entrance.retired.get() => {
+                entrance.retire.notified().await;
+                last = Some(Instant::now() + QUEUE_TIMEOUT);
+                continue;
+            }
+            // While connections come, nobody has to be told whom to wake else.
             None => tokio::select! {
+                biased;
                 accepted = listener.accept() => accepted,
                 () = entrance.retire.notified() => {
                     last = Some(Instant::now() + QUEUE_TIMEOUT);
