@@ -10,6 +10,7 @@ use smoltcp::time::Instant;
 use super::Stack;
 use super::flow::{Fault, Stage};
 use super::neighbours::Neighbour;
+use super::recovery::earlier;
 use crate::device::Mac;
 
 impl Stack {
@@ -287,8 +288,7 @@ impl Stack {
         let clock = flow.clock;
         let timer = self.ifaces.of(flow.path).poll_at(clock.shown(self.now), flow.sockets()).map(|at| clock.ours(at));
         let given_up_at = (flow.stage == Stage::Orphan).then_some(flow.given_up_at);
-        let all = [timer, flow.sender.deadline(), flow.asks_at(&self.config.limits), given_up_at];
-        all.into_iter().flatten().min()
+        earlier(earlier(timer, flow.sender.deadline()), earlier(flow.asks_at(&self.config.limits), given_up_at))
     }
 }
 

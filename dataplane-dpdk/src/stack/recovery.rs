@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use smoltcp::time::Instant;
 
+pub(super) use self::silence::earlier;
 use super::congestion::{Acked, Congestion};
 use super::departures::Departures;
 use super::nic::Emitted;
