@@ -196,8 +196,8 @@ impl Stack {
         let flow = &mut self.flows[id as usize];
         match flow.socket().state() {
             // An RST ended the handshake (smoltcp listens again then, on a tuple that is ours to give).
-            State::Listen => return self.release(id),
-            State::Closed if flow.is_over() || !flow.mapped => return self.end(id),
+            State::Listen => self.release(id),
+            State::Closed if flow.is_over() || !flow.mapped => self.end(id),
             State::TimeWait => self.settle_time_wait(id),
             State::SynSent | State::SynReceived | State::Closed => {}
             _ => {
