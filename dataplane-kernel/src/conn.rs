@@ -160,11 +160,8 @@ impl KernelConn {
             }
             self.unsent.consume(n, &self.buffers);
         }
-        if let Io::Tcp(s) = &self.io {
-            // It fails where the peer has reset the connection meanwhile, which is an end, too.
-            let _ = s.stream.shut_down();
-        }
-        Poll::Ready(Ok(()))
+        let Io::Tcp(s) = &self.io else { return Poll::Ready(Ok(())) };
+        Poll::Ready(s.stream.shut_down())
     }
 
     /// Moves bytes to `to` through a pipe. None where that can't be done: then they have to be copied.
@@ -527,5 +524,18 @@ mod tests {
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(poll_fn(|cx| conn.poll_read_with(cx, 0, |bytes| (0, bytes.len()))).await.unwrap(), 0);
         poll_fn(|cx| conn.poll_flush_last(cx)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_ends_what_the_peer_has_reset_hears_no_error() {
+        let address = Address::Inet(([127, 0, 0, 1], 0).into());
+        let mut listener = KernelTransport::new().listen(&address, &ListenOptions::default()).await.unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().inet().unwrap()).unwrap();
+        let mut conn = listener.accept().await.unwrap();
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        let read = poll_fn(|cx| conn.poll_read_with(cx, 0, |bytes| (0, bytes.len()))).await;
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        poll_fn(|cx| conn.poll_shutdown(cx)).await.unwrap();
     }
 }

@@ -90,9 +90,12 @@ impl Stream {
         self.io()?.get_ref().local_addr()
     }
 
-    /// Ends our direction.
+    /// Ends our direction. Of a connection that the peer has reset it has ended already.
     pub(crate) fn shut_down(&self) -> io::Result<()> {
-        self.io()?.get_ref().shutdown(Shutdown::Write)
+        match self.io()?.get_ref().shutdown(Shutdown::Write) {
+            Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(()),
+            shut => shut,
+        }
     }
 
     pub(crate) fn as_fd(&self) -> io::Result<BorrowedFd<'_>> {
