@@ -17,43 +17,27 @@ import tempfile
 
 import idle
 
-DPDK_PLANES = ("net_af_xdp", "net_af_packet")
-
-
-class Gateway(idle.Gateway):
-    """On kernel sockets, it has the address that a polled port has by itself."""
-
-    def __init__(self, plane, folder, binary):
-        if plane == "kernel":
-            idle.run("ip", "-n", idle.GATEWAY, "addr", "add", f"{idle.GATEWAY_IP}/24", "dev", "fgig0")
-        super().__init__(plane, "{}", folder, binary)
-
-
-def config(plane, settings):
-    """The same file for all, but for the data plane."""
-    if plane != "kernel":
-        return idle_config(plane, settings)
-    file = idle_config("net_af_xdp", settings)
-    return file[: file.index("dataplane:")] + "dataplane: {type: kernel, workers: 1}\n"
-
-
-idle_config, idle.config = idle.config, config
-
 
 def make_net(plane):
-    """A kernel that is tuned keeps its segmentation offload; a polled port can't take what it makes."""
+    """On kernel sockets Linux has the address, and a kernel that is tuned its segmentation offload, which a polled port can't take."""
     idle.make_net("net_af_xdp")
-    if plane == "kernel":
-        for name, link in ((idle.CLIENT, "fgic0"), (idle.GATEWAY, "fgig0")):
-            idle.run("ip", "netns", "exec", name, "ethtool", "-K", link, "tx", "on", "tso", "on", "gso", "on", "gro", "on")
+    if plane != "kernel":
+        return
+    idle.run("ip", "-n", idle.GATEWAY, "addr", "add", f"{idle.GATEWAY_IP}/24", "dev", "fgig0")
+    for name, link in ((idle.CLIENT, "fgic0"), (idle.GATEWAY, "fgig0")):
+        idle.run("ip", "netns", "exec", name, "ethtool", "-K", link, "tx", "on", "tso", "on", "gso", "on", "gro", "on")
+
+
+def dataplane(plane):
+    return "dataplane: {type: kernel, workers: 1}\n" if plane == "kernel" else idle.polled(plane, "{}")
 
 
 def measure(plane, args, connections):
     """Requests a second, and the times in microseconds."""
-    make_net(plane)
     try:
+        make_net(plane)
         with tempfile.TemporaryDirectory() as folder:
-            gateway = Gateway(plane, folder, args.binary)
+            gateway = idle.Gateway(plane, dataplane(plane), folder, args.binary)
             try:
                 gateway.wait(plane)
                 return load(args.seconds, connections)
@@ -71,7 +55,7 @@ def load(seconds, connections):
     if re.search("Non-2xx|Socket errors", text):
         raise RuntimeError(f"requests failed: {text}")
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
-    return rate, *(microseconds(re.search(rf"{part}%\s+(\S+)", text)[1]) for part in (50, 99))
+    return rate, *(microseconds(re.search(rf"^ +{part}% +(\S+)$", text, re.MULTILINE)[1]) for part in (50, 99))
 
 
 def microseconds(text):
@@ -81,7 +65,7 @@ def microseconds(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--planes", default=",".join(("kernel", *DPDK_PLANES)))
+    parser.add_argument("--planes", default="kernel,net_af_xdp,net_af_packet")
     parser.add_argument("--connections", default="1,64")
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)

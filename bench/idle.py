@@ -55,7 +55,8 @@ def remove_net():
         run("ip", "netns", "del", name, check=False)
 
 
-def config(driver, idle):
+def config(dataplane):
+    """A gateway that answers by itself, on the plane that these lines say."""
     return f"""servers:
   - default_log_path: stderr
     default_log_level: WARN
@@ -66,7 +67,11 @@ def config(driver, idle):
     routers:
       - router_config_name: web
         virtual_hosts: [{{name: all, domains: ["*"], routers: [{{match: {{prefix: /}}, direct_response: {{status: 200, body: awake}}}}]}}]
-dataplane:
+{dataplane}"""
+
+
+def polled(driver, idle):
+    return f"""dataplane:
   type: dpdk
   workers: 1
   fallback: none
@@ -80,10 +85,10 @@ dataplane:
 
 
 class Gateway:
-    def __init__(self, driver, idle, folder, binary):
+    def __init__(self, driver, dataplane, folder, binary):
         path = os.path.join(folder, "idle.yaml")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(config(driver, idle))
+            file.write(config(dataplane))
         self.log = open(os.path.join(folder, "idle.log"), "w+", encoding="utf-8")
         words = ["ip", "netns", "exec", GATEWAY, "taskset", "-c", "0", binary, "start", "-c", path]
         self.child = subprocess.Popen(words, stdout=self.log, stderr=self.log)
@@ -147,7 +152,7 @@ def be_the_client(requests):
 
 def measure(driver, args, folder):
     make_net(driver)
-    gateway = Gateway(driver, args.idle, folder, args.binary)
+    gateway = Gateway(driver, polled(driver, args.idle), folder, args.binary)
     try:
         gateway.wait(driver)
         time.sleep(1)

@@ -100,3 +100,19 @@ pub(crate) fn is_gone(process: &str) -> bool {
 const WARM_CHUNK_BYTES: usize = 1 << 20;
 
 const PREFIX: &str = "ferrogate-bench-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_touched_is_given_back() {
+        let folder = Folder::new().unwrap();
+        folder.warm(3 * WARM_CHUNK_BYTES / 2).unwrap();
+        assert_eq!(fs::read_dir(folder.root()).unwrap().count(), 0);
+        let path = folder.root().to_owned();
+        drop(folder);
+        let gone = Folder(path.clone());
+        assert!(gone.warm(1).unwrap_err().to_string().contains(path.to_str().unwrap()));
+    }
+}
