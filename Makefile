@@ -2,6 +2,7 @@
 #
 #   make run              the demo gateway over kernel sockets
 #   make run PLANE=dpdk   the same over a DPDK port (root)
+#   make release          the gateway as it is shipped: compiled for the work that it does under load
 #   make sim SEEDS=10000  the whole gateway under simulation, over lossy wires
 #   make soak             what takes too long for make test: TLS with a card under AddressSanitizer, testssl.sh
 #   make ktls-test        the kernel's TLS, in a QEMU guest whose kernel has it
@@ -15,11 +16,12 @@ SCENARIO ?= h1-keepalive
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check sim soak ktls-test appliance-test bench profile microbench
+.PHONY: help run release test check sim soak ktls-test appliance-test bench profile microbench
 
 help:
 	@echo 'make run              start the demo gateway: http://127.0.0.1:8080 and https://127.0.0.1:8443, Ctrl-C ends it'
 	@echo 'make run PLANE=dpdk   the same over a DPDK port on a veth pair (root)'
+	@echo 'make release          the gateway as it is shipped, compiled for the work that it does under load, a quarter of an hour; its path is the last line'
 	@echo 'make test             everything that CI runs'
 	@echo 'make check            formatting and lints only'
 	@echo 'make sim SEEDS=10000  the whole gateway under simulation, over lossy wires; a seed that fails is told'
@@ -32,6 +34,9 @@ help:
 
 run:
 	@configs/packaging/run.sh $(PLANE)
+
+release:
+	@configs/packaging/release.sh
 
 test:
 	@configs/packaging/test.sh test

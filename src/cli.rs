@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// A hardware-accelerated L4-L7 gateway: kernel sockets or DPDK below, one core above.
 #[derive(Debug, Parser)]
-#[command(name = "ferrogate", version, arg_required_else_help = true)]
+#[command(name = "ferrogate", version = VERSION, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -106,3 +106,9 @@ pub(crate) struct Origin {
     #[arg(short, long, default_value = "1", value_name = "NAME")]
     pub(crate) name: String,
 }
+
+/// What `make release` builds says so: figures of it and of a plain build don't compare.
+const VERSION: &str = match option_env!("FERROGATE_TRAINED") {
+    Some(_) => concat!(env!("CARGO_PKG_VERSION"), " (trained)"),
+    None => env!("CARGO_PKG_VERSION"),
+};

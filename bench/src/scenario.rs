@@ -246,7 +246,14 @@ const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario { name: "conns-100", shows: "the same rate over 100 connections", connections: 100, ..CONNECTIONS },
-    Scenario { name: "conns-1k", shows: "the same rate over 1,000 connections", connections: 1000, ..CONNECTIONS },
+    Scenario {
+        name: "conns-1k",
+        shows: "the same rate over 1,000 connections, and as many requests as they carry",
+        levels: &[Level::Saturation, Level::Fixed],
+        connections: 1000,
+        rounds_part: 0.45,
+        ..CONNECTIONS
+    },
     Scenario { name: "conns-10k", shows: "the same rate over 10,000 connections", connections: 10_000, ..CONNECTIONS },
     Scenario {
         name: "conns-100k",

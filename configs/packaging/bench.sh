@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=configs/packaging/lib.sh
 . configs/packaging/lib.sh
+# shellcheck source=configs/packaging/trained.sh
+. configs/packaging/trained.sh
 
 usage() {
     echo "usage: bench.sh run [ARGUMENT...] | profile SCENARIO [ARGUMENT...] | micro"
@@ -24,13 +26,18 @@ main() {
     esac
 }
 
-# Scenarios on all backends, then the report beside the results.
+# Scenarios on all backends, then the report beside the results. A first look takes the gateway as it is; figures are of what is shipped.
 side_by_side() {
     local results
+    local -a gateway=()
     ensure nginx:nginx nginx_stream:libnginx-mod-stream haproxy:haproxy ip:iproute2 ethtool:ethtool setpriv:util-linux
     ensure_perf
     build
-    results=$(measure run "$@" | tail -n 1)
+    case " $* " in
+        *" --quick "* | *" --ferrogate"*) ;;
+        *) ! build_trained "$features" "$binary" || gateway=(--ferrogate "$trained") ;;
+    esac
+    results=$(measure run "${gateway[@]}" "$@" | tail -n 1)
     "$binary" report "$results" --md "${results%.jsonl}.md" --html "${results%.jsonl}.html"
     say "report: ${results%.jsonl}.html"
 }
@@ -61,12 +68,14 @@ ensure_perf() {
 }
 
 binary=
+features=
 build() {
-    local features
+    local of_each
+    features=$(features_here)
     # Of the bench and the product what each has.
-    features=$(features_here | sed 's/dpdk/ferrogate\/dpdk,ferrogate-bench\/dpdk/; s/openssl/ferrogate\/openssl/')
+    of_each=$(sed 's/dpdk/ferrogate\/dpdk,ferrogate-bench\/dpdk/; s/openssl/ferrogate\/openssl/' <<<"$features")
     # shellcheck disable=SC2046 # two words or none
-    cargo build --release --locked --package ferrogate --package ferrogate-bench $(feature_flags "$features")
+    cargo build --release --locked --package ferrogate --package ferrogate-bench $(feature_flags "$of_each")
     binary=$(target_dir)/release/ferrogate-bench
 }
 

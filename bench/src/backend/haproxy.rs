@@ -20,6 +20,8 @@ pub fn config(site: &Site<'_>) -> String {
   nbthread 1
   maxconn {conns}
   no strict-limits
+  tune.pool-low-fd-ratio 100
+  tune.pool-high-fd-ratio 100
   log stdout format raw local0
   ssl-server-verify required
 {buffers}defaults
