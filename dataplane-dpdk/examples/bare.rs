@@ -23,6 +23,7 @@ use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Cidr};
+use tokio::time::Instant as Clock;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -85,14 +86,14 @@ impl Echo {
     }
 
     fn poll(&self, mut nic: Nic, ended: &AtomicBool, busy: &AtomicU64) {
-        let start = std::time::Instant::now();
+        let start = Clock::now();
         let now = || Instant::from_micros(i64::try_from(start.elapsed().as_micros()).expect("less than 292,000 years"));
         let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut nic, now());
         interface.update_ip_addrs(|all| all.push(IpCidr::Ipv4(self.network)).expect("room for one address"));
         let mut sockets = SocketSet::new(Vec::new());
         let handles: Vec<SocketHandle> = (0..self.connections).map(|_| sockets.add(socket())).collect();
         while !ended.load(Ordering::Relaxed) {
-            let before = std::time::Instant::now();
+            let before = Clock::now();
             let came = nic.receive_burst();
             if !came {
                 // Its timers, and sockets that are free again.
