@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use ferrogate_core::control::VERSION;
 
 /// A hardware-accelerated L4-L7 gateway: kernel sockets or DPDK below, one core above.
 #[derive(Debug, Parser)]
@@ -106,9 +107,3 @@ pub(crate) struct Origin {
     #[arg(short, long, default_value = "1", value_name = "NAME")]
     pub(crate) name: String,
 }
-
-/// What `make release` builds says so: figures of it and of a plain build don't compare.
-const VERSION: &str = match option_env!("FERROGATE_TRAINED") {
-    Some(_) => concat!(env!("CARGO_PKG_VERSION"), " (trained)"),
-    None => env!("CARGO_PKG_VERSION"),
-};

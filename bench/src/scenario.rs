@@ -245,7 +245,13 @@ const SCENARIOS: &[Scenario] = &[
         rounds_part: 0.45,
         ..PLAIN
     },
-    Scenario { name: "conns-100", shows: "the same rate over 100 connections", connections: 100, ..CONNECTIONS },
+    Scenario {
+        name: "conns-100",
+        shows: "the same rate over 100 connections",
+        connections: 100,
+        rounds_part: 0.45,
+        ..CONNECTIONS
+    },
     Scenario {
         name: "conns-1k",
         shows: "the same rate over 1,000 connections, and as many requests as they carry",

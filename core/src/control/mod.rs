@@ -20,3 +20,9 @@ pub mod watchdog;
 mod watched;
 
 pub use certificates::Certificates;
+
+/// The version of this build. What `make release` builds says so: figures of it and of a plain build don't compare.
+pub const VERSION: &str = match option_env!("FERROGATE_TRAINED") {
+    Some(_) => concat!(env!("CARGO_PKG_VERSION"), " (trained)"),
+    None => env!("CARGO_PKG_VERSION"),
+};

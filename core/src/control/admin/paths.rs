@@ -12,6 +12,7 @@ use super::dump::{decoded, selected};
 use super::{Admin, PlaneReport, State};
 use crate::config::schema::LogLevel;
 use crate::config::{Address, FILE_BYTES_MAX};
+use crate::control::VERSION;
 use crate::control::reload::ReloadError;
 use crate::message::{Body, Chunk, Exchange, Method, Response};
 use crate::proxy::reply::{local_reply, with_body};
@@ -40,7 +41,7 @@ impl Admin {
         match path {
             "/" => text(200, HELP.to_owned()),
             "/ready" => self.ready(),
-            "/api/v1/version" => text(200, format!("ferrogate {}\n", env!("CARGO_PKG_VERSION"))),
+            "/api/v1/version" => text(200, format!("ferrogate {VERSION}\n")),
             "/api/v1/states" => text(200, format!("pid={}&state={}\n", std::process::id(), *self.state.borrow() as u8)),
             "/api/v1/config_dump" => self.config_dump(query),
             "/api/v1/stats" => self.stats(query),
