@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_long, c_uchar, c_uint, c_ulong, c_void};
+use std::mem;
 use std::ptr;
 use std::slice;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -38,17 +39,34 @@ pub unsafe extern "C" fn v_check(version: c_ulong) -> c_ulong {
 pub unsafe extern "C" fn bind_engine(engine: *mut ENGINE, _id: *const c_char, _functions: *const c_void) -> c_int {
     // SAFETY: the engine is ours to fill; the texts and the table live as long as this module, which libcrypto never unloads while it is used.
     let bound = unsafe {
-        ffi::ENGINE_set_id(engine, c"card".as_ptr()) == 1
-            && ffi::ENGINE_set_name(engine, c"a pretended card".as_ptr()) == 1
-            && ffi::ENGINE_set_init_function(engine, init) == 1
-            && ffi::ENGINE_set_cmd_defns(engine, COMMANDS.0.as_ptr()) == 1
-            && ffi::ENGINE_set_ctrl_function(engine, control) == 1
-            && ffi::ENGINE_set_load_privkey_function(engine, load_key) == 1
+        set(engine, c"ENGINE_set_id", c"card".as_ptr())
+            && set(engine, c"ENGINE_set_name", c"a pretended card".as_ptr())
+            && set::<ffi::Init>(engine, c"ENGINE_set_init_function", init)
+            && set(engine, c"ENGINE_set_cmd_defns", COMMANDS.0.as_ptr())
+            && set::<ffi::Control>(engine, c"ENGINE_set_ctrl_function", control)
+            && set::<ffi::LoadKey>(engine, c"ENGINE_set_load_privkey_function", load_key)
     };
     if bound {
         plugged().insert(engine as usize, Plugged::default());
     }
     c_int::from(bound)
+}
+
+/// Calls a function of libcrypto's that sets something of an engine. Found when it is needed: OpenSSL 4 has none of them, and must be able to load
+/// this module for its provider.
+///
+/// # Safety
+/// The function of this name takes an engine and a `T`, and the engine is ours to fill.
+unsafe fn set<T>(engine: *mut ENGINE, name: &CStr, value: T) -> bool {
+    // SAFETY: of libc; with no handle it looks through everything that was loaded at the start (RTLD_DEFAULT).
+    let found = unsafe { ffi::dlsym(ptr::null_mut(), name.as_ptr()) };
+    if found.is_null() {
+        return false;
+    }
+    // SAFETY: by the caller's word.
+    let function: unsafe extern "C" fn(*mut ENGINE, T) -> c_int = unsafe { mem::transmute(found) };
+    // SAFETY: by the caller's word.
+    unsafe { function(engine, value) == 1 }
 }
 
 /// What an engine was told, and the card that it is for since its initialisation.

@@ -1,4 +1,4 @@
-//! What the engine calls of libcrypto: declarations only, from OpenSSL 3.0's headers.
+//! What the engine calls of libcrypto: declarations only, from OpenSSL 3.0's headers; and libc's `dlsym`, by which it finds the rest.
 //!
 //! **Invariant:** no logic; a name, a type or a number that is not in OpenSSL's headers is not in this file.
 
@@ -42,12 +42,7 @@ pub(crate) type EcSign = unsafe extern "C" fn(
 pub(crate) type RsaEncrypt = unsafe extern "C" fn(c_int, *const c_uchar, *mut c_uchar, *mut RSA, c_int) -> c_int;
 
 unsafe extern "C" {
-    pub(crate) fn ENGINE_set_id(engine: *mut ENGINE, id: *const c_char) -> c_int;
-    pub(crate) fn ENGINE_set_name(engine: *mut ENGINE, name: *const c_char) -> c_int;
-    pub(crate) fn ENGINE_set_init_function(engine: *mut ENGINE, init: Init) -> c_int;
-    pub(crate) fn ENGINE_set_cmd_defns(engine: *mut ENGINE, commands: *const ENGINE_CMD_DEFN) -> c_int;
-    pub(crate) fn ENGINE_set_ctrl_function(engine: *mut ENGINE, control: Control) -> c_int;
-    pub(crate) fn ENGINE_set_load_privkey_function(engine: *mut ENGINE, load: LoadKey) -> c_int;
+    pub(crate) fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
 
     pub(crate) fn BIO_new_file(name: *const c_char, mode: *const c_char) -> *mut BIO;
     pub(crate) fn BIO_free(bio: *mut BIO) -> c_int;
