@@ -28,7 +28,7 @@ help:
 	@echo 'make soak             what takes too long for make test: TLS with a card under AddressSanitizer, testssl.sh'
 	@echo 'make ktls-test        TLS records sealed by the kernel (kTLS), in a QEMU guest: Debian'"'"'s kernel, no root'
 	@echo 'make appliance-test   the gateway in an emulated machine, on PCI cards that DPDK drives, two minutes (root)'
-	@echo 'make bench            Ferrogate beside nginx and HAProxy, about 33 minutes (root); make bench QUICK=1 under two'
+	@echo 'make bench            Ferrogate beside nginx and HAProxy, about 34 minutes and the release that it measures (root); make bench QUICK=1 under two'
 	@echo 'make profile SCENARIO=h1-keepalive   a flame graph of the gateway under a scenario'
 	@echo 'make microbench       the parts that every request passes, each by itself'
 

@@ -67,23 +67,25 @@ source_key() {
     {
         rustc -vV
         echo "$1" "${RUSTFLAGS:-}" "$trained_on" "$trained_on_dpdk"
-        find "${made_of[@]}" -type f -not -path '*/tests/*' -not -path '*/target/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+        find "${made_of[@]}" -type f -not -path '*/tests/*' -not -path '*/examples/*' -not -path '*/target/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     } | sha256sum | cut -c 1-16
 }
 
 # Prints the llvm-profdata that reads what this compiler writes: its own, or Debian's of the same major version.
 find_profdata() {
-    local major tool
+    local major
     major=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
-    for tool in "$(rustc --print sysroot)"/lib/rustlib/*/bin/llvm-profdata "/usr/lib/llvm-$major/bin/llvm-profdata"; do
+    ! first_profdata "$major" || return 0
+    ! have rustup || rustup component add llvm-tools >&2 || true
+    ! first_profdata "$major" || return 0
+    (install_packages "llvm-$major") && first_profdata "$major"
+}
+
+# first_profdata MAJOR: the first that is here.
+first_profdata() {
+    local tool
+    for tool in "$(rustc --print sysroot)"/lib/rustlib/*/bin/llvm-profdata "/usr/lib/llvm-$1/bin/llvm-profdata"; do
         [ ! -x "$tool" ] || { echo "$tool"; return 0; }
     done
-    if have rustup && rustup component add llvm-tools >&2; then
-        for tool in "$(rustc --print sysroot)"/lib/rustlib/*/bin/llvm-profdata; do
-            [ ! -x "$tool" ] || { echo "$tool"; return 0; }
-        done
-    fi
-    (install_packages "llvm-$major") || return 1
-    tool=/usr/lib/llvm-$major/bin/llvm-profdata
-    [ -x "$tool" ] && echo "$tool"
+    return 1
 }

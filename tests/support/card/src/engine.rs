@@ -58,8 +58,11 @@ pub unsafe extern "C" fn bind_engine(engine: *mut ENGINE, _id: *const c_char, _f
 /// # Safety
 /// The function of this name takes an engine and a `T`, and the engine is ours to fill.
 unsafe fn set<T>(engine: *mut ENGINE, name: &CStr, value: T) -> bool {
+    unsafe extern "C" {
+        fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
+    }
     // SAFETY: of libc; with no handle it looks through everything that was loaded at the start (RTLD_DEFAULT).
-    let found = unsafe { ffi::dlsym(ptr::null_mut(), name.as_ptr()) };
+    let found = unsafe { dlsym(ptr::null_mut(), name.as_ptr()) };
     if found.is_null() {
         return false;
     }

@@ -1,4 +1,4 @@
-//! What the engine calls of libcrypto: declarations only, from OpenSSL 3.0's headers; and libc's `dlsym`, by which it finds the rest.
+//! What the engine calls of libcrypto: declarations only, from OpenSSL 3.0's headers.
 //!
 //! **Invariant:** no logic; a name, a type or a number that is not in OpenSSL's headers is not in this file.
 
@@ -42,8 +42,6 @@ pub(crate) type EcSign = unsafe extern "C" fn(
 pub(crate) type RsaEncrypt = unsafe extern "C" fn(c_int, *const c_uchar, *mut c_uchar, *mut RSA, c_int) -> c_int;
 
 unsafe extern "C" {
-    pub(crate) fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
-
     pub(crate) fn BIO_new_file(name: *const c_char, mode: *const c_char) -> *mut BIO;
     pub(crate) fn BIO_free(bio: *mut BIO) -> c_int;
     pub(crate) fn PEM_read_bio_PrivateKey(
