@@ -32,14 +32,27 @@ side_by_side() {
     local -a gateway=()
     ensure nginx:nginx nginx_stream:libnginx-mod-stream haproxy:haproxy ip:iproute2 ethtool:ethtool setpriv:util-linux
     ensure_perf
-    build
     case " $* " in
-        *" --quick "* | *" --ferrogate"*) ;;
-        *) ! build_trained "$features" "$binary" || gateway=(--ferrogate "$trained") ;;
+        *" --quick "* | *" --ferrogate"*) build ;;
+        *) build_shipped ;;
     esac
     results=$(measure run "${gateway[@]}" "$@" | tail -n 1)
     "$binary" report "$results" --md "${results%.jsonl}.md" --html "${results%.jsonl}.html"
     say "report: ${results%.jsonl}.html"
+}
+
+# The bench, and the gateway as it is shipped; where it can't be had, as it is otherwise.
+build_shipped() {
+    local features
+    features=$(features_here)
+    build_bench "$features"
+    binary=$bench
+    if build_trained "$features" "$bench"; then
+        gateway=(--ferrogate "$trained")
+    else
+        say "measuring a gateway that is not trained"
+        build
+    fi
 }
 
 # With frame pointers, for whole stacks; in a folder of its own, so that the usual release stays as it is.
@@ -68,14 +81,12 @@ ensure_perf() {
 }
 
 binary=
-features=
 build() {
-    local of_each
-    features=$(features_here)
+    local features
     # Of the bench and the product what each has.
-    of_each=$(sed 's/dpdk/ferrogate\/dpdk,ferrogate-bench\/dpdk/; s/openssl/ferrogate\/openssl/' <<<"$features")
+    features=$(features_here | sed 's/dpdk/ferrogate\/dpdk,ferrogate-bench\/dpdk/; s/openssl/ferrogate\/openssl/')
     # shellcheck disable=SC2046 # two words or none
-    cargo build --release --locked --package ferrogate --package ferrogate-bench $(feature_flags "$of_each")
+    cargo build --release --locked --package ferrogate --package ferrogate-bench $(feature_flags "$features")
     binary=$(target_dir)/release/ferrogate-bench
 }
 

@@ -8,13 +8,11 @@ cd "$(dirname "$0")/../.."
 . configs/packaging/trained.sh
 
 main() {
-    local features bench
+    local features
     ensure_build_tools
     ensure ip:iproute2 ethtool:ethtool setpriv:util-linux
     features=$(features_here)
-    # shellcheck disable=SC2046 # two words or none
-    cargo build --release --locked --package ferrogate-bench $(feature_flags "$(grep -x dpdk <<<"$features" | sed 's/^/ferrogate-bench\//')")
-    bench=$(target_dir)/release/ferrogate-bench
+    build_bench "$features"
     build_trained "$features" "$bench" || die "a gateway without it:  cargo build --release"
     echo "$trained"
 }

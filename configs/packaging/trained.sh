@@ -35,6 +35,16 @@ build_trained() {
     trained=$dir/optimised/$host/release/ferrogate
 }
 
+# build_bench FEATURES: the load generator. Its path is in $bench after it.
+bench=
+build_bench() {
+    local features
+    features=$(sed -n 's/^dpdk$/ferrogate-bench\/dpdk/p' <<<"$1")
+    # shellcheck disable=SC2046 # two words or none
+    cargo build --release --locked --package ferrogate-bench $(feature_flags "$features")
+    bench=$(target_dir)/release/ferrogate-bench
+}
+
 # count FEATURES BENCH DIR HOST: a gateway with counters, under load; what they say is in DIR/counts after it.
 count() {
     local features=$1 bench=$2 dir=$3 host=$4 gateway

@@ -95,19 +95,14 @@ impl Echo {
         while !ended.load(Ordering::Relaxed) {
             let before = Clock::now();
             let came = nic.receive_burst();
-            if !came {
-                // Its timers, and sockets that are free again.
-                interface.poll(now(), &mut nic, &mut sockets);
-                handles.iter().for_each(|h| self.serve(sockets.get_mut(*h)));
-                nic.send_burst();
-                continue;
-            }
             interface.poll(now(), &mut nic, &mut sockets);
             handles.iter().for_each(|h| self.serve(sockets.get_mut(*h)));
             interface.poll(now(), &mut nic, &mut sockets);
             nic.send_burst();
-            let spent = u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            busy.fetch_add(spent, Ordering::Relaxed);
+            if came {
+                let spent = u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                busy.fetch_add(spent, Ordering::Relaxed);
+            }
         }
     }
 
