@@ -112,6 +112,10 @@ impl Level {
         }
     }
 
+    fn fixed() -> Self {
+        Self::Fixed
+    }
+
     /// The part of the backend's own capacity that is offered, where it is one.
     #[must_use]
     pub fn part(self) -> Option<f64> {
@@ -241,6 +245,9 @@ pub struct Counts {
     pub scenario: String,
     /// The backend's name.
     pub backend: String,
+    /// How hard the proxy was pushed. Files of before it was written have the fixed rate.
+    #[serde(default = "Level::fixed")]
+    pub level: Level,
     /// From 0.
     pub round: usize,
     /// System calls of the proxy.

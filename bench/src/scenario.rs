@@ -35,6 +35,8 @@ pub struct Scenario {
     pub rate_group: Option<&'static str>,
     /// Rounds are this part of those asked for: long cells have fewer.
     pub rounds_part: f64,
+    /// Where system calls and allocations are counted.
+    pub counted: &'static [Level],
     /// Not landed yet: why.
     pub absent: Option<&'static str>,
 }
@@ -139,10 +141,10 @@ impl Scenario {
         part.clamp(1, asked.max(1))
     }
 
-    /// Whether requests can be counted against system calls and allocations.
-    #[must_use]
-    pub fn has_counts(&self) -> bool {
-        self.absent.is_none() && self.levels.contains(&Level::Fixed) && self.connections <= 1000
+    /// The levels at which system calls and allocations are counted for each request.
+    pub fn counted(&self) -> impl Iterator<Item = Level> {
+        let is_countable = |level: &Level| self.levels.contains(level) && self.connections <= 1000;
+        self.counted.iter().copied().filter(is_countable)
     }
 }
 
@@ -162,6 +164,7 @@ const PLAIN: Scenario = Scenario {
     fixed_part: 0.6,
     rate_group: None,
     rounds_part: 1.0,
+    counted: &[Level::Fixed],
     absent: None,
 };
 
@@ -170,8 +173,14 @@ const TLS: Scenario = Scenario { front: Front::Ecdsa(Resume::Always), ..PLAIN };
 const HANDSHAKES: Scenario = Scenario { requests_per_connection: 1, ..TLS };
 
 /// Less than elsewhere: ten thousand connections have to carry what a hundred can.
-const CONNECTIONS: Scenario =
-    Scenario { levels: &[Level::Fixed], fixed_part: 0.4, rate_group: Some("conns"), rounds_part: 0.6, ..PLAIN };
+const CONNECTIONS: Scenario = Scenario {
+    levels: &[Level::Fixed],
+    fixed_part: 0.4,
+    rate_group: Some("conns"),
+    rounds_part: 0.6,
+    counted: &[],
+    ..PLAIN
+};
 
 const IDLE: Scenario = Scenario {
     levels: &[Level::Idle],
@@ -186,7 +195,7 @@ const IDLE: Scenario = Scenario {
 const H2: Scenario = Scenario { connections: 16, protocol: Protocol::Http2 { streams: 32 }, ..PLAIN };
 
 const SCENARIOS: &[Scenario] = &[
-    PLAIN,
+    Scenario { counted: &[Level::Saturation, Level::Fixed], ..PLAIN },
     Scenario {
         name: "h1-real",
         shows: "requests as browsers send them: 24 header fields, 200 virtual hosts with 50 routes each, answers of 4 KiB, an access log",

@@ -197,7 +197,8 @@ fn count_rows(results: &Results) -> Vec<Row> {
         for (metric, value) in [(&SYSCALLS, counts.syscalls), (&ALLOCATIONS, counts.allocations)] {
             let Some(value) = value else { continue };
             let same = |r: &&mut Row| {
-                r.scenario == counts.scenario && r.backend == counts.backend && std::ptr::eq(r.metric, metric)
+                (&r.scenario, &r.backend, r.level) == (&counts.scenario, &counts.backend, counts.level)
+                    && std::ptr::eq(r.metric, metric)
             };
             if let Some(row) = rows.iter_mut().find(same) {
                 row.rounds.insert(counts.round, value);
@@ -206,7 +207,7 @@ fn count_rows(results: &Results) -> Vec<Row> {
             rows.extend(Spread::of(&[value]).map(|spread| Row {
                 scenario: counts.scenario.clone(),
                 backend: counts.backend.clone(),
-                level: Level::Fixed,
+                level: counts.level,
                 metric,
                 rounds: BTreeMap::from([(counts.round, value)]),
                 spread,
@@ -362,6 +363,7 @@ pub(crate) mod tests {
         let counts = backends.iter().map(|(b, _)| Counts {
             scenario: "h1-keepalive".to_owned(),
             backend: (*b).to_owned(),
+            level: Level::Fixed,
             round: 0,
             syscalls: Some(4.0),
             allocations: None,

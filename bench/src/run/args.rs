@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use crate::backend::{self, Backend, Kind, Plane, Programs};
 use crate::error::BenchError;
 use crate::results::{Absent, Level};
+use crate::run::counts::COUNTS_WINDOWS;
 use crate::run::place::PlaceOptions;
 use crate::scenario::{self, Scenario};
 
@@ -212,7 +213,7 @@ impl Plan {
     pub fn time(&self, scenario: &Scenario) -> Duration {
         let players = self.backends.iter().filter(|b| b.plays(scenario)).count();
         let probes = usize::from(scenario.levels.contains(&Level::Fixed));
-        let counts = if self.counts && scenario.has_counts() { 2 } else { 0 };
+        let counts = if self.counts { scenario.counted().count() * COUNTS_WINDOWS as usize } else { 0 };
         let windows = players * (scenario.levels.len() * scenario.rounds(self.rounds) + probes + counts);
         self.window_time(scenario) * u32::try_from(windows).unwrap_or(u32::MAX)
     }

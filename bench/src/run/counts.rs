@@ -17,14 +17,14 @@ use crate::run::place::{Place, Proxy};
 use crate::scenario::Scenario;
 use crate::stage::process::{find, run as run_command};
 
-/// Counts for some windows of a second or so each, at this rate.
+/// Counts for some parts of a window, at this rate or, without one, at saturation.
 ///
 /// # Errors
 /// Those of [`cell::run`].
 pub fn run(
     place: &Place,
     (backend, scenario): (&Backend, &Scenario),
-    rate: f64,
+    rate: Option<f64>,
     shim: Option<&Shim>,
 ) -> Result<Vec<Counts>, BenchError> {
     let shim = shim.filter(|_| allocates_by_libc(backend));
@@ -34,33 +34,39 @@ pub fn run(
         _ => Vec::new(),
     };
     let mut proxy = place.start(backend, scenario, &environment)?;
-    let mut found = Vec::new();
+    let mut parts = Vec::new();
     let mut within = |proxy: &Proxy| {
-        for round in 0..WINDOWS {
+        for _ in 0..WINDOWS {
             let (start, before) = (Instant::now(), counter.as_ref().and_then(read_counter));
             let calls = syscalls(proxy)?;
-            let requests = rate * start.elapsed().as_secs_f64();
+            let seconds = start.elapsed().as_secs_f64();
             let after = counter.as_ref().and_then(read_counter);
             #[expect(clippy::cast_precision_loss, reason = "counts of half a second")]
-            let allocations = before.zip(after).map(|(b, a)| a.saturating_sub(b) as f64 / requests);
-            found.push(Counts {
-                scenario: scenario.name.to_owned(),
-                backend: backend.name.clone(),
-                round,
-                syscalls: calls.map(|per_second| per_second / rate),
-                allocations,
-            });
+            let allocations = before.zip(after).map(|(b, a)| a.saturating_sub(b) as f64 / seconds);
+            parts.push((calls, allocations));
         }
         Ok(())
     };
     let seconds = PART.as_secs_f64() * 1.5 * WINDOWS_SECONDS;
-    let window = Window { level: Level::Fixed, rate: Some(rate), seconds, warmup: 0.3 };
+    let level = if rate.is_some() { Level::Fixed } else { Level::Saturation };
+    let window = Window { level, rate, seconds, warmup: 0.3 };
     let cell = cell::run(place, (backend, scenario), &mut proxy, window, &mut within)?;
     proxy.stop();
-    // The rate is what is divided by: with a rate that was not kept there are no counts.
     #[expect(clippy::cast_precision_loss, reason = "requests of a few seconds")]
-    let kept = cell.load.requests as f64 / cell.load.seconds / rate;
-    Ok(if (kept - 1.0).abs() < RATE_TOLERANCE { found } else { Vec::new() })
+    let answered = cell.load.requests as f64 / cell.load.seconds;
+    // A rate that was not kept says nothing of that rate.
+    if rate.is_some_and(|rate| (answered / rate - 1.0).abs() >= RATE_TOLERANCE) {
+        return Ok(Vec::new());
+    }
+    let counts = |(round, (syscalls, allocations)): (usize, (Option<f64>, Option<f64>))| Counts {
+        scenario: scenario.name.to_owned(),
+        backend: backend.name.clone(),
+        level,
+        round,
+        syscalls: syscalls.map(|per_second| per_second / answered),
+        allocations: allocations.map(|per_second| per_second / answered),
+    };
+    Ok(parts.into_iter().enumerate().map(counts).collect())
 }
 
 /// The library that counts allocations.
@@ -124,7 +130,10 @@ fn allocates_by_libc(backend: &Backend) -> bool {
 
 const COUNTS_VARIABLE: &str = "FERROGATE_BENCH_COUNTS";
 
-/// How many windows are counted.
+/// How long the counts of one level take, in windows of the timed rounds.
+pub const COUNTS_WINDOWS: u32 = 2;
+
+/// How many parts of a window are counted.
 const WINDOWS: usize = 3;
 const WINDOWS_SECONDS: f64 = 3.0;
 

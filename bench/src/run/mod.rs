@@ -22,7 +22,7 @@ use crate::error::BenchError;
 use crate::machine::{self, Machine};
 use crate::results::{Absent, Cell, FORMAT, Level, Line, Session, Settings, Writer};
 use crate::run::cell::Window;
-use crate::run::counts::Shim;
+use crate::run::counts::{COUNTS_WINDOWS, Shim};
 use crate::run::place::{Place, Proxy};
 use crate::run::progress::Progress;
 use crate::scenario::{self, Scenario};
@@ -141,13 +141,28 @@ impl<'a> Runner<'a> {
                 self.note(scenario, backend, done, &mut players)?;
             }
         }
-        let Some(rate) = rate.filter(|_| self.plan.counts && scenario.has_counts()) else { return Ok(()) };
+        for level in scenario.counted().filter(|_| self.plan.counts) {
+            match (level, rate) {
+                (Level::Fixed, None) => {}
+                (Level::Fixed, rate) => self.counts(scenario, rate, &mut players)?,
+                _ => self.counts(scenario, None, &mut players)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn counts(
+        &mut self,
+        scenario: &'static Scenario,
+        rate: Option<f64>,
+        players: &mut Vec<&'a Backend>,
+    ) -> Result<(), BenchError> {
         for backend in players.clone() {
             self.progress.now(&format!("{} {} counts", scenario.name, backend.name));
             let counted = counts::run(&self.place, (backend, scenario), rate, self.shim.as_ref());
             let done = counted.and_then(|c| c.into_iter().try_for_each(|c| (self.sink)(Line::Counts(c))));
-            self.note(scenario, backend, done, &mut players)?;
-            self.progress.done(self.plan.window_time(scenario) * 2);
+            self.note(scenario, backend, done, players)?;
+            self.progress.done(self.plan.window_time(scenario) * COUNTS_WINDOWS);
         }
         Ok(())
     }

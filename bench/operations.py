@@ -1,0 +1,296 @@
+#!/usr/bin/env python3
+"""What clients notice while an operator works and while others misbehave: reloads, restarts, slow clients, too much load.
+
+    bench/operations.py [--only reloads,restarts,slow,overload] [--rounds 7] [--seconds 4] [--binary PATH]
+
+Needs wrk, and target/release/{ferrogate,ferrogate-bench} (make bench builds them). No root: all is on loopback. The gateway has the first core, its
+origin and the load the second. What each row is:
+  reloads   100 HUPs under 64 connections of wrk, every fifth of a broken file: requests lost, the generation that serves at the end, and
+            connections to the origin that were opened meanwhile.
+  restarts  10 times USR2 under wrk with a new connection for each request: requests lost.
+  slow      99th percentile of half the capacity, in turn alone and beside 1,000 clients that send a byte a second, half of them heads, half bodies.
+  overload  requests a second when three times the capacity is asked for, to the capacity, on 512 connections each; and resident memory.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+GATEWAY_CORE, LOAD_CORE = "0", "1"
+RELOADS, BROKEN_EVERY, RESTARTS, SLOW_CLIENTS = 100, 5, 10, 1000
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def config(listen, origin, admin, version):
+    """A gateway in front of one origin; `version` is answered to /version, so that a reload changes something."""
+    return f"""servers:
+  - default_log_path: stderr
+    default_log_level: ERROR
+    graceful_timeout: 10s
+    listeners:
+      - name: web
+        address: 127.0.0.1:{listen}
+        filter_chains: [{{filters: [{{type: proxy, config: {{downstream_protocol: Http1, router_config_name: web}}}}]}}]
+    routers:
+      - router_config_name: web
+        virtual_hosts:
+          - name: all
+            domains: ["*"]
+            routers:
+              - {{match: {{path: /version}}, direct_response: {{status: 200, body: "{version}"}}}}
+              - {{match: {{prefix: /}}, route: {{cluster_name: app}}}}
+cluster_manager:
+  clusters: [{{name: app, type: SIMPLE, lb_type: LB_ROUNDROBIN, hosts: [{{address: "127.0.0.1:{origin}"}}]}}]
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin}}}}}}}
+dataplane: {{type: kernel, workers: 1}}
+"""
+
+
+class Scene:
+    """A gateway in front of an origin, until the end of a `with`."""
+
+    def __init__(self, args):
+        self.args = args
+        self.listen, self.origin_port, self.admin = free_port(), free_port(), free_port()
+        self.held = []
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = pathlib.Path(self.folder.name) / "gateway.yaml"
+        self.log = (pathlib.Path(self.folder.name) / "gateway.log").open("w+", encoding="utf-8")
+        self.write(0)
+        self.start(LOAD_CORE, self.args.load_binary, "origin", "--listen", f"127.0.0.1:{self.origin_port}")
+        self.gateway = self.start(GATEWAY_CORE, self.args.binary, "start", "-c", self.path, stderr=self.log)
+        self.pid = self.gateway.pid
+        self.wait("it serves", lambda: self.state() == (self.pid, "6"))
+        return self
+
+    def __exit__(self, *_):
+        # After restarts another process serves, which is nobody's child here.
+        if self.pid != self.gateway.pid:
+            os.kill(self.pid, signal.SIGINT)
+        for child in reversed(self.held):
+            child.terminate()
+            child.wait(timeout=20)
+            for pipe in (child.stdin, child.stdout):
+                pipe.close()
+        self.folder.cleanup()
+
+    def start(self, core, *words, **how):
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(["taskset", "-c", core, *map(str, words)], stdin=pipe, stdout=pipe, text=True, **how)
+        self.held.append(child)
+        return child
+
+    def write(self, version, break_it=lambda text: text):
+        self.path.write_text(break_it(config(self.listen, self.origin_port, self.admin, version)), encoding="utf-8")
+
+    def ask(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=5) as answer:
+            return answer.read().decode()
+
+    def state(self):
+        try:
+            return tuple(int(v) if k == "pid" else v for k, v in (p.split("=") for p in self.ask("/api/v1/states").strip().split("&")))
+        except (urllib.error.URLError, OSError):
+            return None
+
+    def metric(self, begin):
+        return sum(float(line.rsplit(" ", 1)[1]) for line in self.ask("/metrics").splitlines() if line.startswith(begin))
+
+    def wait(self, what, holds):
+        deadline = time.monotonic() + 30
+        while not holds():
+            if time.monotonic() > deadline or (self.gateway.poll() and self.pid == self.gateway.pid):
+                self.log.seek(0)
+                sys.exit(f"not after 30 s: {what}\n{self.log.read()[-2000:]}")
+            time.sleep(0.01)
+
+    def load(self, *words):
+        """Puts the bench's load on it, and what that found."""
+        begin = [self.args.load_binary, "load", "--to", f"127.0.0.1:{self.listen}"]
+        child = self.start(LOAD_CORE, *begin, *words, stderr=subprocess.DEVNULL)
+        out, _ = child.communicate()
+        self.held.remove(child)
+        found = json.loads(out.splitlines()[-1])
+        if sum(found["errors"].values()):
+            sys.exit(f"requests failed: {found['errors']}")
+        return found
+
+    def wrk(self, seconds, *words):
+        words = ["wrk", "-t1", "-c64", f"-d{seconds}s", *words, f"http://127.0.0.1:{self.listen}/"]
+        return self.start(LOAD_CORE, *words, stderr=subprocess.STDOUT)
+
+
+def told(scene, wrk):
+    """What wrk says, once its time is over: requests, and those that were lost."""
+    out, _ = wrk.communicate()
+    scene.held.remove(wrk)
+    lost = [int(n) for line in out.splitlines() if re.match(r"\s*(Socket errors|Non-2xx)", line) for n in re.findall(r"\d+(?!xx)\b", line.split(":", 1)[1])]
+    return int(re.search(r"(\d+) requests in", out).group(1)), sum(lost)
+
+
+def reloads(args):
+    breaks = [lambda text: text[: text.index("cluster_name")], lambda text: text.replace("cluster_name: app", "cluster_name: nowhere")]
+    with Scene(args) as scene:
+        wrk = scene.wrk(30)
+        scene.wait("the load is there", lambda: scene.metric("upstream_connection_total") >= 64)
+        before, failures = scene.metric("upstream_connection_total"), 0
+        for number in range(1, RELOADS + 1):
+            broken = number % BROKEN_EVERY == 0
+            failures += broken
+            scene.write(number, breaks[failures % 2] if broken else lambda text: text)
+            os.kill(scene.pid, signal.SIGHUP)
+            want = (number - failures + 1, failures)
+            scene.wait(
+                f"reload {number} is over",
+                lambda: (scene.metric("ferrogate_config_generation "), scene.metric("ferrogate_config_reload_failure_total")) == want,
+            )
+        if wrk.poll() is not None:
+            sys.exit("the load was over before the last reload: this machine is too slow for the 30 seconds of it")
+        opened, generation = scene.metric("upstream_connection_total") - before, scene.metric("ferrogate_config_generation ")
+        requests, lost = told(scene, wrk)
+    print(f"reloads: {RELOADS}, {failures} of broken files; {requests} requests, {lost} lost; generation {generation:.0f}; {opened:.0f} connections opened")
+
+
+def restarts(args):
+    with Scene(args) as scene:
+        wrk = scene.wrk(30, "-H", "Connection: close")
+        for number in range(RESTARTS):
+            old = scene.pid
+            os.kill(old, signal.SIGUSR2)
+
+            def another_serves():
+                state = scene.state()
+                if state and state[1] == "6":
+                    scene.pid = state[0]
+                return scene.pid != old
+
+            scene.wait(f"restart {number + 1}: another process serves", another_serves)
+            scene.wait("the old process is gone", lambda: is_gone(old))
+        if wrk.poll() is not None:
+            sys.exit("the load was over before the last restart: this machine is too slow for the 30 seconds of it")
+        requests, lost = told(scene, wrk)
+    print(f"restarts: {RESTARTS}; {requests} requests, each on a new connection, {lost} lost")
+
+
+def is_gone(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+class SlowClients(threading.Thread):
+    """So many clients that send a byte a second; one that is cut comes back."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.port, self.over, self.cut = port, threading.Event(), 0
+        self.conns = [self.connect(number) for number in range(SLOW_CLIENTS)]
+        self.start()
+
+    def connect(self, number):
+        conn = socket.create_connection(("127.0.0.1", self.port))
+        conn.sendall([b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"][number % 2])
+        return conn
+
+    def run(self):
+        begun, sent = time.monotonic(), 0
+        while not self.over.is_set():
+            due = int((time.monotonic() - begun) * SLOW_CLIENTS)
+            for number in range(sent, due):
+                number %= SLOW_CLIENTS
+                try:
+                    self.conns[number].sendall(b"x")
+                except OSError:
+                    self.cut += 1
+                    self.conns[number] = self.connect(number)
+            sent = due
+            time.sleep(0.001)
+
+    def end(self):
+        self.over.set()
+        self.join()
+        for conn in self.conns:
+            conn.close()
+
+
+def slow(args):
+    found = {"alone": [], "beside": []}
+    os.sched_setaffinity(0, {int(LOAD_CORE)})
+    with Scene(args) as scene:
+        words = ["--connections", 64, "--seconds", args.seconds, "--warmup", 0.5]
+        rate = scene.load(*words)["requests"] / args.seconds * 0.5
+        for turn in range(2 * args.rounds):
+            # Which of the two is first changes from round to round.
+            way = list(found)[(turn + turn // 2) % 2]
+            # Alone, they send to nobody who reads: what it costs this machine to be so many clients is in both.
+            with socket.create_server(("127.0.0.1", 0), backlog=2 * SLOW_CLIENTS) as sink:
+                crowd = SlowClients(scene.listen if way == "beside" else sink.getsockname()[1])
+                found[way].append(scene.load(*words, "--rate", int(rate))["latency_us"]["p99"])
+                crowd.end()
+            scene.wait("the slow clients are gone", lambda: scene.metric("downstream_connection_active") < 8)
+    ratios = sorted(b / a for a, b in zip(found["alone"], found["beside"]))
+    alone, beside = (statistics.median(times) for times in found.values())
+    print(
+        f"slow: {rate:.0f} requests/s, 99th percentile alone {alone:.0f} us ({min(found['alone']):.0f}-{max(found['alone']):.0f}), "
+        f"beside {SLOW_CLIENTS} slow clients {beside:.0f} us ({min(found['beside']):.0f}-{max(found['beside']):.0f}); "
+        f"{statistics.median(ratios):.2f} x ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+    )
+
+
+def overload(args):
+    ratios, memory = [], []
+    with Scene(args) as scene:
+        words = ["--connections", 512, "--seconds", args.seconds, "--warmup", 0.5]
+        scene.load(*words)
+        for _ in range(args.rounds):
+            before = resident_mib(scene.pid)
+            peak = scene.load(*words)["requests"] / args.seconds
+            ratios.append(scene.load(*words, "--rate", int(3 * peak))["requests"] / args.seconds / peak)
+            memory.append((before, resident_mib(scene.pid)))
+    print(
+        f"overload: {statistics.median(ratios):.2f} x ({min(ratios):.2f}-{max(ratios):.2f}) of the capacity when three times of it is asked for; "
+        f"resident {memory[0][0]:.1f} MiB before, {memory[-1][1]:.1f} MiB after {args.rounds} rounds"
+    )
+
+
+def resident_mib(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def main():
+    rows = {"reloads": reloads, "restarts": restarts, "slow": slow, "overload": overload}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(rows))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--binary", default="target/release/ferrogate")
+    parser.add_argument("--load-binary", default="target/release/ferrogate-bench")
+    args = parser.parse_args()
+    for name in args.only.split(","):
+        rows[name](args)
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
