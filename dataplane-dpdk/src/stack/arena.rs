@@ -33,7 +33,8 @@ impl Arena {
     /// # Errors
     /// The system gives no more addresses: `vm.max_map_count`, `ulimit -v`, or strict overcommitment.
     pub(super) fn socket(&self) -> io::Result<RingSocket> {
-        let place = Place { memory: Rc::clone(&self.0), number: self.0.take()?, has_pages: false };
+        let number = self.0.take()?;
+        let place = Place { memory: Rc::clone(&self.0), number, has_pages: false, start: self.0.start(number) };
         // SAFETY: the place was handed out just now, so that nobody else refers to its bytes. The slices go into a socket that stays in its
         // RingSocket, which drops it before the place; a place keeps the mapping.
         let (rx, tx) = unsafe { place.rings() };
@@ -66,6 +67,16 @@ impl RingSocket {
         &mut self.sockets
     }
 
+    /// Has the caches fetch the socket, and the place in its receive ring of the byte that comes behind so many.
+    pub(super) fn fetch(&self, received: u64) {
+        prefetch(self.sockets.get::<Socket<'static>>(self.handle));
+        let Memory { rx_bytes, .. } = *self.place.memory;
+        #[allow(clippy::cast_possible_truncation, reason = "what is cut off counts whole rings")]
+        let at = self.place.start.wrapping_add(received as usize % rx_bytes);
+        fetch_line(at);
+        fetch_line(at.wrapping_add(LINE_BYTES));
+    }
+
     /// The rings are being used. Says whether they had no pages before.
     pub(super) fn note_use(&mut self) -> bool {
         let is_first = !self.place.has_pages;
@@ -93,11 +104,35 @@ impl RingSocket {
     }
 }
 
+/// Has the caches fetch a value that will be needed soon.
+pub(super) fn prefetch<T>(what: &T) {
+    let start = std::ptr::from_ref(what).cast::<u8>();
+    for offset in (0..size_of::<T>()).step_by(LINE_BYTES) {
+        fetch_line(start.wrapping_add(offset));
+    }
+}
+
+/// Has the caches fetch the line of this address, if there is one.
+fn fetch_line(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it is a hint, that takes any address and changes nothing; every x86-64 has it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Bytes of a line of the caches.
+const LINE_BYTES: usize = 64;
+
 /// A place for two rings in a mapping.
 struct Place {
     memory: Rc<Memory>,
     number: u32,
     has_pages: bool,
+    /// Where the first of the rings begins.
+    start: *mut u8,
 }
 
 impl Place {
@@ -107,21 +142,13 @@ impl Place {
     /// Once for a place, and the slices are gone before the place is.
     unsafe fn rings(&self) -> (&'static mut [u8], &'static mut [u8]) {
         let Memory { rx_bytes, tx_bytes, .. } = *self.memory;
-        let rx = self.start();
+        let rx = self.start;
         // SAFETY: shade and rings are within the place, and a place is within its map. Anonymous memory is initialised: it reads as 0. It is
         // unmapped after the last place, and by the caller's word nobody else refers to these bytes until then.
         unsafe {
             let tx = rx.add(rx_bytes);
             (std::slice::from_raw_parts_mut(rx, rx_bytes), std::slice::from_raw_parts_mut(tx, tx_bytes))
         }
-    }
-
-    /// Where the first of the rings begins.
-    fn start(&self) -> *mut u8 {
-        let (map, offset) = self.memory.find(self.number);
-        // Rings that all began at the start of a page would fight for the same few sets of the caches.
-        let shade = self.number as usize % SHADES * SHADE_BYTES;
-        self.memory.maps.borrow()[map].as_mut_ptr().wrapping_add(offset + shade)
     }
 
     fn give_back(&mut self) {
@@ -185,6 +212,14 @@ impl Memory {
         Ok(free.pop().expect("a map has one place at least"))
     }
 
+    /// Where the first ring of a place begins.
+    fn start(&self, number: u32) -> *mut u8 {
+        let (map, offset) = self.find(number);
+        // Rings that all began at the start of a page would fight for the same few sets of the caches.
+        let shade = number as usize % SHADES * SHADE_BYTES;
+        self.maps.borrow()[map].as_mut_ptr().wrapping_add(offset + shade)
+    }
+
     /// The map of a place, and its offset there.
     fn find(&self, number: u32) -> (usize, usize) {
         let number = number as usize;
@@ -221,14 +256,14 @@ mod tests {
         let arena = Arena::new(8192, 4096);
         let mut sockets: Vec<_> = (0..100).map(|_| arena.socket().unwrap()).collect();
         let memory = &*arena.0;
-        let mut starts: Vec<_> = sockets.iter().map(|s| s.place.start() as usize).collect();
+        let mut starts: Vec<_> = sockets.iter().map(|s| s.place.start as usize).collect();
         starts.sort_unstable();
         assert!(starts.windows(2).all(|w| w[0] + 8192 + 4096 <= w[1]));
         for (n, place) in sockets.iter().map(|s| &s.place).enumerate() {
             assert!(memory.find(place.number).1 + memory.place_bytes <= memory.maps.borrow()[0].len(), "place {n}");
             let (map, offset) = memory.find(place.number);
             let end = memory.maps.borrow()[map].as_mut_ptr() as usize + offset + memory.place_bytes;
-            assert!(place.start() as usize + 8192 + 4096 <= end, "place {n}");
+            assert!(place.start as usize + 8192 + 4096 <= end, "place {n}");
         }
         let numbers = |s: &[RingSocket]| s.iter().map(|s| s.place.number).collect::<Vec<_>>();
         let before = numbers(&sockets);
@@ -247,7 +282,7 @@ mod tests {
         assert!(socket.note_use() && !socket.note_use() && socket.has_pages());
         assert_eq!(arena.bytes_in_use(), 128 * 1024);
         // SAFETY: within the place, whose rings are empty.
-        unsafe { socket.place.start().write_bytes(7, 128 * 1024) };
+        unsafe { socket.place.start.write_bytes(7, 128 * 1024) };
         let before = resident(&arena);
         assert!(before >= 32, "{before} pages");
         assert!(socket.give_back() && !socket.has_pages());
@@ -263,7 +298,7 @@ mod tests {
         let mut socket = arena.socket().unwrap();
         socket.note_use();
         // SAFETY: within the place, whose rings are empty.
-        unsafe { socket.place.start().write_bytes(7, 8192) };
+        unsafe { socket.place.start.write_bytes(7, 8192) };
         drop(socket);
         assert_eq!((resident(&arena), arena.bytes_in_use()), (0, 0));
     }

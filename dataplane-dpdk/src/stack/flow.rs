@@ -161,6 +161,12 @@ impl Flow {
         self.rings.set()
     }
 
+    /// Has the caches fetch what a segment of it will touch.
+    pub(super) fn fetch(&self) {
+        // A ring is filled from its start on, and around.
+        self.rings.fetch(self.rx_bytes);
+    }
+
     /// Its rings are written or read. Says whether they took pages for it.
     pub(super) fn note_use(&mut self, now: Instant) -> bool {
         self.used_at = now;

@@ -10,14 +10,31 @@ use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
 
 use super::Stack;
+use super::arena::prefetch;
 use super::flow::Fault;
 use super::flow_table::{Holder, TimeWait};
 use super::nd;
 use super::nic::Emitted;
+use super::ours::Ours;
 use super::packet::{self, Packet, Segment};
 use crate::counters::DropReason;
 use crate::device::Mac;
-use crate::frame::{Frame, FrameVec};
+use crate::frame::Frame;
+
+/// A frame of the burst in work.
+pub(super) struct Arrival {
+    frame: Frame,
+    packet: Result<Packet, DropReason>,
+    /// The flow that it belongs to, as far as was seen when the burst came in.
+    flow: Option<u32>,
+}
+
+impl Arrival {
+    fn of(frame: Frame, ours: &Ours) -> Self {
+        let packet = packet::parse(&frame, ours);
+        Self { frame, packet, flow: None }
+    }
+}
 
 impl Stack {
     /// Takes one burst from the port. Answers how many frames came.
@@ -27,21 +44,47 @@ impl Stack {
         if self.rx.is_empty() {
             return 0;
         }
-        let mut rx = std::mem::replace(&mut self.rx, FrameVec::new(0));
-        let frames = rx.len();
-        for frame in rx.take_front(frames) {
-            self.receive(frame);
+        let frames = self.rx.len();
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        arrivals.extend(self.rx.take_front(frames).map(|frame| Arrival::of(frame, &self.ours)));
+        self.look_ahead(&mut arrivals);
+        for Arrival { frame, packet, flow } in arrivals.drain(..) {
+            match packet {
+                Ok(Packet::Tcp(segment)) => self.receive_segment(frame, &segment, flow),
+                packet => self.receive_packet(frame, packet),
+            }
         }
-        self.rx = rx;
+        self.arrivals = arrivals;
         self.flush_twin();
         // Answers that could not wait for the next turn: RST, ARP, echo.
         self.nic.flush();
         frames
     }
 
-    pub(super) fn receive(&mut self, mut frame: Frame) {
-        match packet::parse(&frame, &self.ours) {
-            Ok(Packet::Tcp(segment)) => self.receive_segment(frame, &segment),
+    /// Has the caches fetch the flows of a burst: one that waits long for its next request has left them. What is fetched in one go comes in the
+    /// time of one.
+    fn look_ahead(&self, arrivals: &mut [Arrival]) {
+        for arrival in &mut *arrivals {
+            let Ok(Packet::Tcp(segment)) = &arrival.packet else { continue };
+            let Some(Holder::Flow(id)) = self.table.get(&segment.key) else { continue };
+            arrival.flow = Some(id);
+            if let Some(flow) = self.flows.get(id as usize) {
+                prefetch(&**flow);
+            }
+        }
+        for flow in arrivals.iter().filter_map(|a| self.flows.get(a.flow? as usize)) {
+            flow.fetch();
+        }
+    }
+
+    pub(super) fn receive(&mut self, frame: Frame) {
+        let packet = packet::parse(&frame, &self.ours);
+        self.receive_packet(frame, packet);
+    }
+
+    fn receive_packet(&mut self, mut frame: Frame, packet: Result<Packet, DropReason>) {
+        match packet {
+            Ok(Packet::Tcp(segment)) => self.receive_segment(frame, &segment, None),
             Ok(Packet::Datagram { ip, arrived }) => self.receive_datagram(frame, &ip, &arrived),
             Ok(Packet::Fragment { place, payload }) => self.receive_fragment(place, &frame, payload),
             Ok(Packet::TooBig(told)) => {
@@ -95,7 +138,12 @@ impl Stack {
         }
     }
 
-    fn receive_segment(&mut self, frame: Frame, segment: &Segment) {
+    /// `found`: the flow that it belonged to when its burst came in.
+    fn receive_segment(&mut self, frame: Frame, segment: &Segment, found: Option<u32>) {
+        let is_still = |id: &u32| self.flows.get(*id as usize).is_some_and(|f| f.mapped && f.key == segment.key);
+        if let Some(id) = found.filter(is_still) {
+            return self.deliver(id, &frame, segment);
+        }
         match self.table.get(&segment.key) {
             Some(Holder::Flow(id)) => self.deliver(id, &frame, segment),
             Some(Holder::TimeWait(old)) => self.receive_late(old, frame, segment),

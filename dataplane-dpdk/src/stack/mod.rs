@@ -85,6 +85,7 @@ use self::exception::Twin;
 use self::flow::{Flow, Stage};
 use self::flow_table::{FlowKey, FlowTable};
 use self::half_open::HalfOpen;
+use self::ingress::Arrival;
 use self::link::Announcements;
 use self::listen::Listeners;
 pub(crate) use self::look::{FlowFilter, FlowRow, Found, state_named};
@@ -200,6 +201,8 @@ pub struct Stack {
     echoes: Rate,
     /// The burst in work. Kept, so that no turn allocates.
     rx: FrameVec,
+    /// The same, looked at.
+    arrivals: Vec<Arrival>,
     /// The time of the last turn.
     now: Instant,
     /// The millisecond that the wheels were turned to.
@@ -244,6 +247,7 @@ impl Stack {
             resets: Rate::default(),
             echoes: Rate::default(),
             rx: FrameVec::new(BURST),
+            arrivals: Vec::with_capacity(BURST),
             now,
             millis: now.total_millis(),
             resting: None,

@@ -225,3 +225,24 @@ fn a_port_that_takes_nothing_is_offered_its_frames_again_without_a_spin() {
     let sent = bench.queue.sent.take();
     assert_eq!((sent.len(), read(&sent[0]).seq), (1, ours));
 }
+
+#[test]
+fn what_a_burst_belongs_to_may_change_within_it() {
+    let mut bench = Bench::new();
+    let (listener, _) = bench.stack.bind(Bind::Any, 80, 10).unwrap();
+    let ours = bench.answer(tcp(1000, TcpControl::Syn, 100, None)).expect("a SYN|ACK").seq.wrapping_add(1);
+    // All of one burst: the first connection ends, another takes its place in memory, and a late segment of the first comes in.
+    let burst = [
+        tcp(1000, TcpControl::Rst, 101, Some(ours)),
+        tcp(1001, TcpControl::Syn, 500, None),
+        tcp(1000, TcpControl::None, 101, Some(ours)),
+    ];
+    bench.queue.arriving.borrow_mut().extend(burst.map(frame));
+    let sent: Vec<Sent> = bench.turn().iter().map(|f| read(f)).collect();
+    let kinds: Vec<_> = sent.iter().map(|s| (s.control, s.acked)).collect();
+    assert_eq!(kinds, [(TcpControl::Rst, None), (TcpControl::Syn, Some(501))], "each is answered for what it is");
+    let theirs = sent[1].seq.wrapping_add(1);
+    assert!(bench.answer(tcp(1001, TcpControl::None, 501, Some(theirs))).is_none());
+    bench.accept(listener);
+    assert_eq!(bench.stack.flows(), 1);
+}
