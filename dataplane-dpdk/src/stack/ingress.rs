@@ -66,6 +66,10 @@ impl Stack {
     fn look_ahead(&self, arrivals: &mut [Arrival]) {
         for arrival in &mut *arrivals {
             let Ok(Packet::Tcp(segment)) = &arrival.packet else { continue };
+            // It has no flow, or one that is just being opened. A flood of them must not cost a look more.
+            if segment.opens() {
+                continue;
+            }
             let Some(Holder::Flow(id)) = self.table.get(&segment.key) else { continue };
             arrival.flow = Some(id);
             if let Some(flow) = self.flows.get(id as usize) {
