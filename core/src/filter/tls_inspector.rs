@@ -25,8 +25,9 @@ impl ListenerFilter for TlsInspector {
             None => return Look::More,
             Some(Opening::Clear) => {}
             Some(Opening::Tls(hello)) => {
-                downstream.server_name = hello.server_name.map(Into::into);
-                downstream.offers = Some(hello.protocols.into());
+                let tls = downstream.tls_mut();
+                tls.server_name = hello.server_name.map(Into::into);
+                tls.offers = Some(hello.protocols.into());
             }
         }
         Look::Done(0)

@@ -182,17 +182,23 @@ pub struct Downstream {
     pub intercepted: bool,
     /// Whether it came over TLS.
     pub is_tls: bool,
-    /// The name that the client asked for in TLS, in lower case, where somebody looked.
-    pub server_name: Option<Box<str>>,
-    /// What origins are told of its certificate, where that was verified; empty where they are told nothing.
-    pub client_cert: Option<Box<str>>,
-    /// The application protocols that its TLS offers, the most wanted first, where somebody looked and as long as somebody may ask; None: no
-    /// TLS.
-    pub offers: Option<Box<[Vec<u8>]>>,
+    /// Boxed: there are many more connections in clear.
+    tls: Option<Box<TlsClient>>,
     /// `peer` and `local` as text, once a log has asked for them: most connections carry many requests.
     texts: OnceCell<Box<Texts>>,
     /// What ends with it, where something does.
     bonds: OnceCell<Rc<Bonds>>,
+}
+
+/// What a client's TLS says of it.
+#[derive(Clone, Debug, Default)]
+pub struct TlsClient {
+    /// The name that it asked for, in lower case, where somebody looked.
+    pub server_name: Option<Box<str>>,
+    /// What origins are told of its certificate, where that was verified; empty where they are told nothing.
+    pub certificate: Option<Box<str>>,
+    /// The application protocols that it offers, the most wanted first, where somebody looked and as long as somebody may ask.
+    pub offers: Option<Box<[Vec<u8>]>>,
 }
 
 #[derive(Clone, Debug)]
@@ -205,9 +211,38 @@ impl Downstream {
     /// What a socket says of it.
     #[must_use]
     pub fn new(id: u64, peer: Address, local: Address, is_tls: bool) -> Self {
-        let (server_name, client_cert, offers) = (None, None, None);
         let (texts, bonds) = (OnceCell::new(), OnceCell::new());
-        Self { id, peer, local, intercepted: false, is_tls, server_name, client_cert, offers, texts, bonds }
+        Self { id, peer, local, intercepted: false, is_tls, tls: None, texts, bonds }
+    }
+
+    /// The name that the client asked for in TLS, in lower case, where somebody looked.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.tls.as_ref()?.server_name.as_deref()
+    }
+
+    /// What origins are told of its certificate, where that was verified; empty where they are told nothing.
+    #[must_use]
+    pub fn client_cert(&self) -> Option<&str> {
+        self.tls.as_ref()?.certificate.as_deref()
+    }
+
+    /// The application protocols that its TLS offers, the most wanted first, where somebody looked; None: no TLS, or nobody asks any more.
+    #[must_use]
+    pub fn offers(&self) -> Option<&[Vec<u8>]> {
+        self.tls.as_ref()?.offers.as_deref()
+    }
+
+    /// What its TLS says, to be filled in.
+    pub fn tls_mut(&mut self) -> &mut TlsClient {
+        self.tls.get_or_insert_default()
+    }
+
+    /// Nobody asks for its offers any more.
+    pub fn forget_offers(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.offers = None;
+        }
     }
 
     /// What it is bound to; None: nothing yet.

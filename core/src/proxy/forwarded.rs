@@ -46,7 +46,7 @@ pub(super) fn stamp_head(head: &mut HttpHead, downstream: &Downstream, settings:
     if sets_id {
         head.put_own(told.request_id, REQUEST_ID, FieldId::RequestId, |raw, _| raw.extend_from_slice(&request_id()));
     }
-    put_client_cert(head, told.client_cert, settings.client_cert.mode, downstream.client_cert.as_deref());
+    put_client_cert(head, told.client_cert, settings.client_cert.mode, downstream.client_cert());
     if told.is_repeated {
         let passes_cert =
             matches!(settings.client_cert.mode, ClientCertMode::ForwardOnly | ClientCertMode::AlwaysForwardOnly);
@@ -227,7 +227,7 @@ mod tests {
         fields.iter().for_each(|(name, value)| assert!(head.append(name, value.as_bytes())));
         let (peer, local) = ("10.1.2.3:4".parse().unwrap(), "[::1]:80".parse().unwrap());
         let mut downstream = Downstream::new(1, peer, local, true);
-        downstream.client_cert = client_cert.map(Into::into);
+        downstream.tls_mut().certificate = client_cert.map(Into::into);
         let downstream = Rc::new(downstream);
         let mut x = Exchange::new(Request { head: Head::Http(head), body: Body::Empty }, downstream);
         stamp(&mut x, settings);

@@ -38,7 +38,7 @@ fn server_name(chain: &ChainMatch, downstream: &Downstream) -> Option<u32> {
     if chain.server_names.is_empty() {
         return Some(0);
     }
-    let asked = downstream.server_name.as_deref()?;
+    let asked = downstream.server_name()?;
     chain.server_names.iter().filter_map(|name| name_closeness(name, asked)).max()
 }
 
@@ -56,14 +56,14 @@ pub(super) fn name_closeness(name: &HostPattern, asked: &str) -> Option<u32> {
 
 fn transport(chain: &ChainMatch, downstream: &Downstream) -> Option<u32> {
     let Some(is_tls) = chain.is_tls else { return Some(0) };
-    (downstream.offers.is_some() == is_tls).then_some(1)
+    (downstream.offers().is_some() == is_tls).then_some(1)
 }
 
 fn protocol(chain: &ChainMatch, downstream: &Downstream) -> Option<u32> {
     if chain.protocols.is_empty() {
         return Some(0);
     }
-    let offered = downstream.offers.as_deref()?;
+    let offered = downstream.offers()?;
     let is_wanted = |protocol: &Vec<u8>| chain.protocols.iter().any(|wanted| wanted.as_bytes() == protocol);
     // What the client names first it wants most.
     let place = offered.iter().position(is_wanted)?;
@@ -113,8 +113,8 @@ mod tests {
     /// A connection: from where to where, which name, which protocols if it is TLS.
     fn chosen(chains: &[ChainMatch], from: &str, to: &str, name: &str, offers: Option<&[&str]>) -> Option<usize> {
         let mut downstream = Downstream::new(1, from.parse().unwrap(), to.parse().unwrap(), false);
-        downstream.server_name = Some(name).filter(|name| !name.is_empty()).map(Into::into);
-        downstream.offers = offers.map(|all| all.iter().map(|one| one.as_bytes().to_vec()).collect());
+        downstream.tls_mut().server_name = Some(name).filter(|name| !name.is_empty()).map(Into::into);
+        downstream.tls_mut().offers = offers.map(|all| all.iter().map(|one| one.as_bytes().to_vec()).collect());
         choose_chain(chains.iter(), &downstream)
     }
 

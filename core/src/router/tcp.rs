@@ -64,7 +64,7 @@ impl TcpRoutes {
         draw: impl FnOnce() -> u64,
     ) -> Option<(ClusterId, Option<&MetadataMatch>)> {
         let (source, destination) = (downstream.peer.inet(), downstream.local.inet());
-        let name = downstream.server_name.as_deref();
+        let name = downstream.server_name();
         let fits = |route: &&TcpRoute| {
             route.source.takes(source) && route.destination.takes(destination) && takes_name(&route.names, name)
         };
@@ -164,7 +164,7 @@ mod tests {
             (None, 2),
         ] {
             let mut client = downstream("10.0.0.1:1", "10.0.0.2:2");
-            client.server_name = name.map(Into::into);
+            client.tls_mut().server_name = name.map(Into::into);
             assert_eq!(routes.route(&client, || 0).map(|(id, _)| id.0), Some(cluster), "{name:?}");
         }
     }

@@ -101,43 +101,48 @@ pub fn serve_for<C: Conn, S: Service>(
     serve_all(io, downstream, service, state, guard)
 }
 
-async fn serve_all<C: Conn, S: Service>(
+/// Not an async function: it would keep what it is given twice, as arguments and where they are moved to.
+fn serve_all<C: Conn, S: Service>(
     io: SharedIo<C>,
     downstream: Rc<Downstream>,
     service: S,
     state: Rc<ConnState>,
-    _guard: impl Sized,
-) -> io::Result<Ended<C>> {
+    guard: impl Sized,
+) -> impl Future<Output = io::Result<Ended<C>>> {
     let mut requests = 0u64;
-    loop {
-        let after = {
+    async move {
+        let _guard = &guard;
+        let after = loop {
             // The step is small: what a request needs is moved to the heap before this task has to keep it.
             let step = poll_fn(|cx| {
                 watched(&state, &downstream, || poll_step(cx, &io, &service, &downstream, &state, &mut requests))
-            });
-            match step.await? {
+            })
+            .await?;
+            let after = match step {
                 Step::Work(mut work) => poll_fn(|cx| watched(&state, &downstream, || work.as_mut().poll(cx))).await,
                 Step::Rest(after) => after,
+            };
+            if !matches!(after, After::Stay) || state.wish() != Wish::Stay {
+                break after;
             }
         };
         match after {
-            After::Stay if state.wish() == Wish::Stay => {}
-            After::Stay if state.wish() == Wish::Handover => return Ok(hand_over(io)),
-            After::Stay if requests > 0 => return Ok(linger(&io).await),
-            After::Stay | After::Ended => return Ok(finish(&io).await),
-            After::Close => return Ok(linger(&io).await),
+            After::Stay if state.wish() == Wish::Handover => Ok(hand_over(io)),
+            After::Stay if requests > 0 => Ok(linger(&io).await),
+            After::Stay | After::Ended => Ok(finish(&io).await),
+            After::Close => Ok(linger(&io).await),
             After::Tunnel(peer) => {
                 Box::pin(run_tunnel(io, peer)).await;
-                return Ok(Ended::Closed);
+                Ok(Ended::Closed)
             }
             After::Http2(changed) => {
                 let Ok(io) = Rc::try_unwrap(io) else { return Ok(Ended::Closed) };
                 let ServerIo { conn, limits, .. } = io.into_inner();
-                return Box::pin(serve_changed(conn, downstream, service, limits, state, *changed)).await;
+                Box::pin(serve_changed(conn, downstream, service, limits, state, *changed)).await
             }
             After::Cut => {
                 io.borrow_mut().conn.abort();
-                return Ok(Ended::Closed);
+                Ok(Ended::Closed)
             }
         }
     }

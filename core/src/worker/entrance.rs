@@ -380,7 +380,7 @@ fn admit<T: Transport>(
         }
         let chain = entrance.chain(&downstream);
         // Nobody asks for it any more.
-        downstream.offers = None;
+        downstream.forget_offers();
         match chain {
             Some(chain) => {
                 chain.take_on(&entrance, &mut present);
@@ -428,7 +428,7 @@ async fn prepare<T: Transport>(
     };
     if let Some(mut conn) = conn {
         if let Some(name) = conn.info().and_then(|info| info.sni) {
-            downstream.server_name = Some(name.into());
+            downstream.tls_mut().server_name = Some(name.into());
         }
         if let Some(tls) = tls.filter(ServerTls::verifies_clients) {
             let shown = conn.peer_certificate();
@@ -438,7 +438,7 @@ async fn prepare<T: Transport>(
                 conn.abort();
                 return;
             }
-            downstream.client_cert = shown.map(|shown| told_of(&chain, &shown, &tls));
+            downstream.tls_mut().certificate = shown.map(|shown| told_of(&chain, &shown, &tls));
         }
         start(&chain, conn, downstream, state, present);
     }
