@@ -28,6 +28,8 @@ import time
 import urllib.error
 import urllib.request
 
+import flood
+
 GATEWAY_CORE, LOAD_CORE = "0", "1"
 RELOADS, BROKEN_EVERY, RESTARTS, SLOW_CLIENTS = 100, 5, 10, 1000
 
@@ -265,19 +267,14 @@ def overload(args):
         words = ["--connections", 512, "--seconds", args.seconds, "--warmup", 0.5]
         scene.load(*words)
         for _ in range(args.rounds):
-            before = resident_mib(scene.pid)
+            before = flood.resident_mib(scene.gateway)
             peak = scene.load(*words)["requests"] / args.seconds
             ratios.append(scene.load(*words, "--rate", int(3 * peak))["requests"] / args.seconds / peak)
-            memory.append((before, resident_mib(scene.pid)))
+            memory.append((before, flood.resident_mib(scene.gateway)))
     print(
         f"overload: {statistics.median(ratios):.2f} x ({min(ratios):.2f}-{max(ratios):.2f}) of the capacity when three times of it is asked for; "
         f"resident {memory[0][0]:.1f} MiB before, {memory[-1][1]:.1f} MiB after {args.rounds} rounds"
     )
-
-
-def resident_mib(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 def main():
