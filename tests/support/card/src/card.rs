@@ -160,9 +160,13 @@ impl Card {
         let fails_at_once = self.behaviour.gone_tells && self.behaviour.is_gone();
         let end = if fails_at_once { now } else { end };
         let good = self.behaviour.fail_every == 0 || !state.taken.is_multiple_of(self.behaviour.fail_every);
+        let is_next = state.waiting.peek().is_none_or(|first| end < first.0);
         state.waiting.push(Timed(end, good, operation));
         drop(state);
-        self.arrived.notify_one();
+        // A doorbell is no system call: whoever sleeps until an earlier one is done sees this one then.
+        if is_next {
+            self.arrived.notify_one();
+        }
         Ok(())
     }
 

@@ -213,7 +213,10 @@ pub(crate) fn ask(card: &'static Card, compute: impl FnOnce() -> Option<Vec<u8>>
         tell: Box::new(move || {
             let signature = at_end.signature.lock().unwrap_or_else(PoisonError::into_inner);
             at_end.done.store(true, Ordering::Release);
-            at_end.waited.notify_all();
+            // Who is told otherwise does not wait here.
+            if !pauses {
+                at_end.waited.notify_all();
+            }
             drop(signature);
             drop(writable);
             owner.into_iter().for_each(Owner::tell);
