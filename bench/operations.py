@@ -8,7 +8,8 @@ origin and the load the second. What each row is:
   reloads   100 HUPs under 64 connections of wrk, every fifth of a broken file: requests lost, the generation that serves at the end, and
             connections to the origin that were opened meanwhile.
   restarts  10 times USR2 under wrk with a new connection for each request: requests lost.
-  slow      99th percentile of a sixth of the capacity, in turn alone and beside 1,000 clients that send a byte a second, half of them heads, half bodies.
+  slow      99th percentile of a sixth of the capacity, in turn alone, alone again (what the machine's noise is) and beside 1,000 clients that send a
+            byte a second, half of them heads, half bodies. More of it fills the core of load and origin, whose queue is what would be measured then.
   overload  requests a second when three times the capacity is asked for, to the capacity, on 512 connections each; and resident memory.
 """
 
@@ -29,6 +30,7 @@ import urllib.error
 import urllib.request
 
 import flood
+import offload
 
 GATEWAY_CORE, LOAD_CORE = "0", "1"
 RELOADS, BROKEN_EVERY, RESTARTS, SLOW_CLIENTS = 100, 5, 10, 1000
@@ -238,27 +240,28 @@ class SlowClients(threading.Thread):
 
 
 def slow(args):
-    found = {"alone": [], "beside": []}
+    found = {"alone": [], "again": [], "beside": []}
     os.sched_setaffinity(0, {int(LOAD_CORE)})
     with Scene(args) as scene:
         words = ["--connections", 64, "--seconds", args.seconds, "--warmup", 0.5]
         rate = scene.load(*words)["requests"] / args.seconds / 6
-        for turn in range(2 * args.rounds):
-            # Which of the two is first changes from round to round.
-            way = list(found)[(turn + turn // 2) % 2]
-            # Alone, they send to nobody who reads: what it costs this machine to be so many clients is in both.
-            with socket.create_server(("127.0.0.1", 0), backlog=2 * SLOW_CLIENTS) as sink:
-                crowd = SlowClients(scene.listen if way == "beside" else sink.getsockname()[1])
-                found[way].append(scene.load(*words, "--rate", int(rate))["latency_us"]["p99"])
-                crowd.end()
-            scene.wait("the slow clients are gone", lambda: scene.metric("downstream_connection_active") < 8)
-    ratios = sorted(b / a for a, b in zip(found["alone"], found["beside"]))
-    alone, beside = (statistics.median(times) for times in found.values())
-    print(
-        f"slow: {rate:.0f} requests/s, 99th percentile alone {alone:.0f} us ({min(found['alone']):.0f}-{max(found['alone']):.0f}), "
-        f"beside {SLOW_CLIENTS} slow clients {beside:.0f} us ({min(found['beside']):.0f}-{max(found['beside']):.0f}); "
-        f"{statistics.median(ratios):.2f} x ({ratios[0]:.2f}-{ratios[-1]:.2f})"
-    )
+        for turn in range(args.rounds):
+            ways = list(found)
+            # Which of them is first changes from round to round.
+            for way in ways[turn % 3 :] + ways[: turn % 3]:
+                # Alone, they send to nobody who reads: what it costs this machine to be so many clients is in all of them.
+                with socket.create_server(("127.0.0.1", 0), backlog=2 * SLOW_CLIENTS) as sink:
+                    crowd = SlowClients(scene.listen if way == "beside" else sink.getsockname()[1])
+                    found[way].append(scene.load(*words, "--rate", int(rate))["latency_us"]["p99"])
+                    crowd.end()
+                scene.wait("the slow clients are gone", lambda: scene.metric("downstream_connection_active") < 8)
+    alone, beside = (statistics.median(found[way]) for way in ("alone", "beside"))
+    said = f"slow: {rate:.0f} requests/s, 99th percentile alone {alone:.0f} us, beside {SLOW_CLIENTS} slow clients {beside:.0f} us"
+    for way, other in (("beside", "beside to alone"), ("again", "alone to alone")):
+        ratios = sorted(b / a for a, b in zip(found["alone"], found[way]))
+        low, high = offload.interval(ratios)
+        said += f"; {other} {statistics.median(ratios):.2f} x (95 %: {low:.2f}-{high:.2f}; rounds {ratios[0]:.2f}-{ratios[-1]:.2f})"
+    print(said)
 
 
 def overload(args):
