@@ -48,6 +48,10 @@ impl Hasher for Multilinear {
         }
     }
 
+    fn write_u16(&mut self, word: u16) {
+        self.write_u32(word.into());
+    }
+
     fn write_u32(&mut self, word: u32) {
         self.words += 1;
         let number = self.numbers[self.words];

@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::keyed_hash::Keyed;
+
 /// At which addresses somebody listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bind {
@@ -20,7 +22,7 @@ pub(crate) enum Bind {
 #[derive(Debug, Default)]
 pub(super) struct Ports {
     /// Few listen on one port.
-    all: HashMap<u16, Vec<(Bind, u32)>>,
+    all: HashMap<u16, Vec<(Bind, u32)>, Keyed>,
 }
 
 impl Ports {

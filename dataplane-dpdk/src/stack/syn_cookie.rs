@@ -14,8 +14,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::checksum;
 
+use super::checksum;
 use super::flow_table::FlowKey;
 use super::packet::{ETHER_IPV4, ETHER_IPV6, ETHERNET_BYTES, Segment};
 use crate::device::Mac;
@@ -114,7 +114,7 @@ impl SynCookies {
         }
         let slot = slot(now);
         let made_in = if slot & 1 == u64::from(cookie & 1) { slot } else { slot.wrapping_sub(1) };
-        let bits = cookie >> 1 & 0x7f;
+        let bits = cookie >> 1 & ((1 << OFFER_BITS) - 1);
         (self.cookie(key, peer_number, bits, made_in) == cookie).then(|| Offer::from_bits(bits))
     }
 
@@ -128,8 +128,8 @@ impl SynCookies {
         hash.write_u64(self.secret);
         key.hash(&mut hash);
         // The initial numbers are hashes with the same secret, of another length.
-        hash.write_u64(u64::from(peer_number) << 32 | u64::from(bits));
-        hash.write_u64(slot);
+        hash.write_u32(peer_number);
+        hash.write_u64(slot << OFFER_BITS | u64::from(bits));
         let [a, b, c, ..] = hash.finish().to_le_bytes();
         let parity = u32::from(slot & 1 == 1);
         u32::from_be_bytes([a, b, c, 0]) | bits << 1 | parity
@@ -158,17 +158,16 @@ pub(super) fn answer(frame: &mut Frame, mac: Mac, segment: &Segment, number: u32
     let bytes = frame.bytes_mut();
     bytes[..6].copy_from_slice(&segment.from.0);
     bytes[6..12].copy_from_slice(&mac.0);
-    let ip = &mut bytes[ETHERNET_BYTES..][..ip_bytes];
+    bytes[12..ETHERNET_BYTES].copy_from_slice(if segment.key.peer.is_ipv4() { ETHER_IPV4 } else { ETHER_IPV6 });
+    let packet = &mut bytes[ETHERNET_BYTES..];
+    let (ip, tcp) = packet.split_at_mut(ip_bytes);
     let tcp_len = u8::try_from(tcp_bytes).expect("less than 100");
-    let addresses = match (segment.key.local, segment.key.peer) {
+    match (segment.key.local, segment.key.peer) {
         (IpAddr::V4(local), IpAddr::V4(peer)) => {
             // Not to be fragmented; 64 hops; TCP.
             ip[..12].copy_from_slice(&[0x45, 0, 0, 20 + tcp_len, 0, 0, 0x40, 0, 64, 6, 0, 0]);
             ip[12..16].copy_from_slice(&local.octets());
             ip[16..].copy_from_slice(&peer.octets());
-            let checksum = !checksum::data(ip);
-            ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-            &ip[12..]
         }
         (local, peer) => {
             ip[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, tcp_len, 6, 64]);
@@ -176,15 +175,8 @@ pub(super) fn answer(frame: &mut Frame, mac: Mac, segment: &Segment, number: u32
                 let IpAddr::V6(address) = address else { unreachable!("both are of one family") };
                 ip[at..at + 16].copy_from_slice(&address.octets());
             }
-            &ip[8..]
         }
-    };
-    // They, the protocol and the length are part of it (RFC 9293, 3.1).
-    let pseudo = [checksum::data(addresses), 6 + u16::from(tcp_len)];
-    let kind = if segment.key.peer.is_ipv4() { ETHER_IPV4 } else { ETHER_IPV6 };
-    bytes[12..ETHERNET_BYTES].copy_from_slice(kind);
-    let tcp = &mut bytes[ETHERNET_BYTES + ip_bytes..];
-
+    }
     tcp[..2].copy_from_slice(&segment.key.local_port.to_be_bytes());
     tcp[2..4].copy_from_slice(&segment.key.peer_port.to_be_bytes());
     tcp[4..8].copy_from_slice(&number.to_be_bytes());
@@ -193,8 +185,7 @@ pub(super) fn answer(frame: &mut Frame, mac: Mac, segment: &Segment, number: u32
     tcp[14..16].copy_from_slice(&window.to_be_bytes());
     tcp[16..TCP_BYTES].fill(0);
     tcp[TCP_BYTES..].copy_from_slice(options[..len].as_flattened());
-    let checksum = !checksum::combine(&[pseudo[0], pseudo[1], checksum::data(tcp)]);
-    tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
+    checksum::fill(packet);
 }
 
 fn slot(now: Instant) -> u64 {
@@ -203,6 +194,8 @@ fn slot(now: Instant) -> u64 {
 
 /// Half of the longest life of a cookie. A SYN-ACK that comes back later finds nobody who remembers it.
 const SLOT: Duration = Duration::from_secs(32);
+/// Bits of an offer in a cookie.
+const OFFER_BITS: u32 = 7;
 const IPV6_BYTES: usize = 40;
 const TCP_BYTES: usize = 20;
 /// The flags of the answer.
