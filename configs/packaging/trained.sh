@@ -54,11 +54,28 @@ count() {
         cargo build --release --locked --target "$host" --package ferrogate $(feature_flags "$features") || return 1
     rm -rf "$dir/counts"
     mkdir -p "$dir/counts"
-    say "putting it under load, to see which way it goes (two minutes)"
+    say "putting it under load, to see which way it goes (three minutes)"
     train "$bench" "$gateway" "$dir" --backend ferrogate-kernel --scenario "$trained_on" || return 1
     if has_feature dpdk "$features" && is_root; then
         train "$bench" "$gateway" "$dir" --backend ferrogate-memif --scenario "$trained_on_dpdk" || say "its DPDK plane goes without"
     fi
+    if has_feature dpdk "$features"; then
+        train_flooded "$bench" "$gateway" "$dir" || say "its DPDK plane goes without a flood of SYNs"
+    fi
+}
+
+# train_flooded BENCH GATEWAY DIR: clients beside a flood. Where none was seen all that answers one is compiled as if it never ran.
+train_flooded() {
+    local bench=$1 gateway=$2 dir=$3 flooder
+    have python3 || return 1
+    cargo build --release --locked --package dataplane-dpdk --features dpdk --example flood || return 1
+    flooder=$(target_dir)/release/examples/flood
+    rm -rf "$dir/flooded"
+    mkdir -p "$dir/flooded/examples"
+    ln -s "$(realpath "$bench")" "$dir/flooded/ferrogate-bench"
+    ln -s "$(realpath "$gateway")" "$dir/flooded/ferrogate"
+    ln -s "$(realpath "$flooder")" "$dir/flooded/examples/flood"
+    LLVM_PROFILE_FILE="$dir/counts/%m-%p.profraw" bench/flood.py --bin "$dir/flooded" --rates 500000 --rounds 1 --seconds 1 >"$dir/flooded/log" 2>&1
 }
 
 # train BENCH GATEWAY DIR ARGUMENT...: once through the scenarios.
@@ -76,7 +93,7 @@ source_key() {
     local -a made_of=(Cargo.toml Cargo.lock src core dataplane-dpdk dataplane-kernel tls-offload)
     {
         rustc -vV
-        echo "$1" "${RUSTFLAGS:-}" "$trained_on" "$trained_on_dpdk"
+        echo "$1" "${RUSTFLAGS:-}" "$trained_on" "$trained_on_dpdk" flooded
         find "${made_of[@]}" -type f -not -path '*/tests/*' -not -path '*/examples/*' -not -path '*/target/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
     } | sha256sum | cut -c 1-16
 }
