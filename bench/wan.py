@@ -41,11 +41,6 @@ HOSTS = [(CLIENT, "fgwc0", "fgwc1", CLIENT_IP), (GATEWAY, "fgwg0", "fgwg1", GATE
 # Samples for an answer of so many bytes, and connections at a time for a round trip of so many milliseconds.
 SAMPLES = {10240: 2000, 102400: 1000, 1048576: 400}
 AT_A_TIME = {1: 1, 20: 12, 80: 32}
-# Seconds by which an acknowledgement is late at most that has passed a bottleneck's way back, by the dice. Without it the same sender is always the
-# last to reach a full queue, whose frame is dropped then (Floyd and Jacobson, On Traffic Phase Effects in Packet-Switched Gateways, 1992): Linux
-# answers within the wire's own system call, a polling gateway a little later. They ask for the time of one frame at least; here some eight, as the
-# wire wakes up for several acknowledgements at a time.
-OVERHEAD = 0.001
 
 
 def run(*words, check=True):
@@ -105,8 +100,13 @@ class Dice:
         return flow is not None and flow[1 + min(end, 1)].random() < self.loss
 
 
-def be_the_wire(delay, loss, seed, rate, queue):
-    """Carries frames between the outer ends until it is told to stop. Towards the client they pass one queue of so many bytes, at so many bytes a second (0: no such thing)."""
+def be_the_wire(delay, loss, seed, rate, queue, overhead):
+    """Carries frames between the outer ends until it is told to stop. Towards the client they pass one queue of so many bytes, at so many bytes a second (0: no such thing).
+
+    What the client says to them is late by up to `overhead` seconds more then, by the dice. Without it the same sender is always the last to reach a
+    full queue, whose frame is dropped (Floyd and Jacobson, On Traffic Phase Effects in Packet-Switched Gateways, 1992): Linux answers within the wire's
+    own system call, a polling gateway a little later. They ask for the time of one frame at least; a millisecond is that of some eight, as the wire
+    wakes up for several acknowledgements at a time."""
     ends = []
     for _, _, outer, _ in HOSTS:
         end = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
@@ -116,7 +116,7 @@ def be_the_wire(delay, loss, seed, rate, queue):
         end.setblocking(False)
         ends.append(end)
     dice, late, number, free_at = Dice(loss, seed), [], 0, 0.0
-    where, last_due, overhead = {}, {}, random.Random(seed)
+    where, last_due, lateness = {}, {}, random.Random(seed)
     print("ready", flush=True)
     while True:
         now = time.monotonic()
@@ -155,7 +155,7 @@ def be_the_wire(delay, loss, seed, rate, queue):
             number += 1
             due = now + delay
             if rate and at == 0:
-                due = last_due[frame[:6]] = max(last_due.get(frame[:6], 0), due + overhead.uniform(0, OVERHEAD))
+                due = last_due[frame[:6]] = max(last_due.get(frame[:6], 0), due + lateness.uniform(0, overhead))
             heapq.heappush(late, (due, number, to, frame))
 
 
@@ -306,8 +306,8 @@ def answer_of(child):
     return json.loads(text)
 
 
-def wire(delay, loss, seed, rate=0, queue=0):
-    words = map(str, ("--be-wire", delay, loss, seed, rate, queue))
+def wire(delay, loss, seed, rate=0, queue=0, overhead=0):
+    words = map(str, ("--be-wire", delay, loss, seed, rate, queue, overhead))
     child = subprocess.Popen(["taskset", "-c", "1", sys.executable, __file__, *words], stdout=subprocess.PIPE)
     child.stdout.readline()
     return child
@@ -372,7 +372,7 @@ def share(args, folder):
         ours.wait()
         end(carrier)
         for rounds in range(args.rounds):
-            carrier = wire(round_trip / 2, 0, args.seed, rate, rate * round_trip * args.queue)
+            carrier = wire(round_trip / 2, 0, args.seed, rate, rate * round_trip * args.queue, args.overhead)
             # At the same moment, or nearly: who is there first has the advantage for minutes.
             pair = (linux, ours) if rounds % 2 == 0 else (ours, linux)
             children = [(served, at_the_client("--be-downloader", served.ip, seconds)) for served in pair]
@@ -391,7 +391,7 @@ def share(args, folder):
 
 
 def main():
-    roles = {"--be-wire": (be_the_wire, (float, float, int, float, float)), "--be-client": (be_the_client, (int, int, int)), "--be-downloader": (be_the_downloader, (str, int))}
+    roles = {"--be-wire": (be_the_wire, (float, float, int, float, float, float)), "--be-client": (be_the_client, (int, int, int)), "--be-downloader": (be_the_downloader, (str, int))}
     if len(sys.argv) > 1 and sys.argv[1] in roles:
         role, types = roles[sys.argv[1]]
         return role(*(kind(word) for kind, word in zip(types, sys.argv[2:])))
@@ -409,6 +409,7 @@ def main():
     parser.add_argument("--beside", default="dpdk", help="of --share: the plane beside Linux; kernel for Linux beside itself")
     parser.add_argument("--rounds", type=int, default=2, help="of --share")
     parser.add_argument("--queue", type=float, default=1.0, help="of --share, in bandwidth-delay products")
+    parser.add_argument("--overhead", type=float, default=0.001, help="of --share: seconds by which acknowledgements are late at most, by the dice")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--binaries", default="target/release")
     args = parser.parse_args()
