@@ -99,6 +99,7 @@ class Scene:
         deadline = time.time() + 20
         while not ((folder / "a.sock").exists() and (folder / "b.sock").exists()):
             if time.time() > deadline or self.gateway.poll() is not None:
+                self.gateway.kill()
                 sys.exit(f"the gateway did not start: {(folder / 'gateway.log').read_text()}")
             time.sleep(0.05)
 
