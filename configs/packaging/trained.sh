@@ -23,7 +23,7 @@ build_trained() {
     key=$(source_key "$features")
     if [ ! -e "$dir/$key.profdata" ]; then
         count "$features" "$bench" "$dir" "$host" || return 1
-        "$profdata_tool" merge --sparse --output "$dir/$key.part" "$dir"/counts/*.profraw || return 1
+        "$profdata_tool" merge --sparse --failure-mode=all --output "$dir/$key.part" "$dir"/counts/*.profraw || return 1
         find "$dir" -maxdepth 1 -name '*.profdata' -delete
         mv "$dir/$key.part" "$dir/$key.profdata"
         rm -rf "$dir/counts"
@@ -60,7 +60,7 @@ count() {
         train "$bench" "$gateway" "$dir" --backend ferrogate-memif --scenario "$trained_on_dpdk" || say "its DPDK plane goes without"
     fi
     if has_feature dpdk "$features"; then
-        train_flooded "$bench" "$gateway" "$dir" || say "its DPDK plane goes without a flood of SYNs"
+        train_flooded "$bench" "$gateway" "$dir" || say "its DPDK plane goes without a flood of SYNs; see $dir/flooded/log"
     fi
 }
 
