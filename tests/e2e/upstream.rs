@@ -19,6 +19,7 @@ on_both_planes! {
     connections_are_retired,
     requests_wait_for_a_connection,
     requests_in_progress_are_bounded,
+    as_many_connections_stay_as_were_needed_at_once,
 }
 
 /// An origin that answers everything with the status that a test sets.
@@ -186,6 +187,27 @@ fn requests_in_progress_are_bounded(plane: Plane) {
         assert_eq!(client.answer_to("GET").text(), "held");
     }
     assert_eq!(stage.client().get("/").text(), "one");
+}
+
+fn as_many_connections_stay_as_were_needed_at_once(plane: Plane) {
+    let origin = Origin::start("one");
+    let config = Config::proxy_to(&[origin.address()]).workers(1).limit("idle_conns_per_host_max", "2");
+    let Some(stage) = plane.start(config) else { return };
+    let mut clients: Vec<Client> = (0..24).map(|_| stage.client()).collect();
+    for client in &mut clients {
+        client.send(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    }
+    origin.wait_for_requests(24);
+    origin.release();
+    for client in &mut clients {
+        assert_eq!(client.answer_to("GET").text(), "held");
+    }
+    assert!(origin.open_conns() > 12, "{}", origin.open_conns());
+    assert_eq!(origin.conns(), 24);
+    // Nobody needs them any more.
+    wait_until("the limit holds", || origin.open_conns() <= 2);
+    assert_eq!(clients[0].get("/").text(), "one");
+    assert_eq!(origin.conns(), 24);
 }
 
 /// Eight workers: what one of them has opened, requests of the others don't open again and again.

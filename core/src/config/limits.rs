@@ -36,7 +36,7 @@ pub struct Limits {
     pub interim_responses_max: u32,
     /// Requests on one downstream connection, at most; the last answer carries `Connection: close`. 0 is no limit.
     pub requests_per_conn_max: u64,
-    /// Idle upstream connections that one worker keeps per host, at most.
+    /// Idle upstream connections that one worker keeps per host, at most; more only as far as they were needed at once lately.
     pub idle_conns_per_host_max: usize,
     /// Bytes of a request body that are kept so that it can be sent again, or to a mirror, at most. A longer one is sent once.
     pub retry_buffer_bytes_max: usize,

@@ -1,11 +1,13 @@
 //! The connections of one worker to one host: idle ones to use again, new ones when there are none. Those of HTTP/2 and RPC, which carry
 //! many exchanges at a time, are in [`streams`].
 //!
-//! **Invariant:** a connection is idle here or leased to one exchange, never both; idle ones are bounded in number and age.
+//! **Invariant:** a connection is idle here or leased to one exchange, never both; idle ones are bounded in number, by [`need`] and a limit, and in
+//! age.
 
 mod dial;
 mod http2;
 mod lease;
+mod need;
 mod rpc;
 mod streams;
 
@@ -19,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
+use self::need::Need;
 use super::counts::{Active, Counts};
 use super::host::Host;
 use super::outlier;
@@ -45,6 +48,7 @@ pub struct HostPool<T: Transport> {
     counts: Counts,
     reach: RefCell<Rc<Reach<T>>>,
     idle: RefCell<Vec<Idle<MaybeTls<T::Conn>>>>,
+    need: Need,
     streams: Rc<Streams<OriginConn>>,
     rpc: ByProtocol,
     /// Requests of this worker that wait for a connection to this host.
@@ -115,7 +119,23 @@ impl<T: Transport> HostPool<T> {
         Rc::new_cyclic(|me| {
             let me = Weak::clone(me);
             let (streams, rpc, dials_dropped) = (Rc::default(), ByProtocol::default(), Cell::new(0));
-            Self { host, name, plain, counts, reach, idle, streams, rpc, waiting, returned, dials_dropped, lender, me }
+            let need = Need::default();
+            Self {
+                host,
+                name,
+                plain,
+                counts,
+                reach,
+                idle,
+                need,
+                streams,
+                rpc,
+                waiting,
+                returned,
+                dials_dropped,
+                lender,
+                me,
+            }
         })
     }
 
@@ -189,21 +209,22 @@ impl<T: Transport> HostPool<T> {
     pub async fn checkout(self: &Rc<Self>, fresh: bool) -> Result<Lease<MaybeTls<T::Conn>>, ConnectError> {
         let entered = self.enter()?;
         if !fresh && let Some(conn) = self.take_idle() {
-            std::mem::forget(entered);
+            std::mem::forget((entered, self.need.want()));
             return Ok(self.leased(conn));
         }
+        let wanted = self.need.want();
         let reach = Rc::clone(&self.reach.borrow());
         let place = match self.place(&reach, fresh).await? {
             Got::Place(place) => place,
             Got::Conn(conn) => {
-                std::mem::forget(entered);
+                std::mem::forget((entered, wanted));
                 return Ok(self.leased(conn));
             }
         };
         // Boxed: it is large, and most requests find a connection.
         match Box::pin(self.open(&reach, Opening::default())).await {
             Ok(conn) => {
-                std::mem::forget((place, entered));
+                std::mem::forget((place, entered, wanted));
                 self.counts.opened();
                 Ok(self.leased(Box::new(ClientConn::new(conn, Rc::clone(&reach.limits)))))
             }
@@ -218,13 +239,17 @@ impl<T: Transport> HostPool<T> {
     pub fn sweep(&self) {
         self.lend_idle();
         let now = Instant::now();
-        let (timeout, wanted) = {
+        self.need.forget();
+        let (timeout, wanted, idle_max) = {
             let reach = self.reach.borrow();
-            (reach.idle_timeout(), reach.shared.is_refused())
+            (reach.idle_timeout(), reach.shared.is_refused(), self.need.idle_max(reach.limits.idle_conns_per_host_max))
         };
+        // Those at the front were used longest ago.
+        let mut surplus = self.idle.borrow().len().saturating_sub(idle_max);
         self.idle.borrow_mut().retain_mut(|idle| {
             let seen = *idle.seen.get_or_insert(now);
-            let keep = !wanted && now.duration_since(seen) < timeout && idle.conn.is_usable();
+            let keep = !wanted && surplus == 0 && now.duration_since(seen) < timeout && idle.conn.is_usable();
+            surplus = surplus.saturating_sub(1);
             if !keep {
                 self.closed();
             }
@@ -272,6 +297,7 @@ impl<T: Transport> HostPool<T> {
         Ok(conn)
     }
 
+    /// A lease of a connection that is [wanted](Need::want).
     fn leased(self: &Rc<Self>, conn: Box<ClientConn<MaybeTls<T::Conn>>>) -> Lease<MaybeTls<T::Conn>> {
         Lease::new(conn, Rc::clone(self) as Rc<dyn Home<_>>)
     }
@@ -455,7 +481,8 @@ impl<T: Transport> HostPool<T> {
         if others {
             return Fate::IsLent;
         }
-        match self.idle.borrow().len() < reach.limits.idle_conns_per_host_max && !reach.shared.is_refused() {
+        let idle_max = self.need.idle_max(reach.limits.idle_conns_per_host_max);
+        match self.idle.borrow().len() < idle_max && !reach.shared.is_refused() {
             true => Fate::Stays,
             false => Fate::Ends,
         }
@@ -478,6 +505,7 @@ impl<T: Transport> HostPool<T> {
 impl<T: Transport> Home<MaybeTls<T::Conn>> for HostPool<T> {
     fn give_back(&self, conn: Box<ClientConn<MaybeTls<T::Conn>>>) {
         self.leave();
+        self.need.end();
         match self.fate(&conn) {
             Fate::Stays => {}
             Fate::IsLent => {
@@ -498,6 +526,7 @@ impl<T: Transport> Home<MaybeTls<T::Conn>> for HostPool<T> {
 
     fn gone(&self) {
         self.leave();
+        self.need.end();
         self.closed();
     }
 }
