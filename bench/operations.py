@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What clients notice while an operator works and while others misbehave: reloads, restarts, slow clients, too much load.
 
-    bench/operations.py [--only reloads,restarts,slow,overload] [--rounds 7] [--seconds 4] [--binary PATH]
+    bench/operations.py [--only reloads,restarts,slow,overload] [--rounds 7] [--seconds 4] [--clients 512] [--binary PATH]
 
 Needs wrk, and target/release/{ferrogate,ferrogate-bench} (make bench builds them). No root: all is on loopback. The gateway has the first core, its
 origin and the load the second. What each row is:
@@ -10,10 +10,11 @@ origin and the load the second. What each row is:
   restarts  10 times USR2 under wrk with a new connection for each request: requests lost.
   slow      99th percentile of a sixth of the capacity, in turn alone, alone again (what the machine's noise is) and beside 1,000 clients that send a
             byte a second, half of them heads, half bodies. More of it fills the core of load and origin, whose queue is what would be measured then.
-  overload  requests a second when three times the capacity is asked for, to the capacity, on 512 connections each; and resident memory.
+  overload  requests a second when --clients (512) ask for two and three times the most that they get, to that most; and resident memory.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -34,6 +35,8 @@ import offload
 
 GATEWAY_CORE, LOAD_CORE = "0", "1"
 RELOADS, BROKEN_EVERY, RESTARTS, SLOW_CLIENTS = 100, 5, 10, 1000
+# Of what 64 clients get: where to look for the most that so many get.
+OVERLOADS, OVERLOAD_PARTS = (2, 3), (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
 
 
 def free_port():
@@ -233,6 +236,8 @@ class SlowClients(threading.Thread):
             time.sleep(0.001)
 
     def end(self):
+        if not self.is_alive():
+            sys.exit("the slow clients could not go on")
         self.over.set()
         self.join()
         for conn in self.conns:
@@ -245,18 +250,20 @@ def slow(args):
     with Scene(args) as scene:
         words = ["--connections", 64, "--seconds", args.seconds, "--warmup", 0.5]
         rate = scene.load(*words)["requests"] / args.seconds / 6
+        orders, cut = list(itertools.permutations(found)), 0
         for turn in range(args.rounds):
-            ways = list(found)
-            # Which of them is first changes from round to round.
-            for way in ways[turn % 3 :] + ways[: turn % 3]:
+            for way in orders[turn % len(orders)]:
                 # Alone, they send to nobody who reads: what it costs this machine to be so many clients is in all of them.
                 with socket.create_server(("127.0.0.1", 0), backlog=2 * SLOW_CLIENTS) as sink:
                     crowd = SlowClients(scene.listen if way == "beside" else sink.getsockname()[1])
                     found[way].append(scene.load(*words, "--rate", int(rate))["latency_us"]["p99"])
+                    if way == "beside" and scene.metric("downstream_connection_active") < SLOW_CLIENTS:
+                        sys.exit("the slow clients are not there")
                     crowd.end()
+                    cut += crowd.cut
                 scene.wait("the slow clients are gone", lambda: scene.metric("downstream_connection_active") < 8)
     alone, beside = (statistics.median(found[way]) for way in ("alone", "beside"))
-    said = f"slow: {rate:.0f} requests/s, 99th percentile alone {alone:.0f} us, beside {SLOW_CLIENTS} slow clients {beside:.0f} us"
+    said = f"slow: {rate:.0f} requests/s, 99th percentile alone {alone:.0f} us, beside {SLOW_CLIENTS} slow clients, {cut} of them cut, {beside:.0f} us"
     for way, other in (("beside", "beside to alone"), ("again", "alone to alone")):
         ratios = sorted(b / a for a, b in zip(found["alone"], found[way]))
         low, high = offload.interval(ratios)
@@ -265,19 +272,32 @@ def slow(args):
 
 
 def overload(args):
-    ratios, memory = [], []
+    """Each connection has one request under way at most, so that it takes many clients to overload anything. What they get at best is found first, at
+    rates that leave most of them at rest: what is lost beyond is lost to the overload, not to their number."""
+    ratios, busy, memory = {times: [] for times in OVERLOADS}, [], []
     with Scene(args) as scene:
-        words = ["--connections", 512, "--seconds", args.seconds, "--warmup", 0.5]
-        scene.load(*words)
+
+        def answered(clients, *words):
+            load = scene.load("--seconds", args.seconds, "--warmup", 0.5, "--connections", clients, *words)
+            return load["requests"] / args.seconds
+
         for _ in range(args.rounds):
-            before = flood.resident_mib(scene.gateway)
-            peak = scene.load(*words)["requests"] / args.seconds
-            ratios.append(scene.load(*words, "--rate", int(3 * peak))["requests"] / args.seconds / peak)
-            memory.append((before, flood.resident_mib(scene.gateway)))
-    print(
-        f"overload: {statistics.median(ratios):.2f} x ({min(ratios):.2f}-{max(ratios):.2f}) of the capacity when three times of it is asked for; "
-        f"resident {memory[0][0]:.1f} MiB before, {memory[-1][1]:.1f} MiB after {args.rounds} rounds"
-    )
+            few = answered(64)
+            peak = max(answered(args.clients, "--rate", int(part * few)) for part in OVERLOAD_PARTS)
+            memory.append(flood.resident_mib(scene.gateway))
+            for times, found in ratios.items():
+                began, before = time.monotonic(), cpu_seconds(scene.gateway)
+                found.append(answered(args.clients, "--rate", int(times * peak)) / peak)
+                busy.append((cpu_seconds(scene.gateway) - before) / (time.monotonic() - began))
+            memory.append(flood.resident_mib(scene.gateway))
+    for times, found in ratios.items():
+        print(f"overload: {args.clients} clients that ask for {times} times the most that they get: {statistics.median(found):.2f} x of it ({min(found):.2f}-{max(found):.2f})")
+    print(f"overload: gateway's core {statistics.median(busy):.0%} busy; resident {memory[0]:.1f} MiB before, {memory[1]:.1f} MiB after the first, {memory[-1]:.1f} MiB after {args.rounds} rounds")
+
+
+def cpu_seconds(process):
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main():
@@ -286,6 +306,7 @@ def main():
     parser.add_argument("--only", default=",".join(rows))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--clients", type=int, default=512, help="who overload")
     parser.add_argument("--binary", default="target/release/ferrogate")
     parser.add_argument("--load-binary", default="target/release/ferrogate-bench")
     args = parser.parse_args()
