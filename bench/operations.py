@@ -36,7 +36,7 @@ import offload
 GATEWAY_CORE, LOAD_CORE = "0", "1"
 RELOADS, BROKEN_EVERY, RESTARTS, SLOW_CLIENTS = 100, 5, 10, 1000
 # Of what 64 clients get: where to look for the most that so many get.
-OVERLOADS, OVERLOAD_PARTS = (2, 3), (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
+OVERLOADS, OVERLOAD_PARTS = (2, 3), (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4)
 
 
 def free_port():

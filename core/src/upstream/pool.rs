@@ -240,23 +240,26 @@ impl<T: Transport> HostPool<T> {
         self.lend_idle();
         let now = Instant::now();
         self.need.forget();
-        let (timeout, wanted, idle_max) = {
+        let (timeout, shared, idle_max) = {
             let reach = self.reach.borrow();
-            (reach.idle_timeout(), reach.shared.is_refused(), self.need.idle_max(reach.limits.idle_conns_per_host_max))
+            let idle_max = self.need.idle_max(reach.limits.idle_conns_per_host_max);
+            (reach.idle_timeout(), Arc::clone(&reach.shared), idle_max)
         };
         // Those at the front were used longest ago.
         let mut surplus = self.idle.borrow().len().saturating_sub(idle_max);
         self.idle.borrow_mut().retain_mut(|idle| {
             let seen = *idle.seen.get_or_insert(now);
-            let keep = !wanted && surplus == 0 && now.duration_since(seen) < timeout && idle.conn.is_usable();
+            let is_due = surplus > 0 || now.duration_since(seen) >= timeout;
             surplus = surplus.saturating_sub(1);
+            // Looked at each time: one that is closed makes room for one that was refused.
+            let keep = !is_due && !shared.is_refused() && idle.conn.is_usable();
             if !keep {
                 self.closed();
             }
             keep
         });
-        self.sweep_streams::<OriginConn>(now, timeout, wanted);
-        self.sweep_streams::<RpcConn>(now, timeout, wanted);
+        self.sweep_streams::<OriginConn>(now, timeout, shared.is_refused());
+        self.sweep_streams::<RpcConn>(now, timeout, shared.is_refused());
         self.reclaim();
     }
 

@@ -60,7 +60,7 @@ pub(super) const LIMITS: &[Key] = &[
         "idle_conns_per_host_max",
         Number,
         "256",
-        "Idle upstream connections that one worker keeps per host, at most. More stay only as long as they were needed at once lately: a sixty-fourth of those goes each 250 ms.",
+        "Idle upstream connections that one worker keeps per host, at most. More stay only as far as they were needed at once lately: a sixty-fourth of those goes each 250 ms. 0: none is used again.",
     ),
     key(
         "retry_buffer_bytes_max",
