@@ -286,18 +286,13 @@ def overload(args):
             peak = max(answered(args.clients, "--rate", int(part * few)) for part in OVERLOAD_PARTS)
             memory.append(flood.resident_mib(scene.gateway))
             for times, found in ratios.items():
-                began, before = time.monotonic(), cpu_seconds(scene.gateway)
+                began, before = time.monotonic(), offload.cpu_seconds(scene.gateway)
                 found.append(answered(args.clients, "--rate", int(times * peak)) / peak)
-                busy.append((cpu_seconds(scene.gateway) - before) / (time.monotonic() - began))
+                busy.append((offload.cpu_seconds(scene.gateway) - before) / (time.monotonic() - began))
             memory.append(flood.resident_mib(scene.gateway))
     for times, found in ratios.items():
         print(f"overload: {args.clients} clients that ask for {times} times the most that they get: {statistics.median(found):.2f} x of it ({min(found):.2f}-{max(found):.2f})")
-    print(f"overload: gateway's core {statistics.median(busy):.0%} busy; resident {memory[0]:.1f} MiB before, {memory[1]:.1f} MiB after the first, {memory[-1]:.1f} MiB after {args.rounds} rounds")
-
-
-def cpu_seconds(process):
-    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    print(f"overload: gateway's worker {statistics.median(busy):.0%} busy; resident {memory[0]:.1f} MiB before, {memory[1]:.1f} MiB after the first, {memory[-1]:.1f} MiB after {args.rounds} rounds")
 
 
 def main():

@@ -103,7 +103,7 @@ class Dice:
 def be_the_wire(delay, loss, seed, rate, queue, overhead):
     """Carries frames between the outer ends until it is told to stop. Towards the client they pass one queue of so many bytes, at so many bytes a second (0: no such thing).
 
-    What the client says to them is late by up to `overhead` seconds more then, by the dice. Without it the same sender is always the last to reach a
+    What the client says to them is late by up to `overhead` seconds more then, by the dice. Without it the same sender is mostly the last to reach a
     full queue, whose frame is dropped (Floyd and Jacobson, On Traffic Phase Effects in Packet-Switched Gateways, 1992): Linux answers within the wire's
     own system call, a polling gateway a little later. They ask for the time of one frame at least; a millisecond is that of some eight, as the wire
     wakes up for several acknowledgements at a time."""

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
-use self::need::Need;
+use self::need::{Need, Wanted};
 use super::counts::{Active, Counts};
 use super::host::Host;
 use super::outlier;
@@ -209,24 +209,24 @@ impl<T: Transport> HostPool<T> {
     pub async fn checkout(self: &Rc<Self>, fresh: bool) -> Result<Lease<MaybeTls<T::Conn>>, ConnectError> {
         let entered = self.enter()?;
         if !fresh && let Some(conn) = self.take_idle() {
-            std::mem::forget((entered, self.need.want()));
-            return Ok(self.leased(conn));
+            std::mem::forget(entered);
+            return Ok(self.leased(conn, self.need.want()));
         }
         let wanted = self.need.want();
         let reach = Rc::clone(&self.reach.borrow());
         let place = match self.place(&reach, fresh).await? {
             Got::Place(place) => place,
             Got::Conn(conn) => {
-                std::mem::forget((entered, wanted));
-                return Ok(self.leased(conn));
+                std::mem::forget(entered);
+                return Ok(self.leased(conn, wanted));
             }
         };
         // Boxed: it is large, and most requests find a connection.
         match Box::pin(self.open(&reach, Opening::default())).await {
             Ok(conn) => {
-                std::mem::forget((place, entered, wanted));
+                std::mem::forget((place, entered));
                 self.counts.opened();
-                Ok(self.leased(Box::new(ClientConn::new(conn, Rc::clone(&reach.limits)))))
+                Ok(self.leased(Box::new(ClientConn::new(conn, Rc::clone(&reach.limits))), wanted))
             }
             Err(e) => {
                 self.report(Outcome::Unreachable);
@@ -240,11 +240,9 @@ impl<T: Transport> HostPool<T> {
         self.lend_idle();
         let now = Instant::now();
         self.need.forget();
-        let (timeout, shared, idle_max) = {
-            let reach = self.reach.borrow();
-            let idle_max = self.need.idle_max(reach.limits.idle_conns_per_host_max);
-            (reach.idle_timeout(), Arc::clone(&reach.shared), idle_max)
-        };
+        let reach = self.reach.borrow();
+        let (timeout, shared) = (reach.idle_timeout(), &reach.shared);
+        let idle_max = self.need.idle_max(reach.limits.idle_conns_per_host_max);
         // Those at the front were used longest ago.
         let mut surplus = self.idle.borrow().len().saturating_sub(idle_max);
         self.idle.borrow_mut().retain_mut(|idle| {
@@ -300,8 +298,13 @@ impl<T: Transport> HostPool<T> {
         Ok(conn)
     }
 
-    /// A lease of a connection that is [wanted](Need::want).
-    fn leased(self: &Rc<Self>, conn: Box<ClientConn<MaybeTls<T::Conn>>>) -> Lease<MaybeTls<T::Conn>> {
+    fn leased(
+        self: &Rc<Self>,
+        conn: Box<ClientConn<MaybeTls<T::Conn>>>,
+        wanted: Wanted<'_>,
+    ) -> Lease<MaybeTls<T::Conn>> {
+        // Counted out when the lease ends.
+        std::mem::forget(wanted);
         Lease::new(conn, Rc::clone(self) as Rc<dyn Home<_>>)
     }
 

@@ -79,10 +79,7 @@ impl<T: Transport> HostPool<T> {
         let entered = self.enter()?;
         let lease = match protocol {
             Protocol::Http1 if fresh => None,
-            Protocol::Http1 => self.take_idle().map(|conn| {
-                std::mem::forget(self.need.want());
-                Lease::Exclusive(self.leased(conn))
-            }),
+            Protocol::Http1 => self.take_idle().map(|conn| Lease::Exclusive(self.leased(conn, self.need.want()))),
             Protocol::Http2 => self.take_stream::<OriginConn>(()).map(Lease::Stream),
             Protocol::Rpc(protocol) => self.take_stream::<RpcConn>(self.rpc_kind(protocol, client)?).map(Lease::Rpc),
         };

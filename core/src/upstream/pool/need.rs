@@ -11,8 +11,8 @@ use std::cell::Cell;
 #[derive(Default)]
 pub(super) struct Need {
     /// Leased now, or being opened or waited for by who will lease it.
-    leased: Cell<usize>,
-    /// The most that were leased at once; less with each sweep.
+    now: Cell<usize>,
+    /// The most that were needed at once; less with each sweep.
     most: Cell<usize>,
 }
 
@@ -28,26 +28,26 @@ impl Drop for Wanted<'_> {
 impl Need {
     /// Another one is wanted: counted as long as the result lives, or, once that is forgotten, until the lease [ends](Self::end).
     pub(super) fn want(&self) -> Wanted<'_> {
-        let leased = self.leased.get() + 1;
-        self.leased.set(leased);
-        self.most.set(self.most.get().max(leased));
+        let now = self.now.get() + 1;
+        self.now.set(now);
+        self.most.set(self.most.get().max(now));
         Wanted(self)
     }
 
     /// A lease is over.
     pub(super) fn end(&self) {
-        self.leased.set(self.leased.get() - 1);
+        self.now.set(self.now.get() - 1);
     }
 
     /// Forgets a little of what was needed. To be called with each sweep.
     pub(super) fn forget(&self) {
         let most = self.most.get();
-        self.most.set(self.leased.get().max(most - most.div_ceil(SWEEPS)));
+        self.most.set(self.now.get().max(most - most.div_ceil(SWEEPS)));
     }
 
     /// Connections that may lie idle, where there is a limit for those that were not needed. A limit of 0 means that none is used again.
     pub(super) fn idle_max(&self, limit: usize) -> usize {
-        if limit == 0 { 0 } else { limit.max(self.most.get() - self.leased.get()) }
+        if limit == 0 { 0 } else { limit.max(self.most.get() - self.now.get()) }
     }
 }
 
